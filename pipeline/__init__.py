@@ -1,0 +1,1 @@
+"""Shards become batches: sample order, augmentation, loading. Knows no network."""

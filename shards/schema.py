@@ -1,0 +1,135 @@
+"""YAML mappings to frozen dataclasses, checked once at the door.
+
+Inside the project nothing re-checks and nothing assigns: whoever holds such a dataclass may trust it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+
+from shards.errors import DataError
+
+C = TypeVar("C")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint for an unknown name: its nearest neighbour, or the list of what is known."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping.
+
+    Raises:
+        DataError: the file is missing, is not YAML, or holds something else than a mapping.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); check the path") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where is not None else ""
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise DataError(f"{path}{line}: not valid YAML ({problem}); mend the file") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: holds {type(values).__name__}, not `key: value` pairs; see the examples in docs/")
+    return values
+
+
+def parse(cls: type[C], values: Mapping[str, Any], *, at: str) -> C:
+    """Build the dataclass `cls` from plain values, nested dataclasses included.
+
+    Args:
+        values: what YAML or JSON gave.
+        at: names the file and section in errors, e.g. `recipes/demo.yaml`.
+
+    Raises:
+        DataError: an unknown key (with the nearest known one), a missing key, a value of the wrong type, or a
+            value the dataclass itself refuses in `__post_init__`.
+    """
+    if not isinstance(values, Mapping):
+        raise DataError(f"{at}: expected `key: value` pairs, found {values!r}")
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise DataError(f"{at}.{key}: unknown key; {did_you_mean(str(key), known)}")
+    for name, field in known.items():
+        if name not in values and field.default is MISSING and field.default_factory is MISSING:
+            raise DataError(f"{at}.{name}: missing; give a value")
+    built = {key: _convert(hints[key], value, at=f"{at}.{key}") for key, value in values.items()}
+    try:
+        return cls(**built)
+    except DataError as error:
+        raise DataError(f"{at}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, *, at: str) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        errors = []
+        for option in (a for a in args if a is not type(None)):
+            try:
+                return _convert(option, value, at=at)
+            except DataError as error:
+                errors.append(error)
+        raise errors[0] if len(errors) == 1 else DataError(f"{at}: {value!r} fits none of {_names(args)}")
+    if origin is Literal:
+        if value not in args:
+            raise DataError(f"{at}: {value!r} is not one of {', '.join(map(str, args))}")
+        return value
+    if is_dataclass(hint):
+        return parse(hint, value, at=at)  # type: ignore[arg-type]
+    if origin is tuple:
+        return _convert_tuple(args, value, at=at)
+    if origin in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            raise DataError(f"{at}: expected `key: value` pairs, found {value!r}")
+        return {_convert(args[0], k, at=at): _convert(args[1], v, at=f"{at}.{k}") for k, v in value.items()}
+    return _convert_scalar(hint, value, at=at)
+
+
+def _convert_tuple(args: tuple[Any, ...], value: Any, *, at: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise DataError(f"{at}: expected a list, found {value!r}")
+    if len(args) == 2 and args[1] is Ellipsis:
+        return tuple(_convert(args[0], v, at=f"{at}[{i}]") for i, v in enumerate(value))
+    if len(value) != len(args):
+        raise DataError(f"{at}: expected {len(args)} values, found {len(value)}")
+    return tuple(_convert(a, v, at=f"{at}[{i}]") for i, (a, v) in enumerate(zip(args, value, strict=True)))
+
+
+def _convert_scalar(hint: Any, value: Any, *, at: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise DataError(f"{at}: expected {_names((hint,))}, found {value!r}")
+    return value
+
+
+def _names(hints: Iterable[Any]) -> str:
+    return " or ".join(getattr(h, "__name__", str(h)) for h in hints)

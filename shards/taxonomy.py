@@ -1,0 +1,263 @@
+"""Class lists and the arithmetic between them: pure arrays, no files but the tables in `taxonomies/`.
+
+A *release* id is what a dataset's own files hold; a *native* id belongs to the dataset's published class list
+(`ade20k-150`); *universal* is MSeg's taxonomy of 194 classes; *naive* merges class lists by name (316 logits).
+Training labels go release -> native -> universal. Predictions go universal -> the native classes of a held-out
+dataset; its labels are never mapped. Source of every rule: MSeg (Lambert et al., CVPR 2020).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from shards.errors import DataError, UsageError
+from shards.schema import did_you_mean
+
+IGNORE_INDEX = 255  # pixel not scored, in every label array; torch's and the PNGs' word alike
+UNMAPPED = -1  # in a table: this id must not occur
+TRAINING_TAXONOMIES = (
+    "ade20k-150",
+    "bdd",
+    "cityscapes-19",
+    "coco-panoptic-133",
+    "idd-39",
+    "mapillary-public65",
+    "sunrgbd-37",
+)  # in the order in which the naive taxonomy numbers them
+
+Kind = Literal["universal", "naive", "train", "test", "own"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taxonomy:
+    """A named class list; ids are positions in `classes`."""
+
+    name: str
+    kind: Kind
+    classes: tuple[str, ...]
+    to_universal: tuple[int, ...] | None = None
+    """By native id: the universal id a training label becomes, 255 for none; None if labels are never mapped."""
+    from_universal: tuple[tuple[int, int], ...] | None = None
+    """(universal id, native id) pairs: the universal classes whose probability a native class receives."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of ids, i.e. of logits."""
+        return len(self.classes)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over names and mappings: equal digests mean interchangeable label maps and predictions."""
+        content = [self.name, self.classes, self.to_universal, self.from_universal]
+        return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remap:
+    """A look-up from the ids of one coding to another's."""
+
+    source: str
+    target: str
+    table: npt.NDArray[np.int32] = field(repr=False)
+    """(ids,) int32: source id -> target id, 255 = ignored, -1 = must not occur."""
+
+
+def remap_label(label: npt.NDArray[Any], remap: Remap, *, where: str) -> npt.NDArray[Any]:
+    """Translate a label map.
+
+    Args:
+        label: (H, W) integers, ids of `remap.source`.
+        where: sample key or file, for the error.
+
+    Returns:
+        (H, W) ids of `remap.target`: uint8, or int16 where the target has ids above 255.
+
+    Raises:
+        DataError: the label holds an id that the table does not map.
+    """
+    last = len(remap.table) - 1
+    inside = label <= last
+    mapped = remap.table[np.where(inside, label, 0)] if not inside.all() else remap.table[label]
+    lost = (mapped == UNMAPPED) | ~inside
+    if lost.any():
+        ids = np.unique(label[lost])[:8].tolist()
+        raise DataError(
+            f"{where}: {int(lost.sum())} of {label.size} pixels carry ids {ids}, which {remap.source} does not have; "
+            f"check that the file belongs to this dataset and release, or leave the sample out with --skip-bad"
+        )
+    return mapped.astype(np.uint8 if remap.table.max() <= IGNORE_INDEX else np.int16)
+
+
+@functools.cache
+def load_taxonomy(name: str) -> Taxonomy:
+    """One of the built-in taxonomies.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name == "naive":
+        return _naive()
+    relabeled = _table("relabeled")
+    if name in relabeled:
+        ids = _universal_ids()
+        classes = tuple(relabeled[name])
+        return Taxonomy(name=name, kind="train", classes=classes, to_universal=tuple(ids[c] for c in classes))
+    if name not in taxonomy_names():
+        raise UsageError(f"taxonomy {name!r} is unknown; {did_you_mean(name, taxonomy_names())}")
+    table = _table(name)
+    rows = table["classes"]
+    classes = tuple(row["name"] for row in rows)
+    kind = table["kind"]
+    if kind == "universal":
+        return Taxonomy(name=name, kind=kind, classes=classes)
+    ids = _universal_ids()
+    if kind == "train":
+        to_universal = tuple(IGNORE_INDEX if r["to_universal"] is None else ids[r["to_universal"]] for r in rows)
+        return Taxonomy(name=name, kind=kind, classes=classes, to_universal=to_universal)
+    pairs = sorted((ids[u], i) for i, row in enumerate(rows) for u in row["from_universal"])
+    return Taxonomy(name=name, kind=kind, classes=classes, from_universal=tuple(pairs))
+
+
+@functools.cache
+def taxonomy_names() -> tuple[str, ...]:
+    """Names of all built-in taxonomies, sorted."""
+    files = {f.name.removesuffix(".yaml") for f in resources.files("shards.taxonomies").iterdir()}
+    tables = {f for f in files if not f.startswith("__")} - {"relabeled"}
+    return tuple(sorted(tables | {"naive"} | set(_table("relabeled"))))
+
+
+def release_remap(name: str) -> Remap:
+    """Release ids -> native ids of a built-in dataset taxonomy."""
+    native = load_taxonomy(name)
+    table = _table(name)
+    if "release" not in table:  # published with native ids as they are
+        return _build_remap(name, name, {i: i for i in range(native.num_classes)})
+    pairs = {release: i for i, row in enumerate(table["classes"]) for release in row["release"]}
+    return _build_remap(table["release"], name, pairs | dict.fromkeys(table["void"], IGNORE_INDEX))
+
+
+def release_classes(name: str) -> tuple[tuple[str, tuple[int, int, int] | None], ...]:
+    """(name, RGB colour or None) by release id, for releases whose own class list the tables hold (else empty)."""
+    rows = _table(name).get("release_classes", [])
+    return tuple((row["name"], tuple(row["color"]) if "color" in row else None) for row in rows)
+
+
+def universal_remap(native: Taxonomy) -> Remap:
+    """Native ids -> universal ids of a dataset that can be trained on.
+
+    Raises:
+        DataError: the dataset's labels have no universal ids (held out, or own classes only).
+    """
+    if native.to_universal is None:
+        raise DataError(
+            f"taxonomy {native.name!r} has no mapping from its labels to the universal taxonomy; "
+            f"train on it in its own classes (taxonomy: native)"
+        )
+    return _build_remap(native.name, "universal", dict(enumerate(native.to_universal)))
+
+
+def naive_remap(native: Taxonomy) -> Remap:
+    """Native ids -> naive ids: the class of the same name, letter case aside.
+
+    Raises:
+        DataError: a class name that no training dataset of the naive taxonomy has.
+    """
+    ids = {name: i for i, name in enumerate(load_taxonomy("naive").classes)}
+    unknown = [c for c in native.classes if c.lower() not in ids]
+    if unknown:
+        raise DataError(f"taxonomy {native.name!r}: classes {unknown[:5]} are not in the naive taxonomy")
+    return _build_remap(native.name, "naive", {i: ids[c.lower()] for i, c in enumerate(native.classes)})
+
+
+def projection(source: Taxonomy, target: Taxonomy) -> npt.NDArray[np.float32]:
+    """The linear map from probabilities in one taxonomy to scores in another.
+
+    Applied after softmax and before argmax; columns of source classes that no target class receives are zero.
+
+    Returns:
+        (target classes, source classes) float32 of 0 and 1.
+
+    Raises:
+        DataError: no mapping between the two is known.
+    """
+    matrix = np.zeros((target.num_classes, source.num_classes), np.float32)
+    if source.digest == target.digest:
+        np.fill_diagonal(matrix, 1)
+    elif source.kind == "universal" and target.from_universal is not None:
+        for universal, native in target.from_universal:
+            matrix[native, universal] = 1
+    elif source.kind == "universal" and target.to_universal is not None:
+        for native, universal in enumerate(target.to_universal):
+            if universal != IGNORE_INDEX:
+                matrix[native, universal] = 1
+    elif source.kind == "naive":
+        ids = {name: i for i, name in enumerate(source.classes)}
+        for native, name in enumerate(target.classes):
+            if name.lower() in ids:
+                matrix[native, ids[name.lower()]] = 1
+    else:
+        raise DataError(
+            f"predictions in taxonomy {source.name!r} cannot be scored in {target.name!r}; evaluate on data with "
+            f"the classes the model was trained in, or train a universal model"
+        )
+    return matrix
+
+
+def counted_universal(native: Taxonomy) -> tuple[int, ...]:
+    """Universal classes that count in a training dataset's mIoU: those some native class maps to."""
+    return tuple(sorted(set(native.to_universal or ()) - {IGNORE_INDEX}))
+
+
+def universal_ids(names: Sequence[str], *, at: str) -> tuple[int, ...]:
+    """Ids of universal classes by name.
+
+    Raises:
+        DataError: a name that the universal taxonomy does not have; `at` says where it stood.
+    """
+    ids = _universal_ids()
+    for name in names:
+        if name not in ids:
+            raise DataError(f"{at}: {name!r} is not a universal class; {did_you_mean(name, ids)}")
+    return tuple(ids[name] for name in names)
+
+
+def _build_remap(source: str, target: str, pairs: dict[int, int]) -> Remap:
+    table = np.full(max(256, max(pairs) + 1), UNMAPPED, np.int32)
+    if max(pairs) <= IGNORE_INDEX:  # an 8-bit coding: 255 is "no class" unless the release says otherwise
+        table[IGNORE_INDEX] = IGNORE_INDEX
+    for key, value in pairs.items():
+        table[key] = value
+    return Remap(source=source, target=target, table=table)
+
+
+def _naive() -> Taxonomy:
+    classes: list[str] = []
+    for name in TRAINING_TAXONOMIES:
+        for native in load_taxonomy(name).classes:
+            if native.lower() not in classes:
+                if len(classes) == IGNORE_INDEX:  # 255 means "ignored" in a label, so no class has it
+                    classes.append("")
+                classes.append(native.lower())
+    return Taxonomy(name="naive", kind="naive", classes=tuple(classes))
+
+
+@functools.cache
+def _universal_ids() -> dict[str, int]:
+    return {row["name"]: i for i, row in enumerate(_table("universal")["classes"])}
+
+
+@functools.cache
+def _table(name: str) -> dict[str, Any]:
+    text = resources.files("shards.taxonomies").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = yaml.safe_load(text)
+    return loaded
