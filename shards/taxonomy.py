@@ -131,8 +131,8 @@ def load_taxonomy(name: str) -> Taxonomy:
 @functools.cache
 def taxonomy_names() -> tuple[str, ...]:
     """Names of all built-in taxonomies, sorted."""
-    files = {f.name.removesuffix(".yaml") for f in resources.files("shards.taxonomies").iterdir()}
-    tables = {f for f in files if not f.startswith("__")} - {"relabeled"}
+    files = {f.name.removesuffix(".yaml") for f in resources.files("shards").joinpath("taxonomies").iterdir()}
+    tables = files - {"relabeled"}
     return tuple(sorted(tables | {"naive"} | set(_table("relabeled"))))
 
 
@@ -258,6 +258,6 @@ def _universal_ids() -> dict[str, int]:
 
 @functools.cache
 def _table(name: str) -> dict[str, Any]:
-    text = resources.files("shards.taxonomies").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    text = resources.files("shards").joinpath("taxonomies", f"{name}.yaml").read_text(encoding="utf-8")
     loaded: dict[str, Any] = yaml.safe_load(text)
     return loaded
