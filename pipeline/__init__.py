@@ -1,1 +1,12 @@
-"""Shards become batches: sample order, augmentation, loading. Knows no network."""
+"""Shards become batches: sample order, augmentation, loading. Knows no network, and nothing of who trains on what.
+
+`Loader` is the way in; `Order` and `draw` are the two pure functions behind it, of use on their own.
+"""
+
+from pipeline.batch import Batch
+from pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from pipeline.geometry import Draw, draw
+from pipeline.loader import Loader
+from pipeline.order import Order, Pick
+
+__all__ = ["AugmentConfig", "Batch", "DataConfig", "Draw", "Loader", "LoaderConfig", "Order", "Pick", "draw"]

@@ -1,0 +1,122 @@
+"""What a stream of batches is made of: frozen, checked at construction, nowhere a second default."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from shards.errors import DataError
+
+View = Literal["universal", "native", "naive"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """Which samples, and in which taxonomy their labels."""
+
+    shards: str
+    """Folder or URL that holds DATASET/SPLIT/ for every dataset of the mix."""
+    mix: dict[str, int | float | str]
+    """Dataset -> weight: its share of the slots relative to the others'. A number, or a fraction such as "1/3"."""
+    split: str = "train"
+    taxonomy: View = "universal"
+    """`universal`; `native`: the dataset's own classes; `naive`: classes merged by name."""
+    window: int = 4
+    """Shards whose samples are shuffled together; more is a better shuffle, fewer is kinder to a remote store."""
+
+    def __post_init__(self) -> None:
+        if not self.mix:
+            raise DataError("data.mix: empty; name at least one dataset, as `DATASET: 1`")
+        if self.window < 1:
+            raise DataError(f"data.window: {self.window}; at least 1 shard is needed")
+        if self.taxonomy not in ("universal", "native", "naive"):
+            raise DataError(f"data.taxonomy: {self.taxonomy!r}; write universal, native or naive")
+        shares(self.mix)
+
+    def url(self, dataset: str) -> str:
+        """Where the shard set of one dataset of the mix lies."""
+        return f"{self.shards.rstrip('/')}/{dataset}/{self.split}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentConfig:
+    """Random geometry and blur of a training crop; the defaults are the rule MSeg was trained with."""
+
+    short_side: int | None = 1080
+    """Pixels; the image's shorter side is first resized to this, up or down. None: left as stored."""
+    crop: int | tuple[int, int] = 713
+    """Pixels; one number for a square, or [height, width]."""
+    scale: tuple[float, float] = (0.5, 2.0)
+    """Resize factor, uniform between the two."""
+    rotate_deg: tuple[float, float] = (-10.0, 10.0)
+    """Degrees counter-clockwise about the centre, uniform between the two."""
+    rotate_p: float = 0.5
+    """Share of samples that are rotated at all."""
+    blur_p: float = 0.5
+    """Share of samples that get a 5 x 5 Gaussian blur."""
+    flip_p: float = 0.5
+    """Share of samples that are mirrored left to right."""
+
+    def __post_init__(self) -> None:
+        if self.short_side is not None and self.short_side < 1:
+            raise DataError(f"augment.short_side: {self.short_side}; at least 1 pixel is needed")
+        if min(self.crop_hw) < 1:
+            raise DataError(f"augment.crop: {self.crop}; both sides need at least 1 pixel")
+        for name, (low, high) in {"scale": self.scale, "rotate_deg": self.rotate_deg}.items():
+            if not low <= high or not math.isfinite(low) or not math.isfinite(high):
+                raise DataError(f"augment.{name}: [{low}, {high}]; write [low, high] with low <= high")
+        if self.scale[0] <= 0:
+            raise DataError(f"augment.scale: {list(self.scale)}; factors must be above 0")
+        for name, p in {"rotate_p": self.rotate_p, "blur_p": self.blur_p, "flip_p": self.flip_p}.items():
+            if not 0 <= p <= 1:
+                raise DataError(f"augment.{name}: {p}; a probability lies between 0 and 1")
+
+    @property
+    def crop_hw(self) -> tuple[int, int]:
+        """(height, width) of a crop, pixels."""
+        return (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoaderConfig:
+    """How much is loaded at a time. Only `batch` has a say in which samples come; the rest changes speed alone."""
+
+    batch: int
+    """Samples in a step, all ranks together."""
+    threads: int = 0
+    """Threads that read, decode and augment; 0: one per processor core this process may use."""
+    prefetch: int = 2
+    """Batches being made ahead of the one in use."""
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("batch", self.batch, 1),
+            ("threads", self.threads, 0),
+            ("prefetch", self.prefetch, 1),
+        ):
+            if value < least:
+                raise DataError(f"loader.{name}: {value}; at least {least} is needed")
+
+
+def shares(mix: Mapping[str, int | float | str]) -> dict[str, Fraction]:
+    """Exact shares of a mix, adding up to 1. A float counts as the decimal it prints as: 0.1 is 1/10.
+
+    Raises:
+        DataError: a weight that is no number above 0.
+    """
+    weights = {}
+    for name, value in mix.items():
+        try:
+            weights[name] = Fraction(str(value).replace(" ", ""))
+        except (ValueError, ZeroDivisionError):
+            weights[name] = Fraction(0)
+        if weights[name] <= 0:
+            raise DataError(
+                f"data.mix.{name}: weight {value!r} is no number above 0; write a number or a fraction such as 1/3, "
+                f"or leave the dataset out"
+            )
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}

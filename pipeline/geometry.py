@@ -1,0 +1,153 @@
+"""One sample's random geometry, drawn purely and composed into a single affine matrix.
+
+The rule, in its order: resize the shorter side to `short_side`; scale; rotate about the centre on the same
+canvas; blur; mirror; crop at a uniform place, padding where the canvas is smaller. All of it but the blur is one
+affine map, so an engine samples only the crop, once. Source of the rule: MSeg (Lambert et al., CVPR 2020).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.config import AugmentConfig
+
+FILL_RGB = (124, 116, 104)
+"""What an image shows outside its canvas: the ImageNet mean 123.675, 116.28, 103.53 in whole numbers."""
+STREAM = 3  # tells this use of the generator from those of the sample order
+UNIFORMS = 7  # a fixed number, each with its own use: setting one probability to 0 leaves the other draws alone
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draw:
+    """What happens to one sample. Any engine that applies `matrix`, `valid` and `blur` makes the same crop."""
+
+    scale: float
+    """Factor drawn, after the resize to the short side."""
+    angle_deg: float
+    """Counter-clockwise; 0 for a sample that is not rotated."""
+    blur: bool
+    flip: bool
+    source_hw: tuple[int, int]
+    """Size of the stored image."""
+    canvas_hw: tuple[int, int]
+    """Size after resize and scale; rotation keeps it, and what it turns out of the canvas is lost."""
+    corner_px: tuple[int, int]
+    """(y, x) of the crop's first pixel on the canvas; negative where the crop begins in padding."""
+    crop_hw: tuple[int, int]
+    matrix: tuple[tuple[float, float, float], tuple[float, float, float]]
+    """Crop pixel (x, y, 1) -> source pixel (x, y), at pixel centres; OpenCV's WARP_INVERSE_MAP."""
+    valid: tuple[int, int, int, int]
+    """(top, left, bottom, right) of the crop that lies on the canvas, ends exclusive; the rest is padding."""
+
+
+def draw(config: AugmentConfig, *, seed: int, step: int, slot: int, size_hw: tuple[int, int]) -> Draw:
+    """Draw one sample's augmentation; the same arguments give the same draw, on any machine.
+
+    Args:
+        seed: of the run, 0 to 2**64 - 1.
+        step: global step.
+        slot: place in the global batch.
+        size_hw: height and width of the stored image, pixels.
+    """
+    scale_u, rotated_u, angle_u, blur_u, flip_u, y_u, x_u = _uniforms(seed, step, slot)
+    scale = _between(config.scale, scale_u)
+    angle_deg = _between(config.rotate_deg, angle_u) if rotated_u < config.rotate_p else 0.0
+    canvas_hw = canvas_size(size_hw, config.short_side, scale)
+    corner_px = tuple(
+        _corner(side, crop, u) for side, crop, u in zip(canvas_hw, config.crop_hw, (y_u, x_u), strict=True)
+    )
+    return compose(
+        size_hw,
+        short_side=config.short_side,
+        scale=scale,
+        angle_deg=angle_deg,
+        flip=flip_u < config.flip_p,
+        blur=blur_u < config.blur_p,
+        corner_px=(corner_px[0], corner_px[1]),
+        crop_hw=config.crop_hw,
+    )
+
+
+def compose(
+    size_hw: tuple[int, int],
+    *,
+    short_side: int | None,
+    scale: float,
+    angle_deg: float,
+    flip: bool,
+    blur: bool,
+    corner_px: tuple[int, int],
+    crop_hw: tuple[int, int],
+) -> Draw:
+    """The draw with exactly these parameters, see `Draw`."""
+    resized_hw = resized_size(size_hw, short_side)
+    canvas_hw = canvas_size(size_hw, short_side, scale)
+    (height, width), (top, left) = canvas_hw, corner_px
+    place = np.array([[1, 0, left], [0, 1, top], [0, 0, 1]], np.float64)
+    mirror = np.array([[-1, 0, width - 1], [0, 1, 0], [0, 0, 1]] if flip else np.eye(3), np.float64)
+    # Pixel centres lie at half-integers of the continuous image: x_source + 1/2 = (x_canvas + 1/2) * factor.
+    factors = [source / (resized * scale) for source, resized in zip(size_hw, resized_hw, strict=True)]
+    resize = np.array([[factors[1], 0, factors[1] / 2 - 0.5], [0, factors[0], factors[0] / 2 - 0.5], [0, 0, 1]])
+    matrix = resize @ _unrotate(canvas_hw, angle_deg) @ mirror @ place
+    return Draw(
+        scale=scale,
+        angle_deg=angle_deg,
+        blur=blur,
+        flip=flip,
+        source_hw=size_hw,
+        canvas_hw=canvas_hw,
+        corner_px=corner_px,
+        crop_hw=crop_hw,
+        matrix=(_row(matrix[0]), _row(matrix[1])),
+        valid=(max(0, -top), max(0, -left), min(crop_hw[0], height - top), min(crop_hw[1], width - left)),
+    )
+
+
+def resized_size(size_hw: tuple[int, int], short_side: int | None) -> tuple[int, int]:
+    """(height, width) with the shorter side at `short_side`, the longer one truncated to whole pixels."""
+    if short_side is None:
+        return size_hw
+    short = min(size_hw)
+    return size_hw[0] * short_side // short, size_hw[1] * short_side // short
+
+
+def canvas_size(size_hw: tuple[int, int], short_side: int | None, scale: float) -> tuple[int, int]:
+    """(height, width) after resize and scale, rounded half to even as OpenCV does."""
+    height, width = resized_size(size_hw, short_side)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _uniforms(seed: int, step: int, slot: int) -> list[float]:
+    # The counter is the place in the run; raw words of Philox are fixed by its definition, whatever the numpy version.
+    generator = np.random.Philox(
+        key=np.array([seed, 0], np.uint64), counter=np.array([0, slot, step, STREAM], np.uint64)
+    )
+    words: list[int] = generator.random_raw(UNIFORMS).tolist()
+    return [(word >> 11) * 2.0**-53 for word in words]
+
+
+def _between(bounds: tuple[float, float], u: float) -> float:
+    return bounds[0] + (bounds[1] - bounds[0]) * u
+
+
+def _corner(side: int, crop: int, u: float) -> int:
+    """Where the crop begins on a canvas side; centred in the padding (odd pixel last) if the crop is."""
+    if side < crop:
+        return -((crop - side) // 2)
+    return int(u * (side - crop + 1))
+
+
+def _unrotate(canvas_hw: tuple[int, int], angle_deg: float) -> npt.NDArray[np.float64]:
+    """Rotated canvas pixel -> canvas pixel. The centre is (width/2, height/2) in pixel numbers, as in the rule."""
+    x, y = canvas_hw[1] / 2, canvas_hw[0] / 2
+    cos, sin = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
+    return np.array([[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y], [0, 0, 1]], np.float64)
+
+
+def _row(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    a, b, c = values.tolist()
+    return a, b, c

@@ -1,0 +1,76 @@
+"""Views of a sample's label: which stored member, in which taxonomy, through which look-up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.config import View
+from shards.errors import DataError
+from shards.manifest import Manifest
+from shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, load_taxonomy, naive_remap, remap_label
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelView:
+    """How the labels of one dataset are read."""
+
+    member: str
+    """The stored label it starts from."""
+    taxonomy: Taxonomy
+    """Of the labels that come out."""
+    remap: Remap | None = None
+    """From the member's ids to the taxonomy's; None where they are the same."""
+
+    @property
+    def dtype(self) -> type[np.uint8 | np.int16]:
+        """Of the labels that come out: int16 where an id does not fit a byte."""
+        return np.uint8 if self.taxonomy.num_classes <= IGNORE_INDEX else np.int16
+
+    def of(self, label_HW: npt.NDArray[np.uint8], *, where: str) -> npt.NDArray[Any]:
+        """The label in `taxonomy`; `where` names the sample in errors.
+
+        A look-up commutes with nearest-neighbour sampling, so engines crop first and have less to look up.
+
+        Raises:
+            DataError: an id that the dataset's taxonomy does not have.
+        """
+        return label_HW if self.remap is None else remap_label(label_HW, self.remap, where=where)
+
+
+def label_views(view: View, manifests: Mapping[str, Manifest]) -> dict[str, LabelView]:
+    """The view of every dataset of a mix, all in one taxonomy.
+
+    Args:
+        manifests: by dataset; their taxonomies are looked at.
+
+    Raises:
+        DataError: a dataset has no such labels, or the datasets' own classes differ.
+    """
+    views = {name: _label_view(view, name, manifest) for name, manifest in manifests.items()}
+    first, *others = views
+    for other in others:
+        if views[other].taxonomy.digest != views[first].taxonomy.digest:
+            hint = "write universal, or train on one" if view == "native" else "convert both with one version"
+            raise DataError(
+                f"data.taxonomy: {view}, but {first} and {other} have different classes "
+                f"({views[first].taxonomy.name}, {views[other].taxonomy.name}); {hint}"
+            )
+    return views
+
+
+def _label_view(view: View, name: str, manifest: Manifest) -> LabelView:
+    if view == "native":
+        return LabelView(member="native", taxonomy=manifest.native)
+    if view == "naive":
+        return LabelView(member="native", taxonomy=load_taxonomy("naive"), remap=naive_remap(manifest.native))
+    if manifest.universal is None:
+        raise DataError(
+            f"data.mix.{name}: its shards hold no universal labels (they hold {', '.join(manifest.members)}); "
+            f"write data.taxonomy: native to train in its own classes, or leave it out"
+        )
+    return LabelView(member="universal", taxonomy=manifest.universal)
