@@ -1,1 +1,29 @@
 """Batches become a checkpoint, a checkpoint becomes scores. Knows neither files of data nor datasets by name."""
+
+from model.build import PRESETS, build, load_net
+from model.config import InferConfig, ModelConfig, TrainConfig
+from model.evaluate import ClassScore, Score, evaluate
+from model.infer import predict
+from model.meter import LogRow
+from model.metrics import harmonic_mean
+from model.trainer import train
+from model.types import Batch, BatchSource, TrainOutput
+
+__all__ = [
+    "PRESETS",
+    "Batch",
+    "BatchSource",
+    "ClassScore",
+    "InferConfig",
+    "LogRow",
+    "ModelConfig",
+    "Score",
+    "TrainConfig",
+    "TrainOutput",
+    "build",
+    "evaluate",
+    "harmonic_mean",
+    "load_net",
+    "predict",
+    "train",
+]

@@ -1,0 +1,187 @@
+"""Files of a run: `checkpoint.pt`, from which it goes on, and `final.pt`, what it was for.
+
+Both are torch archives that plain `torch.load(weights_only=True)` reads. They are written beside their place, flushed
+to the disk and renamed, so a killed run leaves the former file or the new one, never a part. Every record's CRC-32
+is checked on reading (torch itself does not), and nothing but tensors and plain values is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shards.errors import DataError
+
+FORMAT = "segstream-checkpoint"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """A run between two steps."""
+
+    identity: dict[str, Any]
+    """What makes it this run: a JSON-able mapping; see `check_same`."""
+    step: int
+    """Updates made so far, which is also the number of the next step."""
+    weights: dict[str, Tensor]
+    """The network's state, buffers included."""
+    optimizer: dict[str, Any]
+    """The optimizer's state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Final:
+    """A finished run."""
+
+    identity: dict[str, Any]
+    meta: dict[str, Any]
+    """What is needed to use the weights: arch, num_classes, options, taxonomy, recipe."""
+    step: int
+    weights: dict[str, Tensor]
+
+
+def save_progress(path: str | Path, progress: Progress) -> None:
+    """Write a checkpoint atomically.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    _write(path, "progress", {name: getattr(progress, name) for name in Progress.__dataclass_fields__})
+
+
+def load_progress(path: str | Path) -> Progress:
+    """Read a checkpoint.
+
+    Raises:
+        DataError: the file is missing, damaged, of another kind or version.
+    """
+    return Progress(**_read(path, "progress", tuple(Progress.__dataclass_fields__)))
+
+
+def save_final(path: str | Path, final: Final) -> None:
+    """Write a run's result atomically.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    _write(path, "final", {name: getattr(final, name) for name in Final.__dataclass_fields__})
+
+
+def load_final(path: str | Path) -> Final:
+    """Read a run's result.
+
+    Raises:
+        DataError: the file is missing, damaged, of another kind or version.
+    """
+    return Final(**_read(path, "final", tuple(Final.__dataclass_fields__)))
+
+
+def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Where two JSON-able mappings differ, by dotted name: `train.lr is 0.1, this run has 0.2`."""
+    a, b = _flat(plain(found)), _flat(plain(expected))
+    names = sorted(set(a) | set(b))
+    missing = "nothing"
+    return [
+        f"{name} is {_short(a.get(name, missing))}, this run has {_short(b.get(name, missing))}"
+        for name in names
+        if a.get(name, missing) != b.get(name, missing)
+    ]
+
+
+def check_same(path: str | Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuse to go on from another run's file.
+
+    Raises:
+        DataError: the identities differ; names what was found and what was expected.
+    """
+    wrong = differences(found, expected)
+    if wrong:
+        more = f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+        raise DataError(
+            f"{path}: belongs to another run: {'; '.join(wrong[:4])}{more}. Restore those settings, choose another "
+            f"run folder, or start over with restart_changed"
+        )
+
+
+def plain(value: Any) -> Any:
+    """A JSON-able value as JSON gives it back: mappings become dicts with text keys, tuples lists."""
+    return json.loads(json.dumps(value))
+
+
+def _write(path: str | Path, kind: str, content: Mapping[str, Any]) -> None:
+    part = f"{path}.part"
+    try:
+        with Path(part).open("wb") as file:
+            torch.save({"format": FORMAT, "version": VERSION, "kind": kind, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(part).replace(path)
+        _sync_folder(Path(path).parent)
+    except (OSError, RuntimeError) as error:  # torch's archive writer turns a full disk into a RuntimeError
+        with contextlib.suppress(OSError):
+            Path(part).unlink(missing_ok=True)
+        raise DataError(f"{path}: cannot be written ({_one_line(error)}); free space, or check permissions") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read(path: str | Path, kind: str, names: tuple[str, ...]) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such file; check the path, or train first")
+    damaged = "it is damaged, or no checkpoint of ours; restore it from a copy, or delete it and train again"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+        if bad is not None:
+            raise DataError(f"{path}: record {bad!r} fails its checksum: {damaged}")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{path}: holds more than tensors and plain values, so it was not loaded: {damaged}") from error
+    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, KeyError, NotImplementedError) as error:
+        raise DataError(f"{path}: cannot be read ({_one_line(error)}): {damaged}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError(f"{path}: a torch file, but no checkpoint of ours (format is not {FORMAT!r}); check the path")
+    for name, expected in (("version", VERSION), ("kind", kind)):
+        if content.get(name) != expected:
+            raise DataError(
+                f"{path}: {name}: found {content.get(name)!r}, expected {expected!r}; "
+                f"give a {kind!r} file written by this version"
+            )
+    missing = [name for name in names if name not in content]
+    if missing:
+        raise DataError(f"{path}: has no {', '.join(missing)}: {damaged}")
+    return {name: content[name] for name in names}
+
+
+def _flat(value: Any, at: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{at}.{key}" if at else key).items()}
+    return {at: value}
+
+
+def _short(value: Any) -> str:
+    text = value if value == "nothing" else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."

@@ -1,0 +1,89 @@
+"""What can be set about a network, its training and its use. Checked here, trusted everywhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from shards.errors import DataError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """Which network."""
+
+    arch: str
+    """A name of `model.PRESETS`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Passed on to `model.build`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """How to train. The first five shape the result; the others only how it is reached."""
+
+    steps: int
+    """Optimiser updates."""
+    lr: float
+    """Learning rate of step 0; decays as `model.schedule.poly_lr`."""
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    power: float = 0.9
+    """Of the polynomial decay."""
+    log_every: int = 20
+    """Steps between log rows."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints: what a killed run loses at most."""
+    device: Device = "auto"
+    """auto = cuda where there is one."""
+    channels_last: bool = True
+    """Memory layout of activations; faster on most devices, equal up to rounding."""
+    threads: int | None = None
+    """CPU threads of the tensor library; None leaves its own choice. Another count may round sums differently."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "log_every", "checkpoint_every"):
+            _at_least(name, getattr(self, name), 1)
+        if self.threads is not None:
+            _at_least("threads", self.threads, 1)
+        if not 0 < self.lr < float("inf"):
+            raise DataError(f"lr: {self.lr}; must be above 0")
+        if not 0 <= self.momentum < 1:
+            raise DataError(f"momentum: {self.momentum}; must be in [0, 1)")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise DataError(f"weight_decay: {self.weight_decay}; must be 0 or above")
+        if not 0 < self.power < float("inf"):
+            raise DataError(f"power: {self.power}; must be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferConfig:
+    """How to segment an image of any size."""
+
+    crop: int
+    """Side of the square windows that the network sees; usually the crop it was trained with."""
+    short_side: int | None = None
+    """Shorter side to which an image is resized at scale 1; None keeps its own."""
+    scales: tuple[float, ...] = (1.0,)
+    """Scales whose probabilities are averaged."""
+    flip: bool = True
+    """Average with the mirror image."""
+    batch: int = 4
+    """Windows per forward pass; with `flip` each counts twice."""
+    device: Device = "auto"
+    """auto = cuda where there is one."""
+
+    def __post_init__(self) -> None:
+        _at_least("crop", self.crop, 1)
+        _at_least("batch", self.batch, 1)
+        if self.short_side is not None:
+            _at_least("short_side", self.short_side, 1)
+        if not self.scales or min(self.scales) <= 0:
+            raise DataError(f"scales: {list(self.scales)}; give at least one, all above 0")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise DataError(f"{name}: {value}; must be at least {least}")

@@ -1,0 +1,161 @@
+"""Cross-entropy over a mix of datasets, from logits at the network's own resolution.
+
+loss = sum over datasets d of w_d * (mean over the labelled pixels of d in the global batch)
+
+The obvious composition (upsample to the crop, log-softmax, pick) holds three arrays of classes x H x W per image, and
+with 194 classes it is most of the step of a small network. `pixel_losses` gives the same values and gradients but
+walks over strips of rows that fit the cache. It uses that upsampling is linear and separable (two small matrix
+products, whose transposes carry the gradient back) and that the gradient of a sum over pixels is known as soon as the
+sum is, so forward computes it and nothing at full resolution outlives its strip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from model.types import TrainOutput
+from shards.taxonomy import IGNORE_INDEX
+
+STRIP_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}  # of upsampled logits at a time: fits the cache / a GPU kept busy
+SAFE_SPREAD = 80.0  # exp(-80) is still a normal float32, so below this spread no maximum has to be subtracted
+
+
+@dataclass(frozen=True, slots=True)
+class MixLoss:
+    """Loss of one step over a mix of D datasets."""
+
+    total: Tensor
+    """Scalar to differentiate."""
+    means: Tensor
+    """(D,) detached mean cross-entropy of each dataset in this process' batch, nan without a labelled pixel."""
+
+
+def mix_loss(
+    output: TrainOutput,
+    labels: Tensor,
+    dataset_ids: Tensor,
+    weights: Sequence[float],
+    *,
+    sum_counts: Callable[[Tensor], Tensor] | None = None,
+) -> MixLoss:
+    """Cross-entropy in which every dataset has its weight, however many pixels of it are labelled.
+
+    A dataset without a labelled pixel contributes zero, so a batch that is ignored entirely has loss 0 and zero
+    gradients. With one dataset of weight 1 this is plain cross-entropy with ignored pixels left out of its mean.
+
+    Args:
+        output: logits (B, K, h, w) and the size (H, W) of the labels.
+        labels: (B, H, W) integer class ids below K, or 255 = ignored.
+        dataset_ids: (B,) int64, which of the D datasets each image is of.
+        weights: D shares.
+        sum_counts: maps this process' (D,) pixel counts to those of the global batch; None for one process.
+    """
+    counts = torch.zeros(len(weights), dtype=torch.int64, device=labels.device)
+    counts.index_add_(0, dataset_ids, (labels != IGNORE_INDEX).sum(dim=(1, 2)))
+    sums = pixel_losses(output.logits, labels, output.size_hw)
+    shares = torch.tensor(weights, dtype=torch.float32, device=labels.device)
+    everywhere = counts if sum_counts is None else sum_counts(counts)
+    scale = shares / everywhere.clamp(min=1)
+    means = torch.zeros_like(shares).index_add_(0, dataset_ids, sums.detach()) / counts
+    return MixLoss(total=(scale[dataset_ids] * sums).sum(), means=means)
+
+
+def pixel_losses(logits: Tensor, labels: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Sum over each image's labelled pixels of the cross-entropy of its upsampled logits.
+
+    Equal in value and gradient (to float32 rounding) to `cross_entropy(interpolate(logits, size_hw, mode="bilinear",
+    align_corners=True), labels, ignore_index=255, reduction="none").sum(dim=(1, 2))`. Differentiable once.
+
+    Args:
+        logits: (B, K, h, w); computed in float32 whatever their type.
+        labels: (B, H, W) integer ids below K, or 255 = ignored.
+        size_hw: (H, W).
+
+    Returns:
+        (B,) float32.
+    """
+    sums: Tensor = _PixelLosses.apply(logits, labels, size_hw)  # type: ignore[no-untyped-call]
+    return sums
+
+
+class _PixelLosses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, size_hw: tuple[int, int]) -> Tensor:
+        with torch.autocast(logits.device.type, enabled=False):
+            sums, grad = _walk(logits.float(), labels, size_hw, with_grad=ctx.needs_input_grad[0])
+        ctx.grad, ctx.dtype = grad, logits.dtype
+        return sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_sums: Tensor) -> tuple[Tensor, None, None]:
+        return (ctx.grad * grad_sums[:, None, None, None]).to(ctx.dtype), None, None
+
+
+def _walk(logits: Tensor, labels: Tensor, size_hw: tuple[int, int], *, with_grad: bool) -> tuple[Tensor, Tensor | None]:
+    """Sums (B,) and, if asked for, their gradient by each image's logits (B, K, h, w), strip by strip."""
+    num, num_classes, low_h, low_w = logits.shape
+    height, width = size_hw
+    down, across = _upsampling(low_h, height), _upsampling(low_w, width).to(logits.device)  # (H, h), (W, w)
+    rows = max(1, STRIP_BYTES[logits.device.type] // (4 * num_classes * width))
+    strips = []  # rows of the output, and the rows of the logits that they are interpolated from
+    for top in range(0, height, rows):
+        touched = down[top : top + rows].any(dim=0).nonzero()
+        first, last = int(touched[0]), int(touched[-1]) + 1
+        strips.append(
+            (slice(top, top + rows), slice(first, last), down[top : top + rows, first:last].to(logits.device))
+        )
+    logits = logits - logits.amax(dim=1, keepdim=True)  # the same softmax; upsampled values stay at most 0
+    bounded = bool(-logits.amin() < SAFE_SPREAD)
+    sums = logits.new_zeros(num)
+    grad = torch.empty_like(logits) if with_grad else None
+    for b in range(num):
+        low_hKw = logits[b].permute(1, 0, 2).reshape(low_h, num_classes * low_w)
+        grad_hKw = torch.zeros_like(low_hKw)
+        for high, low, weights in strips:
+            logits_rKW = _upsample(weights, low_hKw[low], across)
+            sums[b] += _nll_(logits_rKW, labels[b, high], bounded=bounded)
+            if with_grad:
+                grad_hKw[low].addmm_(weights.T, (logits_rKW.view(-1, width) @ across).view(len(weights), -1))
+        if grad is not None:
+            grad[b] = grad_hKw.view(low_h, num_classes, low_w).permute(1, 0, 2)
+    return sums, grad
+
+
+def _upsample(strip: Tensor, low_hKw: Tensor, across: Tensor) -> Tensor:
+    """Rows of the upsampled logits, (r, K, W), from (r, h) row weights, (h, K * w) logits, (W, w) column weights."""
+    low_w = across.shape[1]
+    rows = (strip @ low_hKw).view(-1, low_w)
+    return (rows @ across.T).view(len(strip), -1, len(across))
+
+
+def _nll_(logits_rKW: Tensor, labels: Tensor, *, bounded: bool) -> Tensor:
+    """Sum of the cross-entropy of labelled pixels; overwrites the logits with its gradient."""
+    labelled = labels != IGNORE_INDEX
+    target = torch.where(labelled, labels, 0).long().unsqueeze(1)  # (r, 1, W)
+    if not bounded:
+        logits_rKW -= logits_rKW.amax(dim=1, keepdim=True)
+    picked = logits_rKW.gather(1, target).squeeze(1)
+    total_rW = logits_rKW.exp_().sum(dim=1)
+    loss = ((total_rW.log() - picked) * labelled).sum()
+    logits_rKW *= (labelled / total_rW).unsqueeze(1)
+    logits_rKW.scatter_add_(1, target, -labelled.float().unsqueeze(1))
+    return loss
+
+
+def _upsampling(low: int, high: int) -> Tensor:
+    """(high, low) weights of linear interpolation with aligned corners: each row holds at most two, summing to 1."""
+    at = torch.arange(high, dtype=torch.float64) * ((low - 1) / max(high - 1, 1))
+    left = at.floor().long().clamp(max=max(low - 2, 0))
+    part = at - left
+    weights = torch.zeros(high, low, dtype=torch.float64)
+    row = torch.arange(high)
+    weights[row, left] = 1 - part
+    weights[row, (left + 1).clamp(max=low - 1)] += part
+    return weights.float()

@@ -1,0 +1,68 @@
+"""What crosses the room's door, declared here so that nobody who makes batches or networks has to be imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from shards.taxonomy import Taxonomy
+
+
+class Batch(Protocol):
+    """One global step's samples."""
+
+    @property
+    def step(self) -> int:
+        """Which step of the run, from 0."""
+
+    @property
+    def images(self) -> Tensor:
+        """(B, 3, H, W) uint8 RGB."""
+
+    @property
+    def labels(self) -> Tensor:
+        """(B, H, W) uint8 or int16 class ids, 255 = ignored."""
+
+    @property
+    def dataset_ids(self) -> Tensor:
+        """(B,) int64 positions in `BatchSource.datasets`."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Sample keys, for messages."""
+
+
+class BatchSource(Protocol):
+    """The mix as a function of the step: asking twice for a step gives the same batch."""
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names, in the order that `dataset_ids` count."""
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Share of each dataset in the loss; they sum to 1."""
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """Whose ids the labels hold."""
+
+    @property
+    def fingerprint(self) -> Mapping[str, Any]:
+        """JSON-able description of everything that decides which batch a step gets; a resumed run must match it."""
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """Batches of steps start .. stop - 1, in order."""
+
+
+@dataclass(frozen=True)
+class TrainOutput:
+    """What a network returns in train mode: all that a loss needs, nothing computed for the eye."""
+
+    logits: Tensor
+    """(B, classes, h, w) at the network's own resolution."""
+    size_hw: tuple[int, int]
+    """Size of the input, to which the loss upsamples (bilinear, align_corners=True)."""
