@@ -14,8 +14,8 @@ from shards.taxonomy import IGNORE_INDEX
 Rgb = npt.NDArray[np.uint8]
 IGNORED_RGB = (0, 0, 0)
 GRID = range(8, 256, 13)  # levels per channel among which colours are chosen
-LIGHTNESS = (38.0, 88.0)  # CIE L*: away from black (ignored) and from white (paper)
-CHROMA = (22.0, 88.0)  # greys look alike next to photographs, and neon drowns everything else
+LIGHTNESS = (38.0, 84.0)  # CIE L*: away from black (ignored) and from white (paper)
+CHROMA = (20.0, 70.0)  # greys look alike next to photographs, and neon drowns everything else
 
 
 @lru_cache(maxsize=8)

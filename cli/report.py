@@ -1,0 +1,207 @@
+"""The HTML report: one file that holds its pictures, charts and styles, and loads nothing from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cli.chart import NUM_COLORS, Curve, line_chart
+from cli.pictures import Rgb, legend
+from cli.results import HMEAN, DatasetScore, ModelResult, Summary, cell, percent
+from shards.errors import DataError
+
+MAX_SIDE = 480  # pixels of an inlined picture's longer side: a page of a few MB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureRow:
+    """One held-out sample: files of the photograph, its label and each model's prediction (both by `colorize`)."""
+
+    key: str
+    image: Path
+    label: Path
+    predictions: Mapping[str, Path]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gallery:
+    """Samples of one dataset; `classes` are the names by id with which labels and predictions were coloured."""
+
+    dataset: str
+    classes: tuple[str, ...]
+    rows: tuple[PictureRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSet:
+    """One shard set that the results rest on."""
+
+    name: str
+    split: str
+    role: str  # "training" or "held out"
+    samples: int
+    shards: int
+    bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportInputs:
+    """Everything the page shows; where the files lie is the caller's decision."""
+
+    summary: Summary
+    results: tuple[ModelResult, ...]
+    about: str = ""  # a sentence or two: what was compared, with which budget
+    curves: tuple[Curve, ...] = ()
+    galleries: tuple[Gallery, ...] = ()
+    data: tuple[DataSet, ...] = ()
+    commands: tuple[str, ...] = ("make demo",)
+    facts: Mapping[str, str] = field(default_factory=dict)  # versions, machine, commit: name -> value
+
+
+def render_report(inputs: ReportInputs) -> str:
+    """The page as one string of HTML.
+
+    Raises:
+        DataError: a picture is missing or damaged, or jinja2 (extra `report`) is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise DataError("the report needs jinja2; install it with: pip install 'segstream[report]'") from error
+    folder = Path(__file__).parent / "templates"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters["percent"] = percent
+    curves = sorted(inputs.curves, key=lambda curve: curve.name)
+    return environment.get_template("report.html").render(
+        inputs=inputs,
+        summary=inputs.summary,
+        headline=headline(inputs.summary),
+        table=_results_table(inputs.summary),
+        columns=(*inputs.summary.datasets, HMEAN),
+        class_tables=[t for d in inputs.summary.datasets if (t := class_table(d, inputs.results, inputs.summary))],
+        chart=line_chart(curves, x_label="step", y_label="training loss"),
+        chart_legend=[(curve.name, i % NUM_COLORS) for i, curve in enumerate(curves)],
+        galleries=[_gallery(gallery, inputs.summary) for gallery in inputs.galleries],
+        megabytes=lambda count: f"{count / 1e6:.1f} MB",
+    )
+
+
+def headline(summary: Summary) -> str:
+    """The outcome in one sentence."""
+    ranked = [(name, model.hmean) for name, model in summary.ranked() if model.hmean is not None]
+    count = len(summary.datasets)
+    over = f"{count} held-out dataset{'s' if count != 1 else ''}"
+    if not ranked:
+        return f"No model was judged on all of the {over}."
+    name, best = ranked[0]
+    text = f"{name} reaches a harmonic mean of {percent(best)} over {over}"
+    if len(ranked) > 1:
+        second, value = ranked[1]
+        text += f"; the next, {second}, reaches {percent(value)}"
+    return text + "."
+
+
+def class_table(dataset: str, results: Sequence[ModelResult], summary: Summary) -> dict[str, Any] | None:
+    """IoU of every class of a dataset under every model, classes by labelled area, models as ranked.
+
+    Returns:
+        `dataset`, `models`, and `rows` of (class, share of the labelled pixels, IoU per model); None if no model
+        was judged on the dataset.
+    """
+    scores: dict[str, DatasetScore] = {
+        result.name: score for result in results for score in result.scores if score.dataset == dataset
+    }
+    models = [name for name, _ in summary.ranked() if name in scores]
+    if not models:
+        return None
+    by_class = {name: {c.name: c for c in scores[name].classes} for name in models}
+    first = scores[models[0]].classes
+    total = sum(c.pixels for c in first) or 1
+    rows = [
+        (c.name, c.pixels / total, [known.iou if (known := by_class[m].get(c.name)) else None for m in models])
+        for c in sorted(first, key=lambda c: -c.pixels)
+    ]
+    return {"dataset": dataset, "models": models, "rows": rows, "images": scores[models[0]].images}
+
+
+def inline_photo(path: Path) -> str:
+    """A photograph as a `data:` URL, at most `MAX_SIDE` large, JPEG.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    return _data_url(_shrunk(_open(path), Image.Resampling.LANCZOS), "JPEG", quality=82)
+
+
+def inline_label(path: Path) -> str:
+    """A colorized label as a `data:` URL, at most `MAX_SIDE` large, its colours unchanged, PNG.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    return _data_url(_one_byte(_shrunk(_open(path), Image.Resampling.NEAREST)), "PNG", optimize=True)
+
+
+def _results_table(summary: Summary) -> list[dict[str, Any]]:
+    columns = (*summary.datasets, HMEAN)
+    best = {column: summary.best(column) for column in columns}
+    rows = []
+    for name, model in summary.ranked():
+        values = [(value := cell(model, column), value is not None and value == best[column]) for column in columns]
+        rows.append({"name": name, "cells": values})
+    return rows
+
+
+def _gallery(gallery: Gallery, summary: Summary) -> dict[str, Any]:
+    rows = []
+    colored: list[Rgb] = []
+    for row in gallery.rows:
+        models = [name for name, _ in summary.ranked() if name in row.predictions]
+        models += sorted(set(row.predictions) - set(models))
+        colored += [np.asarray(_open(path)) for path in (row.label, *(row.predictions[m] for m in models))]
+        pictures = [("image", inline_photo(row.image)), ("label", inline_label(row.label))]
+        pictures += [(model, inline_label(row.predictions[model])) for model in models]
+        rows.append({"key": row.key, "pictures": pictures})
+    return {"dataset": gallery.dataset, "rows": rows, "legend": legend(colored, gallery.classes)}
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: not a readable picture ({error}); evaluate the model again") from error
+
+
+def _shrunk(picture: Image.Image, how: Image.Resampling) -> Image.Image:
+    scale = MAX_SIDE / max(picture.size)
+    if scale >= 1:
+        return picture
+    return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), how)
+
+
+def _one_byte(picture: Image.Image) -> Image.Image:
+    """The same picture as palette entries, if 256 suffice."""
+    pixels = np.asarray(picture)
+    colors, entries = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    if len(colors) > 256:
+        return picture
+    small = Image.fromarray(entries.reshape(pixels.shape[:2]).astype(np.uint8), mode="P")
+    small.putpalette(colors.ravel().tolist())
+    return small
+
+
+def _data_url(picture: Image.Image, form: str, **options: Any) -> str:
+    out = io.BytesIO()
+    picture.save(out, form, **options)
+    return f"data:image/{form.lower()};base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
