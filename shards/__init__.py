@@ -1,1 +1,10 @@
-"""Released datasets become WebDataset shards with labels in known taxonomies. Knows no torch and no training."""
+"""Released datasets become WebDataset shards with labels in known taxonomies. Knows no torch and no training.
+
+Here: reading a shard set. Converting one is `shards.convert`, what is known of each dataset `shards.datasets`,
+class lists and their arithmetic `shards.taxonomy`.
+"""
+
+from shards.errors import DataError, UsageError
+from shards.reader import Entry, ShardSet, open_shards
+
+__all__ = ["DataError", "Entry", "ShardSet", "UsageError", "open_shards"]

@@ -93,7 +93,7 @@ def remap_label(label: npt.NDArray[Any], remap: Remap, *, where: str) -> npt.NDA
         ids = np.unique(label[lost])[:8].tolist()
         raise DataError(
             f"{where}: {int(lost.sum())} of {label.size} pixels carry ids {ids}, which {remap.source} does not have; "
-            f"check that the file belongs to this dataset and release, or leave the sample out with --skip-bad"
+            f"check that the file belongs to this dataset and release"
         )
     return mapped.astype(np.uint8 if remap.table.max() <= IGNORE_INDEX else np.int16)
 
@@ -141,9 +141,9 @@ def release_remap(name: str) -> Remap:
     native = load_taxonomy(name)
     table = _table(name)
     if "release" not in table:  # published with native ids as they are
-        return _build_remap(name, name, {i: i for i in range(native.num_classes)})
+        return build_remap(name, name, {i: i for i in range(native.num_classes)})
     pairs = {release: i for i, row in enumerate(table["classes"]) for release in row["release"]}
-    return _build_remap(table["release"], name, pairs | dict.fromkeys(table["void"], IGNORE_INDEX))
+    return build_remap(table["release"], name, pairs | dict.fromkeys(table["void"], IGNORE_INDEX))
 
 
 def release_classes(name: str) -> tuple[tuple[str, tuple[int, int, int] | None], ...]:
@@ -163,7 +163,7 @@ def universal_remap(native: Taxonomy) -> Remap:
             f"taxonomy {native.name!r} has no mapping from its labels to the universal taxonomy; "
             f"train on it in its own classes (taxonomy: native)"
         )
-    return _build_remap(native.name, "universal", dict(enumerate(native.to_universal)))
+    return build_remap(native.name, "universal", dict(enumerate(native.to_universal)))
 
 
 def naive_remap(native: Taxonomy) -> Remap:
@@ -176,7 +176,7 @@ def naive_remap(native: Taxonomy) -> Remap:
     unknown = [c for c in native.classes if c.lower() not in ids]
     if unknown:
         raise DataError(f"taxonomy {native.name!r}: classes {unknown[:5]} are not in the naive taxonomy")
-    return _build_remap(native.name, "naive", {i: ids[c.lower()] for i, c in enumerate(native.classes)})
+    return build_remap(native.name, "naive", {i: ids[c.lower()] for i, c in enumerate(native.classes)})
 
 
 def projection(source: Taxonomy, target: Taxonomy) -> npt.NDArray[np.float32]:
@@ -231,7 +231,8 @@ def universal_ids(names: Sequence[str], *, at: str) -> tuple[int, ...]:
     return tuple(ids[name] for name in names)
 
 
-def _build_remap(source: str, target: str, pairs: dict[int, int]) -> Remap:
+def build_remap(source: str, target: str, pairs: dict[int, int]) -> Remap:
+    """A look-up from (source id, target id) pairs; every id not named is unmapped, but 255 of 8-bit codings."""
     table = np.full(max(256, max(pairs) + 1), UNMAPPED, np.int32)
     if max(pairs) <= IGNORE_INDEX:  # an 8-bit coding: 255 is "no class" unless the release says otherwise
         table[IGNORE_INDEX] = IGNORE_INDEX

@@ -1,0 +1,310 @@
+"""A released split becomes a shard set: find the pairs, plan shards, make them in parallel, write the manifest last."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import multiprocessing
+import os
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import cv2
+import PIL
+
+from shards import manifest as manifests
+from shards.datasets import Dataset, dataset
+from shards.errors import DataError, UsageError
+from shards.files import make_folder, sole_writer, writing
+from shards.index import ShardIndex, dump_index, index_name, merge_counts
+from shards.job import Job, Setup, run
+from shards.keys import unescape
+from shards.manifest import Manifest, ShardInfo
+from shards.plan import plan_shards, shard_name
+from shards.rejects import Reject, check_rejects
+from shards.schema import did_you_mean
+from shards.sources.common import Found, Pair
+from shards.store import local_path
+from shards.taxonomy import load_taxonomy, universal_remap
+
+FORMAT = "1"  # raise it whenever the same inputs would give other bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertRequest:
+    """What to convert, where to, and how."""
+
+    dataset: str
+    """A released dataset's name, or the path of an own-data YAML."""
+    split: str
+    out: str
+    """Folder (or file:// URL) above DATASET/SPLIT."""
+    raw: Path | None = None
+    """The release's folder; own data may state it in the YAML."""
+    short_side: int | None = None
+    """Training images are shrunk to it, in pixels; never enlarged. Other splits keep their native size."""
+    workers: int = 1
+    limit: int | None = None
+    """Convert only so many samples, the first ones by key."""
+    skip_bad: int = 0
+    """Samples that may be left out because they cannot be used."""
+    shard_samples: int = 256
+    shard_bytes: int = 256 << 20
+    """Limit of a shard, in bytes of source images."""
+    jpeg_quality: int = 95
+
+    def __post_init__(self) -> None:
+        least = {"workers": 1, "skip_bad": 0, "shard_samples": 1, "shard_bytes": 1, "short_side": 1, "limit": 1}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UsageError(f"{name}: {value}; must be at least {low}")
+        if not 1 <= self.jpeg_quality <= 100:
+            raise UsageError(f"jpeg_quality: {self.jpeg_quality}; must be 1 to 100")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a conversion did."""
+
+    dataset: str
+    split: str
+    url: str
+    samples: int
+    shards: int
+    bytes: int
+    resumed_shards: int
+    """Shards kept from an earlier run."""
+    skipped: tuple[Reject, ...]
+    absent: int
+    """Listed images that the raw folder does not hold."""
+    digest: str
+    """The manifest's."""
+
+
+def convert(request: ConvertRequest, progress: Callable[[int, int], None] | None = None) -> Summary:
+    """Convert one split; an interrupted run, repeated, keeps the shards it had finished.
+
+    Args:
+        progress: called with (samples done, samples in all), from this thread.
+
+    Raises:
+        UsageError: an unknown dataset or split, a parameter out of range.
+        DataError: the raw data or the target cannot be used.
+        BadSamplesError: more samples than `skip_bad` cannot be used; no manifest is written.
+    """
+    data = dataset(request.dataset)
+    raw = request.raw or data.root
+    if raw is None:
+        raise UsageError(f"{request.dataset}: says no `root`; give the folder of the data with --raw")
+    if request.split not in data.splits:
+        raise UsageError(f"{data.name} has no split {request.split!r}; {did_you_mean(request.split, data.splits)}")
+    found = data.source.find(raw, request.split)
+    pairs = _ordered(found, where=f"{raw} ({data.name}, {request.split})")[: request.limit]
+    setup, params = _setup(request, data, raw)
+    folder = local_path(request.out) / data.name / request.split
+    make_folder(folder)
+    with sole_writer(folder):
+        jobs = _plan(pairs, raw, folder, request)
+        (folder / manifests.NAME).unlink(missing_ok=True)  # from here on the set is incomplete, and says so
+        _remove_leftovers(folder, jobs)
+        done = _run_all(setup, jobs, request.workers, progress)
+        indexes = [index for index, _ in done]
+        orphans = (
+            [] if request.limit else [Reject(key="", path=o, reason="label without an image") for o in found.orphans]
+        )
+        rejects = sorted([*orphans, *(r for index in indexes for r in index.rejects)])
+        check_rejects(
+            rejects, allowed=request.skip_bad, total=len(pairs), where=f"{data.name} {request.split} in {raw}"
+        )
+        manifest = _manifest(data, request, params, indexes, rejects, absent=len(found.absent))
+        content = manifests.dump_manifest(manifest)
+        with writing(folder / manifests.NAME) as file:
+            file.write(content)
+    return Summary(
+        dataset=data.name,
+        split=request.split,
+        url=str(folder),
+        samples=manifest.samples,
+        shards=len(manifest.shards),
+        bytes=manifest.bytes,
+        resumed_shards=sum(kept for _, kept in done),
+        skipped=manifest.skipped,
+        absent=manifest.absent,
+        digest=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def _ordered(found: Found, *, where: str) -> list[Pair]:
+    """Pairs by key, each key once."""
+    pairs = sorted(found.pairs, key=lambda p: p.key)
+    if not pairs:
+        listed = f"; {len(found.absent)} listed images are absent, e.g. {found.absent[0]}" if found.absent else ""
+        raise DataError(f"{where}: no images{listed}; check --raw")
+    for one, other in itertools.pairwise(pairs):
+        if one.key == other.key:
+            raise DataError(
+                f"{where}: {one.image} and {other.image} have the same key {unescape(one.key)!r}; rename one of them"
+            )
+    return pairs
+
+
+def _setup(request: ConvertRequest, data: Dataset, raw: Path) -> tuple[Setup, dict[str, Any]]:
+    """What all shards share, and the parameters as the manifest states them."""
+    source = data.source
+    lossy = request.split.startswith("train")
+    params: dict[str, Any] = {
+        "image": "jpeg" if lossy else "source",
+        "short_side": request.short_side if lossy else None,
+        "jpeg_quality": request.jpeg_quality if lossy else None,
+        "limit": request.limit,
+        "shard_samples": request.shard_samples,
+        "shard_bytes": request.shard_bytes,
+    }
+    universal = universal_remap(source.native) if source.native.to_universal is not None else None
+    identity = [
+        _tool(),
+        params,
+        [data.name, request.split, data.licence],
+        [source.native.digest, source.release.source, source.release.table.tolist()],
+        load_taxonomy("universal").digest if universal else None,
+    ]
+    setup = Setup(
+        dataset=data.name,
+        split=request.split,
+        licence=data.licence,
+        raw=raw,
+        source=source,
+        universal=universal,
+        lossy=lossy,
+        short_side=request.short_side,
+        jpeg_quality=request.jpeg_quality,
+        identity=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
+    )
+    return setup, params
+
+
+def _plan(pairs: Sequence[Pair], raw: Path, folder: Path, request: ConvertRequest) -> list[Job]:
+    sized = ((pair, _size(raw / pair.image)) for pair in pairs)
+    shards = plan_shards(sized, max_samples=request.shard_samples, max_bytes=request.shard_bytes)
+    return [Job(path=folder / shard_name(n), pairs=shard) for n, shard in enumerate(shards)]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # missing: the job will say so
+
+
+def _remove_leftovers(folder: Path, jobs: Sequence[Job]) -> None:
+    """Delete what an earlier run left and this one will not overwrite."""
+    mine = {name for job in jobs for name in (job.path.name, index_name(job.path.name))}
+    for path in folder.iterdir():
+        if path.name not in mine and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def _run_all(
+    setup: Setup, jobs: Sequence[Job], workers: int, progress: Callable[[int, int], None] | None
+) -> list[tuple[ShardIndex, bool]]:
+    """Results in the jobs' order."""
+    total, finished = sum(len(job.pairs) for job in jobs), 0
+    results: dict[int, tuple[ShardIndex, bool]] = {}
+    for n, result in _results(setup, jobs, min(workers, len(jobs))):
+        results[n] = result
+        finished += len(jobs[n].pairs)
+        if progress:
+            progress(finished, total)
+    return [results[n] for n in range(len(jobs))]
+
+
+def _results(setup: Setup, jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, tuple[ShardIndex, bool]]]:
+    if workers == 1:
+        for n, job in enumerate(jobs):
+            yield n, run(setup, job)
+        return
+    context = multiprocessing.get_context("spawn")  # forking a process whose libraries hold threads can hang
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
+        futures = {pool.submit(run, setup, job): n for n, job in enumerate(jobs)}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise DataError(
+                f"{setup.dataset} {setup.split}: a worker process died (out of memory?); run the same command again "
+                f"with fewer --workers, finished shards are kept"
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "runs in workers only"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _manifest(
+    data: Dataset,
+    request: ConvertRequest,
+    params: dict[str, Any],
+    indexes: Sequence[ShardIndex],
+    rejects: Sequence[Reject],
+    *,
+    absent: int,
+) -> Manifest:
+    written = [index for index in indexes if index.rows]
+    if not written:
+        raise DataError(f"{data.name} {request.split}: not one sample could be used; check --raw")
+    mapped = data.taxonomy.to_universal is not None
+    return Manifest(
+        dataset=data.name,
+        split=request.split,
+        licence=data.licence,
+        native=data.taxonomy,
+        universal=load_taxonomy("universal") if mapped else None,
+        members=("image", "json", "native", *(["universal"] if mapped else [])),
+        params=params,
+        tool=_tool(),
+        shards=tuple(
+            ShardInfo(
+                name=index.shard,
+                bytes=index.bytes,
+                sha256=index.sha256,
+                samples=len(index.rows),
+                index_sha256=hashlib.sha256(dump_index(index)).hexdigest(),
+            )
+            for index in written
+        ),
+        counts=merge_counts([index.counts for index in written]),
+        skipped=tuple(rejects),
+        absent=absent,
+    )
+
+
+def _tool() -> dict[str, str]:
+    """Versions of what makes the bytes: this program, and the libraries that encode."""
+    return {
+        "segstream": metadata.version("segstream"),
+        "format": FORMAT,
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+        "webdataset": metadata.version("webdataset"),
+        "zlib": zlib.ZLIB_RUNTIME_VERSION,
+    }

@@ -1,0 +1,219 @@
+"""One shard's conversion, in whichever process: read, remap, encode, write, and know again what was already done."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from shards import images
+from shards.errors import DataError
+from shards.files import writing
+from shards.index import ShardIndex, dump_index, index_name, load_index
+from shards.png import encode_label
+from shards.rejects import BadFileError, Reject
+from shards.sources.common import Pair, Source
+from shards.taxonomy import IGNORE_INDEX, Remap, remap_label
+from shards.writer import Sample, Written, write_shard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What all shards of one conversion share."""
+
+    dataset: str
+    split: str
+    licence: str
+    raw: Path
+    source: Source
+    universal: Remap | None
+    """Native ids -> universal ids; None leaves the `universal` member out."""
+    lossy: bool
+    """Images as JPEG at most `short_side` high or wide (training); else the source's own pixels."""
+    short_side: int | None
+    jpeg_quality: int
+    identity: str
+    """Digest of everything above but `raw`, of the tables' contents, and of the tool: part of the fingerprint."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One shard to be made."""
+
+    path: Path
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What accumulates while the samples of a shard pass by."""
+
+    rejects: list[Reject] = field(default_factory=list)
+    sources: list[Any] = field(default_factory=list)
+    counts: dict[str, dict[int, tuple[int, int]]] = field(default_factory=lambda: defaultdict(dict))
+
+    def count(self, member: str, label: np.ndarray[Any, Any]) -> tuple[int, ...]:
+        """Add a label's pixels; returns the ids present, ascending."""
+        pixels = np.bincount(label.ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
+        present = tuple(np.flatnonzero(pixels).tolist())
+        totals = self.counts[member]
+        for i in present:
+            before = totals.get(i, (0, 0))
+            totals[i] = (before[0] + int(pixels[i]), before[1] + 1)
+        return present
+
+
+def run(setup: Setup, job: Job) -> tuple[ShardIndex, bool]:
+    """Make one shard with its index, or keep the one that is there if it was made from the same things.
+
+    A shard none of whose samples can be used is not written.
+
+    Returns:
+        The index, and whether the shard was there already.
+
+    Raises:
+        DataError: the system refuses to write.
+    """
+    cv2.setNumThreads(1)  # shards are made side by side
+    if kept := _whole_shard(setup, job):
+        return kept, True
+    tally = _Tally()
+    samples = _samples(setup, job, tally)
+    first = next(samples, None)
+    written = Written(bytes=0, sha256="", rows=())
+    if first is not None:
+        written = write_shard(job.path, itertools.chain([first], samples))
+    index = ShardIndex(
+        shard=job.path.name,
+        bytes=written.bytes,
+        sha256=written.sha256,
+        fingerprint=_fingerprint(setup, tally.sources),
+        rows=written.rows,
+        counts={member: dict(by_id) for member, by_id in tally.counts.items()},
+        rejects=tuple(tally.rejects),
+    )
+    with writing(job.path.with_name(index_name(job.path.name))) as file:
+        file.write(dump_index(index))
+    return index, False
+
+
+def _samples(setup: Setup, job: Job, tally: _Tally) -> Iterator[Sample]:
+    for pair in job.pairs:
+        image, label = _read(setup.raw, pair.image), _read(setup.raw, pair.label)
+        tally.sources.append(_identity(pair, image, label))
+        try:
+            yield _convert(setup, pair, image, label, tally)
+        except BadFileError as error:
+            tally.rejects.append(Reject(key=pair.key, path=error.path, reason=error.reason))
+
+
+def _convert(setup: Setup, pair: Pair, image: bytes | str, label: bytes | str, tally: _Tally) -> Sample:
+    for path, data in ((pair.image, image), (pair.label, label)):
+        if isinstance(data, str):
+            raise BadFileError(path, data)
+    assert isinstance(image, bytes)
+    assert isinstance(label, bytes)
+    try:
+        picture = images.decode_picture(image)
+    except images.UnreadableError as error:
+        raise BadFileError(pair.image, str(error)) from error
+    native = _native(setup.source, pair, label)
+    original = picture.pixels.shape[:2]
+    if native.shape != original:
+        raise BadFileError(pair.label, f"label is {_by(native.shape)}, its image {_by(original)} (height x width)")
+    size_hw = images.fit((original[0], original[1]), setup.short_side if setup.lossy else None)
+    suffix, member = _image_member(setup, image, picture, size_hw)
+    if size_hw != original:
+        native = images.resize_label(native, size_hw)
+    members = {suffix: member, "native.png": encode_label(native)}
+    if setup.universal is not None:
+        universal = remap_label(native, setup.universal, where=pair.label)
+        members["universal.png"] = encode_label(universal)
+        tally.count("universal", universal)
+    classes = tally.count("native", native)
+    members["json"] = _json(setup, pair, original)
+    return Sample(key=pair.key, size_hw=size_hw, classes=classes, members=members)
+
+
+def _native(source: Source, pair: Pair, data: bytes) -> Any:
+    """(H, W) uint8 native ids of a label file."""
+    try:
+        return remap_label(source.read_label(data, pair), source.release, where=pair.label)
+    except images.UnreadableError as error:
+        raise BadFileError(pair.label, str(error)) from error
+    except DataError as error:
+        raise BadFileError(pair.label, str(error).removeprefix(f"{pair.label}: ")) from error
+
+
+def _image_member(setup: Setup, data: bytes, picture: images.Picture, size_hw: tuple[int, int]) -> tuple[str, bytes]:
+    """(suffix, bytes); the source's own bytes wherever they are what is wanted."""
+    if not setup.lossy:
+        return (picture.as_is, data) if picture.as_is else ("png", images.encode_png(picture.pixels))
+    if size_hw != picture.pixels.shape[:2]:
+        return "jpg", images.encode_jpeg(images.resize_picture(picture.pixels, size_hw), setup.jpeg_quality)
+    if picture.as_is == "jpg":
+        return "jpg", data
+    return "jpg", images.encode_jpeg(picture.pixels, setup.jpeg_quality)
+
+
+def _json(setup: Setup, pair: Pair, size_hw: tuple[int, ...]) -> bytes:
+    content = {
+        "dataset": setup.dataset,
+        "split": setup.split,
+        "licence": setup.licence,
+        "image": pair.image,
+        "label": pair.label,
+        "original_size_hw": list(size_hw),
+    }
+    return json.dumps(content, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogateescape")
+
+
+def _whole_shard(setup: Setup, job: Job) -> ShardIndex | None:
+    """The index of a finished shard made from these very files and parameters, if there is one."""
+    try:
+        data = job.path.with_name(index_name(job.path.name)).read_bytes()
+        index = load_index(data, where=job.path.name)
+        if dump_index(index) != data:
+            return None
+        if index.rows and (job.path.stat().st_size != index.bytes or _sha256(job.path) != index.sha256):
+            return None
+    except (OSError, DataError):
+        return None  # whatever it is, it is made again
+    sources = [_identity(p, _read(setup.raw, p.image), _read(setup.raw, p.label)) for p in job.pairs]
+    return index if index.fingerprint == _fingerprint(setup, sources) else None
+
+
+def _fingerprint(setup: Setup, sources: list[Any]) -> str:
+    return hashlib.sha256(json.dumps([setup.identity, sources]).encode()).hexdigest()
+
+
+def _identity(pair: Pair, image: bytes | str, label: bytes | str) -> Any:
+    hashes = [hashlib.sha256(d).hexdigest() if isinstance(d, bytes) else d for d in (image, label)]
+    return [pair.key, pair.image, pair.label, *hashes, pair.extra]
+
+
+def _read(raw: Path, path: str) -> bytes | str:
+    """A source file's bytes, or why there are none."""
+    try:
+        return (raw / path).read_bytes()
+    except FileNotFoundError:
+        return "missing file"
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape[:2]))

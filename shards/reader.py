@@ -1,0 +1,135 @@
+"""Open a shard set by URL and read members of any sample by its byte range, every read verified by CRC-32."""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import itertools
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from shards import manifest as manifests
+from shards.errors import DataError
+from shards.index import Row, ShardIndex, Span, index_name, load_index, member_suffix
+from shards.manifest import Manifest
+from shards.store import Store, open_store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """Where one sample lies and what it shows."""
+
+    key: str
+    shard: int
+    """Position of its shard in `manifest.shards`."""
+    size_hw: tuple[int, int]
+    members: Mapping[str, Span]
+    """By file name suffix: `jpg` or `png`, `json`, `native.png`, `universal.png`."""
+    classes: tuple[int, ...]
+    """Native ids present, ascending."""
+
+
+class ShardSet:
+    """A complete shard set; samples are numbered in (shard, position) order. Threads may share it; it pickles."""
+
+    def __init__(self, store: Store, manifest: Manifest):
+        self.url = store.url
+        self.manifest = manifest
+        self.shard_sizes = tuple(s.samples for s in manifest.shards)
+        self._store = store
+        self._ends = tuple(itertools.accumulate(self.shard_sizes))
+        self._indexes: dict[int, ShardIndex] = {}
+
+    def __len__(self) -> int:
+        return self.manifest.samples
+
+    def __enter__(self) -> ShardSet:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forget the indexes read so far; the set can be used again."""
+        self._indexes.clear()
+
+    def index(self, shard: int) -> ShardIndex:
+        """The index of a shard by its position, read once.
+
+        Raises:
+            DataError: it is missing or not the one the manifest lists.
+        """
+        if shard not in self._indexes:  # two threads may both read it; they find the same
+            info = self.manifest.shards[shard]
+            name = index_name(info.name)
+            data = self._store.read(name)
+            if hashlib.sha256(data).hexdigest() != info.index_sha256:
+                raise DataError(f"{self.url}/{name}: not the index that the manifest lists; convert again")
+            self._indexes[shard] = load_index(data, where=f"{self.url}/{name}")
+        return self._indexes[shard]
+
+    def entry(self, i: int) -> Entry:
+        """The sample with global number `i`.
+
+        Raises:
+            IndexError: outside 0..len-1.
+        """
+        if not 0 <= i < len(self):
+            raise IndexError(f"{self.url}: sample {i} of {len(self)}")
+        shard, row = self._row(i)
+        return Entry(key=row.key, shard=shard, size_hw=row.size_hw, members=row.members, classes=row.classes)
+
+    def read(self, i: int, member: str) -> bytes:
+        """A member's bytes: `image`, `native`, `universal`, `universal-relabeled` or `json`.
+
+        Raises:
+            DataError: the sample has no such member, or its bytes are missing, cut short or fail their checksum.
+        """
+        entry = self.entry(i)
+        name = self.manifest.shards[entry.shard].name
+        suffix = member_suffix(entry.members, member)
+        if suffix is None:
+            raise DataError(
+                f"{self.url}/{name}: sample {entry.key!r} has no member {member!r}; "
+                f"this set holds {', '.join(self.manifest.members)}"
+            )
+        span = entry.members[suffix]
+        data = self._store.read(name, span.offset, span.size)
+        if zlib.crc32(data) != span.crc32:
+            raise DataError(
+                f"{self.url}/{name}: {entry.key}.{suffix} fails its checksum (bytes {span.offset} to "
+                f"{span.offset + span.size}); run the conversion again to rewrite this shard"
+            )
+        return data
+
+    def _row(self, i: int) -> tuple[int, Row]:
+        shard = bisect.bisect_right(self._ends, i)
+        start = self._ends[shard - 1] if shard else 0
+        return shard, self.index(shard).rows[i - start]
+
+
+def open_shards(url: str | Path) -> ShardSet:
+    """Open the shard set of a path or URL (`.../DATASET/SPLIT`).
+
+    Raises:
+        DataError: no manifest (the set is incomplete), another schema version, a shard missing or of another size.
+        UsageError: a kind of URL that is not supported.
+    """
+    store = open_store(url)
+    if store.size(manifests.NAME) is None:
+        raise DataError(
+            f"{store.url}: incomplete: no {manifests.NAME} (it is written last); run the same `segstream shard` "
+            f"again, it resumes; or give the folder DATASET/SPLIT"
+        )
+    manifest = manifests.load_manifest(store.read(manifests.NAME), where=f"{store.url}/{manifests.NAME}")
+    for info in manifest.shards:
+        size = store.size(info.name)
+        if size != info.bytes:
+            found = "missing" if size is None else f"{size} bytes long, the manifest says {info.bytes}"
+            raise DataError(f"{store.url}/{info.name}: {found}; run the same `segstream shard` again to mend it")
+    return ShardSet(store, manifest)

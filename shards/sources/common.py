@@ -1,0 +1,152 @@
+"""What every source is made of: pairs of files, ways to find them, and the plain label coding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shards.errors import DataError, UsageError
+from shards.images import decode_ids
+from shards.keys import key_of
+from shards.schema import did_you_mean
+from shards.splits import stems
+from shards.taxonomy import Remap, Taxonomy, load_taxonomy, release_remap
+
+Ids = npt.NDArray[np.integer[Any]]
+"""(H, W) release ids."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """An image and its label, both relative to the raw root."""
+
+    key: str
+    image: str
+    label: str
+    extra: tuple[tuple[int, int], ...] | None = None
+    """What else shapes the label, where the release keeps it outside the label file: (segment id, category id)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a raw folder holds of a split."""
+
+    pairs: tuple[Pair, ...]
+    """Either file of a pair may turn out to be missing; that is a fault of the sample."""
+    absent: tuple[str, ...] = ()
+    """Images that the release's own list names but the folder does not hold."""
+    orphans: tuple[str, ...] = ()
+    """Labels without an image, where the folder itself is the list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """How to read one dataset as released. The functions are module-level ones, so a source pickles."""
+
+    native: Taxonomy
+    release: Remap
+    """Ids of the label files -> native ids."""
+    find: Callable[[Path, str], Found]
+    """(raw root, split) -> its pairs.
+
+    Raises:
+        DataError: a folder or list of the release is missing.
+    """
+    read_label: Callable[[bytes, Pair], Ids]
+    """(label file, its pair) -> (H, W) release ids.
+
+    Raises:
+        UnreadableError: damaged, or not in the release's coding.
+    """
+
+
+def read_ids(data: bytes, pair: Pair) -> Ids:
+    """Label coding of most releases: one channel, the values are ids."""
+    return decode_ids(data)
+
+
+def plain_source(name: str, find: Callable[[Path, str], Found]) -> Source:
+    """A source whose label files hold release ids as they are."""
+    return Source(native=load_taxonomy(name), release=release_remap(name), find=find, read_label=read_ids)
+
+
+def choose(options: Mapping[str, str], split: str, *, dataset: str) -> str:
+    """The release's own word for a split.
+
+    Raises:
+        UsageError: the dataset has no such split.
+    """
+    if split not in options:
+        raise UsageError(f"{dataset} has no split {split!r}; {did_you_mean(split, options)}")
+    return options[split]
+
+
+def folder(raw: Path, path: str) -> Path:
+    """A folder that the release must hold.
+
+    Raises:
+        DataError: it does not.
+    """
+    found = raw / path
+    if not found.is_dir():
+        missing = f"{raw}: no such folder" if not raw.is_dir() else f"{found}: no such folder"
+        raise DataError(f"{missing}; --raw must name the folder that holds {path}/ (see `segstream datasets NAME`)")
+    return found
+
+
+def pair_folders(
+    raw: Path, images: str, labels: str, *, image_end: str, label_end: str, label_stem: Callable[[str], str]
+) -> Found:
+    """Pair all images below one folder with the labels of another.
+
+    Args:
+        images: folder of the split's images; keys are paths below it.
+        labels: folder of the split's labels.
+        image_end: how image file names end, extension included.
+        label_end: how label file names end.
+        label_stem: image path below `images`, without its ending -> label path below `labels`, without its ending.
+    """
+    there = {f"{labels}/{path}" for path in below(folder(raw, labels), label_end)}
+    pairs = tuple(
+        Pair(
+            key=key_of(path),
+            image=f"{images}/{path}",
+            label=f"{labels}/{label_stem(path.removesuffix(image_end))}{label_end}",
+        )
+        for path in below(folder(raw, images), image_end)
+    )
+    return Found(pairs=pairs, orphans=tuple(sorted(there - {p.label for p in pairs})))
+
+
+def pair_list(
+    raw: Path,
+    dataset: str,
+    split: str,
+    *,
+    image: Callable[[str], str],
+    label: Callable[[str], str],
+) -> Found:
+    """Pair the images of a carried split list that the raw folder holds.
+
+    Args:
+        image: stem -> image path below the raw root.
+        label: stem -> label path below the raw root.
+    """
+    pairs, absent = [], []
+    for stem in stems(dataset, split):
+        path = image(stem)
+        if (raw / path).is_file():
+            pairs.append(Pair(key=key_of(path.rpartition("/")[2]), image=path, label=label(stem)))
+        else:
+            absent.append(path)
+    return Found(pairs=tuple(pairs), absent=tuple(absent))
+
+
+def below(root: Path, end: str) -> Iterable[str]:
+    """Paths of all files below a folder whose names end so, relative to it, sorted, with `/`."""
+    return sorted(p.relative_to(root).as_posix() for p in root.rglob(f"*{end}") if p.is_file())

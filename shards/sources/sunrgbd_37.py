@@ -1,0 +1,33 @@
+"""SUN RGB-D, repackaged release: index PNGs, 0 = unlabelled; val is a list of 475 of the official test images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shards.sources.common import Found, Source, choose, folder, pair_folders, pair_list, plain_source
+
+
+def source() -> Source:
+    """RAW holds `image` and `label38` (the archive's `label37`, renamed, as it holds 38 values)."""
+    return plain_source("sunrgbd-37", _find)
+
+
+def _find(raw: Path, split: str) -> Found:
+    part = choose({"train": "train", "val": "test"}, split, dataset="sunrgbd-37")
+    images, labels = f"image/{part}", f"label38/{part}"
+    if split == "train":
+        return pair_folders(raw, images, labels, image_end=".jpg", label_end=".png", label_stem=_label_stem)
+    folder(raw, images)
+    folder(raw, labels)
+    return pair_list(
+        raw,
+        "sunrgbd-37",
+        split,
+        image=lambda stem: f"{images}/{stem}.jpg",
+        label=lambda stem: f"{labels}/{_label_stem(stem)}.png",
+    )
+
+
+def _label_stem(stem: str) -> str:
+    """`img-000001` -> `00000001`."""
+    return stem.removeprefix("img-").zfill(8)
