@@ -1,0 +1,125 @@
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.checkpoint import (
+    Final,
+    Progress,
+    check_same,
+    differences,
+    load_final,
+    load_progress,
+    save_final,
+    save_progress,
+)
+from shards.errors import DataError
+
+
+def progress(step=5):
+    weights = {"a.weight": torch.arange(1000.0).view(10, 100), "a.count": torch.tensor(3)}
+    return Progress(identity={"seed": 1}, step=step, weights=weights, optimizer={"state": {0: {"m": torch.ones(4)}}})
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    save_progress(path, progress())
+    return path
+
+
+def test_what_was_saved_comes_back(path):
+    got = load_progress(path)
+    assert (got.identity, got.step) == ({"seed": 1}, 5)
+    assert torch.equal(got.weights["a.weight"], progress().weights["a.weight"])
+    assert torch.equal(got.optimizer["state"][0]["m"], torch.ones(4))
+    assert [file.name for file in path.parent.iterdir()] == ["checkpoint.pt"]
+
+
+def test_every_truncation_and_every_flipped_byte_of_a_tensor_is_refused(path):
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 97):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"checkpoint.pt: .*(damaged|no checkpoint)"):
+            load_progress(path)
+    start = whole.index(torch.arange(1000.0).numpy().tobytes())
+    for at in range(start, start + 4000, 131):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        with pytest.raises(DataError, match="fails its checksum"):
+            load_progress(path)
+
+
+class Trap:
+    def __reduce__(self):
+        return os.mkdir, ("sprung",)
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"format": "segstream-checkpoint", "trap": Trap()}, tmp_path / "new.pt")
+    torch.save({"trap": Trap()}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    (tmp_path / "raw.pt").write_bytes(pickle.dumps(Trap()))
+    for name in ("new.pt", "old.pt", "raw.pt"):
+        with pytest.raises(DataError) as caught:
+            load_progress(tmp_path / name)
+        assert "\n" not in str(caught.value)
+        assert name in str(caught.value)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_foreign_files_are_named(tmp_path, path):
+    torch.save({"state_dict": {}}, tmp_path / "foreign.pt")
+    with pytest.raises(DataError, match="no checkpoint of ours"):
+        load_progress(tmp_path / "foreign.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(DataError, match="no checkpoint of ours"):
+        load_progress(tmp_path / "list.pt")
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(DataError, match="cannot be read"):
+        load_progress(tmp_path / "text.pt")
+    with pytest.raises(DataError, match="no such file"):
+        load_progress(tmp_path / "absent.pt")
+    with pytest.raises(DataError, match="kind: found 'progress', expected 'final'"):
+        load_final(path)
+    torch.save({"format": "segstream-checkpoint", "version": 99, "kind": "progress"}, tmp_path / "newer.pt")
+    with pytest.raises(DataError, match="version: found 99, expected 1"):
+        load_progress(tmp_path / "newer.pt")
+    torch.save({"format": "segstream-checkpoint", "version": 1, "kind": "progress", "step": 1}, tmp_path / "part.pt")
+    with pytest.raises(DataError, match="has no identity, weights, optimizer"):
+        load_progress(tmp_path / "part.pt")
+
+
+def test_a_failed_write_leaves_the_former_file(path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match=r"checkpoint.pt: cannot be written .*No space left"):
+        save_progress(path, progress(step=6))
+    assert load_progress(path).step == 5
+    assert [file.name for file in path.parent.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_full_disk_in_the_archive_writer_is_an_error_of_one_line(tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    final = Final(identity={}, meta={}, step=1, weights={"w": torch.zeros(100_000)})
+    (tmp_path / "final.pt.part").symlink_to("/dev/full")
+    with pytest.raises(DataError, match="cannot be written"):
+        save_final(tmp_path / "final.pt", final)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_differences_name_the_leaf():
+    found = {"train": {"lr": 0.1, "steps": 5}, "data": {"mix": ["a", "b"]}, "seed": 1}
+    expected = {"train": {"lr": 0.2, "steps": 5}, "data": {"mix": ("a", "b")}, "extra": None}
+    assert differences(found, expected) == [
+        "extra is nothing, this run has None",
+        "seed is 1, this run has nothing",
+        "train.lr is 0.1, this run has 0.2",
+    ]
+    check_same("x.pt", expected, expected)
+    with pytest.raises(DataError, match=r"x.pt: belongs to another run: .*train.lr is 0.1, this run has 0.2"):
+        check_same("x.pt", found, expected)

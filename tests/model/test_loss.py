@@ -1,0 +1,147 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, interpolate
+
+from model import loss as loss_module
+from model.loss import mix_loss, pixel_losses
+from model.types import TrainOutput
+
+
+def numpy_loss(logits, labels, dataset_ids, weights):
+    """The definition, in float64 loops, with the gradient by the full-resolution logits."""
+    num, _, height, width = logits.shape
+    losses = {d: [] for d in range(len(weights))}
+    where = []
+    for b in range(num):
+        for y in range(height):
+            for x in range(width):
+                target = int(labels[b, y, x])
+                if target == 255:
+                    continue
+                z = logits[b, :, y, x]
+                top = z.max()
+                log_sum = top + math.log(sum(math.exp(v - top) for v in z))
+                losses[int(dataset_ids[b])].append(log_sum - z[target])
+                where.append((b, y, x, target, log_sum))
+    total = sum(w * (sum(losses[d]) / len(losses[d]) if losses[d] else 0.0) for d, w in enumerate(weights))
+    grad = np.zeros_like(logits)
+    for b, y, x, target, log_sum in where:
+        share = weights[int(dataset_ids[b])] / len(losses[int(dataset_ids[b])])
+        grad[b, :, y, x] = share * np.exp(logits[b, :, y, x] - log_sum)
+        grad[b, target, y, x] -= share
+    return total, grad
+
+
+def labels_like(shape, num_classes, *, seed, ignored=0.3):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, num_classes, shape, generator=generator)
+    labels[torch.rand(shape, generator=generator) < ignored] = 255
+    return labels.to(torch.uint8)
+
+
+def test_the_mix_is_the_definition_in_value_and_gradient():
+    logits = torch.randn(4, 5, 6, 7, generator=torch.Generator().manual_seed(0))
+    labels = labels_like((4, 6, 7), 5, seed=1)
+    labels[3, 1:] = 255  # few pixels of one image: its dataset keeps its weight
+    ids, weights = torch.tensor([0, 1, 0, 1]), (0.75, 0.25)
+    expected, expected_grad = numpy_loss(logits.double().numpy(), labels.numpy(), ids.numpy(), weights)
+    logits.requires_grad_()
+    got = mix_loss(TrainOutput(logits=logits, size_hw=(6, 7)), labels, ids, weights)
+    got.total.backward()
+    assert got.total.item() == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(logits.grad.numpy(), expected_grad, atol=1e-7)
+
+
+@pytest.mark.parametrize("size_hw", [(33, 25), (30, 27), (9, 9), (5, 8), (1, 1), (1, 40)])
+@pytest.mark.parametrize("spread", [1.0, 300.0])
+def test_pixel_losses_equal_the_plain_composition(size_hw, spread, monkeypatch):
+    monkeypatch.setitem(loss_module.STRIP_BYTES, "cpu", 4 * 11 * size_hw[1] * 4)  # four rows: several strips
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 11, 9, 7, generator=generator) * spread
+    labels = labels_like((3, *size_hw), 11, seed=2)
+    scale = torch.tensor([0.5, 2.0, -1.0])
+    plain = logits.double().requires_grad_()
+    upsampled = interpolate(plain, size=size_hw, mode="bilinear", align_corners=True)
+    expected = cross_entropy(upsampled, labels.long(), ignore_index=255, reduction="none").sum(dim=(1, 2))
+    (expected * scale).sum().backward()
+    lean = logits.clone().requires_grad_()
+    got = pixel_losses(lean, labels, size_hw)
+    (got * scale).sum().backward()
+    torch.testing.assert_close(got.double(), expected.detach(), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(lean.grad.double(), plain.grad, rtol=1e-5, atol=1e-5 * spread)
+
+
+def test_logits_far_apart_stay_finite():
+    logits = torch.zeros(1, 2, 2, 2)
+    logits[0, 0, :, 0], logits[0, 1, :, 1] = 1e4, 1e4  # between them, both maxima are far above the values
+    labels = torch.zeros(1, 5, 5, dtype=torch.uint8)
+    logits.requires_grad_()
+    sums = pixel_losses(logits, labels, (5, 5))
+    sums.sum().backward()
+    assert sums.item() == pytest.approx(5 * (math.log(2) + 5e3 + 1e4), rel=1e-6)
+    assert logits.grad.isfinite().all()
+
+
+def test_one_dataset_is_plain_cross_entropy():
+    logits = torch.randn(2, 6, 4, 4)
+    labels = labels_like((2, 13, 13), 6, seed=3)
+    upsampled = interpolate(logits, size=(13, 13), mode="bilinear", align_corners=True)
+    expected = cross_entropy(upsampled, labels.long(), ignore_index=255)
+    got = mix_loss(TrainOutput(logits=logits, size_hw=(13, 13)), labels, torch.zeros(2, dtype=torch.int64), (1.0,))
+    assert got.total.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert got.means.tolist() == pytest.approx([expected.item()], rel=1e-6)
+
+
+def test_a_dataset_without_labels_contributes_nothing_and_the_others_keep_their_weight():
+    logits = torch.randn(2, 3, 4, 4)
+    labels = labels_like((2, 8, 8), 3, seed=4)
+    labels[1] = 255
+    output = TrainOutput(logits=logits, size_hw=(8, 8))
+    alone = mix_loss(output, labels, torch.tensor([0, 1]), (1.0, 0.0)).total
+    got = mix_loss(output, labels, torch.tensor([0, 1]), (0.25, 0.75))
+    assert got.total.item() == pytest.approx(0.25 * alone.item(), rel=1e-6)
+    assert math.isnan(got.means[1].item())
+
+
+def test_an_ignored_batch_has_zero_loss_and_zero_gradient():
+    logits = torch.randn(2, 3, 4, 4, requires_grad=True)
+    labels = torch.full((2, 8, 8), 255, dtype=torch.uint8)
+    got = mix_loss(TrainOutput(logits=logits, size_hw=(8, 8)), labels, torch.tensor([0, 0]), (1.0,))
+    got.total.backward()
+    assert got.total.item() == 0.0
+    assert logits.grad.abs().max() == 0.0
+
+
+def test_counts_of_other_processes_enter_the_mean():
+    """Two halves with shared counts add up to the whole batch's loss and gradient."""
+    logits = torch.randn(4, 3, 4, 4)
+    labels, ids, weights = labels_like((4, 8, 8), 3, seed=5), torch.tensor([0, 1, 1, 0]), (0.4, 0.6)
+    whole = mix_loss(TrainOutput(logits=logits, size_hw=(8, 8)), labels, ids, weights).total
+    counts = torch.tensor([int((labels[ids == d] != 255).sum()) for d in range(2)])
+    halves = sum(
+        mix_loss(
+            TrainOutput(logits=logits[h], size_hw=(8, 8)), labels[h], ids[h], weights, sum_counts=lambda _: counts
+        ).total
+        for h in (slice(0, 2), slice(2, 4))
+    )
+    assert halves.item() == pytest.approx(whole.item(), rel=1e-6)
+
+
+def test_ids_above_255_are_classes():
+    """The naive taxonomy has 316 classes in int16 labels; 255 stays the ignored one."""
+    logits = torch.randn(1, 316, 2, 2)
+    labels = torch.tensor([[[300, 255], [256, 0]]], dtype=torch.int16)
+    log_p = logits.double().log_softmax(dim=1)[0]
+    expected = -(log_p[300, 0, 0] + log_p[256, 1, 0] + log_p[0, 1, 1])
+    assert pixel_losses(logits, labels, (2, 2)).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_the_loss_stays_float32_under_autocast():
+    logits = torch.randn(1, 8, 5, 5)
+    labels = labels_like((1, 17, 17), 8, seed=6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = pixel_losses(logits, labels, (17, 17))
+    assert got.item() == pytest.approx(pixel_losses(logits, labels, (17, 17)).item(), rel=1e-6)

@@ -1,0 +1,83 @@
+"""A tiny mix of two datasets, drawn from (seed, step): what the trainer's tests train on. Also a program to kill."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from model import TrainConfig, build, train
+from shards.taxonomy import Taxonomy
+
+CLASSES = ("sky", "road", "tree")
+TINY = {"stem": 8, "stage1_width": 4, "widths": [4, 4, 4, 4], "blocks": 1}
+META: dict[str, Any] = {"arch": "hrnet-tiny", "num_classes": 3, "options": TINY, "recipe": {"name": "toy"}}
+
+
+@dataclass(frozen=True)
+class ToyBatch:
+    step: int
+    images: torch.Tensor
+    labels: torch.Tensor
+    dataset_ids: torch.Tensor
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ToySource:
+    """Images whose brightness, in columns of 8 pixels, is the class; `label` may replace what was drawn."""
+
+    seed: int = 0
+    size: int = 24
+    batch: int = 4
+    label: int | None = None
+    datasets: tuple[str, ...] = ("left", "right")
+    weights: tuple[float, ...] = (0.5, 0.5)
+    extra: dict[str, Any] = field(default_factory=dict)
+    taxonomy: Taxonomy = field(default=Taxonomy(name="toy", kind="own", classes=CLASSES))
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        return {"seed": self.seed, "size": self.size, "batch": self.batch, **self.extra}
+
+    def batches(self, start: int, stop: int) -> Iterator[ToyBatch]:
+        for step in range(start, stop):
+            rng = np.random.default_rng((self.seed, step))
+            columns = rng.integers(0, 3, (self.batch, 1, self.size // 8)).repeat(8, axis=2)
+            labels = columns.repeat(self.size, axis=1).astype(np.uint8)
+            images = labels[:, None].repeat(3, axis=1) * 80 + rng.integers(0, 60, (self.batch, 3, self.size, self.size))
+            labels[:, : self.size // 4] = 255
+            if self.label is not None:
+                labels[:] = self.label
+            yield ToyBatch(
+                step=step,
+                images=torch.from_numpy(images.astype(np.uint8)),
+                labels=torch.from_numpy(labels),
+                dataset_ids=torch.arange(self.batch) % 2,
+                keys=tuple(f"{step}/{i}" for i in range(self.batch)),
+            )
+
+
+def toy_net(seed: int = 1) -> torch.nn.Module:
+    """The smallest HRNet, with dropout in its head so that a run depends on the keyed random numbers."""
+    net = build("hrnet-tiny", 3, seed=seed, **TINY)
+    net.last_layer[2] = torch.nn.Sequential(net.last_layer[2], torch.nn.Dropout2d(0.1))  # type: ignore[index]
+    return net
+
+
+def run(run_dir: str, **changes: Any) -> str:
+    """Train the toy with a few settings changed."""
+    call = {"source": ToySource(), "meta": META, "seed": 3} | {
+        k: changes.pop(k) for k in ("source", "meta", "seed", "on_log", "on_note", "restart_changed") if k in changes
+    }
+    settings = {"steps": 8, "lr": 0.05, "log_every": 2, "checkpoint_every": 3, "device": "cpu"} | changes
+    return train(toy_net(), config=TrainConfig(**settings), run_dir=run_dir, **call)
+
+
+if __name__ == "__main__":  # python -m tests.model.toy RUN_DIR STEPS CHECKPOINT_EVERY
+    torch.set_num_threads(1)
+    run(sys.argv[1], steps=int(sys.argv[2]), checkpoint_every=int(sys.argv[3]))
