@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
-import multiprocessing
-import os
-import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +24,7 @@ from shards.index import ShardIndex, dump_index, index_name, merge_counts
 from shards.job import Job, Setup, run
 from shards.keys import unescape
 from shards.manifest import Manifest, ShardInfo
+from shards.parallel import as_they_finish
 from shards.plan import plan_shards, shard_name
 from shards.rejects import Reject, check_rejects
 from shards.schema import did_you_mean
@@ -219,45 +216,13 @@ def _run_all(
     """Results in the jobs' order."""
     total, finished = sum(len(job.pairs) for job in jobs), 0
     results: dict[int, tuple[ShardIndex, bool]] = {}
-    for n, result in _results(setup, jobs, min(workers, len(jobs))):
+    what = f"{setup.dataset} {setup.split}"
+    for n, result in as_they_finish(functools.partial(run, setup), jobs, workers=workers, what=what):
         results[n] = result
         finished += len(jobs[n].pairs)
         if progress:
             progress(finished, total)
     return [results[n] for n in range(len(jobs))]
-
-
-def _results(setup: Setup, jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, tuple[ShardIndex, bool]]]:
-    if workers == 1:
-        for n, job in enumerate(jobs):
-            yield n, run(setup, job)
-        return
-    context = multiprocessing.get_context("spawn")  # forking a process whose libraries hold threads can hang
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
-        futures = {pool.submit(run, setup, job): n for n, job in enumerate(jobs)}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise DataError(
-                f"{setup.dataset} {setup.split}: a worker process died (out of memory?); run the same command again "
-                f"with fewer --workers, finished shards are kept"
-            ) from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "runs in workers only"
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _manifest(
