@@ -41,6 +41,8 @@ class DatasetScore:
     classes: tuple[ClassScore, ...]
     images: int
     manifest: str | None = None
+    url: str | None = None  # of the shard set
+    seed: int | None = None  # of the model's run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

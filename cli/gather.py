@@ -1,0 +1,158 @@
+"""Collects what `train` and `eval` left behind into the inputs of tables and report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cli.chart import Curve, read_curve
+from cli.report import DataSet, Gallery, PictureRow, ReportInputs
+from cli.results import ModelResult, read_result, read_results, summarize
+from shards.errors import DataError
+from shards.reader import open_shards
+from shards.taxonomy import load_taxonomy
+
+
+def read_any(path: Path) -> tuple[ModelResult, ...]:
+    """Results from one file, from a folder of MODEL.json files, or from a run folder that holds `eval.json`.
+
+    Raises:
+        DataError: there is no result at that place.
+    """
+    if path.is_file():
+        return (read_result(path),)
+    if (path / "eval.json").is_file():
+        return (ModelResult(name=path.name, scores=read_result(path / "eval.json").scores),)
+    return read_results(path)
+
+
+def common_seed(results: Sequence[ModelResult]) -> int:
+    """The seed that all models were trained with.
+
+    Raises:
+        DataError: they differ, so the models are no fair comparison.
+    """
+    seeds = {result.name: score.seed for result in results for score in result.scores if score.seed is not None}
+    if len(set(seeds.values())) > 1:
+        raise DataError(f"models of different seeds side by side: {seeds}; evaluate runs of one seed together")
+    return next(iter(seeds.values()), 0)
+
+
+def manifests(results: Sequence[ModelResult]) -> dict[str, str]:
+    """By dataset, the digest of the shard set that models were judged on.
+
+    Raises:
+        DataError: two models were judged on different data under one name.
+    """
+    found: dict[str, str] = {}
+    for result in results:
+        for score in result.scores:
+            if score.manifest is not None and found.setdefault(score.dataset, score.manifest) != score.manifest:
+                raise DataError(f"{result.name}: was judged on another version of {score.dataset}; evaluate it again")
+    return found
+
+
+def gather(*, evals: Path, pictures: Path, runs: Path) -> ReportInputs:
+    """Read everything the report shows.
+
+    Raises:
+        DataError: results are missing, damaged, or do not belong together.
+    """
+    results = read_results(evals)
+    accounts = {r.name: _run_json(runs / r.name / "run.json") for r in results}
+    urls = {score.dataset: score.url for r in results for score in r.scores if score.url}
+    trained = {
+        f"{account['recipe']['data']['shards']}/{mix['dataset']}/{account['recipe']['data']['split']}": mix
+        for account in accounts.values()
+        for mix in account["data"]["mix"]
+    }
+    data = [_data_set(url, "training") for url in sorted(trained)]
+    data += [_data_set(url, "held out") for url in urls.values()]
+    summary = summarize(
+        results,
+        heldout=list(urls),
+        seed=common_seed(results),
+        data={mix["dataset"]: mix["manifest"] for mix in trained.values()} | manifests(results),
+    )
+    return ReportInputs(
+        summary=summary,
+        results=results,
+        about=_about(accounts),
+        curves=tuple(_curves(runs, results)),
+        galleries=tuple(_gallery(pictures, dataset, results) for dataset in urls),
+        data=tuple(data),
+        facts=_facts(next(iter(accounts.values()))),
+    )
+
+
+def _run_json(path: Path) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); train that model again") from error
+    return loaded
+
+
+def _data_set(url: str, role: str) -> DataSet:
+    with open_shards(url) as shards:
+        manifest = shards.manifest
+        return DataSet(
+            name=manifest.dataset,
+            split=manifest.split,
+            role=role,
+            samples=manifest.samples,
+            shards=len(manifest.shards),
+            bytes=manifest.bytes,
+            digest=manifest.digest,
+        )
+
+
+def _about(accounts: dict[str, dict[str, Any]]) -> str:
+    budgets = sorted({a["recipe"]["train"]["steps"] * a["recipe"]["loader"]["batch"] for a in accounts.values()})
+    crops = " or ".join(f"{b:,}" for b in budgets)
+    return (
+        f"{len(accounts)} models, each trained on {crops} crops, judged on datasets that none of them saw, "
+        f"in those datasets' own classes: probabilities are mapped before the best class is chosen."
+    )
+
+
+def _facts(account: dict[str, Any]) -> dict[str, str]:
+    versions = ", ".join(f"{name} {version}" for name, version in account["versions"].items())
+    machine = account["machine"]
+    facts = {
+        "versions": versions,
+        "Python": account["python"],
+        "machine": f"{machine['processor']}, {machine['cores']} cores",
+    }
+    return facts | ({"commit": account["git"]} if account["git"] else {})
+
+
+def _curves(runs: Path, results: Sequence[ModelResult]) -> list[Curve]:
+    files = {r.name: runs / r.name / "dvclive" / "plots" / "metrics" / "loss.tsv" for r in results}
+    return [read_curve(file, name=name) for name, file in files.items() if file.is_file()]
+
+
+def _gallery(pictures: Path, dataset: str, results: Sequence[ModelResult]) -> Gallery:
+    """Rows by the pictures of the first model; `eval` draws the same samples for every model."""
+    names = [r.name for r in results if (pictures / r.name / dataset).is_dir()]
+    first = pictures / names[0] / dataset if names else pictures
+    rows = [
+        PictureRow(
+            key=image.name.removesuffix("_image.jpg"),
+            image=image,
+            label=image.with_name(image.name.replace("_image.jpg", "_label.png")),
+            predictions={n: pictures / n / dataset / image.name.replace("_image.jpg", "_pred.png") for n in names},
+        )
+        for image in sorted(first.glob("*_image.jpg"))
+    ]
+    taxonomy = next(s.taxonomy for r in results for s in r.scores if s.dataset == dataset)
+    return Gallery(dataset=dataset, classes=_classes(taxonomy, dataset, results), rows=tuple(rows))
+
+
+def _classes(taxonomy: str, dataset: str, results: Sequence[ModelResult]) -> tuple[str, ...]:
+    """Names by id: the universal taxonomy, of which only some classes count, or the dataset's own."""
+    if taxonomy == "universal":
+        return load_taxonomy("universal").classes
+    return next(tuple(c.name for c in s.classes) for r in results for s in r.scores if s.dataset == dataset)

@@ -1,0 +1,84 @@
+"""The `segstream` command: parse, call, print, exit code. Each command's body lives beside its peers."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from cli import data, judge, learn
+from shards.errors import DataError, UsageError
+
+app = typer.Typer(
+    name="segstream",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: [bold]segstream shard ade20k-150 --raw /data/ADEChallengeData2016 --out data/shards[/]",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"segstream {version('segstream')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Train and judge semantic-segmentation models on composites of many datasets.
+
+    Releases become shards once (shard), shards stream into training (train), models are judged on datasets they
+    have never seen (eval), and tables and pages say what came out (results, report).
+    """
+
+
+def _command(name: str, body: object, example: str) -> None:
+    app.command(name, epilog=f"Example: [bold]{example}[/]")(body)  # type: ignore[type-var]
+
+
+_command("datasets", data.datasets, "segstream datasets camvid-11 --check /data/CamVid")
+_command("world", data.world, "segstream world --out data/world --datasets ade20k-150,camvid-11 --images 40")
+_command("shard", data.shard, "segstream shard cityscapes-19 --raw /data/cityscapes --out data/shards")
+_command("verify", data.verify, "segstream verify data/shards/cityscapes-19/val")
+_command("stats", data.stats, "segstream stats data/shards/cityscapes-19/train data/shards/ade20k-150/train")
+_command("train", learn.train, "segstream train union-universal seed=1 train.steps=2000")
+_command("eval", judge.evaluate, "segstream eval runs/union-universal/final.pt --data data/shards/camvid-11/val --json")
+_command("results", judge.results, "segstream results results/eval --form markdown")
+_command("report", judge.report, "segstream report --evals results/eval --out results")
+
+
+def run() -> None:
+    """Entry point: errors that a user can mend are one line; exit code 1 (failed) or 2 (bad use)."""
+    debug = "--debug" in sys.argv[1:]
+    if debug:  # wherever it stands: nobody remembers that it belongs before the command
+        sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
+    try:
+        app()
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on where it stopped", err=True)
+        sys.exit(130)
+    except DataError as error:
+        if debug:
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except Exception as error:
+        if debug:
+            raise
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        typer.echo(f"error: {text} (unexpected; run again with --debug and report what it shows)", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

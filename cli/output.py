@@ -1,0 +1,67 @@
+"""What a command prints: progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+EVERY_S = 5.0  # between progress lines where there is no terminal
+
+
+class Report(Protocol):
+    """Called as work goes on."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` units are finished."""
+
+
+def note(text: str) -> None:
+    """One line for a person, on stderr (stdout is for results)."""
+    typer.echo(text, err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a result for machines."""
+    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table for people; the first column is text, the others are right-aligned."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+@contextmanager
+def progress(what: str, unit: str = "images") -> Iterator[Report]:
+    """A bar in a terminal; elsewhere a line now and then, and one at the end."""
+    if sys.stderr.isatty():
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    start = last = time.monotonic()
+    state = (0, 0)
+
+    def line(done: int, total: int) -> None:
+        nonlocal last, state
+        state = (done, total)
+        if time.monotonic() - last >= EVERY_S and done < total:
+            last = time.monotonic()
+            note(f"{what}: {done} of {total} {unit}, {(total - done) * (last - start) / max(done, 1):.0f} s to go")
+
+    yield line
+    note(f"{what}: {state[0]} of {state[1]} {unit} in {time.monotonic() - start:.1f} s")
