@@ -8,6 +8,7 @@ from typing import Any, Literal
 from shards.errors import DataError
 
 Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """How to train. The first five shape the result; the others only how it is reached."""
+    """How to train. The first six shape the result; the others only how it is reached."""
 
     steps: int
     """Optimiser updates."""
@@ -32,6 +33,9 @@ class TrainConfig:
     weight_decay: float = 1e-4
     power: float = 0.9
     """Of the polynomial decay."""
+    precision: Precision = "fp32"
+    """bf16: autocast; weights, gradients and the loss stay float32. Pays where the processor multiplies bfloat16
+    natively (GPUs since Ampere, Xeons with AMX); elsewhere it is slower than fp32."""
     log_every: int = 20
     """Steps between log rows."""
     checkpoint_every: int = 200

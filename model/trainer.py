@@ -29,7 +29,7 @@ from model.checkpoint import (
     save_final,
     save_progress,
 )
-from model.config import TrainConfig
+from model.config import Precision, TrainConfig
 from model.image import normalise, pick_device
 from model.loss import MixLoss, mix_loss
 from model.meter import LogRow, Meter
@@ -38,7 +38,7 @@ from model.types import Batch, BatchSource, TrainOutput
 from shards.errors import DataError
 from shards.taxonomy import IGNORE_INDEX
 
-SHAPING = ("steps", "lr", "momentum", "weight_decay", "power")  # the fields of TrainConfig that the result depends on
+SHAPING = ("steps", "lr", "momentum", "weight_decay", "power", "precision")  # the fields of TrainConfig that the result depends on
 
 
 def train(
@@ -115,7 +115,7 @@ def train(
         torch.manual_seed(_step_seed(seed, step))
         for group in optimizer.param_groups:
             group["lr"] = poly_lr(step, base=config.lr, steps=config.steps, power=config.power)
-        loss = _loss(net, batch, step, source.weights, device, layout)
+        loss = _loss(net, batch, step, source.weights, device, layout, config.precision)
         meter.add(loss, len(batch.keys))
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
@@ -153,12 +153,19 @@ def run_identity(source: BatchSource, config: TrainConfig, *, meta: Mapping[str,
 
 
 def _loss(
-    net: nn.Module, batch: Batch, step: int, weights: Sequence[float], device: torch.device, layout: torch.memory_format
+    net: nn.Module,
+    batch: Batch,
+    step: int,
+    weights: Sequence[float],
+    device: torch.device,
+    layout: torch.memory_format,
+    precision: Precision,
 ) -> MixLoss:
     if batch.step != step:
         raise RuntimeError(f"asked for the batch of step {step}, got that of step {batch.step}")
     images = normalise(batch.images.to(device, non_blocking=True)).contiguous(memory_format=layout)
-    output: TrainOutput = net(images)
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        output: TrainOutput = net(images)
     num_classes = output.logits.shape[1]
     largest = int(torch.where(batch.labels == IGNORE_INDEX, 0, batch.labels).max())
     if largest >= num_classes:
