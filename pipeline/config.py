@@ -38,7 +38,7 @@ class DataConfig:
 
     def url(self, dataset: str) -> str:
         """Where the shard set of one dataset of the mix lies."""
-        return f"{self.shards.rstrip('/')}/{dataset}/{self.split}"
+        return f"{self.shards.removesuffix('/')}/{dataset}/{self.split}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

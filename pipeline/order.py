@@ -156,9 +156,12 @@ class _Shuffle:
 
     def _permutation(self, items: npt.NDArray[np.int64], stream: int, epoch: int, window: int) -> npt.NDArray[np.int64]:
         # Raw words of Philox are fixed by its definition; Generator.permutation may change between numpy versions.
+        # Position in the low bits: plain sorting is several times faster than argsort, and no two words are equal.
         counter = np.array([0, window, epoch, stream], np.uint64)
         words = np.random.Philox(key=self._key, counter=counter).random_raw(len(items))
-        return items[np.argsort(words, kind="stable")]
+        low_bits = np.uint64(2 ** len(items).bit_length() - 1)
+        words = np.sort((words & ~low_bits) | np.arange(len(items), dtype=np.uint64))
+        return items[(words & low_bits).astype(np.intp)]
 
 
 def _chairman(counts: Sequence[int]) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int32]]:

@@ -1,0 +1,96 @@
+"""Shard sets in memory, with the interface of `shards.reader.ShardSet` that the pipeline uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from shards.errors import DataError
+from shards.manifest import Manifest
+from shards.reader import Entry
+from shards.taxonomy import Taxonomy, load_taxonomy, remap_label, universal_remap
+
+
+def png(array: np.ndarray) -> bytes:
+    return cv2.imencode(".png", array[..., ::-1] if array.ndim == 3 else array)[1].tobytes()
+
+
+def own_taxonomy(name: str = "toy", classes: tuple[str, ...] = ("a", "b", "c")) -> Taxonomy:
+    return Taxonomy(name=name, kind="own", classes=classes)
+
+
+def textured(rng: np.random.Generator, size_hw: tuple[int, int], classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image and a label of soft blobs, so that neighbours look alike as in a photograph."""
+    height, width = size_hw
+    coarse = rng.integers(0, 256, (max(2, height // 6), max(2, width // 6), 3), np.uint8)
+    image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    parts = rng.integers(0, classes, (max(2, height // 12), max(2, width // 12)), np.uint8)
+    return image, cv2.resize(parts, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+@dataclass
+class FakeShards:
+    """Every sample another image; `break_at(i, member)` may raise in place of a read."""
+
+    name: str
+    native: Taxonomy
+    shard_sizes: tuple[int, ...]
+    size_hw: tuple[int, int] = (40, 56)
+    break_at: Callable[[int, str], None] = lambda i, member: None
+    closed: bool = False
+    replaced: dict[tuple[int, str], bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.url = f"fake://sets/{self.name}/train"
+        universal = None if self.native.to_universal is None else load_taxonomy("universal")
+        self.manifest = Manifest(
+            dataset=self.name,
+            split="train",
+            licence="",
+            native=self.native,
+            universal=universal,
+            members=("image", "json", "native", *(("universal",) if universal else ())),
+            params={},
+            tool={},
+            shards=(),
+            counts={},
+            skipped=(),
+            absent=0,
+            digest=f"digest of {self.name}",
+        )
+
+    def entry(self, i: int) -> Entry:
+        assert 0 <= i < sum(self.shard_sizes)
+        shard = int(np.searchsorted(np.cumsum(self.shard_sizes), i, side="right"))
+        return Entry(key=f"{self.name}/{i:04d}", shard=shard, size_hw=self.size_hw, members={}, classes=())
+
+    def read(self, i: int, member: str) -> bytes:
+        self.break_at(i, member)
+        if (i, member) in self.replaced:
+            return self.replaced[i, member]
+        image, native = self.sample(i)
+        if member == "image":
+            return png(image)
+        return png(native if member == "native" else remap_label(native, universal_remap(self.native), where="fake"))
+
+    def sample(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng((i, len(self.name)))
+        return textured(rng, self.size_hw, min(self.native.num_classes, 255))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def opener(*sets: FakeShards) -> Callable[[str], FakeShards]:
+    """Stands in for `open_shards`; urls are fake://sets/DATASET/train."""
+    by_url = {s.url: s for s in sets}
+
+    def open_shards(url: str) -> FakeShards:
+        if url not in by_url:
+            raise DataError(f"{url}: incomplete")
+        return by_url[url]
+
+    return open_shards

@@ -1,0 +1,154 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.augment_opencv import augment
+from pipeline.config import AugmentConfig
+from pipeline.geometry import FILL_RGB, compose, draw
+from tests.pipeline.fakes import textured
+from tests.pipeline.reference_rule import resize_nearest, step_by_step
+
+CAMVID = Path(__file__).parents[3] / "shared" / "camvid"
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return textured(np.random.default_rng(11), (90, 120), 30)
+
+
+def composed(scene, *, short_side=90, scale=1.0, angle_deg=0.0, flip=False, blur=False, corner=(0, 0), crop=(40, 50)):
+    return compose(
+        scene[1].shape,
+        short_side=short_side,
+        scale=scale,
+        angle_deg=angle_deg,
+        flip=flip,
+        blur=blur,
+        corner_px=corner,
+        crop_hw=crop,
+    )
+
+
+def test_a_plain_crop_is_exact(scene):
+    image, label = augment(*scene, composed(scene, corner=(7, 11)))
+    assert (image == scene[0][7:47, 11:61]).all()
+    assert (label == scene[1][7:47, 11:61]).all()
+    assert image.dtype == label.dtype == np.uint8
+
+
+def test_a_mirrored_crop_is_exact(scene):
+    image, label = augment(*scene, composed(scene, corner=(7, 11), flip=True))
+    assert (image == scene[0][:, ::-1][7:47, 11:61]).all()
+    assert (label == scene[1][:, ::-1][7:47, 11:61]).all()
+
+
+@pytest.mark.parametrize("scale", [0.5318, 0.7071, 1.4142, 1.9321])
+def test_a_pure_resize_is_what_resize_does(scene, scale):
+    """Half-pixel centres: off by half a pixel would differ by several grey levels."""
+    size_hw = (round(90 * scale), round(120 * scale))
+    image, label = augment(*scene, composed(scene, scale=scale, crop=size_hw))
+    expected = cv2.resize(scene[0], None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    assert np.abs(image.astype(int) - expected).max() <= 1
+    assert (label == resize_nearest(scene[1], size_hw, (scale, scale))).all()
+
+
+def test_outside_the_canvas_is_mean_and_ignored(scene):
+    image, label = augment(*scene, composed(scene, scale=0.25, corner=(-9, -10)))
+    outside = np.ones((40, 50), bool)
+    outside[9 : 9 + 22, 10 : 10 + 30] = False
+    assert (image[outside] == FILL_RGB).all()
+    assert (label[outside] == 255).all()
+    assert (label[~outside] != 255).all()
+    assert (image[~outside] != FILL_RGB).any(axis=-1).mean() > 0.95
+
+
+def test_corners_that_rotation_turns_in_are_mean_and_ignored_and_what_it_turns_out_is_lost(scene):
+    d = composed(scene, angle_deg=10.0, crop=(130, 160), corner=(-20, -20))
+    image, label = augment(*scene, d)
+    assert (label[20:25, 20:30] == 255).all()
+    assert (image[20:25, 20:30] == FILL_RGB).all()
+    beyond = np.ones((130, 160), bool)
+    beyond[20:110, 20:140] = False
+    assert (label[beyond] == 255).all()
+    assert (image[beyond] == FILL_RGB).all()
+
+
+def test_positive_angles_turn_counter_clockwise():
+    label = np.zeros((60, 60), np.uint8)
+    label[28:32, 45:55] = 1  # right of the centre
+    image = np.zeros((60, 60, 3), np.uint8)
+    _, turned = augment(image, label, composed((image, label), short_side=60, angle_deg=10, crop=(60, 60)))
+    assert np.argwhere(turned == 1)[:, 0].mean() < 29  # went up
+
+
+def test_class_ids_above_a_byte_survive(scene):
+    wide = scene[1].astype(np.int16) + 270
+    d = composed(scene, scale=0.3, angle_deg=7.0, corner=(-6, -7))
+    _, label = augment(scene[0], wide, d)
+    _, narrow = augment(*scene, d)
+    assert label.dtype == np.int16
+    assert (np.where(label == 255, 255, label - 270) == narrow).all()
+    assert label.max() > 270
+
+
+def test_the_inputs_are_left_as_they_were(scene):
+    image, label = scene[0].copy(), scene[1].copy()
+    augment(image, label, composed(scene, angle_deg=5, blur=True, scale=0.3, corner=(-5, -5)))
+    assert (image == scene[0]).all()
+    assert (label == scene[1]).all()
+
+
+def test_blur_sees_beyond_the_crop(scene):
+    wide, _ = augment(*scene, composed(scene, blur=True, corner=(10, 10), crop=(60, 80)))
+    small, _ = augment(*scene, composed(scene, blur=True, corner=(20, 25), crop=(30, 40)))
+    assert (small == wide[10:40, 15:55]).all()
+    assert (wide == cv2.GaussianBlur(scene[0], (5, 5), 0)[10:70, 10:90]).all()
+
+
+@pytest.mark.parametrize("short_side", [None, 60, 90, 135])
+@pytest.mark.parametrize("crop", [70, (48, 110)])
+def test_one_warp_is_the_rule_done_step_by_step(scene, short_side, crop):
+    config = AugmentConfig(short_side=short_side, crop=crop)
+    apart, agree, ignored = [], [], []
+    for slot in range(60):
+        d = draw(config, seed=1, step=0, slot=slot, size_hw=scene[1].shape)
+        image, label = augment(*scene, d)
+        image_ref, label_ref = step_by_step(*scene, d, short_side)
+        apart.append(np.abs(image - image_ref).mean())
+        agree.append((label == label_ref).mean())
+        ignored.append(((label == 255) == (label_ref == 255)).mean())
+    assert np.mean(apart) < 2.0  # of 255: one interpolation is a little sharper than three
+    assert max(apart) < 4.0
+    assert np.mean(agree) > 0.96  # nearest of nearest is not nearest
+    assert min(agree) > 0.92
+    assert min(ignored) > 0.99
+
+
+@pytest.mark.parametrize("scale", [0.61, 1.0, 1.7])
+def test_the_floor_rule_of_the_reference_is_opencv_s_nearest(scene, scale):
+    """Keeps the reference honest: its labels, with centre 0, are those that OpenCV's resize makes."""
+    expected = cv2.resize(scene[1], None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    assert (resize_nearest(scene[1], expected.shape, (scale, scale), 0.0) == expected).all()
+
+
+def test_one_warp_is_the_rule_on_real_photographs():
+    if not CAMVID.is_dir():
+        pytest.skip("no real images beside this checkout")
+    config = AugmentConfig(short_side=480, crop=473)
+    apart, agree, floor_agree = [], [], []
+    for slot, path in enumerate(sorted((CAMVID / "images" / "train").glob("*.jpg"))[::12]):
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+        label = cv2.imread(str(CAMVID / "labels" / "train" / f"{path.stem}.png"), cv2.IMREAD_UNCHANGED)
+        d = draw(config, seed=1, step=0, slot=slot, size_hw=label.shape)
+        crop, crop_label = augment(image, label, d)
+        crop_ref, label_ref = step_by_step(image, label, d, 480)
+        _, label_floor = step_by_step(image, label, d, 480, centre=0.0)
+        apart.append(np.abs(crop - crop_ref).mean())
+        agree.append((crop_label == label_ref).mean())
+        floor_agree.append((crop_label == label_floor).mean())
+    print(f"mean absolute difference {np.mean(apart):.3f}, labels {np.mean(agree):.4f}, {np.mean(floor_agree):.4f}")
+    assert np.mean(apart) < 1.2
+    assert np.mean(agree) > 0.985
+    assert np.mean(floor_agree) > 0.97  # OpenCV's nearest resize shifts labels by up to half a pixel; ours does not

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from pipeline.labels import label_views
+from shards.errors import DataError
+from shards.taxonomy import load_taxonomy, naive_remap
+from tests.pipeline.fakes import FakeShards, own_taxonomy
+
+
+def manifests(*natives):
+    return {native.name: FakeShards(native.name, native, (3,)).manifest for native in natives}
+
+
+ADE, SUN, CAMVID = (load_taxonomy(name) for name in ("ade20k-150", "sunrgbd-37", "camvid-11"))
+
+
+def test_universal_labels_are_taken_as_stored():
+    views = label_views("universal", manifests(ADE, SUN))
+    label = np.array([[0, 193, 255]], np.uint8)
+    for view in views.values():
+        assert (view.member, view.taxonomy, view.dtype) == ("universal", load_taxonomy("universal"), np.uint8)
+        assert view.of(label, where="k") is label
+
+
+def test_native_labels_are_taken_as_stored():
+    view = label_views("native", manifests(CAMVID))["camvid-11"]
+    assert (view.member, view.taxonomy, view.dtype) == ("native", CAMVID, np.uint8)
+
+
+def test_naive_labels_are_looked_up_and_ids_above_a_byte_survive():
+    views = label_views("naive", manifests(ADE, SUN))
+    naive = load_taxonomy("naive")
+    for native in (ADE, SUN):
+        view = views[native.name]
+        assert (view.member, view.taxonomy, view.dtype) == ("native", naive, np.int16)
+        ids = np.arange(native.num_classes, dtype=np.uint8)[None]
+        named = [naive.classes[i] for i in view.of(ids, where="k")[0]]
+        assert named == [name.lower() for name in native.classes]
+        assert view.of(np.full((2, 2), 255, np.uint8), where="k").tolist() == [[255, 255], [255, 255]]
+    assert views["sunrgbd-37"].of(ids, where="k").max() > 255
+    assert views["sunrgbd-37"].of(ids, where="k").dtype == np.int16
+    assert naive_remap(SUN).table[36] == views["sunrgbd-37"].of(np.array([[36]], np.uint8), where="k")[0, 0]
+
+
+def test_an_id_that_the_dataset_does_not_have_is_an_error_naming_the_sample():
+    view = label_views("naive", manifests(SUN))["sunrgbd-37"]
+    with pytest.raises(DataError, match=r"there/k: 1 of 2 pixels carry ids \[200\]"):
+        view.of(np.array([[3, 200]], np.uint8), where="there/k")
+
+
+def test_a_held_out_dataset_has_no_universal_labels():
+    with pytest.raises(DataError, match=r"data\.mix\.camvid-11: its shards hold no universal labels .*native"):
+        label_views("universal", manifests(ADE, CAMVID))
+
+
+def test_own_classes_of_several_datasets_do_not_mix():
+    with pytest.raises(DataError, match=r"native, but ade20k-150 and sunrgbd-37 have different classes"):
+        label_views("native", manifests(ADE, SUN))
+
+
+def test_own_classes_do_mix_where_they_are_the_same():
+    shared = own_taxonomy("cars")
+    views = label_views("native", {n: FakeShards(n, shared, (2,)).manifest for n in ("x", "y")})
+    assert {view.taxonomy.name for view in views.values()} == {"cars"}
+
+
+def test_classes_that_the_naive_taxonomy_does_not_know_are_an_error():
+    with pytest.raises(DataError, match="not in the naive taxonomy"):
+        label_views("naive", manifests(own_taxonomy(classes=("flux capacitor",))))

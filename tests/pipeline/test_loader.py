@@ -1,0 +1,291 @@
+import json
+import threading
+import time
+from dataclasses import replace
+from itertools import islice
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig, draw, samples
+from pipeline.augment_opencv import augment
+from pipeline.order import Order
+from shards.errors import DataError
+from shards.taxonomy import load_taxonomy
+from tests.pipeline.fakes import FakeShards, opener, own_taxonomy, png
+
+RULE = AugmentConfig(short_side=40, crop=(24, 32))
+NAMES = ("ade20k-150", "sunrgbd-37", "cityscapes-19")
+MIX = dict(zip(NAMES, (2, 1, 1), strict=True))
+
+
+@pytest.fixture
+def sets(monkeypatch):
+    found = {name: FakeShards(name, load_taxonomy(name), (4, 3, 5)) for name in NAMES}
+    found["toy"] = FakeShards("toy", own_taxonomy(), (6,))
+    monkeypatch.setattr(samples, "open_shards", opener(*found.values()))
+    return found
+
+
+def load(mix=MIX, *, seed=7, rank=0, world_size=1, batch=6, threads=2, prefetch=2, taxonomy="universal", rule=RULE):
+    data = DataConfig(shards="fake://sets", mix=mix, taxonomy=taxonomy)
+    loader = LoaderConfig(batch=batch, threads=threads, prefetch=prefetch)
+    return Loader(data, rule, loader, seed=seed, rank=rank, world_size=world_size)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+def content(batch):
+    return batch.step, batch.keys, batch.dataset_ids.tolist(), batch.images.numpy().tobytes(), batch.labels.tolist()
+
+
+def contents(start, stop, **options):
+    with load(**options) as loader:
+        return [content(batch) for batch in loader.batches(start, stop)]
+
+
+def test_a_batch_is_what_order_draw_and_augment_say(sets):
+    """Put one step together by hand from the pure functions."""
+    with load() as loader:
+        (batch,) = loader.batches(11, 12)
+    order = Order(dict.fromkeys(NAMES, (4, 3, 5)), {n: samples.shares(MIX)[n] for n in NAMES}, seed=7, batch=6)
+    assert batch.step == 11
+    assert batch.images.shape == (6, 3, 24, 32)
+    assert (batch.images.dtype, batch.labels.dtype, batch.dataset_ids.dtype) == (torch.uint8, torch.uint8, torch.int64)
+    for slot in range(6):
+        pick = order.at(11, slot)
+        shards = sets[pick.dataset]
+        image, _ = shards.sample(pick.index)
+        label = cv2.imdecode(np.frombuffer(shards.read(pick.index, "universal"), np.uint8), cv2.IMREAD_UNCHANGED)
+        crop, label = augment(image, label, draw(RULE, seed=7, step=11, slot=slot, size_hw=(40, 56)))
+        assert batch.keys[slot] == shards.entry(pick.index).key
+        assert batch.dataset_ids[slot] == NAMES.index(pick.dataset)
+        assert (batch.images[slot].numpy() == crop.transpose(2, 0, 1)).all()
+        assert (batch.labels[slot].numpy() == label).all()
+
+
+def test_threads_and_prefetch_change_nothing(sets):
+    expected = contents(0, 12, threads=1, prefetch=1)
+    assert [step for step, *_ in expected] == list(range(12))
+    assert contents(0, 12, threads=4, prefetch=1) == expected
+    assert contents(0, 12, threads=4, prefetch=8) == expected
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4, 8])
+def test_ranks_together_see_the_batches_of_one(sets, world_size):
+    with load(batch=24) as loader:
+        whole = list(loader.batches(3, 6))
+    for rank in range(world_size):
+        with load(batch=24, rank=rank, world_size=world_size) as loader:
+            part = list(loader.batches(3, 6))
+        for one, share in zip(whole, part, strict=True):
+            assert share.step == one.step
+            assert share.keys == one.keys[rank::world_size]
+            assert torch.equal(share.images, one.images[rank::world_size])
+            assert torch.equal(share.labels, one.labels[rank::world_size])
+            assert torch.equal(share.dataset_ids, one.dataset_ids[rank::world_size])
+
+
+def test_a_run_goes_on_from_any_step_as_if_never_stopped(sets):
+    whole = contents(0, 10)
+    assert contents(0, 4) + contents(4, 10) == whole
+    with load() as loader:  # the same loader asked again, out of order
+        assert [content(b) for b in loader.batches(8, 10)] == whole[8:]
+        assert [content(b) for b in loader.batches(0, 2)] == whole[:2]
+        assert list(loader.batches(5, 5)) == []
+
+
+def test_seeds_give_different_batches(sets):
+    assert contents(0, 1)[0] != contents(0, 1, seed=8)[0]
+
+
+def test_what_a_loader_says_of_itself(sets):
+    with load() as loader:
+        assert loader.datasets == NAMES
+        assert loader.weights == (0.5, 0.25, 0.25)
+        assert loader.taxonomy == load_taxonomy("universal")
+
+
+def test_naive_labels_above_a_byte_arrive(sets):
+    with load({"sunrgbd-37": 1}, taxonomy="naive") as loader:
+        batch = next(loader.batches(0, 1))
+        naive = loader.taxonomy
+    assert batch.labels.dtype == torch.int16
+    assert batch.labels.max() > 255
+    native = {name.lower() for name in load_taxonomy("sunrgbd-37").classes}
+    assert {naive.classes[i] for i in batch.labels.unique().tolist() if i != 255} <= native
+
+
+def test_own_classes_stream_without_a_mapping(sets):
+    with load({"toy": 1}, taxonomy="native") as loader:
+        batch = next(loader.batches(0, 1))
+    assert set(batch.labels.unique().tolist()) <= {0, 1, 2, 255}
+
+
+def test_the_fingerprint_is_json_and_differs_with_all_that_matters(sets):
+    def fingerprint(**options):
+        with load(**options) as loader:
+            return loader.fingerprint
+
+    base = fingerprint()
+    assert json.loads(json.dumps(base)) == base
+    assert fingerprint(threads=4, prefetch=5, rank=1, world_size=2) == base
+    others = [
+        fingerprint(seed=8),
+        fingerprint(batch=12),
+        fingerprint(taxonomy="naive"),
+        fingerprint(mix=dict(reversed(MIX.items()))),
+        fingerprint(mix=MIX | {NAMES[0]: 1}),
+        fingerprint(rule=replace(RULE, flip_p=0.4)),
+        fingerprint(rule=replace(RULE, crop=24)),
+    ]
+    sets[NAMES[0]].manifest = replace(sets[NAMES[0]].manifest, digest="other content")
+    others.append(fingerprint())
+    assert len({json.dumps(f) for f in [base, *others]}) == 9
+    assert fingerprint(mix={NAMES[0]: 1.0, NAMES[1]: "1/2", NAMES[2]: 0.5}) == fingerprint()
+
+
+def test_a_failing_read_surfaces_in_place_of_its_batch(sets):
+    expected = contents(0, 5, batch=4)
+    with load(batch=4) as loader:
+        broken = next(
+            key for key in next(loader.batches(5, 6)).keys if all(key not in keys for _, keys, *_ in expected)
+        )
+    name, index = broken.rsplit("/", 1)
+
+    def break_at(i, member):
+        if i == int(index):
+            raise DataError(f"{broken} fails its checksum")
+
+    sets[name].break_at = break_at
+    got = []
+    began = time.monotonic()
+    with load(batch=4, threads=4, prefetch=8) as loader:
+        batches = loader.batches(0, 100)
+        got += [content(batch) for batch in islice(batches, 5)]
+        with pytest.raises(DataError, match=f"{broken} fails its checksum"):
+            next(batches)
+        with pytest.raises(StopIteration):
+            next(batches)
+        assert next(loader.batches(0, 1)).step == 0  # the loader lives on
+    assert got == expected
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("error", [OSError("connection reset"), TimeoutError("timed out")])
+def test_an_unreachable_store_is_an_error_naming_the_sample(sets, error):
+    def break_at(i, member):
+        raise error
+
+    sets["toy"].break_at = break_at
+    with load({"toy": 1}, taxonomy="native") as loader:
+        place = (
+            r"fake://sets/toy/train: shard 0, sample toy/000\d \(step 4, slot 0\): cannot be read \((connection|timed)"
+        )
+        with pytest.raises(DataError, match=place):
+            next(loader.batches(4, 5))
+
+
+def test_a_defect_keeps_its_type_and_says_where(sets):
+    def break_at(i, member):
+        raise ZeroDivisionError
+
+    sets["toy"].break_at = break_at
+    with load({"toy": 1}, taxonomy="native") as loader, pytest.raises(ZeroDivisionError) as caught:
+        next(loader.batches(0, 1))
+    assert "fake://sets/toy/train: shard 0, sample toy/" in "".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize(
+    ("member", "data", "message"),
+    [
+        ("image", b"", "image cannot be decoded"),
+        ("image", b"no image", "image cannot be decoded"),
+        ("native", b"", "label holds nothing readable"),
+        ("native", png(np.zeros((40, 56, 3), np.uint8)), r"label holds uint8 of shape \(40, 56, 3\)"),
+        ("native", png(np.zeros((40, 56), np.uint16)), "label holds uint16"),
+        ("native", png(np.zeros((40, 55), np.uint8)), r"label \(40, 55\) and index \(40, 56\) differ in size"),
+        ("image", png(np.zeros((39, 56, 3), np.uint8)), r"image \(39, 56\)"),
+    ],
+)
+def test_a_sample_that_is_not_what_it_should_be_is_named(sets, member, data, message):
+    sets["toy"].replaced = {(i, member): data for i in range(6)}
+    place = r"fake://sets/toy/train: shard 0, sample toy/000\d \(step 0, slot 0\)"
+    with load({"toy": 1}, taxonomy="native", batch=1) as loader, pytest.raises(DataError, match=f"{place}.*{message}"):
+        next(loader.batches(0, 1))
+
+
+def test_stopping_early_drops_what_was_begun(sets):
+    reads = []
+    sets["toy"].break_at = lambda i, member: reads.append(i) or time.sleep(0.01)
+    began = time.monotonic()
+    with load({"toy": 1}, taxonomy="native", batch=4, threads=2, prefetch=50) as loader:
+        batches = loader.batches(0, 1000)
+        assert len(list(islice(batches, 2))) == 2
+        batches.close()
+        at_close = len(reads)
+        time.sleep(0.1)
+        assert len(reads) == at_close
+    assert time.monotonic() - began < 3
+
+
+def test_closing_under_a_waiting_iterator_is_clean(sets):
+    loader = load()
+    batches = loader.batches(0, 1000)
+    next(batches)
+    loader.close()
+    loader.close()
+    assert all(sets[name].closed for name in NAMES)
+    with pytest.raises(RuntimeError, match="closed"):
+        next(loader.batches(0, 1))
+
+
+def test_many_loaders_leave_no_thread(sets):
+    for _ in range(40):
+        with load(threads=3) as loader:
+            next(loader.batches(0, 2))
+
+
+def test_prefetch_is_bounded_and_waiting_is_counted(sets):
+    started = []
+    sets["toy"].break_at = lambda i, member: member == "image" and started.append(i)
+    with load({"toy": 1}, taxonomy="native", batch=2, threads=2, prefetch=3) as loader:
+        batches = loader.batches(0, 100)
+        next(batches)
+        time.sleep(0.3)
+        assert len(started) == 2 * (1 + 3)
+        next(batches)
+        assert loader.queue_depth == 3
+        assert loader.wait_s > 0
+
+
+def test_opencv_is_left_with_one_thread(sets):
+    cv2.setNumThreads(2)
+    with load():
+        assert cv2.getNumThreads() == 1
+
+
+def test_a_batch_that_does_not_divide_is_refused(sets):
+    with pytest.raises(DataError, match=r"loader\.batch: 6 samples do not divide among 4 processes"):
+        load(world_size=4)
+
+
+def test_a_missing_dataset_is_named_with_the_command_that_makes_it(tmp_path):
+    data = DataConfig(shards=str(tmp_path), mix={"ade20k-150": 1})
+    with pytest.raises(
+        DataError, match=r"no shards at .*/ade20k-150/train; make them with `segstream shard ade20k-150"
+    ):
+        Loader(data, RULE, LoaderConfig(batch=1), seed=0)
+
+
+def test_a_refused_mix_lets_go_of_what_was_opened(sets):
+    with pytest.raises(DataError, match="different classes"):
+        load(taxonomy="native")
+    assert all(sets[name].closed for name in NAMES)
