@@ -1,0 +1,139 @@
+"""Draw a dataset: which pictures, on how many processes; each picture is a function of its name and the seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from shards.errors import DataError
+from shards.world import layouts
+from shards.world.canvas import Scene
+from shards.world.coding import check_dataset
+from shards.world.develop import develop
+from shards.world.everyday import paint_everyday
+from shards.world.indoor import paint_indoor
+from shards.world.layouts import Record, Split
+from shards.world.looks import LOOKS, Look
+from shards.world.street import paint_street
+
+MARKER = "world.json"
+_PAINTERS: dict[str, Callable[[Look, Random], Scene]] = {
+    "street": paint_street,
+    "indoor": paint_indoor,
+    "everyday": paint_everyday,
+}
+_GROUP = 16  # pictures per task: long enough to hide the hand-over, short enough for a lively progress line
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    root: Path
+    dataset: str
+    split: Split
+    stems: tuple[str, ...]
+    first: int
+    seed: int
+
+
+def draw(
+    out: Path,
+    dataset: str,
+    *,
+    train: int,
+    val: int,
+    seed: int,
+    workers: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write `train` and `val` pictures in the dataset's release layout below `out/dataset`.
+
+    The same arguments give the same bytes, whatever `workers` is. An interrupted run is repeated from its start.
+
+    Args:
+        progress: called with (pictures done, pictures in all).
+
+    Raises:
+        UsageError: the world does not draw `dataset`.
+        DataError: the release has fewer images, or the folder holds something this call would not have drawn.
+    """
+    check_dataset(dataset)
+    names = {split: layouts.stems(dataset, split, count) for split, count in _counts(train, val)}
+    root = Path(out) / dataset
+    _claim(root, {"dataset": dataset, "train": train, "val": val, "seed": seed})
+    tasks = [
+        _Task(root, dataset, split, split_stems[i : i + _GROUP], i, seed)
+        for split, split_stems in names.items()
+        for i in range(0, len(split_stems), _GROUP)
+    ]
+    records: dict[tuple[Split, int], list[Record]] = {}
+    done, total = 0, train + val
+    for task, drawn in _run(tasks, workers):
+        records[task.split, task.first] = drawn
+        done += len(drawn)
+        if progress is not None:
+            progress(done, total)
+    for split in names:
+        pages = [record for key in sorted(records) if key[0] == split for record in records[key]]
+        layouts.finish(root, dataset, split, pages)
+
+
+def sketch(dataset: str, split: Split, index: int, seed: int) -> tuple[Scene, Random]:
+    """Scene number `index` of a split, before any camera, and the randomness left for developing it."""
+    key = hashlib.sha256(f"{seed}/{dataset}/{split}/{index}".encode()).digest()
+    rng = Random(int.from_bytes(key, "big"))
+    look = LOOKS[dataset]
+    kind = rng.choices(list(look.kinds), list(look.kinds.values()))[0]
+    return _PAINTERS[kind](look, rng), rng
+
+
+def _counts(train: int, val: int) -> Iterator[tuple[Split, int]]:
+    if train < 0 or val < 0:
+        raise DataError(f"world: {train} train and {val} val images were asked for; give numbers from 0 up")
+    if train:
+        yield "train", train
+    if val:
+        yield "val", val
+
+
+def _claim(root: Path, settings: dict[str, str | int]) -> None:
+    """Mark the folder as ours; refuse one that holds real data or another drawing."""
+    marker = root / MARKER
+    if root.is_dir() and any(root.iterdir()):
+        try:
+            found = json.loads(marker.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = None
+        if found != settings:
+            whose = "other data" if found is None else f"a world drawn with {found}"
+            raise DataError(f"{root}: holds {whose}; remove it or choose another --out")
+    layouts.save(marker, json.dumps(settings).encode())
+
+
+def _run(tasks: list[_Task], workers: int) -> Iterator[tuple[_Task, list[Record]]]:
+    if workers <= 1 or len(tasks) <= 1:
+        yield from ((task, _draw_group(task)) for task in tasks)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would inherit the caller's threads and locks
+    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
+        futures = {pool.submit(_draw_group, task): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _draw_group(task: _Task) -> list[Record]:
+    records = []
+    for i, stem in enumerate(task.stems, task.first):
+        scene, rng = sketch(task.dataset, task.split, i, task.seed)
+        photo = develop(scene.image, LOOKS[task.dataset], rng)
+        records.append(layouts.write(task.root, task.dataset, task.split, stem, scene, photo))
+    return records

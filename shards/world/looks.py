@@ -1,0 +1,172 @@
+"""What makes each dataset a domain of its own: kinds of scene, viewpoint, light, sensor. Data only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How one dataset's pictures are taken; ranges are drawn from per image."""
+
+    sizes: tuple[tuple[int, int], ...]
+    """(width, height) pixels to pick from."""
+    kinds: dict[str, float]
+    """Scene kind -> share."""
+    camera_height: Range = (1.4, 1.7)
+    """Metres above the ground, outdoors."""
+    focal: Range = (0.9, 1.2)
+    """In image heights."""
+    horizon: Range = (0.4, 0.5)
+    """Share of the image above it, outdoors."""
+    haze: Range = (0.0, 0.004)
+    """Extinction per metre."""
+    sun: Range = (0.2, 0.6)
+    """How dark shadows are."""
+    vivid: Range = (0.3, 0.8)
+    """Saturation of things people paint: cars, clothes, doors."""
+    gain: tuple[Range, Range, Range] = ((0.95, 1.05), (0.95, 1.05), (0.95, 1.05))
+    """White balance: factor per channel."""
+    exposure: Range = (0.9, 1.1)
+    contrast: Range = (0.9, 1.1)
+    saturation: Range = (0.9, 1.1)
+    noise: Range = (1.0, 4.0)
+    """Standard deviation, grey levels."""
+    blur: Range = (0.2, 0.5)
+    """Standard deviation, pixels."""
+    vignette: Range = (0.0, 0.15)
+    tram: float = 0.06
+    """Chance of a tram or train in a street."""
+    riders: float = 0.0
+    """Chance that a bicycle or motorcycle in a street is being ridden."""
+    hood: bool = False
+    """The bonnet of the car that carries the camera is in view."""
+    town: tuple[str, ...] = ("house", "block", "tower")
+    """Kinds of buildings."""
+    animals: tuple[str, ...] = field(default=())
+    """Species that occur."""
+
+
+_SPECIES = ("cat", "dog", "horse", "sheep", "cow", "bird", "elephant", "bear", "zebra", "giraffe")
+
+LOOKS: dict[str, Look] = {
+    "ade20k-150": Look(
+        sizes=((160, 120), (152, 120), (168, 120), (124, 156), (180, 120)),
+        kinds={"indoor": 0.55, "street": 0.25, "everyday": 0.2},
+        camera_height=(1.5, 2.6),
+        focal=(0.8, 1.25),
+        horizon=(0.38, 0.58),
+        haze=(0.0, 0.008),
+        sun=(0.15, 0.5),
+        vivid=(0.2, 0.7),
+        gain=((0.92, 1.08), (0.96, 1.04), (0.9, 1.08)),
+        exposure=(0.85, 1.15),
+        noise=(1.0, 4.0),
+        riders=0.0,
+        animals=("animal_other",),
+    ),
+    "coco-panoptic-133": Look(
+        sizes=((160, 120), (160, 106), (120, 160), (160, 128), (112, 150)),
+        kinds={"everyday": 0.6, "indoor": 0.2, "street": 0.2},
+        camera_height=(1.2, 2.2),
+        focal=(1.0, 1.6),
+        horizon=(0.3, 0.55),
+        haze=(0.0, 0.006),
+        sun=(0.2, 0.6),
+        vivid=(0.45, 0.95),
+        gain=((0.9, 1.1), (0.94, 1.06), (0.88, 1.1)),
+        exposure=(0.8, 1.2),
+        contrast=(0.9, 1.2),
+        saturation=(0.9, 1.3),
+        noise=(1.0, 5.0),
+        animals=_SPECIES,
+    ),
+    "cityscapes-19": Look(
+        sizes=((256, 128),),
+        kinds={"street": 1.0},
+        camera_height=(1.2, 1.35),
+        focal=(1.05, 1.15),
+        horizon=(0.4, 0.46),
+        haze=(0.002, 0.01),
+        sun=(0.05, 0.25),
+        vivid=(0.1, 0.5),
+        gain=((0.86, 0.94), (0.98, 1.06), (0.86, 0.96)),
+        exposure=(0.7, 0.92),
+        contrast=(0.8, 0.95),
+        saturation=(0.6, 0.85),
+        noise=(1.0, 3.0),
+        blur=(0.2, 0.4),
+        tram=0.2,
+        riders=0.6,
+        hood=True,
+        town=("block", "block", "tower"),
+    ),
+    "sunrgbd-37": Look(
+        sizes=((146, 106), (140, 106), (118, 90)),
+        kinds={"indoor": 1.0},
+        gain=((1.02, 1.2), (0.92, 1.02), (0.66, 0.86)),
+        exposure=(0.6, 0.9),
+        contrast=(0.8, 1.0),
+        saturation=(0.7, 1.0),
+        noise=(5.0, 10.0),
+        blur=(0.4, 0.8),
+        vignette=(0.1, 0.35),
+    ),
+    "camvid-11": Look(
+        sizes=((192, 144),),
+        kinds={"street": 1.0},
+        camera_height=(1.3, 1.7),
+        focal=(1.0, 1.3),
+        horizon=(0.42, 0.54),
+        haze=(0.004, 0.014),
+        sun=(0.15, 0.5),
+        vivid=(0.2, 0.7),
+        gain=((0.94, 1.04), (0.95, 1.03), (0.94, 1.1)),
+        exposure=(0.75, 1.05),
+        contrast=(0.85, 1.15),
+        saturation=(0.7, 1.0),
+        noise=(2.0, 5.0),
+        blur=(0.3, 0.7),
+        tram=0.04,
+        riders=0.7,
+        town=("house", "block", "tower"),
+    ),
+    "voc2012": Look(
+        sizes=((167, 125), (167, 111), (125, 167), (167, 118), (111, 167)),
+        kinds={"everyday": 0.8, "indoor": 0.1, "street": 0.1},
+        camera_height=(1.1, 2.0),
+        focal=(1.0, 1.5),
+        horizon=(0.3, 0.55),
+        haze=(0.0, 0.008),
+        sun=(0.15, 0.6),
+        vivid=(0.3, 0.9),
+        gain=((0.9, 1.06), (0.95, 1.04), (0.9, 1.12)),
+        exposure=(0.8, 1.15),
+        contrast=(0.85, 1.1),
+        saturation=(0.75, 1.1),
+        noise=(2.0, 6.0),
+        blur=(0.3, 0.7),
+        animals=_SPECIES[:6],
+    ),
+    "kitti-19": Look(
+        sizes=((330, 100),),
+        kinds={"street": 1.0},
+        camera_height=(1.6, 1.75),
+        focal=(1.7, 2.0),
+        horizon=(0.4, 0.48),
+        haze=(0.0, 0.004),
+        sun=(0.45, 0.75),
+        vivid=(0.2, 0.7),
+        gain=((0.92, 1.02), (0.96, 1.04), (0.96, 1.08)),
+        exposure=(0.95, 1.25),
+        contrast=(1.05, 1.3),
+        saturation=(0.9, 1.15),
+        noise=(1.0, 3.0),
+        blur=(0.1, 0.4),
+        tram=0.1,
+        riders=0.6,
+        town=("house", "house", "block"),
+    ),
+}
