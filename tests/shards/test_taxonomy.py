@@ -1,0 +1,193 @@
+import csv
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+from shards.errors import DataError, UsageError
+from shards.taxonomy import (
+    IGNORE_INDEX,
+    TRAINING_TAXONOMIES,
+    UNMAPPED,
+    Remap,
+    Taxonomy,
+    build_remap,
+    counted_universal,
+    load_taxonomy,
+    naive_remap,
+    projection,
+    release_classes,
+    release_remap,
+    remap_label,
+    taxonomy_names,
+    universal_ids,
+    universal_remap,
+)
+from tests.shards.shared import TAXONOMY, needs_mseg
+
+TEST_TAXONOMIES = ("camvid-11", "kitti-19", "pascal-context-60", "scannet-20", "voc2012", "wilddash-19")
+SWAP = build_remap("toy", "two", {3: 7, 7: 3})
+
+
+def rows(name):
+    with (TAXONOMY / "derived" / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def names(taxonomy):
+    return (TAXONOMY / f"{taxonomy}_names.txt").read_text().splitlines()
+
+
+def test_each_id_is_remapped_exactly_once():
+    label = np.array([[3, 7], [255, 3]], np.uint8)
+    assert remap_label(label, SWAP, where="k").tolist() == [[7, 3], [255, 7]]
+    assert label.tolist() == [[3, 7], [255, 3]]  # the input is not ours to change
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint16])
+def test_an_unmapped_id_is_named_with_its_place_and_pixel_count(dtype):
+    with pytest.raises(DataError, match=r"^val/k: 2 of 4 pixels carry ids \[0, 9\], which toy does not have"):
+        remap_label(np.array([[9, 3], [7, 0]], dtype), SWAP, where="val/k")
+
+
+def test_an_id_beyond_the_table_is_an_error_not_a_wrap():
+    with pytest.raises(DataError, match=r"ids \[259\]"):  # 259 % 256 == 3 would be mapped
+        remap_label(np.array([[259, 3]], np.int32), SWAP, where="k")
+
+
+def test_naive_labels_are_wide_enough_for_their_ids():
+    native = load_taxonomy("sunrgbd-37")
+    label = np.arange(37, dtype=np.uint8)[None]
+    naive = remap_label(label, naive_remap(native), where="k")
+    assert naive.dtype == np.int16
+    classes = load_taxonomy("naive").classes
+    assert [classes[i] for i in naive[0]] == [c.lower() for c in native.classes]
+
+
+@needs_mseg
+def test_universal_classes_are_mseg():
+    assert list(load_taxonomy("universal").classes) == [r["universal_name"] for r in rows("universal.csv")[:194]]
+
+
+@needs_mseg
+def test_every_training_variant_maps_to_universal_as_mseg_does():
+    expected = defaultdict(dict)
+    for row in rows("train_to_universal.csv"):
+        expected[row["taxonomy"]][int(row["id"])] = (row["name"], int(row["universal_id"]))
+    assert len(expected) == 16
+    for name, by_id in expected.items():
+        taxonomy = load_taxonomy(name)
+        assert taxonomy.kind == "train"
+        found = dict(enumerate(zip(taxonomy.classes, taxonomy.to_universal, strict=True)))
+        assert found == by_id, name
+
+
+@needs_mseg
+def test_every_test_taxonomy_receives_universal_classes_as_mseg_says():
+    expected = defaultdict(set)
+    for row in rows("universal_to_test.csv"):
+        if row["test_id"]:
+            expected[row["test_taxonomy"]].add((int(row["universal_id"]), int(row["test_id"])))
+    assert sorted(expected) == sorted(TEST_TAXONOMIES)
+    for name, pairs in expected.items():
+        assert set(load_taxonomy(name).from_universal) == pairs, name
+        assert list(load_taxonomy(name).classes) == names(name), name
+        matrix = projection(load_taxonomy("universal"), load_taxonomy(name))
+        assert {(int(u), int(n)) for n, u in np.argwhere(matrix)} == pairs
+
+
+@needs_mseg
+@pytest.mark.parametrize(
+    "name", ["ade20k-150", "cityscapes-19", "coco-panoptic-133", "idd-39", "mapillary-public65", "sunrgbd-37",
+             "camvid-11", "kitti-19", "pascal-context-60", "scannet-20", "wilddash-19"]
+)  # fmt: skip
+def test_release_ids_resolve_as_mseg_does(name):
+    remap = release_remap(name)
+    expected = {
+        int(r["from_id"]): int(r["to_id"])
+        for r in rows("remap_ids.csv")
+        if r["from_taxonomy"] == remap.source and r["to_taxonomy"] == name
+    }
+    found = {i: int(v) for i, v in enumerate(remap.table) if v != UNMAPPED}
+    known = names(remap.source)
+    gaps = {i for i in expected if i < len(known) and known[i] == "unlabeled" and i not in found}  # COCO's unused ids
+    extra = found.keys() - expected.keys()
+    assert extra <= {IGNORE_INDEX}
+    assert {i: v for i, v in expected.items() if i not in gaps} == {i: v for i, v in found.items() if i not in extra}
+    assert not gaps or name == "coco-panoptic-133"
+
+
+@needs_mseg
+@pytest.mark.parametrize(
+    ("name", "release"), [("camvid-11", "camvid-32"), ("mapillary-public65", "mapillary-public66")]
+)
+def test_colour_codes_are_the_releases(name, release):
+    colours = [tuple(map(int, c.split())) for c in (TAXONOMY / f"{release}_colors.txt").read_text().splitlines() if c]
+    assert [c for _, c in release_classes(name)] == colours
+    assert [n for n, _ in release_classes(name)] == names(release)
+
+
+@needs_mseg
+def test_naive_taxonomy_is_msegs():
+    naive = load_taxonomy("naive")
+    expected = {int(r["naive_id"]): r["name"] for r in rows("naive.csv")}
+    assert naive.num_classes == 316
+    assert {i: c for i, c in enumerate(naive.classes) if i != IGNORE_INDEX} == expected
+    users = {int(r["naive_id"]): set(r["source_taxonomies"].split()) for r in rows("naive.csv")}
+    found = defaultdict(set)
+    for name in TRAINING_TAXONOMIES:
+        for i in naive_remap(load_taxonomy(name)).table[: load_taxonomy(name).num_classes]:
+            found[int(i)].add(name)
+    assert found == users
+
+
+@needs_mseg
+def test_counted_classes_are_all_but_msegs_excluded_ones():
+    excluded = defaultdict(set)
+    for row in rows("excluded_universal_ids.csv"):
+        excluded[row["eval_dataset"]].add(int(row["universal_id"]))
+    assert excluded
+    for name, ids in excluded.items():
+        assert set(counted_universal(load_taxonomy(name))) == set(range(194)) - ids, name
+
+
+def test_projection_sums_probability_not_copies_it():
+    matrix = projection(load_taxonomy("universal"), load_taxonomy("camvid-11"))
+    assert matrix.shape == (11, 194)
+    assert matrix.sum(0).max() == 1  # no universal class counts twice
+    assert matrix.sum() == 12
+
+
+def test_projection_refuses_what_has_no_meaning():
+    own = Taxonomy(name="own", kind="own", classes=("a", "b"))
+    with pytest.raises(DataError, match="cannot be scored in 'own'"):
+        projection(load_taxonomy("universal"), own)
+    assert projection(own, own).tolist() == [[1, 0], [0, 1]]
+
+
+def test_labels_of_held_out_data_are_never_mapped():
+    with pytest.raises(DataError, match="voc2012"):
+        universal_remap(load_taxonomy("voc2012"))
+
+
+def test_unknown_names_come_with_a_suggestion():
+    with pytest.raises(UsageError, match="did you mean 'ade20k-150'"):
+        load_taxonomy("ade20k-15")
+    with pytest.raises(
+        DataError, match=r"x\.yaml: 'sidewalk' is not a universal class; did you mean 'sidewalk_pavement'"
+    ):
+        universal_ids(["road", "sidewalk"], at="x.yaml")
+
+
+def test_digest_follows_content_and_every_table_loads():
+    digests = {name: load_taxonomy(name).digest for name in taxonomy_names()}
+    assert len(set(digests.values())) == len(digests)
+    one = Taxonomy(name="t", kind="own", classes=("a", "b"))
+    assert one.digest != Taxonomy(name="t", kind="own", classes=("b", "a")).digest
+
+
+def test_remap_table_is_the_only_truth():
+    table = np.full(256, UNMAPPED, np.int32)
+    table[1] = 2
+    with pytest.raises(DataError):  # 255 too must be mapped to pass
+        remap_label(np.array([[255]]), Remap(source="s", target="t", table=table), where="k")
