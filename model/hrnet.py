@@ -180,6 +180,11 @@ class HRNet(nn.Module):
         size_hw = xs[0].shape[-2:]
         return torch.cat([xs[0], *(_resize(x, size_hw) for x in xs[1:])], dim=1)
 
+    def coarse(self, images: Tensor) -> TrainOutput:
+        """Normalised images (B, 3, H, W) -> logits before the last upsampling, (B, num_classes, h, w)."""
+        size_hw = (images.shape[-2], images.shape[-1])
+        return TrainOutput(logits=self.last_layer(self.features(images)), size_hw=size_hw)
+
     def forward(self, images: Tensor) -> Tensor | TrainOutput:
         """Segment images.
 
@@ -187,14 +192,13 @@ class HRNet(nn.Module):
             images: (B, 3, H, W) float RGB, ImageNet-normalised.
 
         Returns:
-            In eval mode the logits, (B, num_classes, H, W). In train mode a TrainOutput with the logits at 1/4 size:
-            the loss upsamples them itself, because at full size 194 channels are most of a step's memory and time.
+            In eval mode the logits, (B, num_classes, H, W). In train mode `coarse(images)`: the loss upsamples by
+            itself, because at full size 194 channels are most of a step's memory and time.
         """
-        logits = self.last_layer(self.features(images))
-        size_hw = (images.shape[-2], images.shape[-1])
+        output = self.coarse(images)
         if self.training:
-            return TrainOutput(logits=logits, size_hw=size_hw)
-        return interpolate(logits, size=size_hw, mode="bilinear", align_corners=True)
+            return output
+        return interpolate(output.logits, size=output.size_hw, mode="bilinear", align_corners=True)
 
 
 def _conv(num_in: int, num_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:

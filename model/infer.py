@@ -10,7 +10,7 @@ Source: the inference procedure of MSeg (Lambert et al., CVPR 2020).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -22,6 +22,8 @@ from torch.nn.functional import interpolate
 
 from model.config import InferConfig
 from model.image import MEAN_RGB, normalise
+from model.types import Coarse
+from model.upsample import Strip, Upsampling, rows_first, shifted, upsampling
 
 OVERLAP = 3  # windows advance by 2/3 of their side
 
@@ -35,7 +37,8 @@ def predict(
     """Class scores of one image, in several taxonomies from the same forward passes.
 
     Args:
-        net: in eval mode; maps normalised images (B, 3, H, W) to logits (B, K, H, W).
+        net: in eval mode; maps normalised images (B, 3, H, W) to logits (B, K, H, W). One that is `model.types.Coarse`
+            is stopped before it upsamples, which gives the same scores sooner.
         image: (H, W, 3) RGB.
         projections: for each result a (K', K) matrix from the network's classes to the result's, or None to keep them.
         config: windows, scales, flip. The device is the network's.
@@ -94,42 +97,47 @@ def _predict_scaled(
         ).astype(np.float32, copy=False)
     pixels = normalise(torch.from_numpy(image).to(device).permute(2, 0, 1)[None])
     corners = [(y, x) for y in window_starts(height + pad_h, crop) for x in window_starts(width + pad_w, crop)]
-    sums: list[Tensor] = []
     visits = pixels.new_zeros(height + pad_h, width + pad_w)
-    for (y, x), maps in _windows(net, pixels, corners, matrices, config):
-        if len(corners) == 1:
-            sums = maps
-            break
+    sums: list[Tensor] = []
+    for start in range(0, len(corners), config.batch):
+        group = corners[start : start + config.batch]
+        windows = torch.cat([pixels[:, :, y : y + crop, x : x + crop] for y, x in group])
+        logits = _logits(net, torch.cat([windows, windows.flip(3)]) if config.flip else windows)
+        num_classes = logits.shape[1]
+        logits, bounded = shifted(logits)
+        plan = upsampling((logits.shape[2], logits.shape[3]), (crop, crop), num_classes, device)
         if not sums:
-            sums = [m.new_zeros(len(m), height + pad_h, width + pad_w) for m in maps]
-        visits[y : y + crop, x : x + crop] += 1
-        for total, scores in zip(sums, maps, strict=True):
-            total[:, y : y + crop, x : x + crop] += scores
+            sums = [visits.new_zeros(num_classes if m is None else len(m), *visits.shape) for m in matrices]
+        for i, (y, x) in enumerate(group):
+            views = [rows_first(view) for view in logits[i :: len(group)]]
+            visits[y : y + crop, x : x + crop] += 1
+            for strip in plan.strips:
+                p_rKW = _probabilities(views, plan, strip, bounded=bounded)
+                for total, matrix in zip(sums, matrices, strict=True):
+                    scores = p_rKW if matrix is None else matrix @ p_rKW
+                    total[:, y : y + crop, x : x + crop][:, strip.high] += scores.permute(1, 0, 2)
     if len(corners) > 1:
         sums = [total.div_(visits) for total in sums]
     return [total[:, top : top + height, left : left + width] for total in sums]
 
 
-def _windows(
-    net: nn.Module,
-    pixels: Tensor,
-    corners: Sequence[tuple[int, int]],
-    matrices: Sequence[Tensor | None],
-    config: InferConfig,
-) -> Iterator[tuple[tuple[int, int], list[Tensor]]]:
-    """Each window's corner and its scores, per matrix (K', crop, crop)."""
-    crop = config.crop
-    for start in range(0, len(corners), config.batch):
-        group = corners[start : start + config.batch]
-        windows = torch.cat([pixels[:, :, y : y + crop, x : x + crop] for y, x in group])
-        if config.flip:
-            windows = torch.cat([windows, windows.flip(3)])
-        probabilities = net(windows).float().softmax(dim=1)
-        if config.flip:
-            straight, mirrored = probabilities.chunk(2)
-            probabilities = straight.add_(mirrored.flip(3)).mul_(0.5)
-        for corner, window in zip(group, probabilities, strict=True):
-            yield corner, [window if m is None else (m @ window.flatten(1)).view(-1, crop, crop) for m in matrices]
+def _logits(net: nn.Module, windows: Tensor) -> Tensor:
+    """At the network's own resolution where it offers that, otherwise at the windows'."""
+    logits: Tensor = net.coarse(windows).logits if isinstance(net, Coarse) else net(windows)
+    return logits
+
+
+def _probabilities(views: Sequence[Tensor], plan: Upsampling, strip: Strip, *, bounded: bool) -> Tensor:
+    """Softmax of a strip of a window, (r, K, W), averaged with that of its mirror image if there are two views."""
+    mean: Tensor | None = None
+    for view, across in zip(views, (plan.across, plan.across.flip(0)), strict=False):
+        p_rKW = plan.rows(view, strip, across)
+        if not bounded:
+            p_rKW -= p_rKW.amax(dim=1, keepdim=True)
+        share = p_rKW.exp_().sum(dim=1, keepdim=True).mul_(len(views)).reciprocal_()
+        mean = p_rKW.mul_(share) if mean is None else mean.addcmul_(p_rKW, share)
+    assert mean is not None
+    return mean
 
 
 def _resized(scores: Tensor, size_hw: Sequence[int]) -> Tensor:

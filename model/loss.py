@@ -4,9 +4,8 @@ loss = sum over datasets d of w_d * (mean over the labelled pixels of d in the g
 
 The obvious composition (upsample to the crop, log-softmax, pick) holds three arrays of classes x H x W per image, and
 with 194 classes it is most of the step of a small network. `pixel_losses` gives the same values and gradients but
-walks over strips of rows that fit the cache. It uses that upsampling is linear and separable (two small matrix
-products, whose transposes carry the gradient back) and that the gradient of a sum over pixels is known as soon as the
-sum is, so forward computes it and nothing at full resolution outlives its strip.
+walks over strips of rows that fit the cache. The gradient of a sum over pixels is known as soon as the sum is, so
+forward computes both and nothing at full resolution outlives its strip.
 """
 
 from __future__ import annotations
@@ -20,10 +19,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from model.types import TrainOutput
+from model.upsample import rows_first, shifted, upsampling
 from shards.taxonomy import IGNORE_INDEX
-
-STRIP_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}  # of upsampled logits at a time: fits the cache / a GPU kept busy
-SAFE_SPREAD = 80.0  # exp(-80) is still a normal float32, so below this spread no maximum has to be subtracted
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,7 @@ class _PixelLosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, size_hw: tuple[int, int]) -> Tensor:
         with torch.autocast(logits.device.type, enabled=False):
-            sums, grad = _walk(logits.float(), labels, size_hw, with_grad=ctx.needs_input_grad[0])
+            sums, grad = _walk(logits, labels, size_hw, with_grad=ctx.needs_input_grad[0])
         ctx.grad, ctx.dtype = grad, logits.dtype
         return sums
 
@@ -101,38 +98,21 @@ class _PixelLosses(torch.autograd.Function):
 def _walk(logits: Tensor, labels: Tensor, size_hw: tuple[int, int], *, with_grad: bool) -> tuple[Tensor, Tensor | None]:
     """Sums (B,) and, if asked for, their gradient by each image's logits (B, K, h, w), strip by strip."""
     num, num_classes, low_h, low_w = logits.shape
-    height, width = size_hw
-    down, across = _upsampling(low_h, height), _upsampling(low_w, width).to(logits.device)  # (H, h), (W, w)
-    rows = max(1, STRIP_BYTES[logits.device.type] // (4 * num_classes * width))
-    strips = []  # rows of the output, and the rows of the logits that they are interpolated from
-    for top in range(0, height, rows):
-        touched = down[top : top + rows].any(dim=0).nonzero()
-        first, last = int(touched[0]), int(touched[-1]) + 1
-        strips.append(
-            (slice(top, top + rows), slice(first, last), down[top : top + rows, first:last].to(logits.device))
-        )
-    logits = logits - logits.amax(dim=1, keepdim=True)  # the same softmax; upsampled values stay at most 0
-    bounded = bool(-logits.amin() < SAFE_SPREAD)
+    plan = upsampling((low_h, low_w), size_hw, num_classes, logits.device)
+    logits, bounded = shifted(logits)
     sums = logits.new_zeros(num)
     grad = torch.empty_like(logits) if with_grad else None
     for b in range(num):
-        low_hKw = logits[b].permute(1, 0, 2).reshape(low_h, num_classes * low_w)
+        low_hKw = rows_first(logits[b])
         grad_hKw = torch.zeros_like(low_hKw)
-        for high, low, weights in strips:
-            logits_rKW = _upsample(weights, low_hKw[low], across)
-            sums[b] += _nll_(logits_rKW, labels[b, high], bounded=bounded)
+        for strip in plan.strips:
+            logits_rKW = plan.rows(low_hKw, strip)
+            sums[b] += _nll_(logits_rKW, labels[b, strip.high], bounded=bounded)
             if with_grad:
-                grad_hKw[low].addmm_(weights.T, (logits_rKW.view(-1, width) @ across).view(len(weights), -1))
+                plan.add_gradient(grad_hKw, strip, logits_rKW)
         if grad is not None:
             grad[b] = grad_hKw.view(low_h, num_classes, low_w).permute(1, 0, 2)
     return sums, grad
-
-
-def _upsample(strip: Tensor, low_hKw: Tensor, across: Tensor) -> Tensor:
-    """Rows of the upsampled logits, (r, K, W), from (r, h) row weights, (h, K * w) logits, (W, w) column weights."""
-    low_w = across.shape[1]
-    rows = (strip @ low_hKw).view(-1, low_w)
-    return (rows @ across.T).view(len(strip), -1, len(across))
 
 
 def _nll_(logits_rKW: Tensor, labels: Tensor, *, bounded: bool) -> Tensor:
@@ -147,15 +127,3 @@ def _nll_(logits_rKW: Tensor, labels: Tensor, *, bounded: bool) -> Tensor:
     logits_rKW *= (labelled / total_rW).unsqueeze(1)
     logits_rKW.scatter_add_(1, target, -labelled.float().unsqueeze(1))
     return loss
-
-
-def _upsampling(low: int, high: int) -> Tensor:
-    """(high, low) weights of linear interpolation with aligned corners: each row holds at most two, summing to 1."""
-    at = torch.arange(high, dtype=torch.float64) * ((low - 1) / max(high - 1, 1))
-    left = at.floor().long().clamp(max=max(low - 2, 0))
-    part = at - left
-    weights = torch.zeros(high, low, dtype=torch.float64)
-    row = torch.arange(high)
-    weights[row, left] = 1 - part
-    weights[row, (left + 1).clamp(max=low - 1)] += part
-    return weights.float()

@@ -38,7 +38,14 @@ from model.types import Batch, BatchSource, TrainOutput
 from shards.errors import DataError
 from shards.taxonomy import IGNORE_INDEX
 
-SHAPING = ("steps", "lr", "momentum", "weight_decay", "power", "precision")  # the fields of TrainConfig that the result depends on
+SHAPING = (
+    "steps",
+    "lr",
+    "momentum",
+    "weight_decay",
+    "power",
+    "precision",
+)  # the fields of TrainConfig that the result depends on
 
 
 def train(

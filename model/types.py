@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -66,3 +66,11 @@ class TrainOutput:
     """(B, classes, h, w) at the network's own resolution."""
     size_hw: tuple[int, int]
     """Size of the input, to which the loss upsamples (bilinear, align_corners=True)."""
+
+
+@runtime_checkable
+class Coarse(Protocol):
+    """A network that can stop before it upsamples, so that whoever needs no logits at full size saves them."""
+
+    def coarse(self, images: Tensor) -> TrainOutput:
+        """Normalised images (B, 3, H, W) to logits at the network's own resolution, in train and in eval mode."""

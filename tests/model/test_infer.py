@@ -1,3 +1,4 @@
+import copy
 import math
 
 import cv2
@@ -125,6 +126,31 @@ def test_flip_makes_prediction_mirror_symmetric(net):
     (one,) = predict(net, image, [None], config)
     (two,) = predict(net, np.ascontiguousarray(image[:, ::-1]), [None], config)
     np.testing.assert_allclose(one.numpy(), two.numpy()[:, :, ::-1], atol=1e-6)
+
+
+def test_a_network_that_cannot_stop_early_scores_the_same(net):
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = net
+
+        def forward(self, images):
+            return self.inner(images)
+
+    image, matrix = random_image(40, 52), projection(3)
+    config = InferConfig(crop=33, device="cpu")
+    np.testing.assert_allclose(
+        predict(Plain().eval(), image, [matrix], config)[0], predict(net, image, [matrix], config)[0], atol=1e-6
+    )
+
+
+def test_logits_far_apart_give_probabilities(net):
+    """Where exp of every shifted logit of an upsampled pixel would be 0 in float32."""
+    sure = copy.deepcopy(net)
+    with torch.no_grad():
+        sure.last_layer[3].weight *= 1e4
+    (own,) = predict(sure, random_image(40, 52), [None], InferConfig(crop=33, device="cpu"))
+    np.testing.assert_allclose(own.sum(dim=0).numpy(), 1, atol=1e-5)
 
 
 def test_the_batch_of_windows_changes_nothing(net):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, interpolate
 
-from model import loss as loss_module
+from model import upsample
 from model.loss import mix_loss, pixel_losses
 from model.types import TrainOutput
 
@@ -58,7 +58,7 @@ def test_the_mix_is_the_definition_in_value_and_gradient():
 @pytest.mark.parametrize("size_hw", [(33, 25), (30, 27), (9, 9), (5, 8), (1, 1), (1, 40)])
 @pytest.mark.parametrize("spread", [1.0, 300.0])
 def test_pixel_losses_equal_the_plain_composition(size_hw, spread, monkeypatch):
-    monkeypatch.setitem(loss_module.STRIP_BYTES, "cpu", 4 * 11 * size_hw[1] * 4)  # four rows: several strips
+    monkeypatch.setitem(upsample.STRIP_BYTES, "cpu", 4 * 11 * size_hw[1] * 4)  # four rows: several strips
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 11, 9, 7, generator=generator) * spread
     labels = labels_like((3, *size_hw), 11, seed=2)
