@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.geometry import FILL_RGB, Draw
+from pipeline.geometry import FILL_RGB, Draw, source_box
 from shards.taxonomy import IGNORE_INDEX
 
 BLUR_PX = 5  # side of the Gaussian's kernel; OpenCV derives its sigma, 1.1
@@ -32,21 +32,18 @@ def augment(
     """
     top, left, bottom, right = draw.valid
     around = REACH_PX if draw.blur else 0
-    rows = _grown(top, bottom, draw.corner_px[0], draw.canvas_hw[0], around)
-    columns = _grown(left, right, draw.corner_px[1], draw.canvas_hw[1], around)
-    seen = _warp(image_HW3, draw, rows, columns, cv2.INTER_LINEAR, FILL_RGB)
+    first_y, last_y = _grown(top, bottom, draw.corner_px[0], draw.canvas_hw[0], around)
+    first_x, last_x = _grown(left, right, draw.corner_px[1], draw.canvas_hw[1], around)
+    crop = _warp_image(image_HW3, draw, (first_y, first_x, last_y, last_x))
     if draw.blur:
-        seen = cv2.GaussianBlur(seen, (BLUR_PX, BLUR_PX), 0)
-        seen = seen[top - rows[0] : bottom - rows[0], left - columns[0] : right - columns[0]]
-    label = _warp(label_HW, draw, (top, bottom), (left, right), cv2.INTER_NEAREST, (IGNORE_INDEX,))
-    if draw.valid == (0, 0, *draw.crop_hw):
-        return seen, label
-    crop = np.empty((*draw.crop_hw, 3), np.uint8)
-    crop[:] = FILL_RGB
-    crop[top:bottom, left:right] = seen
-    labels = np.full(draw.crop_hw, IGNORE_INDEX, label_HW.dtype)
-    labels[top:bottom, left:right] = label
-    return crop, labels
+        crop = cv2.GaussianBlur(crop, (BLUR_PX, BLUR_PX), 0)
+        crop = crop[top - first_y : bottom - first_y, left - first_x : right - first_x]
+    label = _warp(label_HW, draw, draw.valid, (0, 0), cv2.INTER_NEAREST, (IGNORE_INDEX,))
+    if draw.valid != (0, 0, *draw.crop_hw):
+        pads = (top, draw.crop_hw[0] - bottom, left, draw.crop_hw[1] - right)
+        crop = cv2.copyMakeBorder(crop, *pads, cv2.BORDER_CONSTANT, value=FILL_RGB)
+        label = cv2.copyMakeBorder(label, *pads, cv2.BORDER_CONSTANT, value=(IGNORE_INDEX,))
+    return cast("npt.NDArray[np.uint8]", crop), label
 
 
 def _grown(low: int, high: int, corner: int, side: int, by: int) -> tuple[int, int]:
@@ -54,18 +51,29 @@ def _grown(low: int, high: int, corner: int, side: int, by: int) -> tuple[int, i
     return max(low - by, -corner), min(high + by, side - corner)
 
 
+def _warp_image(image_HW3: npt.NDArray[np.uint8], draw: Draw, part: tuple[int, int, int, int]) -> npt.NDArray[Any]:
+    # OpenCV warps four channels twice as fast as three: only those can fill its vector registers.
+    top, left, bottom, right = source_box(draw, part)
+    rgba_HW4 = cv2.cvtColor(image_HW3[top:bottom, left:right], cv2.COLOR_RGB2RGBA)
+    return cv2.cvtColor(_warp(rgba_HW4, draw, part, (top, left), cv2.INTER_LINEAR, (*FILL_RGB, 0)), cv2.COLOR_RGBA2RGB)
+
+
 def _warp(
     source: npt.NDArray[Any],
     draw: Draw,
-    rows: tuple[int, int],
-    columns: tuple[int, int],
+    part: tuple[int, int, int, int],
+    origin: tuple[int, int],
     interpolation: int,
     fill: tuple[int, ...],
 ) -> npt.NDArray[Any]:
+    """Part (top, left, bottom, right) of the crop, from a source whose first pixel is `origin` of the stored one."""
+    top, left, bottom, right = part
     matrix = np.array(draw.matrix, np.float64)
-    matrix[:, 2] += matrix[:, :2] @ (columns[0], rows[0])
+    matrix[:, 2] += matrix[:, :2] @ (left, top)
+    matrix[:, 2] -= origin[::-1]
     # Inside the canvas only rotation brings in outside pixels; a plain resize repeats its edge pixels.
     border = cv2.BORDER_CONSTANT if draw.angle_deg else cv2.BORDER_REPLICATE
-    size_wh = (columns[1] - columns[0], rows[1] - rows[0])
     flags = interpolation | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(source, matrix, size_wh, flags=flags, borderMode=border, borderValue=fill)
+    return cv2.warpAffine(
+        source, matrix, (right - left, bottom - top), flags=flags, borderMode=border, borderValue=fill
+    )

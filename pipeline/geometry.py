@@ -121,6 +121,24 @@ def canvas_size(size_hw: tuple[int, int], short_side: int | None, scale: float) 
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+def source_box(drawn: Draw, part: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """The stored pixels that a part of the crop is made of, with the neighbours that bilinear sampling needs.
+
+    Args:
+        part: (top, left, bottom, right) in crop pixels, ends exclusive; may reach beyond the crop.
+
+    Returns:
+        (top, left, bottom, right) in source pixels, ends exclusive, at least one pixel.
+    """
+    top, left, bottom, right = part
+    xs, ys = (left, right - 1), (top, bottom - 1)
+    corners = np.array([(x, y, 1) for x in xs for y in ys]) @ np.array(drawn.matrix).T
+    height, width = drawn.source_hw
+    low, high = np.floor(corners.min(0)).astype(int) - 1, np.ceil(corners.max(0)).astype(int) + 2
+    x0, y0 = min(max(low[0], 0), width - 1), min(max(low[1], 0), height - 1)
+    return int(y0), int(x0), int(max(min(high[1], height), y0 + 1)), int(max(min(high[0], width), x0 + 1))
+
+
 def _uniforms(seed: int, step: int, slot: int) -> list[float]:
     # The counter is the place in the run; raw words of Philox are fixed by its definition, whatever the numpy version.
     generator = np.random.Philox(

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.augment_opencv import augment
 from pipeline.config import AugmentConfig
-from pipeline.geometry import FILL_RGB, compose, draw
+from pipeline.geometry import FILL_RGB, compose, draw, source_box
 from tests.pipeline.fakes import textured
 from tests.pipeline.reference_rule import resize_nearest, step_by_step
 
@@ -98,6 +98,26 @@ def test_the_inputs_are_left_as_they_were(scene):
     augment(image, label, composed(scene, angle_deg=5, blur=True, scale=0.3, corner=(-5, -5)))
     assert (image == scene[0]).all()
     assert (label == scene[1]).all()
+
+
+@pytest.mark.parametrize("short_side", [30, 90, 300])
+def test_pixels_outside_the_source_box_do_not_matter(scene, short_side):
+    """What a reader may leave out: scrambling the rest changes nothing."""
+    rng = np.random.default_rng(0)
+    config = AugmentConfig(short_side=short_side, crop=(48, 56), blur_p=0.0)
+    shares = []
+    for slot in range(60):
+        d = draw(config, seed=2, step=0, slot=slot, size_hw=scene[1].shape)
+        top, left, bottom, right = source_box(d, d.valid)
+        assert 0 <= top < bottom <= 90
+        assert 0 <= left < right <= 120
+        image, label = rng.integers(0, 256, (90, 120, 3), np.uint8), rng.integers(0, 30, (90, 120), np.uint8)
+        image[top:bottom, left:right] = scene[0][top:bottom, left:right]
+        label[top:bottom, left:right] = scene[1][top:bottom, left:right]
+        for one, other in zip(augment(image, label, d), augment(*scene, d), strict=True):
+            assert (one == other).all()
+        shares.append((bottom - top) * (right - left) / (90 * 120))
+    assert np.mean(shares) < {30: 1.01, 90: 0.75, 300: 0.2}[short_side]
 
 
 def test_blur_sees_beyond_the_crop(scene):
