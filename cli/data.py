@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.output import note, print_json, print_table, progress
-from shards.errors import DataError, UsageError
+from shards.errors import UsageError
 from shards.schema import did_you_mean
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
@@ -141,44 +141,45 @@ def shard(
 
 def verify(
     urls: Annotated[list[str], typer.Argument(help="Shard sets.")],
+    workers: Workers = CORES,
     json: Json = False,
 ) -> None:
     """Check hashes, indexes, pictures and label values of shard sets; exits with 1 if anything is wrong."""
     from shards.verify import verify as check
 
-    results = {}
+    reports = []
     for url in urls:
-        with progress(f"verify {url}", unit="samples") as report:
-            results[url] = check(url, report)
+        with progress(f"verify {url}", unit="shards") as report:
+            reports.append(check(url, workers=workers, progress=report))
     if json:
-        print_json({url: [dataclasses.asdict(f) for f in faults] for url, faults in results.items()})
-    else:
-        for url, faults in results.items():
-            typer.echo(f"{url}: {len(faults)} faults" if faults else f"{url}: sound")
-            for fault in faults:
-                typer.echo(f"  {fault.kind}: {fault.where}: {fault.what}")
-    if any(results.values()):
+        print_json([dataclasses.asdict(report) | {"ok": report.ok} for report in reports])
+    for checked in () if json else reports:
+        faults = [fault for kind in checked.faults.values() for fault in kind]
+        found = f"{len(faults)} faults" if faults else "sound"
+        typer.echo(f"{checked.url}: {checked.samples} samples in {checked.shards} shards: {found}")
+        for fault in faults:
+            typer.echo(f"  {fault.kind}: {fault.where}: {fault.what}")
+    if not all(report.ok for report in reports):
         raise typer.Exit(1)
 
 
 def stats(
     urls: Annotated[list[str], typer.Argument(help="Shard sets.")],
+    member: Annotated[str, typer.Option(help="native or universal labels.")] = "native",
     json: Json = False,
 ) -> None:
     """Count pixels and images of every class."""
+    from shards.reader import open_shards
     from shards.stats import class_table
 
-    tables = {url: class_table(url) for url in urls}
+    tables = {}
+    for url in urls:
+        with open_shards(url) as shards:
+            tables[url] = class_table(shards.manifest, member)
     if json:
         print_json({url: [dataclasses.asdict(row) for row in rows] for url, rows in tables.items()})
-        return
-    for url, rows in tables.items():
+    for url, rows in () if json else tables.items():
         typer.echo(url)
-        total = sum(row.pixels for row in rows) or 1
         shown = sorted(rows, key=lambda row: -row.pixels)
-        print_table(
-            ("class", "id", "images", "pixels", "share"),
-            [(row.name, row.id, row.images, row.pixels, f"{row.pixels / total:.2%}") for row in shown],
-        )
-        if not rows:
-            raise DataError(f"{url}: no classes in the manifest; convert it again")
+        table = [(row.name, row.id, row.images, row.pixels, f"{row.share:.2%}") for row in shown]
+        print_table(("class", "id", "images", "pixels", "share"), table)
