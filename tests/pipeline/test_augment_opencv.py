@@ -50,7 +50,9 @@ def test_a_pure_resize_is_what_resize_does(scene, scale):
     size_hw = (round(90 * scale), round(120 * scale))
     image, label = augment(*scene, composed(scene, scale=scale, crop=size_hw))
     expected = cv2.resize(scene[0], None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-    assert np.abs(image.astype(int) - expected).max() <= 1
+    apart = np.abs(image.astype(int) - expected)
+    assert apart.max() <= 5  # OpenCV before 5 warps on a grid of 1/32 pixel; later ones stay within 1
+    assert apart.mean() < 0.6
     assert (label == resize_nearest(scene[1], size_hw, (scale, scale))).all()
 
 
