@@ -270,6 +270,5 @@ def _tool() -> dict[str, str]:
         "format": FORMAT,
         "opencv": cv2.__version__,
         "pillow": PIL.__version__,
-        "webdataset": metadata.version("webdataset"),
         "zlib": zlib.ZLIB_RUNTIME_VERSION,
     }

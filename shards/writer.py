@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import webdataset as wds
-
 from shards.files import writing
 from shards.index import Row, Span
 
@@ -38,34 +36,34 @@ class Written:
 
 
 def write_shard(path: Path, samples: Iterable[Sample]) -> Written:
-    """Write one tar and read back where each member lies.
+    """Write one tar and note where each member lies.
 
-    Nothing is written if there are no samples.
+    Byte for byte what `webdataset.TarWriter(..., encoder=False, mtime=0)` writes. It is not used because importing
+    it loads torch, which would cost every conversion and each of its workers more time than a small dataset takes.
 
     Raises:
         DataError: the system refuses to write.
     """
-    notes: list[tuple[Sample, dict[str, int]]] = []
+    rows = []
     with writing(path) as file:
         stream = _HashingStream(file)
-        with wds.TarWriter(stream, encoder=False, mtime=0) as tar:  # mtime defaults to now: no two runs would agree
+        with tarfile.open(fileobj=stream, mode="w|") as tar:
             for sample in samples:
-                tar.write({"__key__": sample.key, **sample.members})
-                crcs = {suffix: zlib.crc32(data) for suffix, data in sample.members.items()}
-                notes.append((Sample(key=sample.key, size_hw=sample.size_hw, classes=sample.classes, members={}), crcs))
-        file.flush()
-        with tarfile.open(file.name) as tar:
-            places = {member.name: (member.offset_data, member.size) for member in tar}
-    rows = tuple(
-        Row(
-            key=sample.key,
-            size_hw=sample.size_hw,
-            classes=sample.classes,
-            members={suffix: Span(*places[f"{sample.key}.{suffix}"], crc) for suffix, crc in crcs.items()},
-        )
-        for sample, crcs in notes
-    )
-    return Written(bytes=stream.size, sha256=stream.sha256.hexdigest(), rows=rows)
+                members = {
+                    suffix: _add(tar, f"{sample.key}.{suffix}", sample.members[suffix])
+                    for suffix in sorted(sample.members)
+                }
+                rows.append(Row(key=sample.key, size_hw=sample.size_hw, classes=sample.classes, members=members))
+    return Written(bytes=stream.size, sha256=stream.sha256.hexdigest(), rows=tuple(rows))
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Span:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode, info.mtime = len(data), 0o444, 0  # a true time would make no two runs agree
+    info.uname = info.gname = "bigdata"
+    tar.addfile(info, io.BytesIO(data))
+    padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    return Span(tar.offset - padded, len(data), zlib.crc32(data))
 
 
 class _HashingStream(io.RawIOBase):

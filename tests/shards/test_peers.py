@@ -1,0 +1,85 @@
+"""Programs that know nothing of ours must read the shards."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import webdataset as wds
+from PIL import Image
+
+from shards.convert import ConvertRequest, convert
+from tests.shards import trees
+from tests.shards.test_convert import members
+
+
+def pixels(data):
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+@pytest.fixture
+def city(tmp_path):
+    """Keys with folders, JPEG images that are not the source's bytes."""
+    raw = trees.cityscapes(tmp_path / "raw")
+    convert(ConvertRequest(dataset="cityscapes-19", split="train", raw=raw, out=str(tmp_path / "out"), shard_samples=1))
+    return tmp_path / "out" / "cityscapes-19" / "train"
+
+
+@pytest.mark.parametrize("which", ["ade", "city"])
+def test_webdataset(request, which):
+    folder = request.getfixturevalue(which)
+    stored = members(folder)
+    urls = [str(p) for p in sorted(folder.glob("*.tar"))]
+    found = {}
+    for sample in wds.WebDataset(urls, shardshuffle=False):
+        for suffix in ("jpg", "json", "native.png", "universal.png"):
+            found[f"{sample['__key__']}.{suffix}"] = sample[suffix]
+    assert found == stored
+    decoded = list(wds.WebDataset(urls, shardshuffle=False).decode("rgb8").to_tuple("__key__", "jpg", "json"))
+    for key, image, info in decoded:
+        assert np.abs(image.astype(int) - pixels(stored[f"{key}.jpg"])).max() <= 1
+        assert info == json.loads(stored[f"{key}.json"])
+
+
+def test_hugging_face_datasets(ade, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    stored = members(ade)
+    urls = [str(p) for p in sorted(ade.glob("*.tar"))]
+    loaded = datasets.load_dataset(
+        "webdataset", data_files={"train": urls}, split="train", cache_dir=str(tmp_path / "hf")
+    )
+    assert [row["__key__"] for row in loaded] == [f"ADE_train_{n:08d}" for n in range(1, 6)]
+    for row in loaded:
+        key = row["__key__"]
+        assert np.array_equal(np.asarray(row["jpg"]), pixels(stored[f"{key}.jpg"]))
+        for member in ("native.png", "universal.png"):
+            assert np.array_equal(np.asarray(row[member]), pixels(stored[f"{key}.{member}"]))
+        assert row["json"] == json.loads(stored[f"{key}.json"])
+
+
+@pytest.mark.parametrize("which", ["ade", "city"])
+def test_dali(request, which):
+    pytest.importorskip("nvidia.dali", reason="nvidia-dali is not installed")
+    from nvidia.dali import fn, pipeline_def, types
+
+    folder = request.getfixturevalue(which)
+    stored = members(folder)
+
+    @pipeline_def(batch_size=1, num_threads=1, device_id=None)
+    def read():
+        jpg, native, info = fn.readers.webdataset(
+            paths=[str(p) for p in sorted(folder.glob("*.tar"))],
+            ext=["jpg", "native.png", "json"],
+            missing_component_behavior="error",
+        )
+        return fn.decoders.image(jpg), fn.decoders.image(native, output_type=types.GRAY), info
+
+    pipe = read()
+    pipe.build()
+    keys = sorted(name.removesuffix(".json") for name in stored if name.endswith(".json"))
+    for key in keys:
+        image, native, info = (np.asarray(out.at(0)) for out in pipe.run())
+        assert json.loads(info.tobytes()) == json.loads(stored[f"{key}.json"])
+        assert np.abs(image.astype(int) - pixels(stored[f"{key}.jpg"])).max() <= 2
+        assert np.array_equal(native[..., 0], pixels(stored[f"{key}.native.png"]))
