@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
 from shards.world.canvas import Canvas, Point
 from shards.world.scenery import ragged
-from shards.world.textures import Material, hsv, surface
+from shards.world.textures import Material, flat, hsv, surface
 
 Coat = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 _BLACK: Coat = ((0.0, 1.0), (0.0, 0.15), (0.08, 0.2))
@@ -42,18 +43,137 @@ class _Species:
 
 
 _KINDS = {
-    "cat": _Species(0.3, (0.62, 0.26), (0.5, 0.13), (0.2, 0.2, 0.3), (0.2, 0.2), "points", "up", (_GINGER, _GREY, _BLACK, _WHITE), "zebra", 0.25),
-    "dog": _Species(0.55, (0.58, 0.23), (0.56, 0.13), (0.22, 0.26, 0.25), (0.27, 0.15), "flaps", "curl", (_BROWN, _CREAM, _BLACK, _GINGER), "patches", 0.35, "snout"),
-    "horse": _Species(1.5, (0.55, 0.2), (0.68, 0.09), (0.34, 0.42, 0.2), (0.24, 0.1), "points", "mane", (_BROWN, _BLACK, _GREY, _GINGER), "fur", 0.12, "mane"),
-    "sheep": _Species(0.8, (0.5, 0.32), (0.42, 0.09), (0.16, 0.1, 0.2), (0.2, 0.12), "flaps", "none", (_WHITE, _CREAM), "wool", 0.25, "fleece"),
-    "cow": _Species(1.4, (0.66, 0.27), (0.5, 0.11), (0.22, 0.08, 0.26), (0.22, 0.14), "flaps", "rope", (_WHITE, _CREAM, _BROWN), "patches", 0.85, "horns"),
-    "elephant": _Species(2.6, (0.58, 0.32), (0.48, 0.2), (0.2, 0.02, 0.35), (0.22, 0.22), "fans", "rope", (_GREY,), "leather", 0.2, "trunk"),
-    "bear": _Species(1.2, (0.6, 0.32), (0.42, 0.2), (0.18, 0.05, 0.32), (0.24, 0.18), "rounds", "none", (_BROWN, _BLACK), "fur", 0.25, "snout"),
-    "zebra": _Species(1.4, (0.55, 0.23), (0.6, 0.1), (0.28, 0.34, 0.22), (0.23, 0.11), "points", "rope", (_WHITE,), "zebra", 0.9, "mane"),
-    "giraffe": _Species(2.4, (0.36, 0.2), (0.7, 0.07), (0.32, 0.85, 0.13), (0.16, 0.08), "points", "rope", (_CREAM, _GINGER), "patches", 0.5),
-    "animal_other": _Species(0.9, (0.52, 0.18), (0.62, 0.07), (0.24, 0.36, 0.14), (0.2, 0.09), "points", "none", (_GINGER, _BROWN), "fur", 0.2, "antlers"),
-}  # fmt: skip
-_EYE = Material((18, 16, 16), (18, 16, 16))
+    "cat": _Species(
+        0.3,
+        (0.62, 0.26),
+        (0.5, 0.13),
+        (0.2, 0.2, 0.3),
+        (0.2, 0.2),
+        "points",
+        "up",
+        (_GINGER, _GREY, _BLACK, _WHITE),
+        "zebra",
+        0.25,
+    ),
+    "dog": _Species(
+        0.55,
+        (0.58, 0.23),
+        (0.56, 0.13),
+        (0.22, 0.26, 0.25),
+        (0.27, 0.15),
+        "flaps",
+        "curl",
+        (_BROWN, _CREAM, _BLACK, _GINGER),
+        "patches",
+        0.35,
+        "snout",
+    ),
+    "horse": _Species(
+        1.5,
+        (0.55, 0.2),
+        (0.68, 0.09),
+        (0.34, 0.42, 0.2),
+        (0.24, 0.1),
+        "points",
+        "mane",
+        (_BROWN, _BLACK, _GREY, _GINGER),
+        "fur",
+        0.12,
+        "mane",
+    ),
+    "sheep": _Species(
+        0.8,
+        (0.5, 0.32),
+        (0.42, 0.09),
+        (0.16, 0.1, 0.2),
+        (0.2, 0.12),
+        "flaps",
+        "none",
+        (_WHITE, _CREAM),
+        "wool",
+        0.25,
+        "fleece",
+    ),
+    "cow": _Species(
+        1.4,
+        (0.66, 0.27),
+        (0.5, 0.11),
+        (0.22, 0.08, 0.26),
+        (0.22, 0.14),
+        "flaps",
+        "rope",
+        (_WHITE, _CREAM, _BROWN),
+        "patches",
+        0.85,
+        "horns",
+    ),
+    "elephant": _Species(
+        2.6,
+        (0.58, 0.32),
+        (0.48, 0.2),
+        (0.2, 0.02, 0.35),
+        (0.22, 0.22),
+        "fans",
+        "rope",
+        (_GREY,),
+        "leather",
+        0.2,
+        "trunk",
+    ),
+    "bear": _Species(
+        1.2,
+        (0.6, 0.32),
+        (0.42, 0.2),
+        (0.18, 0.05, 0.32),
+        (0.24, 0.18),
+        "rounds",
+        "none",
+        (_BROWN, _BLACK),
+        "fur",
+        0.25,
+        "snout",
+    ),
+    "zebra": _Species(
+        1.4,
+        (0.55, 0.23),
+        (0.6, 0.1),
+        (0.28, 0.34, 0.22),
+        (0.23, 0.11),
+        "points",
+        "rope",
+        (_WHITE,),
+        "zebra",
+        0.9,
+        "mane",
+    ),
+    "giraffe": _Species(
+        2.4,
+        (0.36, 0.2),
+        (0.7, 0.07),
+        (0.32, 0.85, 0.13),
+        (0.16, 0.08),
+        "points",
+        "rope",
+        (_CREAM, _GINGER),
+        "patches",
+        0.5,
+    ),
+    "animal_other": _Species(
+        0.9,
+        (0.52, 0.18),
+        (0.62, 0.07),
+        (0.24, 0.36, 0.14),
+        (0.2, 0.09),
+        "points",
+        "none",
+        (_GINGER, _BROWN),
+        "fur",
+        0.2,
+        "antlers",
+    ),
+}
+Place = Callable[[float, float], Point]
+_EYE = flat((18, 16, 16))
 
 
 def animal(canvas: Canvas, foot: Point, scale: float, species: str, rng: Random) -> None:
@@ -117,9 +237,11 @@ def animal(canvas: Canvas, foot: Point, scale: float, species: str, rng: Random)
     _head(canvas, px, kind, skull, unit, coat if kind.extra != "fleece" else skin, rng)
 
 
-def _tail(canvas: Canvas, px: object, kind: _Species, unit: float, coat: Material) -> None:
-    place = px
-    assert callable(place)
+def _blob(canvas: Canvas, at: Point, rx: float, ry: float, material: Material, tilt: float = 0.0) -> None:
+    canvas.ellipse(at[0], at[1], rx, ry, material, tilt)
+
+
+def _tail(canvas: Canvas, place: Place, kind: _Species, unit: float, coat: Material) -> None:
     root = (-kind.body[0] * 0.95, kind.legs[0] + kind.body[1])
     ends = {
         "up": ((-0.25, 0.3), (-0.1, 0.65)),
@@ -135,9 +257,7 @@ def _tail(canvas: Canvas, px: object, kind: _Species, unit: float, coat: Materia
         canvas.line(place(root[0] + a, root[1] + b), place(root[0] + c, root[1] + d), thick, tone, 0.7)
 
 
-def _head(canvas: Canvas, px: object, kind: _Species, skull: Point, unit: float, coat: Material, rng: Random) -> None:
-    place = px
-    assert callable(place)
+def _head(canvas: Canvas, place: Place, kind: _Species, skull: Point, unit: float, coat: Material, rng: Random) -> None:
     long, thick = kind.head
     sx, sy = skull
     if kind.ears == "points":
@@ -153,7 +273,7 @@ def _head(canvas: Canvas, px: object, kind: _Species, skull: Point, unit: float,
             )
     long_face = kind.extra in ("snout", "mane", "horns", "antlers", "fleece")
     tip = (sx + long * (1.1 if long_face else 0.5), sy - thick * (0.7 if long_face else 0.1))
-    canvas.ellipse(*place(sx, sy), max(long * 0.8, thick) * unit, thick * 1.15 * unit, coat)
+    _blob(canvas, place(sx, sy), max(long * 0.8, thick) * unit, thick * 1.15 * unit, coat)
     canvas.line(place(sx, sy), place(*tip), thick * 1.7 * unit, coat, 0.75)
     canvas.ellipse(*place(*tip), thick * 0.6 * unit, thick * 0.55 * unit, coat.lit(0.75))
     if kind.extra == "trunk":
@@ -162,11 +282,11 @@ def _head(canvas: Canvas, px: object, kind: _Species, skull: Point, unit: float,
             place(sx + long * 0.8, sy - 0.12),
             place(sx + long * 1.5, sy - 0.2),
             0.05 * unit,
-            Material((240, 235, 215), (240, 235, 215)),
+            flat((240, 235, 215)),
             0.4,
         )
     if kind.extra in ("horns", "antlers"):
-        horn = Material((225, 215, 190), (225, 215, 190))
+        horn = flat((225, 215, 190))
         size = 0.15 if kind.extra == "horns" else 0.4
         for lean in (-0.3, 0.5):
             end = (sx + lean * size, sy + thick + size)
@@ -211,15 +331,15 @@ def bird(canvas: Canvas, foot: Point, scale: float, rng: Random) -> None:
         return (foot[0] + along * side * unit, foot[1] - up * unit)
 
     canvas.begin("bird")
-    beak = Material((235, 170, 50), (235, 170, 50))
+    beak = flat((235, 170, 50))
     for along in (-0.05, 0.08):
         canvas.line(px(along, 0.35), px(along, 0), max(0.04 * unit, 0.7), beak.lit(0.8))
     canvas.poly([px(-0.3, 0.62), px(-0.85, 0.45), px(-0.8, 0.3), px(-0.2, 0.42)], coat.lit(0.8))
-    canvas.ellipse(*px(0, 0.55), 0.42 * unit, 0.27 * unit, belly, 0.35 * -side)
-    canvas.ellipse(*px(-0.1, 0.6), 0.36 * unit, 0.18 * unit, coat, 0.3 * -side)
-    canvas.ellipse(*px(0.32, 0.84), 0.19 * unit, 0.18 * unit, coat.lit(1.1))
+    _blob(canvas, px(0, 0.55), 0.42 * unit, 0.27 * unit, belly, 0.35 * -side)
+    _blob(canvas, px(-0.1, 0.6), 0.36 * unit, 0.18 * unit, coat, 0.3 * -side)
+    _blob(canvas, px(0.32, 0.84), 0.19 * unit, 0.18 * unit, coat.lit(1.1))
     canvas.poly([px(0.46, 0.9), px(0.46, 0.78), px(0.7, 0.82)], beak)
-    canvas.ellipse(*px(0.38, 0.88), max(0.035 * unit, 0.5), max(0.035 * unit, 0.5), _EYE)
+    _blob(canvas, px(0.38, 0.88), max(0.035 * unit, 0.5), max(0.035 * unit, 0.5), _EYE)
 
 
 SPECIES = (*_KINDS, "bird")

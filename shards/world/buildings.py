@@ -15,9 +15,9 @@ _PIXELS = 7.0  # per metre of facade
 _LONGEST = 140  # pixels a side
 
 
-def facade(rng: Random, kind: str, width: float, height: float, wall: Material) -> npt.NDArray[np.uint8]:
-    """(h, w, 3) picture of a front of `width` by `height` metres."""
-    scale = min(_PIXELS, _LONGEST / max(width, height, 1.0))
+def facade(rng: Random, kind: str, width: float, height: float, wall: Material, detail: float) -> npt.NDArray[np.uint8]:
+    """(h, w, 3) picture of a front of `width` by `height` metres, at up to `detail` pixels per metre."""
+    scale = min(_PIXELS, detail, _LONGEST / max(width, height, 1.0))
     w, h = max(int(width * scale), 6), max(int(height * scale), 6)
     picture = render(wall, h, w, (rng.randrange(TILE), rng.randrange(TILE)))
     frame = tuple(int(c) for c in hsv(0.1, 0.1, rng.choice((0.25, 0.9, 0.95))))
@@ -70,6 +70,7 @@ def building(
     depth = rng.uniform(7, 12)
     canvas.begin("building/house" if kind == "house" else "building/tower" if kind == "tower" else "building")
     gain = 1.0 if side > 0 else 0.8
+    detail = 2.5 * camera.size(z0)
     roof = surface(rng, (0.0, 0.08), (0.2, 0.6), (0.25, 0.55), "slats", depth=0.25)
     if kind == "house":
         ridge_height = height + rng.uniform(1.5, 3.0)
@@ -79,9 +80,9 @@ def building(
         gable = [(x, height, z0), (x + side * depth, height, z0), (middle, ridge_height, z0)]
         canvas.poly([camera.project(p) for p in gable], wall.lit(0.9))
     near = [(x, height, z0), (x + side * depth, height, z0), (x + side * depth, 0.0, z0), (x, 0.0, z0)]
-    end = facade(rng, kind, depth, height, wall.lit(0.92))
+    end = facade(rng, kind, depth, height, wall.lit(0.92), detail)
     canvas.face([camera.project(p) for p in near], end)
-    front = facade(rng, kind, z1 - z0, height, wall.lit(gain))
+    front = facade(rng, kind, z1 - z0, height, wall.lit(gain), detail)
     along = [(x, height, z0), (x, height, z1), (x, 0.0, z1), (x, 0.0, z0)]
     canvas.face([camera.project(p) for p in along], front)
     if kind == "block" and rng.random() < 0.25:

@@ -5,8 +5,9 @@ Coordinates are output pixels, x right and y down; space is in metres, X right, 
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -15,10 +16,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from shards.world.textures import TILE, Colour, Material, render, render_at
+from shards.world.textures import TILE, Colour, Material, blend, render, render_at
 
 SUPERSAMPLE = 2  # drawn this much larger, then averaged: soft edges at the price of one resize
 NEAR = 0.3  # metres; nothing is projected from nearer
+_FARTHEST = 2**24  # sixteenths of a pixel: corners beyond are pulled in, OpenCV's integers end there
 VOID = "void"  # what no class names: the rest of the car, a dataset's missing classes
 
 Point = tuple[float, float]
@@ -80,15 +82,18 @@ class Canvas:
 
     def poly(self, points: Sequence[Point], material: Material) -> None:
         """Fill a polygon."""
+        colour, share = self.haze
+        if share > 0:
+            material = material.mixed(colour, share)
+        if material.tile == "plain" or _tiny(points):
+            self._fill(points, blend(material.a, material.b, 0.0 if material.tile == "plain" else 0.5))
+            return
         found = self._stencil(points)
         if found is None:
             return
         rows, columns, stencil = found
-        colour, share = self.haze
-        if share > 0:
-            material = material.mixed(colour, share)
         offset = (self.rng.randrange(TILE), self.rng.randrange(TILE))
-        self._stamp(rows, columns, stencil, render(material, *stencil.shape, offset))
+        self._stamp(rows, columns, stencil, render(material, stencil.shape[0], stencil.shape[1], offset))
 
     def rect(self, x0: float, y0: float, x1: float, y1: float, material: Material) -> None:
         """Fill an upright rectangle."""
@@ -142,14 +147,12 @@ class Canvas:
         u, v = x * z / camera.focal * grain, np.broadcast_to(z * grain, stencil.shape)
         painted = render_at(material, u + 8 * TILE * 64, v)
         # far rows fall between the tile's pixels: fade to the mean instead of glittering
-        fade = np.clip(z * z * grain / (camera.focal * camera.height * SUPERSAMPLE * 3.0), 0, 1)[..., None]
-        mean = (np.asarray(material.a) + np.asarray(material.b)) / 2
-        blended = painted * (1 - fade) + np.clip(mean, 0, 255).astype(np.float32) * fade
+        fade = np.minimum(z * z * (grain / (camera.focal * camera.height * SUPERSAMPLE * 3.0)), 1)[..., None]
         colour, density = self.haze
-        if density > 0:
-            far = (1 - np.exp(-density * z))[..., None]
-            blended = blended * (1 - far) + np.asarray(colour, np.float32) * far
-        self._stamp(rows, columns, stencil, blended.astype(np.uint8))
+        far = (1 - np.exp(-density * z))[..., None]
+        mean = np.clip((np.asarray(material.a) + np.asarray(material.b)) / 2, 0, 255).astype(np.float32)
+        added = mean * fade * (1 - far) + np.asarray(colour, np.float32) * far
+        self._stamp(rows, columns, stencil, (painted * ((1 - fade) * (1 - far)) + added).astype(np.uint8))
 
     def backdrop(self, points: Sequence[Point], top: Colour, bottom: Colour, texture: Material | None = None) -> None:
         """Fill a polygon with a vertical gradient; `texture` (a grey-on-black tile) is added to it: clouds, glare."""
@@ -162,7 +165,7 @@ class Canvas:
         patch = np.broadcast_to(patch, (*stencil.shape, 3))
         if texture is not None:
             offset = (self.rng.randrange(TILE), self.rng.randrange(TILE))
-            patch = patch + render(texture, *stencil.shape, offset)
+            patch = patch + render(texture, stencil.shape[0], stencil.shape[1], offset)
         self._stamp(rows, columns, stencil, np.clip(patch, 0, 255).astype(np.uint8))
 
     def shade(self, points: Sequence[Point], gain: float, softness: float = 0.0) -> None:
@@ -177,6 +180,14 @@ class Canvas:
         part = self.image[rows, columns]
         part[:] = np.clip(part * (1 + (gain - 1) * weight[..., None]), 0, 255).astype(np.uint8)
 
+    def _fill(self, points: Sequence[Point], colour: Colour) -> None:
+        """`poly` in one colour, which OpenCV paints and clips by itself."""
+        corners = np.rint((np.asarray(points, np.float64) * SUPERSAMPLE - 0.5) * 16)
+        fixed = [np.minimum(np.maximum(corners, -_FARTHEST), _FARTHEST).astype(np.int32)]
+        red, green, blue = (min(max(int(c), 0), 255) for c in colour)
+        cv2.fillPoly(self.image, fixed, (red, green, blue), shift=4)
+        cv2.fillPoly(self.segments, fixed, len(self.concepts) - 1, shift=4)
+
     def _stencil(self, points: Sequence[Point]) -> tuple[slice, slice, npt.NDArray[np.uint8]] | None:
         corners = np.asarray(points, np.float64) * SUPERSAMPLE
         limit_y, limit_x = self.segments.shape
@@ -186,14 +197,32 @@ class Canvas:
         if x0 >= x1 or y0 >= y1:
             return None
         stencil = np.zeros((y1 - y0, x1 - x0), np.uint8)
-        fixed = np.clip(np.rint((corners - (x0, y0) - 0.5) * 16), -(2**24), 2**24).astype(np.int32)
+        fixed = np.rint((corners - (x0, y0) - 0.5) * 16)
+        fixed = np.minimum(np.maximum(fixed, -_FARTHEST), _FARTHEST).astype(np.int32)
         cv2.fillPoly(stencil, [fixed], 1, shift=4)
         return slice(y0, y1), slice(x0, x1), stencil
 
     def _stamp(self, rows: slice, columns: slice, stencil: npt.NDArray[np.uint8], patch: npt.NDArray[Any]) -> None:
-        inside = stencil.view(bool)
-        np.copyto(self.image[rows, columns], patch, where=inside[..., None])
-        np.copyto(self.segments[rows, columns], len(self.concepts) - 1, where=inside)
+        cv2.copyTo(patch, stencil, self.image[rows, columns])  # into the view
+        np.copyto(self.segments[rows, columns], len(self.concepts) - 1, where=stencil.view(bool))
+
+
+class Depth:
+    """Things to paint, collected in any order and painted from far to near."""
+
+    def __init__(self) -> None:
+        self._items: list[tuple[float, Callable[[], object]]] = []
+
+    def add(self, z: float, paint: Callable[..., object], *args: object) -> None:
+        """Have `paint(*args)` called when everything farther than `z` metres is done."""
+        self._items.append((z, functools.partial(paint, *args)))
+
+    def paint(self, before: Callable[[float], None] | None = None) -> None:
+        """Paint; `before` is told each thing's distance."""
+        for z, paint in sorted(self._items, key=lambda item: -item[0]):
+            if before is not None:
+                before(z)
+            paint()
 
 
 def ellipse_points(x: float, y: float, rx: float, ry: float, tilt: float = 0.0, count: int = 20) -> list[Point]:
@@ -204,6 +233,12 @@ def ellipse_points(x: float, y: float, rx: float, ry: float, tilt: float = 0.0, 
         (x + rx * math.cos(a) * cos - ry * math.sin(a) * sin, y + rx * math.cos(a) * sin + ry * math.sin(a) * cos)
         for a in angles
     ]
+
+
+def _tiny(points: Sequence[Point]) -> bool:
+    """Too small for its texture to be seen."""
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    return (max(xs) - min(xs)) * (max(ys) - min(ys)) < 20.0
 
 
 def _mix(picture: npt.NDArray[Any], haze: tuple[Colour, float]) -> npt.NDArray[np.uint8]:

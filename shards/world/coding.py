@@ -98,7 +98,7 @@ _CHOICES: dict[str, dict[str, str | None]] = {
         "chandelier": "lamp",
         "armchair": "sofa",
         "wardrobe": "cabinet",
-        "stove": "cabinet",
+        "blanket": "bed",
     },
     "camvid-11": {
         "road/marking": "LaneMkgsDriv",

@@ -6,7 +6,7 @@ from random import Random
 
 from shards.world.canvas import Canvas, Point
 from shards.world.looks import Look
-from shards.world.textures import Material, surface
+from shards.world.textures import Material, flat, surface
 
 
 def airplane(canvas: Canvas, centre: Point, length: float, look: Look, rng: Random) -> None:
@@ -37,12 +37,8 @@ def airplane(canvas: Canvas, centre: Point, length: float, look: Look, rng: Rand
     if rng.random() < 0.7:
         canvas.poly([px(-0.4, 0.0), px(0.44, -0.005), px(0.47, -0.02), px(-0.38, -0.02)], livery)
     for i in range(14):
-        canvas.ellipse(
-            *px(-0.32 + 0.05 * i, 0.022), 0.009 * length, 0.012 * length, Material((50, 60, 75), (50, 60, 75))
-        )
-    canvas.poly(
-        [px(0.42, 0.035), px(0.465, 0.025), px(0.48, 0.012), px(0.43, 0.012)], Material((40, 50, 65), (40, 50, 65))
-    )
+        canvas.ellipse(*px(-0.32 + 0.05 * i, 0.022), 0.009 * length, 0.012 * length, flat((50, 60, 75)))
+    canvas.poly([px(0.42, 0.035), px(0.465, 0.025), px(0.48, 0.012), px(0.43, 0.012)], flat((40, 50, 65)))
     canvas.poly([px(0.1, -0.02), px(-0.16, -0.17), px(-0.25, -0.17), px(-0.1, -0.02)], hull.lit(0.88))
     canvas.line(px(0.04, -0.085), px(-0.1, -0.085), 0.05 * length, livery, 0.8)
 
@@ -71,9 +67,7 @@ def boat(canvas: Canvas, waterline: Point, length: float, look: Look, rng: Rando
         canvas.poly(
             [px(-0.24, 0.2), px(0.07, 0.2), px(0.04, 0.3), px(-0.24, 0.3)], Material((55, 70, 90), (30, 40, 55))
         )
-        canvas.line(
-            px(-0.1, 0.34), px(-0.12, 0.52), max(0.015 * length, 0.8), Material((200, 200, 200), (200, 200, 200))
-        )
+        canvas.line(px(-0.1, 0.34), px(-0.12, 0.52), max(0.015 * length, 0.8), flat((200, 200, 200)))
     else:
         for i in range(3):
             inset = 0.06 * i
@@ -91,7 +85,7 @@ def boat(canvas: Canvas, waterline: Point, length: float, look: Look, rng: Rando
                     *px(-0.32 + inset + 0.075 * j, 0.175 + 0.09 * i),
                     0.014 * length,
                     0.014 * length,
-                    Material((40, 55, 75), (40, 55, 75)),
+                    flat((40, 55, 75)),
                 )
         canvas.poly(
             [px(-0.18, 0.4), px(-0.04, 0.4), px(-0.06, 0.54), px(-0.18, 0.54)],

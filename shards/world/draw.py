@@ -17,17 +17,18 @@ from shards.world.canvas import Scene
 from shards.world.coding import check_dataset
 from shards.world.develop import develop
 from shards.world.everyday import paint_everyday
-from shards.world.indoor import paint_indoor
 from shards.world.layouts import Record, Split
-from shards.world.looks import LOOKS, Look
+from shards.world.looks import LOOKS, Look, spread
+from shards.world.rooms import paint_indoor
 from shards.world.street import paint_street
 
 MARKER = "world.json"
-_PAINTERS: dict[str, Callable[[Look, Random], Scene]] = {
+_PAINTERS: dict[str, Callable[[Look, Random, float], Scene]] = {
     "street": paint_street,
     "indoor": paint_indoor,
     "everyday": paint_everyday,
 }
+_GOLDEN = (5**0.5 - 1) / 2
 _GROUP = 16  # pictures per task: long enough to hide the hand-over, short enough for a lively progress line
 
 
@@ -88,8 +89,10 @@ def sketch(dataset: str, split: Split, index: int, seed: int) -> tuple[Scene, Ra
     key = hashlib.sha256(f"{seed}/{dataset}/{split}/{index}".encode()).digest()
     rng = Random(int.from_bytes(key, "big"))
     look = LOOKS[dataset]
-    kind = rng.choices(list(look.kinds), list(look.kinds.values()))[0]
-    return _PAINTERS[kind](look, rng), rng
+    # a golden-ratio walk over kinds and subjects: the smallest set already has some of everything
+    start = Random(f"{seed}/{dataset}/{split}").random()
+    kind, pick = spread(look.kinds, (start + index * _GOLDEN) % 1.0)
+    return _PAINTERS[kind](look, rng, pick), rng
 
 
 def _counts(train: int, val: int) -> Iterator[tuple[Split, int]]:

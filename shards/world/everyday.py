@@ -1,108 +1,49 @@
-"""Everyday pictures: one to three large subjects before a landscape, on a table, or at home."""
+"""Everyday pictures: one to three large subjects before a landscape."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
-from shards.world import craft, furniture, indoor, scenery, things, vehicles
-from shards.world.animals import animal, bird
+from shards.world import craft, furniture, scenery, things, vehicles
+from shards.world.animals import SPECIES, animal, bird
 from shards.world.canvas import Camera, Canvas, Scene
-from shards.world.looks import Look
+from shards.world.closeup import SUBJECTS, paint_closeup
+from shards.world.landscape import floor, land
+from shards.world.looks import Look, spread
 from shards.world.people import figure
 from shards.world.solids import box, shadow
-from shards.world.textures import Material, surface
+from shards.world.textures import flat, surface
 
-Painter = Callable[[Canvas, Camera, Look, Random], None]
+_LENGTHS = {"car": 4.3, "bus": 10.0, "truck": 7.0, "bicycle": 1.8, "motorcycle": 2.0}
+_TALL = {"cat": 0.35, "dog": 0.6, "bird": 0.4, "sheep": 0.9, "giraffe": 3.5}
 
 
-def paint_everyday(look: Look, rng: Random) -> Scene:
-    """One picture."""
+def paint_everyday(look: Look, rng: Random, pick: float) -> Scene:
+    """One picture; `pick` (0..1) chooses its subject."""
     width, height = rng.choice(look.sizes)
-    themes: dict[Painter, float] = {
-        _road_trip: 0.2,
-        _water: 0.12,
-        _air: 0.12,
-        _rails: 0.08,
-        _people: 0.13,
-        _nature: 0.06,
-    }
-    if look.animals:
-        themes[_animals] = 0.28 if len(look.animals) > 1 else 0.1
-    if rng.random() < 0.24:
-        return _close_up(Canvas(width, height, rng), look, rng)
     canvas = Canvas(width, height, rng)
     camera = Camera(
-        focal=rng.uniform(*look.focal) * height,
+        focal=rng.uniform(*look.focal) * min(height, width * 1.1),
         centre=width / 2,
         horizon=height * rng.uniform(*look.horizon),
         height=rng.uniform(*look.camera_height),
     )
-    rng.choices(list(themes), list(themes.values()))[0](canvas, camera, look, rng)
+    subject, rest = spread(look.subjects, pick)
+    if subject in SUBJECTS or (subject in ("cat", "dog") and rest < 0.35):
+        paint_closeup(canvas, look, rng, subject)
+    elif subject == "bird" and rest < 0.5:
+        _on_branch(canvas, rng)
+    elif subject in SPECIES:
+        _animals(canvas, camera, subject, rng)
+    elif subject in _LENGTHS:
+        _vehicle(canvas, camera, look, rng, subject)
+    else:
+        {"boat": _water, "airplane": _air, "train": _rails, "person": _people, "nature": _nature}[subject](
+            canvas, camera, look, rng
+        )
     return canvas.finish()
-
-
-def _land(
-    canvas: Canvas, camera: Camera, rng: Random, kinds: tuple[str, ...] = ("grass", "grass", "dirt", "pavement", "sand")
-) -> None:
-    """Sky, something along the horizon, and a ground."""
-    low = scenery.sky(canvas, camera.horizon, rng)
-    height = canvas.height
-    if rng.random() < 0.4:
-        rocks = surface(rng, (0.05, 0.65), (0.05, 0.3), (0.4, 0.7), "rough", depth=0.3).mixed(low, 0.25)
-        scenery.ridge(
-            canvas,
-            camera.horizon,
-            height * rng.uniform(0.1, 0.3),
-            rocks,
-            rng.choice(("mountain_hill", "mountain_hill/hill")),
-            rng,
-            20,
-        )
-    roll = rng.random()
-    if roll < 0.55:
-        scenery.ridge(
-            canvas,
-            camera.horizon,
-            height * rng.uniform(0.08, 0.22),
-            scenery.leaves(rng).mixed(low, 0.12),
-            "vegetation",
-            rng,
-            7,
-        )
-    elif roll < 0.75:
-        town = surface(rng, (0.02, 0.6), (0.05, 0.4), (0.45, 0.85), "checks", depth=0.3, zoom=0.7)
-        scenery.ridge(canvas, camera.horizon, height * 0.2, town, "building", rng, 16)
-    _floor(canvas, camera, rng, rng.choice(kinds))
-    for _ in range(rng.choice((0, 0, 1, 2, 3))):
-        z = rng.uniform(9, 25)
-        x = rng.uniform(-0.6, 0.6) * z * canvas.width / camera.focal
-        foot, scale = camera.project((x, 0, z)), camera.size(z)
-        if rng.random() < 0.7:
-            scenery.tree(canvas, foot, rng.uniform(3, 7) * scale, rng)
-        else:
-            scenery.bush(canvas, foot, rng.uniform(1, 5) * scale, rng.uniform(0.6, 1.2) * scale, rng)
-    if rng.random() < 0.25:
-        z = rng.uniform(7, 12)
-        reach = 0.7 * z * canvas.width / camera.focal
-        scenery.fence(canvas, camera, (-reach, z), (reach, z), rng)
-
-
-def _floor(canvas: Canvas, camera: Camera, rng: Random, kind: str) -> None:
-    concept, material = {
-        "grass": ("terrain", surface(rng, (0.18, 0.32), (0.3, 0.6), (0.35, 0.62), "grass", depth=0.4)),
-        "dirt": ("terrain/dirt", surface(rng, (0.06, 0.1), (0.25, 0.5), (0.4, 0.6), "rough", depth=0.35)),
-        "sand": ("terrain/sand", surface(rng, (0.09, 0.13), (0.15, 0.4), (0.7, 0.9), "fine", depth=0.15)),
-        "snow": ("snow", surface(rng, (0.55, 0.6), (0.0, 0.05), (0.9, 0.98), "rough", depth=0.08)),
-        "pavement": ("sidewalk_pavement", surface(rng, (0.02, 0.12), (0.02, 0.15), (0.5, 0.75), "tiles", depth=0.2)),
-        "road": ("road", surface(rng, (0.55, 0.7), (0.0, 0.08), (0.28, 0.48), "rough", depth=0.22)),
-        "sea": ("sea", surface(rng, (0.5, 0.6), (0.3, 0.6), (0.4, 0.7), "water", depth=-0.4)),
-        "lake": ("river_lake", surface(rng, (0.35, 0.55), (0.2, 0.45), (0.3, 0.55), "water", depth=-0.35)),
-    }[kind]
-    canvas.begin(concept)
-    w, h, y = canvas.width, canvas.height, camera.horizon
-    canvas.ground(camera, [(0, y), (w, y), (w, h), (0, h)], material, 12 if kind in ("sea", "lake") else 45)
 
 
 def _reach(canvas: Canvas, camera: Camera, z: float, share: float) -> float:
@@ -110,73 +51,72 @@ def _reach(canvas: Canvas, camera: Camera, z: float, share: float) -> float:
     return (share * canvas.width - camera.centre) * z / camera.focal
 
 
-def _animals(canvas: Canvas, camera: Camera, look: Look, rng: Random) -> None:
-    species = rng.choice(look.animals)
-    _land(canvas, camera, rng, ("grass", "grass", "dirt"))
-    tall = {"cat": 0.35, "dog": 0.6, "bird": 0.4, "sheep": 0.9}.get(species, 1.6 if species != "giraffe" else 3.5)
+def _animals(canvas: Canvas, camera: Camera, species: str, rng: Random) -> None:
+    tall = _TALL.get(species, 1.6)
+    camera = replace(camera, height=min(camera.height, tall * rng.uniform(0.8, 1.6)))  # as one kneels for a cat
+    land(canvas, camera, rng, ("grass", "grass", "dirt"))
+    nearest = 1.02 * camera.focal * camera.height / max(canvas.height - camera.horizon, 1)
+    nearest = max(nearest, camera.focal * tall * 1.7 / (0.8 * canvas.width))  # the whole animal, nose to tail
     count = rng.choice((1, 1, 2, 3))
-    spots = sorted(
-        ((camera.focal * tall / (rng.uniform(0.3, 0.6) * canvas.height), rng.uniform(0.2, 0.8)) for _ in range(count)),
-        reverse=True,
-    )
-    for z, share in spots:
-        z = max(z, 1.02 * camera.focal * camera.height / max(canvas.height - camera.horizon, 1))
-        foot = camera.project((_reach(canvas, camera, z, share), 0, z))
+    sizes = sorted(rng.uniform(0.35, 0.65) for _ in range(count))
+    for size in sizes:
+        z = max(camera.focal * tall / (size * canvas.height), nearest)
+        foot = camera.project((_reach(canvas, camera, z, rng.uniform(0.25, 0.75)), 0, z))
         animal(canvas, foot, camera.size(z), species, rng)
 
 
-def _road_trip(canvas: Canvas, camera: Camera, look: Look, rng: Random) -> None:
+def _on_branch(canvas: Canvas, rng: Random) -> None:
+    """A bird on a branch before the sky."""
+    scenery.sky(canvas, canvas.height, rng)
+    y, height = canvas.height * rng.uniform(0.55, 0.75), canvas.height
+    if rng.random() < 0.5:
+        scenery.ridge(canvas, height, height * 0.35, scenery.leaves(rng, 2.0), "vegetation", rng, 10)
+    canvas.begin("vegetation")
+    bark = surface(rng, (0.05, 0.09), (0.2, 0.4), (0.2, 0.4), "wood")
+    canvas.line((0, y + 8), (canvas.width, y - 6), height * 0.05, bark)
+    for i in range(rng.choice((1, 1, 2))):
+        bird(canvas, (canvas.width * (rng.uniform(0.3, 0.7) - 0.3 * i), y), height * rng.uniform(0.8, 1.2), rng)
+
+
+def _vehicle(canvas: Canvas, camera: Camera, look: Look, rng: Random, kind: str) -> None:
     """A vehicle seen large, from the side or at an angle."""
-    _land(canvas, camera, rng)
-    kind = rng.choices(("car", "bus", "truck", "bicycle", "motorcycle"), (0.25, 0.2, 0.12, 0.24, 0.24))[0]
-    canvas.begin("road")
-    paving = surface(rng, (0.55, 0.7), (0.0, 0.08), (0.28, 0.5), "rough", depth=0.22)
-    size = {"car": 4.3, "bus": 10.0, "truck": 7.0, "bicycle": 1.8, "motorcycle": 2.0}[kind]
+    land(canvas, camera, rng)
+    size = _LENGTHS[kind]
     yaw = rng.choice((0.0, math.pi)) + rng.uniform(-0.6, 0.6)
     z = camera.focal * size * (0.35 + 0.65 * abs(math.cos(yaw))) / (rng.uniform(0.5, 0.85) * canvas.width)
-    z = max(
-        z, 1.0 + size * abs(math.sin(yaw)) / 2, camera.focal * camera.height / (0.95 * canvas.height - camera.horizon)
-    )
-    if rng.random() < 0.8:
-        far = z + rng.uniform(1.5, 4)
-        canvas.ground(
-            camera,
-            [
-                (0, camera.project((0, 0, far))[1]),
-                (canvas.width, camera.project((0, 0, far))[1]),
-                (canvas.width, canvas.height),
-                (0, canvas.height),
-            ],
-            paving,
-            30,
-        )
+    lowest = camera.focal * camera.height / (0.95 * canvas.height - camera.horizon)
+    z = max(z, 1.0 + size * abs(math.sin(yaw)) / 2, lowest)
+    if rng.random() < 0.7:
+        y = camera.project((0, 0, z + rng.uniform(1.5, 4)))[1]
+        paving = surface(rng, (0.55, 0.7), (0.0, 0.08), (0.28, 0.5), "rough", depth=0.22)
+        canvas.begin("road")
+        canvas.ground(camera, _below(canvas, y, y), paving, 30)
     at = (_reach(canvas, camera, z, rng.uniform(0.38, 0.62)), z)
     if kind in ("bicycle", "motorcycle"):
         vehicles.two_wheeler(canvas, camera, at, yaw, look, rng, kind)
     else:
         {"car": vehicles.car, "bus": vehicles.bus, "truck": vehicles.truck}[kind](canvas, camera, at, yaw, look, rng)
-    if rng.random() < 0.5:
+    if rng.random() < 0.4:
         near = max(z * rng.uniform(0.7, 0.95), 1.5)
         _person(canvas, camera, (_reach(canvas, camera, near, rng.choice((0.15, 0.85))), near), look, rng)
+
+
+def _below(canvas: Canvas, left: float, right: float) -> list[tuple[float, float]]:
+    return [(0, left), (canvas.width, right), (canvas.width, canvas.height), (0, canvas.height)]
 
 
 def _person(canvas: Canvas, camera: Camera, at: tuple[float, float], look: Look, rng: Random) -> None:
     shadow(canvas, camera, at, (0.6, 0.5), 0, 0.35)
     canvas.begin("person")
-    pose = rng.choice(("stand", "walk"))
-    figure(
-        canvas,
-        camera.project((at[0], 0, at[1])),
-        camera.size(at[1]),
-        look,
-        rng,
-        pose=pose,
-        facing=rng.choice((-1.0, 1.0)),
-    )
+    pose, facing = rng.choice(("stand", "walk")), rng.choice((-1.0, 1.0))
+    foot = camera.project((at[0], 0, at[1]))
+    figure(canvas, foot, camera.size(at[1]), look, rng, pose=pose, facing=facing)
 
 
 def _people(canvas: Canvas, camera: Camera, look: Look, rng: Random) -> None:
-    _land(canvas, camera, rng)
+    land(canvas, camera, rng)
+    if rng.random() < 0.3:
+        _bench(canvas, camera, rng)
     for _ in range(rng.choice((1, 1, 2, 3))):
         z = camera.focal * 1.75 / (rng.uniform(0.45, 0.8) * canvas.height)
         at = (_reach(canvas, camera, z, rng.uniform(0.2, 0.8)), z)
@@ -186,22 +126,9 @@ def _people(canvas: Canvas, camera: Camera, look: Look, rng: Random) -> None:
         if roll < 0.2:
             things.bag(canvas, foot, scale, rng, rng.choice(("bag", "backpack", "suitcase")))
         elif roll < 0.4:
-            canvas.begin("umbrella")
-            cloth = surface(rng, (0, 1), look.vivid, (0.4, 0.95), "stripes", depth=0.3)
-            x, y = camera.project((at[0] + 0.25, 2.0, z))
-            dome = [
-                (
-                    x + math.cos(math.pi + math.pi * i / 10) * 0.6 * scale,
-                    y + math.sin(math.pi + math.pi * i / 10) * 0.4 * scale,
-                )
-                for i in range(11)
-            ]
-            canvas.line((x, y), (x, y + 0.9 * scale), max(0.03 * scale, 0.8), Material((60, 60, 60), (60, 60, 60)))
-            canvas.poly(dome, cloth)
-        elif roll < 0.5 and look.animals and "dog" in look.animals:
+            things.umbrella(canvas, camera.project((at[0] + 0.25, 2.0, z)), scale, rng)
+        elif roll < 0.5 and "dog" in look.subjects:
             animal(canvas, foot, scale, "dog", rng)
-    if rng.random() < 0.3:
-        _bench(canvas, camera, rng)
 
 
 def _bench(canvas: Canvas, camera: Camera, rng: Random) -> None:
@@ -219,95 +146,77 @@ def _bench(canvas: Canvas, camera: Camera, rng: Random) -> None:
 def _water(canvas: Canvas, camera: Camera, look: Look, rng: Random) -> None:
     low = scenery.sky(canvas, camera.horizon, rng)
     if rng.random() < 0.6:
-        far = (
-            scenery.leaves(rng).mixed(low, 0.3)
-            if rng.random() < 0.5
-            else surface(rng, (0.3, 0.65), (0.1, 0.3), (0.4, 0.7), "rough").mixed(low, 0.3)
-        )
-        scenery.ridge(canvas, camera.horizon, canvas.height * rng.uniform(0.05, 0.2), far, "mountain_hill", rng, 18)
-    _floor(canvas, camera, rng, rng.choice(("sea", "sea", "lake")))
-    sizes = sorted(rng.uniform(0.12, 0.65) for _ in range(rng.choice((1, 1, 2, 3))))
-    for size in sizes:
+        woods = rng.random() < 0.5
+        far = scenery.leaves(rng) if woods else surface(rng, (0.3, 0.65), (0.1, 0.3), (0.4, 0.7), "rough")
+        height = canvas.height * rng.uniform(0.05, 0.2)
+        concept = "vegetation" if woods else "mountain_hill"
+        scenery.ridge(canvas, camera.horizon, height, far.mixed(low, 0.3), concept, rng, 18)
+    floor(canvas, camera, rng, rng.choice(("sea", "sea", "lake")))
+    for size in sorted(rng.uniform(0.25, 0.7) for _ in range(rng.choice((1, 1, 2, 3)))):
         y = camera.horizon + (canvas.height - camera.horizon) * min(size, 0.6) * rng.uniform(0.5, 1.0)
-        craft.boat(canvas, (canvas.width * rng.uniform(0.25, 0.75), y), size * canvas.width, look, rng)
-    if rng.random() < 0.4:
+        craft.boat(canvas, (canvas.width * rng.uniform(0.3, 0.7), y), size * canvas.width, look, rng)
+    if rng.random() < 0.3:
         y = canvas.height * rng.uniform(0.82, 0.95)
-        sand = surface(rng, (0.09, 0.13), (0.15, 0.4), (0.7, 0.9), "fine", depth=0.15)
-        canvas.begin("terrain/sand")
-        canvas.ground(
-            camera,
-            [(0, y), (canvas.width, y + rng.uniform(-8, 8)), (canvas.width, canvas.height), (0, canvas.height)],
-            sand,
-            45,
-        )
-        if "bird" in look.animals and rng.random() < 0.6:
-            bird(
-                canvas,
-                (canvas.width * rng.uniform(0.2, 0.8), canvas.height * 0.95),
-                canvas.height * rng.uniform(0.3, 0.7),
-                rng,
-            )
+        _shore(canvas, camera, y, rng)
+        if "bird" in look.subjects and rng.random() < 0.5:
+            size = canvas.height * rng.uniform(0.3, 0.7)
+            bird(canvas, (canvas.width * rng.uniform(0.2, 0.8), canvas.height * 0.95), size, rng)
+
+
+def _shore(canvas: Canvas, camera: Camera, y: float, rng: Random) -> None:
+    sand = surface(rng, (0.09, 0.13), (0.15, 0.4), (0.7, 0.9), "fine", depth=0.15)
+    canvas.begin("terrain/sand")
+    canvas.ground(camera, _below(canvas, y, y + rng.uniform(-8, 8)), sand, 45)
 
 
 def _air(canvas: Canvas, camera: Camera, look: Look, rng: Random) -> None:
-    low_horizon = canvas.height * rng.uniform(0.75, 1.0)
-    ground = rng.random() < 0.45
-    if ground:
-        _land(canvas, camera, rng, ("grass", "road", "road"))
-        z = rng.uniform(0.45, 0.9) * canvas.width
-        y = camera.horizon + (canvas.height - camera.horizon) * rng.uniform(0.1, 0.35)
-        craft.airplane(canvas, (canvas.width * rng.uniform(0.4, 0.6), y), z, look, rng)
+    """An airliner on the ground or in the air."""
+    width, height = canvas.width, canvas.height
+    if rng.random() < 0.4:
+        land(canvas, camera, rng, ("grass", "road", "road"))
+        y = camera.horizon + (height - camera.horizon) * rng.uniform(0.1, 0.35)
+        craft.airplane(canvas, (width * rng.uniform(0.4, 0.6), y), rng.uniform(0.5, 0.9) * width, look, rng)
         return
-    scenery.sky(canvas, canvas.height, rng)
-    if low_horizon < canvas.height * 0.95:
-        scenery.ridge(canvas, canvas.height, canvas.height - low_horizon, scenery.leaves(rng), "vegetation", rng, 8)
-    if "bird" in look.animals and rng.random() < 0.35:
-        y = canvas.height * rng.uniform(0.5, 0.7)
-        canvas.begin("vegetation")
-        bark = surface(rng, (0.05, 0.09), (0.2, 0.4), (0.2, 0.4), "wood")
-        canvas.line((0, y + 8), (canvas.width, y - 6), canvas.height * 0.05, bark)
-        bird(canvas, (canvas.width * rng.uniform(0.3, 0.7), y), canvas.height * rng.uniform(0.8, 1.3), rng)
-        return
+    scenery.sky(canvas, height, rng)
+    if rng.random() < 0.5:
+        scenery.ridge(canvas, height, height * rng.uniform(0.05, 0.25), scenery.leaves(rng), "vegetation", rng, 8)
     for _ in range(rng.choice((1, 1, 1, 2))):
-        spot = (canvas.width * rng.uniform(0.3, 0.7), canvas.height * rng.uniform(0.25, 0.65))
-        craft.airplane(canvas, spot, canvas.width * rng.uniform(0.35, 0.85), look, rng)
+        spot = (width * rng.uniform(0.3, 0.7), height * rng.uniform(0.25, 0.65))
+        craft.airplane(canvas, spot, width * rng.uniform(0.4, 0.85), look, rng)
 
 
 def _rails(canvas: Canvas, camera: Camera, look: Look, rng: Random) -> None:
-    _land(canvas, camera, rng, ("grass", "dirt"))
-    yaw = rng.choice((0.25, -0.25, math.pi / 2 - 0.25, math.pi / 2 + 0.25, 0.6, -0.6)) + rng.uniform(-0.12, 0.12)
+    """A train in the country, along the picture or coming round towards it."""
+    land(canvas, camera, rng, ("grass", "dirt"))
+    slant = rng.choice((0.25, -0.25, math.pi / 2 - 0.25, math.pi / 2 + 0.25, 0.6, -0.6))
+    yaw = slant + rng.uniform(-0.12, 0.12)
     z = rng.uniform(9, 14)
     at = (_reach(canvas, camera, z, rng.uniform(0.4, 0.6)), z + 8 * abs(math.sin(yaw)))
     cos, sin = math.cos(yaw), math.sin(yaw)
     ballast = surface(rng, (0.05, 0.1), (0.05, 0.2), (0.35, 0.55), "gravel", depth=0.4)
+    ends = ((-40, -1.8), (40, -1.8), (40, 1.8), (-40, 1.8))
+    corners = [(at[0] + u * cos - w * sin, 0.0, max(at[1] + u * sin + w * cos, 1.0)) for u, w in ends]
     canvas.begin("railroad")
-    corners = [
-        (at[0] + u * cos - w * sin, at[1] + u * sin + w * cos)
-        for u, w in ((-40, -1.8), (40, -1.8), (40, 1.8), (-40, 1.8))
-    ]
-    canvas.ground(camera, [camera.project((x, 0, max(zz, 1.0))) for x, zz in corners], ballast, 40)
+    canvas.ground(camera, [camera.project(p) for p in corners], ballast, 40)
     vehicles.train(canvas, camera, at, yaw, look, rng)
     if rng.random() < 0.4:
-        canvas.begin("platform")
-        slab = surface(rng, (0.02, 0.12), (0.0, 0.12), (0.55, 0.75), "tiles")
         y = canvas.height * rng.uniform(0.86, 0.93)
-        canvas.ground(camera, [(0, y), (canvas.width, y), (canvas.width, canvas.height), (0, canvas.height)], slab, 40)
+        slab = surface(rng, (0.02, 0.12), (0.0, 0.12), (0.55, 0.75), "tiles")
+        canvas.begin("platform")
+        canvas.ground(camera, _below(canvas, y, y), slab, 40)
 
 
 def _nature(canvas: Canvas, camera: Camera, look: Look, rng: Random) -> None:
-    _land(canvas, camera, rng, ("grass", "sand", "snow", "dirt", "sea", "lake"))
+    ground = land(canvas, camera, rng, ("grass", "sand", "snow", "dirt", "sea", "lake"))
+    if ground in ("sea", "lake"):
+        _shore(canvas, camera, canvas.height * rng.uniform(0.65, 0.85), rng)
     for _ in range(rng.randint(1, 4)):
-        z = rng.uniform(4, 14)
+        z = rng.uniform(2.5, 12) if ground not in ("sea", "lake") else rng.uniform(2.2, 3.2)
         foot, scale = camera.project((_reach(canvas, camera, z, rng.random()), 0, z)), camera.size(z)
         roll = rng.random()
         if roll < 0.45:
-            scenery.tree(
-                canvas,
-                foot,
-                rng.uniform(2.5, 6) * scale,
-                rng,
-                rng.choice(("vegetation", "vegetation", "vegetation/palm")),
-            )
+            kind = rng.choice(("vegetation", "vegetation", "vegetation/palm"))
+            scenery.tree(canvas, foot, rng.uniform(2.5, 6) * scale, rng, kind)
         elif roll < 0.8:
             canvas.begin("rock")
             stone = surface(rng, (0.03, 0.6), (0.0, 0.2), (0.4, 0.7), "rough", depth=0.5)
@@ -315,55 +224,17 @@ def _nature(canvas: Canvas, camera: Camera, look: Look, rng: Random) -> None:
             canvas.poly(scenery.ragged(foot[0], foot[1] - size * 0.4, size * 0.7, rng), stone)
         else:
             scenery.bush(canvas, foot, rng.uniform(1, 2) * scale, rng.uniform(0.5, 1.0) * scale, rng)
-
-
-def _close_up(canvas: Canvas, look: Look, rng: Random) -> Scene:
-    """Something seen from near, at home: a laid table, a sofa, a chair, a plant, a screen, a pet."""
-    height = canvas.height
-    room = indoor.Room(
-        -rng.uniform(1.6, 2.4), rng.uniform(1.6, 2.4), rng.uniform(2.6, 3.4), 2.6, rng.choice(("living", "dining"))
-    )
-    camera = Camera(
-        rng.uniform(1.1, 1.6) * height, canvas.width / 2, height * rng.uniform(0.15, 0.38), rng.uniform(1.1, 1.6)
-    )
-    indoor.paint_shell(canvas, camera, room, rng)
-    subject = rng.choice(("bottles", "bottles", "sofa", "chair", "plant", "screen", "table", "pet"))
-    z = rng.uniform(1.9, 2.4)
-    x = rng.uniform(-0.3, 0.3)
-    if subject == "bottles":
-        near = rng.uniform(0.85, 1.2)
-        tabletop = furniture.timber(rng)
-        high = camera.height - rng.uniform(0.25, 0.45)
-        canvas.begin("table")
-        corners = [(-3.0, 0.35), (-3.0, near + 0.5), (3.0, near + 0.5), (3.0, 0.35)]
-        canvas.poly([camera.project((px, high, pz)) for px, pz in corners], tabletop)
-        for i in range(rng.randint(1, 4)):
-            spot = camera.project((x + (i - 1) * 0.22 + rng.uniform(-0.05, 0.05), high, near + rng.uniform(-0.1, 0.3)))
-            painter = things.bottle if i == 0 or rng.random() < 0.5 else rng.choice((things.cup, things.vase))
-            painter(canvas, spot, camera.size(near), rng)
-        if rng.random() < 0.5:
-            things.bowl(canvas, camera.project((x + rng.choice((-0.4, 0.4)), high, near)), camera.size(near), rng, True)
-    elif subject == "sofa":
-        furniture.couch(canvas, camera, (x, z + 0.3), -math.pi / 2 + rng.uniform(-0.3, 0.3), rng)
-        if rng.random() < 0.4 and len(look.animals) > 1:
-            spot = camera.project((x, 0.42, z + 0.2))
-            animal(canvas, spot, camera.size(z) * 1.3, rng.choice(("cat", "dog")), rng)
-    elif subject == "chair":
-        for i in range(rng.choice((1, 1, 2))):
-            furniture.chair(canvas, camera, (x + 0.7 * i, z - 0.2 * i), rng.uniform(-math.pi, math.pi), rng)
-    elif subject == "plant":
-        things.potted_plant(canvas, camera.project((x, 0, z)), camera.size(z), rng, rng.uniform(0.8, 1.3))
-    elif subject == "screen":
-        furniture.cupboard(canvas, camera, (x, z + 0.3), (1.3, 0.55, 0.4), rng, "cabinet", 1, 2)
-        sx, sy = camera.project((x, 0.55, z + 0.2))
-        scale = camera.size(z + 0.2)
-        things.television(canvas, sx - 0.52 * scale, sy - 0.7 * scale, sx + 0.52 * scale, sy - 0.03 * scale, rng)
-    elif subject == "table":
-        indoor.lay_table(canvas, camera, (x, z), rng, "table")
-        if rng.random() < 0.7:
-            furniture.chair(canvas, camera, (x + 0.3, z - 0.65), math.pi / 2 + rng.uniform(-0.4, 0.4), rng)
-    elif len(look.animals) > 1:
-        animal(canvas, camera.project((x, 0, z)), camera.size(z) * 1.5, rng.choice(("cat", "cat", "dog")), rng)
-    else:
-        _person(canvas, camera, (x, z + 0.3), look, rng)
-    return canvas.finish()
+    if rng.random() < 0.2:
+        z = rng.uniform(3, 6)
+        canvas.begin("tent")
+        cloth = surface(rng, (0, 1), look.vivid, (0.5, 0.9), "folds", depth=0.2)
+        x = _reach(canvas, camera, z, rng.uniform(0.25, 0.75))
+        ridge = [camera.project(p) for p in ((x - 1.2, 0, z), (x + 0.2, 0, z), (x - 0.5, 1.5, z))]
+        flap = [
+            camera.project(p) for p in ((x + 0.2, 0, z), (x + 1.5, 0, z + 1), (x + 0.7, 1.5, z + 1), (x - 0.5, 1.5, z))
+        ]
+        canvas.poly(flap, cloth.lit(0.75))
+        canvas.poly(ridge, cloth)
+        canvas.poly(
+            [camera.project(p) for p in ((x - 0.8, 0, z), (x - 0.3, 0, z), (x - 0.5, 0.9, z))], flat((40, 35, 30))
+        )

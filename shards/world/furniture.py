@@ -9,7 +9,7 @@ from random import Random
 
 from shards.world.canvas import Camera, Canvas
 from shards.world.solids import CAP, Place, Trim, box, prism, shadow
-from shards.world.textures import Material, surface
+from shards.world.textures import Material, flat, surface
 
 Floor = tuple[float, float]
 
@@ -175,9 +175,7 @@ def cupboard(
                 ]
                 canvas.poly(
                     handle,
-                    Material((190, 190, 185), (190, 190, 185))
-                    if wood.a[0] < 150
-                    else Material((60, 55, 50), (60, 55, 50)),
+                    flat((190, 190, 185)) if wood.a[0] < 150 else flat((60, 55, 50)),
                 )
 
     box(canvas, camera, at, size, wood, trim=trim)

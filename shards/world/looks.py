@@ -45,11 +45,32 @@ class Look:
     """The bonnet of the car that carries the camera is in view."""
     town: tuple[str, ...] = ("house", "block", "tower")
     """Kinds of buildings."""
-    animals: tuple[str, ...] = field(default=())
-    """Species that occur."""
+    subjects: dict[str, float] = field(default_factory=dict)
+    """What everyday pictures are of -> weight."""
 
 
-_SPECIES = ("cat", "dog", "horse", "sheep", "cow", "bird", "elephant", "bear", "zebra", "giraffe")
+_OBJECTS = {
+    "cat": 0.05,
+    "dog": 0.05,
+    "horse": 0.045,
+    "sheep": 0.04,
+    "cow": 0.045,
+    "bird": 0.05,
+    "airplane": 0.055,
+    "boat": 0.055,
+    "train": 0.05,
+    "bus": 0.05,
+    "car": 0.05,
+    "motorcycle": 0.055,
+    "bicycle": 0.055,
+    "person": 0.06,
+    "bottle": 0.055,
+    "couch": 0.04,
+    "chair": 0.045,
+    "table": 0.045,
+    "plant": 0.05,
+    "screen": 0.045,
+}  # what VOC's annotators went looking for, and most of COCO's things
 
 LOOKS: dict[str, Look] = {
     "ade20k-150": Look(
@@ -64,8 +85,21 @@ LOOKS: dict[str, Look] = {
         gain=((0.92, 1.08), (0.96, 1.04), (0.9, 1.08)),
         exposure=(0.85, 1.15),
         noise=(1.0, 4.0),
-        riders=0.0,
-        animals=("animal_other",),
+        subjects={
+            "nature": 0.3,
+            "animal_other": 0.08,
+            "boat": 0.1,
+            "airplane": 0.08,
+            "car": 0.06,
+            "bus": 0.06,
+            "truck": 0.04,
+            "bicycle": 0.08,
+            "motorcycle": 0.08,
+            "person": 0.1,
+            "bottle": 0.08,
+            "couch": 0.04,
+            "plant": 0.06,
+        },
     ),
     "coco-panoptic-133": Look(
         sizes=((160, 120), (160, 106), (120, 160), (160, 128), (112, 150)),
@@ -81,7 +115,15 @@ LOOKS: dict[str, Look] = {
         contrast=(0.9, 1.2),
         saturation=(0.9, 1.3),
         noise=(1.0, 5.0),
-        animals=_SPECIES,
+        subjects={
+            **_OBJECTS,
+            "truck": 0.04,
+            "elephant": 0.015,
+            "bear": 0.015,
+            "zebra": 0.015,
+            "giraffe": 0.015,
+            "nature": 0.06,
+        },
     ),
     "cityscapes-19": Look(
         sizes=((256, 128),),
@@ -92,8 +134,8 @@ LOOKS: dict[str, Look] = {
         haze=(0.002, 0.01),
         sun=(0.05, 0.25),
         vivid=(0.1, 0.5),
-        gain=((0.86, 0.94), (0.98, 1.06), (0.86, 0.96)),
-        exposure=(0.7, 0.92),
+        gain=((0.88, 0.95), (0.98, 1.05), (0.88, 0.97)),
+        exposure=(0.85, 1.08),
         contrast=(0.8, 0.95),
         saturation=(0.6, 0.85),
         noise=(1.0, 3.0),
@@ -107,10 +149,10 @@ LOOKS: dict[str, Look] = {
         sizes=((146, 106), (140, 106), (118, 90)),
         kinds={"indoor": 1.0},
         gain=((1.02, 1.2), (0.92, 1.02), (0.66, 0.86)),
-        exposure=(0.6, 0.9),
-        contrast=(0.8, 1.0),
-        saturation=(0.7, 1.0),
-        noise=(5.0, 10.0),
+        exposure=(0.68, 0.95),
+        contrast=(0.85, 1.05),
+        saturation=(0.75, 1.0),
+        noise=(4.0, 8.0),
         blur=(0.4, 0.8),
         vignette=(0.1, 0.35),
     ),
@@ -135,7 +177,7 @@ LOOKS: dict[str, Look] = {
     ),
     "voc2012": Look(
         sizes=((167, 125), (167, 111), (125, 167), (167, 118), (111, 167)),
-        kinds={"everyday": 0.8, "indoor": 0.1, "street": 0.1},
+        kinds={"everyday": 0.84, "indoor": 0.08, "street": 0.08},
         camera_height=(1.1, 2.0),
         focal=(1.0, 1.5),
         horizon=(0.3, 0.55),
@@ -148,7 +190,7 @@ LOOKS: dict[str, Look] = {
         saturation=(0.75, 1.1),
         noise=(2.0, 6.0),
         blur=(0.3, 0.7),
-        animals=_SPECIES[:6],
+        subjects=_OBJECTS,
     ),
     "kitti-19": Look(
         sizes=((330, 100),),
@@ -170,3 +212,13 @@ LOOKS: dict[str, Look] = {
         town=("house", "house", "block"),
     ),
 }
+
+
+def spread(weights: dict[str, float], place: float) -> tuple[str, float]:
+    """The key in whose share of the weights `place` (0..1) falls, and how far into the share it is (0..1)."""
+    left = place * sum(weights.values())
+    for key, weight in weights.items():
+        if left < weight:
+            return key, left / weight
+        left -= weight
+    return key, 0.999

@@ -7,7 +7,7 @@ from random import Random
 
 from shards.world.canvas import Canvas, Point
 from shards.world.looks import Look
-from shards.world.textures import Material, surface
+from shards.world.textures import flat, surface
 
 _SKIN = ((236, 200, 176), (205, 160, 125), (150, 105, 75), (95, 62, 45))
 _HAIR = ((30, 24, 20), (75, 50, 30), (150, 110, 60), (120, 120, 120), (200, 190, 175))
@@ -37,7 +37,7 @@ def figure(
     """
     tall = height or rng.uniform(1.55, 1.9)
     unit = scale * tall / 1.75
-    skin = Material(*[rng.choice(_SKIN)] * 2)
+    skin = flat(rng.choice(_SKIN))
     shirt = surface(
         rng, (0, 1), (0.0, look.vivid[1]), (0.15, 0.95), rng.choice(("plain", "plain", "stripes", "checks", "rough"))
     )
@@ -89,7 +89,7 @@ def figure(
     head = px(neck[0] + lean, neck[1] + 0.17)
     canvas.line(px(*neck), head, 0.11 * unit, skin)
     canvas.ellipse(*head, 0.105 * unit, 0.14 * unit, skin)
-    cover = surface(rng, (0, 1), look.vivid, (0.3, 0.9)) if helmet else Material(*[rng.choice(_HAIR)] * 2)
+    cover = surface(rng, (0, 1), look.vivid, (0.3, 0.9)) if helmet else flat(rng.choice(_HAIR))
     size = 0.14 if helmet else 0.115
     arc = [math.pi + math.pi * i / 10 for i in range(11)]
     cap = [(head[0] + size * unit * math.cos(a), head[1] - 0.02 * unit + size * 1.25 * unit * math.sin(a)) for a in arc]

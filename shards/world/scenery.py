@@ -6,8 +6,7 @@ import math
 from random import Random
 
 from shards.world.canvas import Camera, Canvas, Point, ellipse_points
-from shards.world.looks import Look
-from shards.world.textures import Colour, Material, blend, hsv, surface
+from shards.world.textures import Colour, Material, blend, flat, hsv, surface
 
 METAL = Material((125, 128, 130), (80, 82, 85), "rough")
 _SIGN_PAINT: tuple[tuple[Colour, Colour], ...] = (
@@ -116,7 +115,7 @@ def pole(
     """A post of `height` metres; returns its top."""
     foot, top = camera.project((x, 0, z)), camera.project((x, height, z))
     canvas.begin(concept)
-    thick = max(0.15 * camera.size(z), 1.0)
+    thick = max(0.2 * camera.size(z), 1.2)
     canvas.line(foot, top, thick, METAL.lit(rng.uniform(0.5, 1.3)), 0.8)
     return top
 
@@ -134,7 +133,7 @@ def traffic_light(canvas: Canvas, camera: Camera, x: float, z: float, rng: Rando
     """A signal head of three lamps, one lit, on a post."""
     scale = camera.size(z)
     top = pole(canvas, camera, x, z, rng.uniform(2.8, 4.2), rng)
-    half, tall = max(0.2 * scale, 1.2), max(1.15 * scale, 4.0)
+    half, tall = max(0.26 * scale, 1.5), max(1.4 * scale, 5.0)
     canvas.begin("traffic_light")
     canvas.rect(
         top[0] - half, top[1] - tall * 0.8, top[0] + half, top[1] + tall * 0.2, Material((30, 32, 30), (20, 20, 20))
@@ -143,18 +142,18 @@ def traffic_light(canvas: Canvas, camera: Camera, x: float, z: float, rng: Rando
     for i, colour in enumerate(((240, 40, 30), (250, 190, 40), (50, 230, 120))):
         shown = colour if i == lit else blend(colour, (25, 25, 25), 0.75)
         y = top[1] - tall * 0.8 + tall * (0.18 + 0.32 * i)
-        canvas.ellipse(top[0], y, half * 0.75, tall * 0.13, Material(shown, shown))
+        canvas.ellipse(top[0], y, half * 0.75, tall * 0.13, flat(shown))
 
 
 def traffic_sign(canvas: Canvas, camera: Camera, x: float, z: float, rng: Random, stop: bool = False) -> None:
     """A sign (disc, triangle, board or a stop sign's octagon) on a post."""
     scale = camera.size(z)
     top = pole(canvas, camera, x, z, rng.uniform(2.0, 2.8), rng)
-    radius = max(rng.uniform(0.36, 0.5) * scale, 1.8)
+    radius = max(rng.uniform(0.45, 0.7) * scale, 2.2)
     ground, mark = _SIGN_PAINT[0] if stop else rng.choice(_SIGN_PAINT)
     canvas.begin("traffic_sign/stop" if stop else "traffic_sign")
     shape = "octagon" if stop else rng.choice(("disc", "triangle", "board", "disc"))
-    paint, inner = Material(ground, ground), Material(mark, mark)
+    paint, inner = flat(ground), flat(mark)
     if shape == "board":
         canvas.rect(top[0] - radius, top[1] - radius, top[0] + radius, top[1] + radius * 0.6, paint)
         canvas.rect(top[0] - radius * 0.6, top[1] - radius * 0.35, top[0] + radius * 0.6, top[1], inner)
@@ -226,8 +225,3 @@ def wall(
     canvas.poly([camera.project((p[0], up, p[1])) for p, up in corners], material)
     cap = [(start, tall), (end, tall), (end, tall + 0.12), (start, tall + 0.12)]
     canvas.poly([camera.project((p[0], up, p[1])) for p, up in cap], material.lit(1.2))
-
-
-def clothes_tone(look: Look, rng: Random) -> Material:
-    """A dyed fabric: awnings, flags, umbrellas."""
-    return surface(rng, (0, 1), look.vivid, (0.4, 0.95), rng.choice(("plain", "stripes", "folds")))

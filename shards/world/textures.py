@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import colorsys
 import functools
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -16,6 +17,7 @@ Colour = tuple[float, float, float]
 """RGB, 0..255."""
 
 TILE = 256  # pixels a side; every tile wraps around
+_STEPS = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +32,21 @@ class Material:
 
     def lit(self, gain: float) -> Material:
         """The same surface under more or less light."""
-        return replace(self, a=_scale(self.a, gain), b=_scale(self.b, gain))
+        return Material(_scale(self.a, gain), _scale(self.b, gain), self.tile, self.zoom)
 
     def mixed(self, colour: Colour, share: float) -> Material:
         """The same surface seen through haze."""
-        return replace(self, a=blend(self.a, colour, share), b=blend(self.b, colour, share))
+        return Material(blend(self.a, colour, share), blend(self.b, colour, share), self.tile, self.zoom)
 
 
 def blend(a: Colour, b: Colour, share: float) -> Colour:
     """`a` with a `share` of `b`."""
     return (a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share, a[2] + (b[2] - a[2]) * share)
+
+
+def flat(colour: Colour) -> Material:
+    """A surface of one colour."""
+    return Material(colour, colour)
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
@@ -82,9 +89,9 @@ def render_at(material: Material, u: npt.NDArray[Any], v: npt.NDArray[Any]) -> n
 
 
 def _ramp(a: Colour, b: Colour) -> npt.NDArray[np.uint8]:
-    share = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
-    low, high = np.asarray(a, np.float32), np.asarray(b, np.float32)
-    return np.clip(low + (high - low) * share, 0, 255).astype(np.uint8)
+    low = np.asarray(a, np.float32)
+    steps = low + (np.asarray(b, np.float32) - low) * _STEPS
+    return np.minimum(np.maximum(steps, 0), 255).astype(np.uint8)
 
 
 def _scale(colour: Colour, gain: float) -> Colour:
@@ -110,7 +117,7 @@ def _noise(seed: int, power: float, stretch: tuple[float, float] = (1.0, 1.0)) -
     f[0, 0] = np.inf
     spectrum = (rng.normal(size=f.shape) + 1j * rng.normal(size=f.shape)) / np.maximum(f, 2 / TILE) ** power
     field = np.fft.irfft2(spectrum, (TILE, TILE))
-    return 0.5 + field / (4 * field.std())
+    return np.asarray(0.5 + field / (4 * field.std()))
 
 
 def _grid() -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -150,7 +157,7 @@ def _checks() -> npt.NDArray[Any]:
 
 def _wobble(period: float, amount: float, seed: int) -> npt.NDArray[Any]:
     y, x = _grid()
-    return 0.5 + 0.5 * np.sin(2 * np.pi * (x / period + amount * (_noise(seed, 2.0) - 0.5) + 0 * y))
+    return np.asarray(0.5 + 0.5 * np.sin(2 * np.pi * (x / period + amount * (_noise(seed, 2.0) - 0.5) + 0 * y)))
 
 
 def _cells() -> npt.NDArray[Any]:
@@ -158,7 +165,7 @@ def _cells() -> npt.NDArray[Any]:
     return np.asarray(cv2.GaussianBlur(field, (0, 0), 1.2))
 
 
-_TILES = {
+_TILES: dict[str, Callable[[], npt.NDArray[Any]]] = {
     "plain": lambda: np.zeros((TILE, TILE)),
     "fine": lambda: _noise(1, 0.3),
     "rough": lambda: _noise(2, 0.8),

@@ -7,7 +7,7 @@ from random import Random
 
 from shards.world.canvas import Canvas, Point
 from shards.world.scenery import leaves, ragged
-from shards.world.textures import Material, surface
+from shards.world.textures import flat, surface
 
 
 def bottle(canvas: Canvas, foot: Point, scale: float, rng: Random) -> None:
@@ -146,7 +146,7 @@ def lamp(canvas: Canvas, foot: Point, scale: float, rng: Random, height: float) 
 def television(canvas: Canvas, x0: float, y0: float, x1: float, y1: float, rng: Random) -> None:
     """A screen, dark or showing something."""
     canvas.begin("television")
-    canvas.rect(x0, y0, x1, y1, Material((26, 26, 28), (26, 26, 28)))
+    canvas.rect(x0, y0, x1, y1, flat((26, 26, 28)))
     edge = max((x1 - x0) * 0.05, 0.8)
     if rng.random() < 0.4:
         sight = surface(rng, (0.5, 0.7), (0.1, 0.6), (0.35, 0.9), "cloud", depth=0.5)
@@ -205,3 +205,13 @@ def carton(canvas: Canvas, foot: Point, scale: float, rng: Random) -> None:
         [(x - w, y - h), (x + w * 0.8, y - h), (x + w * 1.2, y - h * 1.2), (x - w * 0.6, y - h * 1.2)], board.lit(1.15)
     )
     canvas.rect(x - w * 0.2, y - h, x, y, board.lit(0.85))
+
+
+def umbrella(canvas: Canvas, rim: Point, scale: float, rng: Random) -> None:
+    """An open umbrella held up; `rim` is the middle of its lower edge."""
+    x, y = rim
+    cloth = surface(rng, (0, 1), (0.3, 0.9), (0.4, 0.95), "stripes", depth=0.3)
+    arc = [math.pi + math.pi * i / 10 for i in range(11)]
+    canvas.begin("umbrella")
+    canvas.line((x, y), (x, y + 0.9 * scale), max(0.03 * scale, 0.8), flat((60, 60, 60)))
+    canvas.poly([(x + math.cos(a) * 0.6 * scale, y + math.sin(a) * 0.4 * scale) for a in arc], cloth)

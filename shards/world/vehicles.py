@@ -9,7 +9,7 @@ from shards.world.canvas import Camera, Canvas, Point
 from shards.world.looks import Look
 from shards.world.people import figure
 from shards.world.solids import CAP, Place, prism, shadow
-from shards.world.textures import Material, hsv, surface
+from shards.world.textures import Material, flat, hsv, surface
 
 GLASS = ((0.55, 0.62), (0.1, 0.35), (0.12, 0.35))
 RUBBER = Material((28, 28, 30), (18, 18, 20))
@@ -22,7 +22,7 @@ def paint_coat(rng: Random, look: Look) -> Material:
         a = hsv(rng.random(), rng.uniform(0, 0.08), rng.choice((0.12, 0.3, 0.5, 0.75, 0.9)))
     else:
         a = hsv(rng.choice((0.0, 0.02, 0.1, 0.33, 0.58, 0.62)), rng.uniform(*look.vivid), rng.uniform(0.35, 0.85))
-    return Material(a, a)
+    return flat(a)
 
 
 def car(canvas: Canvas, camera: Camera, at: tuple[float, float], yaw: float, look: Look, rng: Random) -> None:
@@ -56,11 +56,11 @@ def car(canvas: Canvas, camera: Camera, at: tuple[float, float], yaw: float, loo
             canvas.poly([place(post - 0.05, belt), place(post + 0.05, belt), place(post, height - 0.05)], coat.lit(0.7))
             _wheels(canvas, place, (-h * 0.62, h * 0.62), 0.33)
         elif face in (1, 7, 6):
-            lamp = Material((190, 30, 25), (190, 30, 25)) if face != 1 else Material((240, 240, 220), (240, 240, 220))
+            lamp = flat((190, 30, 25)) if face != 1 else flat((240, 240, 220))
             if face == 1 or (face == 7 and back > 0) or (face == 6 and back == 0):
                 for s in (0.02, 0.8):
                     canvas.poly(_patch(place, s, s + 0.18, 0.55, 0.9 if face != 6 else 0.2), lamp)
-                canvas.poly(_patch(place, 0.38, 0.62, 0.4, 0.6), Material((215, 215, 205), (215, 215, 205)))
+                canvas.poly(_patch(place, 0.38, 0.62, 0.4, 0.6), flat((215, 215, 205)))
 
     prism(canvas, camera, profile, 1.72, at, coat, yaw=yaw, faces={0: RUBBER, 3: glass, 5: glass}, trim=trim)
 
@@ -99,23 +99,22 @@ def truck(canvas: Canvas, camera: Camera, at: tuple[float, float], yaw: float, l
         if face == 3:
             canvas.poly(_patch(place, 0.48, 0.52, 0, 1), load.lit(0.6))
             for s in (0.02, 0.86):
-                canvas.poly(_patch(place, s, s + 0.12, 0.93, 0.99), Material((200, 40, 30), (200, 40, 30)))
+                canvas.poly(_patch(place, s, s + 0.12, 0.93, 0.99), flat((200, 40, 30)))
 
     def window(face: int, place: Place) -> None:
         if face == CAP:
             canvas.poly([place(h - 1.3, 1.5), place(h - 0.1, 1.5), place(h - 0.35, 2.2), place(h - 1.3, 2.2)], glass)
         if face == 1:
             for s in (0.05, 0.75):
-                canvas.poly(_patch(place, s, s + 0.2, 0.1, 0.35), Material((240, 240, 220), (240, 240, 220)))
+                canvas.poly(_patch(place, s, s + 0.2, 0.1, 0.35), flat((240, 240, 220)))
 
-    parts = [
-        lambda: prism(canvas, camera, frame, 2.1, at, STEEL, yaw=yaw, trim=wheels),
-        lambda: prism(canvas, camera, cargo, 2.45, at, load, yaw=yaw, trim=doors),
-        lambda: prism(canvas, camera, cab, 2.3, at, coat, yaw=yaw, faces={2: glass}, trim=window),
-    ]
     away = at[1] * math.sin(yaw) + at[0] * math.cos(yaw) > 0  # the cab is the far end
-    for part in (parts[0], parts[2], parts[1]) if away else parts:
-        part()
+    prism(canvas, camera, frame, 2.1, at, STEEL, yaw=yaw, trim=wheels)
+    if away:
+        prism(canvas, camera, cab, 2.3, at, coat, yaw=yaw, faces={2: glass}, trim=window)
+    prism(canvas, camera, cargo, 2.45, at, load, yaw=yaw, trim=doors)
+    if not away:
+        prism(canvas, camera, cab, 2.3, at, coat, yaw=yaw, faces={2: glass}, trim=window)
 
 
 def two_wheeler(
@@ -157,7 +156,7 @@ def two_wheeler(
         canvas.poly([px(-0.3, 0.25), px(0.3, 0.25), px(0.3, 0.58), px(-0.3, 0.58)], STEEL)
         canvas.line(px(0.55, radius), px(0.36, 1.02), bar, STEEL)
         canvas.poly([px(-0.72, 0.8), px(0.0, 0.76), px(0.0, 0.86), px(-0.72, 0.92)], RUBBER)
-        canvas.ellipse(*px(0.5, 0.85), 0.1 * scale, 0.1 * scale, Material((245, 240, 200), (245, 240, 200)))
+        canvas.ellipse(*px(0.5, 0.85), 0.1 * scale, 0.1 * scale, flat((245, 240, 200)))
     else:
         seat, head, crank = (-0.22, 0.85), (0.4, 0.85), (-0.02, 0.3)
         for a, b in ((seat, crank), (crank, head), (seat, head), (seat, (-0.52, radius)), (crank, (-0.52, radius))):
@@ -220,7 +219,7 @@ def _wagon(
             else:
                 lamp = (240, 240, 220) if face == 1 else (200, 40, 30)
                 for s in (0.06, 0.8):
-                    canvas.poly(_patch(place, s, s + 0.14, 0.35, 0.55), Material(lamp, lamp))
+                    canvas.poly(_patch(place, s, s + 0.14, 0.35, 0.55), flat(lamp))
 
     prism(canvas, camera, profile, width, at, coat, yaw=yaw, trim=trim)
     if not wheels:
