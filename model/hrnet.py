@@ -253,6 +253,7 @@ def _grow(transition: nn.ModuleList, xs: list[Tensor]) -> list[Tensor]:
 
 @torch.no_grad()
 def _initialise(net: nn.Module, init: Init, seed: int) -> None:
+    """Batch norms start as the identity by themselves; the head's two biases are uniform, as torch draws them."""
     generator = torch.Generator().manual_seed(seed)
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
@@ -260,4 +261,5 @@ def _initialise(net: nn.Module, init: Init, seed: int) -> None:
             std = 0.001 if init == "reference" else (2.0 / fan_out) ** 0.5
             module.weight.normal_(0.0, std, generator=generator)
             if module.bias is not None:
-                module.bias.zero_()
+                bound = module.in_channels**-0.5
+                module.bias.uniform_(-bound, bound, generator=generator)
