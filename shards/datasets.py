@@ -223,7 +223,7 @@ def check_raw(name: str, raw: Path | None = None) -> list[dict[str, Any]]:
 
     Returns:
         For each split: `{"split", "expected", "images", "missing", "first_missing": [paths], "problem"}`; `problem`
-        is null where the split can be converted.
+        is null where the split is complete.
 
     Raises:
         UsageError, DataError: as `dataset`.
@@ -243,13 +243,13 @@ def _check_split(data: Dataset, raw: Path, split: str) -> dict[str, Any]:
     gone += [f"image of {label}" for label in found.orphans]
     gone += [p.image for p in found.pairs if not (raw / p.image).is_file()]
     images = len(found.pairs)
-    fewer = max((expected or 0) - images, 0)
-    problem = f"{len(gone)} files are missing" if gone else (None if images else "no images")
+    missing = max((expected or 0) - images, len(found.absent)) + len(gone)
+    problem = f"{missing} files are missing" if missing else (None if images else "no images")
     return {
         "split": split,
         "expected": expected,
         "images": images,
-        "missing": max(fewer, len(found.absent)) + len(gone),
+        "missing": missing,
         "first_missing": [*gone, *found.absent][:5],
         "problem": problem,
     }

@@ -83,12 +83,13 @@ def verify(url: str | Path, *, workers: int = 1, progress: Callable[[int, int], 
     faults: list[Fault] = []
     indexes: dict[int, ShardIndex] = {}
     check = functools.partial(_check_shard, store, manifest)
-    for n, (index, found) in as_they_finish(check, manifest.shards, workers=workers, what=f"verify {store.url}"):
+    results = as_they_finish(check, manifest.shards, workers=workers, what=f"verify {store.url}")
+    for done, (n, (index, found)) in enumerate(results, 1):
         faults += found
         if index is not None:
             indexes[n] = index
         if progress:
-            progress(len(indexes), len(manifest.shards))
+            progress(done, len(manifest.shards))
     ordered = [indexes[n] for n in sorted(indexes)]
     faults += _across_shards(manifest, ordered)
     return _report(store.url, len(ordered), sum(len(i.rows) for i in ordered), faults)

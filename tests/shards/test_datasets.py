@@ -101,13 +101,15 @@ def test_a_raw_folder_is_compared_with_the_release(tmp_path):
         "annotations/training/ADE_train_00000002.png",
         "image of annotations/training/ADE_train_00000003.png",
     ]
-    assert train["problem"] == "2 files are missing"
-    assert (val["images"], val["missing"], val["problem"]) == (2, 1998, None)
+    assert train["problem"] == "20208 files are missing"
+    assert (val["images"], val["missing"], val["problem"]) == (2, 1998, "1998 files are missing")
     (nowhere, _) = check_raw("ade20k-150", tmp_path / "x")
     assert "no such folder" in nowhere["problem"]
 
 
 def test_listed_images_that_are_absent_are_named(tmp_path):
     _, val = check_raw("kitti-19", trees.kitti(tmp_path, count=49))
-    assert (val["images"], val["missing"], val["problem"]) == (49, 1, None)
+    assert (val["images"], val["missing"], val["problem"]) == (49, 1, "1 files are missing")
     assert len(val["first_missing"]) == 1
+    _, val = check_raw("kitti-19", trees.kitti(tmp_path, count=50))
+    assert (val["images"], val["missing"], val["problem"]) == (50, 0, None)
