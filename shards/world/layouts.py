@@ -5,6 +5,7 @@ Sources: the release notes as MSeg uses them (Lambert et al., CVPR 2020).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from shards import splits
 from shards.errors import DataError
 from shards.taxonomy import load_taxonomy, release_classes, release_remap
 from shards.world.canvas import Scene
-from shards.world.coding import class_of, release_id
+from shards.world.coding import release_id
 
 Split = Literal["train", "val"]
 Record = dict[str, Any] | None
@@ -88,13 +89,14 @@ def finish(root: Path, dataset: str, split: Split, records: list[Record]) -> Non
 
 def save(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise DataError(f"{path}: cannot be written ({error.strerror}); make room or choose another folder") from error
 
 
@@ -216,5 +218,3 @@ LAYOUTS = {
     "voc2012": Layout("JPEGImages/{stem}.jpg", "SegmentationClassAug/{stem}.png", {"train": "", "val": ""}, _outlined),
     "kitti-19": Layout("training/image_2/{stem}.png", "training/semantic/{stem}.png", {"train": "", "val": ""}, _index),
 }
-
-__all__ = ["LAYOUTS", "Layout", "Record", "Split", "class_of", "finish", "save", "stems", "write"]
