@@ -10,7 +10,7 @@ from typing import Any, cast
 from torch import nn
 
 from model.checkpoint import load_final
-from model.hrnet import HRNet, HRNetConfig, Init, StageConfig
+from model.hrnet import BN_MOMENTUM, HRNet, HRNetConfig, Init, StageConfig
 from shards.errors import DataError, UsageError
 
 INITS = ("reference", "kaiming")
@@ -59,8 +59,8 @@ def build(arch: str, num_classes: int, **options: Any) -> nn.Module:
     Args:
         arch: one of `PRESETS`.
         num_classes: channels of the logits.
-        **options: `init` ("reference" or "kaiming"), `seed` (int, key of the initial weights), and overrides of the
-            preset's sizes: `stem` (int), and `widths` (4 ints, finest branch first), `blocks` (residual blocks of a
+        **options: `init` ("reference" or "kaiming"), `bn_momentum` (0..1; see `HRNet`), `seed` (int, key of the initial
+            weights), and overrides of the preset's sizes: `stem` (int), and `widths` (4 ints, finest branch first), `blocks` (residual blocks of a
             branch, 1 int for all stages or 3 for stages 2, 3, 4), `modules` (exchanges, 3 ints), `stage1_blocks` and
             `stage1_width` (int).
 
@@ -81,7 +81,11 @@ def build(arch: str, num_classes: int, **options: Any) -> nn.Module:
     seed = options.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise DataError(f"{arch} option seed: {seed!r} is not an integer")
-    return HRNet(_sized(arch, options), num_classes, init=cast(Init, init), seed=seed)
+    momentum = options.get("bn_momentum", BN_MOMENTUM)
+    if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 < momentum <= 1:
+        raise DataError(f"{arch} option bn_momentum: {momentum!r} is not a number above 0 and at most 1")
+    config = _sized(arch, options)
+    return HRNet(config, num_classes, init=cast(Init, init), bn_momentum=float(momentum), seed=seed)
 
 
 def load_net(path: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -104,7 +108,7 @@ def load_net(path: str) -> tuple[nn.Module, dict[str, Any]]:
     return net.eval(), meta
 
 
-OPTIONS = ("init", "seed", "stem", "widths", "blocks", "modules", "stage1_blocks", "stage1_width")
+OPTIONS = ("init", "bn_momentum", "seed", "stem", "widths", "blocks", "modules", "stage1_blocks", "stage1_width")
 
 
 def _sized(arch: str, options: Mapping[str, Any]) -> HRNetConfig:

@@ -139,10 +139,20 @@ class HRNet(nn.Module):
             ImageNet weights (every convolution but the last is followed by batch norm, so the scale hardly matters
             to the forward pass; it makes the first steps very large relative to the weights). `kaiming` draws them
             from N(0, 2 / fan_out), the usual choice when training from scratch.
+        bn_momentum: share of the newest batch in the running statistics. The published 0.01 averages over some 100
+            steps; in a run of a few hundred steps the statistics then lag behind the weights: use 0.1.
         seed: key of the initial weights; the same key gives the same weights whatever was drawn before.
     """
 
-    def __init__(self, config: HRNetConfig, num_classes: int, *, init: Init = "reference", seed: int = 0) -> None:
+    def __init__(
+        self,
+        config: HRNetConfig,
+        num_classes: int,
+        *,
+        init: Init = "reference",
+        bn_momentum: float = BN_MOMENTUM,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         stem, wide = config.stem, config.stage1.channels[0] * Bottleneck.expansion
         self.conv1 = _conv(3, stem, 3, stride=2)
@@ -162,6 +172,9 @@ class HRNet(nn.Module):
         self.last_layer = nn.Sequential(
             nn.Conv2d(stacked, stacked, 1), _norm(stacked), nn.ReLU(inplace=True), nn.Conv2d(stacked, num_classes, 1)
         )
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = bn_momentum
         _initialise(self, init, seed)
 
     def features(self, images: Tensor) -> Tensor:
@@ -206,7 +219,7 @@ def _conv(num_in: int, num_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
 
 
 def _norm(num: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(num, momentum=BN_MOMENTUM)
+    return nn.BatchNorm2d(num)
 
 
 def _resize(x: Tensor, size_hw: Sequence[int]) -> Tensor:

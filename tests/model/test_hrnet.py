@@ -103,6 +103,7 @@ def test_initialisation_scales():
         bias = net.last_layer[0].bias.detach()  # uniform within 1 / sqrt(fan in)
         assert 0.8 * 240**-0.5 < bias.abs().max().item() <= 240**-0.5
         assert net.bn1.momentum == 0.01
+    assert {m.momentum for m in build("hrnet-tiny", 3, bn_momentum=0.1).modules() if hasattr(m, "momentum")} == {0.1}
 
 
 def test_presets_have_the_authors_sizes():
@@ -126,6 +127,7 @@ def test_presets_have_the_authors_sizes():
         (lambda: build("hrnet-tiny", 3, stem="x"), DataError, r"stem: expected 1 positive"),
         (lambda: build("hrnet-tiny", 3, init="xavier"), DataError, r"init: 'xavier' is not one of"),
         (lambda: build("hrnet-tiny", 3, seed=1.5), DataError, r"seed: 1.5 is not an integer"),
+        (lambda: build("hrnet-tiny", 3, bn_momentum=0), DataError, r"bn_momentum: 0 is not a number above 0"),
         (lambda: build("hrnet-tiny", 0), DataError, r"num_classes: 0"),
     ],
 )
