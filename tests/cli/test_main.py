@@ -1,0 +1,190 @@
+"""The commands as a user meets them: what they print, where, and with which exit code."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.conftest import Command
+
+COMMANDS = ("datasets", "world", "shard", "verify", "stats", "train", "eval", "results", "report")
+CAMVID = Path(__file__).resolve().parents[2].parent / "shared" / "camvid"
+
+
+@pytest.mark.parametrize("command", [(), *((c,) for c in COMMANDS)])
+def test_help_shows_an_example_that_is_a_command(segstream: Command, command: tuple[str, ...]) -> None:
+    done = segstream(*command, "--help")
+    assert done.code == 0
+    example = re.search(r"Example:\s+segstream\s+(\w+)", done.out)
+    assert example is not None
+    assert example.group(1) in COMMANDS
+    assert not command or example.group(1) == command[0]
+
+
+def test_eval_prints_one_json_row_per_data_set_and_nothing_else(segstream: Command, place: Path) -> None:
+    urls = [place / "shards" / "camvid-11" / "val", place / "shards" / "ade20k-150" / "val"]
+    done = segstream("eval", place / "runs/recipe/final.pt", "--data", urls[0], "--data", urls[1], "--json")
+    assert done.code == 0, done.err
+    camvid, ade = json.loads(done.out)
+    assert (camvid["dataset"], camvid["taxonomy"], camvid["images"]) == ("camvid-11", "camvid-11", 2)
+    assert len(camvid["classes"]) == 11  # held out: its own classes
+    assert (ade["taxonomy"], len(ade["classes"])) == ("universal", 117)  # trained on: universal classes it reaches
+    for row in (camvid, ade):
+        assert row["miou"] == pytest.approx(sum(c["iou"] for c in row["classes"]) / len(row["classes"]))
+        assert 0 <= row["acc"] <= 1
+
+
+def test_a_finished_run_is_not_trained_again_and_another_recipe_is_refused(segstream: Command, place: Path) -> None:
+    final = place / "runs/recipe/final.pt"
+    before = final.read_bytes()
+    again = segstream("train", place / "recipe.yaml", "--run", place / "runs/recipe")
+    assert again.code == 0
+    assert "already finished" in again.err
+    other = segstream("train", place / "recipe.yaml", "train.lr=0.5", "--run", place / "runs/recipe")
+    assert other.code == 1
+    assert "lr" in other.err
+    assert final.read_bytes() == before
+
+
+def test_run_json_and_curves_are_left_beside_the_weights(place: Path) -> None:
+    account = json.loads((place / "runs/recipe/run.json").read_text())
+    assert account["recipe"]["train"]["steps"] == 4
+    assert {m["dataset"] for m in account["data"]["mix"]} == {"ade20k-150", "sunrgbd-37"}
+    rows = (place / "runs/recipe/dvclive/plots/metrics/loss.tsv").read_text().splitlines()
+    assert [row.split("\t")[0] for row in rows] == ["step", "2", "4"]
+
+
+def test_report_and_results_follow_from_evaluations(segstream: Command, place: Path, tmp_path: Path) -> None:
+    name = "recipe"
+    done = segstream(
+        *("eval", place / "runs/recipe/final.pt", "--data", place / "shards/camvid-11/val", "--num-pictures", 1),
+        *(
+            "--out",
+            tmp_path / f"eval/{name}.json",
+            "--metrics",
+            tmp_path / "m.json",
+            "--pictures",
+            tmp_path / f"p/{name}",
+        ),
+    )
+    assert done.code == 0, done.err
+    row = json.loads((tmp_path / f"eval/{name}.json").read_text())[0]
+    assert json.loads((tmp_path / "m.json").read_text())["camvid-11"]["miou"] == row["miou"]
+    done = segstream(
+        "report",
+        "--evals",
+        tmp_path / "eval",
+        "--pictures",
+        tmp_path / "p",
+        "--runs",
+        place / "runs",
+        "--out",
+        tmp_path,
+    )
+    assert done.code == 0, done.err
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["models"] == {name: {"heldout": {"camvid-11": row["miou"]}, "hmean": pytest.approx(row["miou"])}}
+    assert summary["seed"] == 0
+    assert set(summary["data"]) == {"ade20k-150", "sunrgbd-37", "camvid-11"}
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image") >= 3
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    table = segstream("results", tmp_path / "eval", "--form", "csv")
+    assert table.out.splitlines()[0] == "model,camvid-11,hmean"
+
+
+def test_json_of_other_commands(segstream: Command, place: Path) -> None:
+    shown = json.loads(segstream("datasets", "camvid-11", "--json").out)
+    assert shown["name"] == "camvid-11"
+    assert len(shown["from_universal"]) == 12
+    listed = json.loads(segstream("datasets", "--json").out)
+    assert {"ade20k-150", "bdd-relabeled", "voc2012"} <= {d["name"] for d in listed}
+    recipes = json.loads(segstream("train", "--list", "--json").out)
+    union = next(r for r in recipes if r["recipe"] == "union-universal")
+    assert set(union) == {"recipe", "arch", "taxonomy", "datasets", "crops", "short_side", "crop"}
+    stats = json.loads(segstream("stats", place / "shards/camvid-11/val", "--json").out)
+    assert sum(row["share"] for rows in stats.values() for row in rows) == pytest.approx(1)
+
+
+def test_verify_tells_a_damaged_set(segstream: Command, place: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(place / "shards/camvid-11/val", tmp_path / "val")
+    assert segstream("verify", damaged).code == 0
+    tar = damaged / "shard-000000.tar"
+    data = bytearray(tar.read_bytes())
+    data[len(data) // 2] ^= 1
+    tar.write_bytes(data)
+    done = segstream("verify", damaged, "--json")
+    assert done.code == 1
+    assert json.loads(done.out)[0]["ok"] is False
+
+
+BAD = {
+    "unknown dataset": (("shard", "camvid-12", "--raw", ".", "--out", "x"), 2, "did you mean 'camvid-11'"),
+    "missing folder": (("shard", "camvid-11", "--raw", "nowhere", "--out", "x"), 1, "nowhere"),
+    "unknown recipe": (("train", "union-univresal"), 2, "did you mean 'union-universal'"),
+    "misspelt override": (("train", "union-universal", "train.stepz=3"), 1, "did you mean 'steps'"),
+    "recipe of an unknown dataset": (
+        ("train", "union-universal", "data.mix={ade20k-151: 1}"),
+        1,
+        "ade20k-151",
+    ),
+    "no checkpoint": (("eval", "none.pt", "--data", "x"), 1, "none.pt"),
+    "no shards": (("verify", "nowhere"), 1, "nowhere"),
+    "no results": (("results", "nowhere"), 1, "nowhere"),
+    "unknown world": (("world", "--out", "x", "--datasets", "kitty"), 2, "kitti-19"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_use_is_one_line_on_stderr(segstream: Command, tmp_path: Path, case: str) -> None:
+    args, code, text = BAD[case]
+    done = segstream(*args, cwd=tmp_path)
+    errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert done.code == code, done.err
+    assert len(errors) == 1, done.err
+    assert text in errors[0]
+    assert "Traceback" not in done.err + done.out
+
+
+def test_a_corrupt_checkpoint_is_named(segstream: Command, place: Path, tmp_path: Path) -> None:
+    final = tmp_path / "final.pt"
+    final.write_bytes((place / "runs/recipe/final.pt").read_bytes()[:-2000])
+    done = segstream("eval", final, "--data", place / "shards/camvid-11/val")
+    assert (done.code, done.err.count("\n"), "Traceback" in done.err) == (1, 1, False)
+    assert str(final) in done.err
+
+
+def test_debug_shows_the_traceback(segstream: Command, tmp_path: Path) -> None:
+    done = segstream("shard", "camvid-11", "--raw", "nowhere", "--out", "x", "--debug", cwd=tmp_path)
+    assert "Traceback" in done.err
+
+
+def test_training_shards_are_refused_for_evaluation(segstream: Command, place: Path) -> None:
+    done = segstream("eval", place / "runs/recipe/final.pt", "--data", place / "shards/ade20k-150/train")
+    assert done.code == 1
+    assert "native size" in done.err
+
+
+def test_own_data_trains_and_is_judged_in_its_own_classes(segstream: Command, tmp_path: Path) -> None:
+    if not CAMVID.is_dir():
+        pytest.skip(f"needs the real street scenes in {CAMVID}")
+    example = yaml.safe_load((Path(__file__).parents[2] / "examples/camvid.yaml").read_text())
+    done = segstream(
+        *("shard", Path(__file__).parents[2] / "examples/camvid.yaml", "--raw", CAMVID, "--out", tmp_path / "shards"),
+        *("--short-side", 120, "--limit", 4, "--workers", 1),
+    )
+    assert done.code == 0, done.err
+    small = ("train.steps=2", "augment.short_side=60", "augment.crop=33", "loader.batch=2", "eval.short_side=60")
+    done = segstream(
+        *("train", "oracle-camvid", f"data.shards={tmp_path / 'shards'}", *small, "eval.crop=61", "train.device=cpu"),
+        *("--run", tmp_path / "run"),
+    )
+    assert done.code == 0, done.err
+    url = tmp_path / "shards" / example["name"] / "val"
+    done = segstream("eval", tmp_path / "run/final.pt", "--data", url, "--json")
+    assert done.code == 0, done.err
+    row = json.loads(done.out)[0]
+    assert [c["name"] for c in row["classes"]] == [c["name"] for c in example["classes"]]
