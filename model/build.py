@@ -59,10 +59,10 @@ def build(arch: str, num_classes: int, **options: Any) -> nn.Module:
     Args:
         arch: one of `PRESETS`.
         num_classes: channels of the logits.
-        **options: `init` ("reference" or "kaiming"), `bn_momentum` (0..1; see `HRNet`), `seed` (int, key of the initial
-            weights), and overrides of the preset's sizes: `stem` (int), and `widths` (4 ints, finest branch first), `blocks` (residual blocks of a
-            branch, 1 int for all stages or 3 for stages 2, 3, 4), `modules` (exchanges, 3 ints), `stage1_blocks` and
-            `stage1_width` (int).
+        **options: `init` ("reference" or "kaiming") and `bn_momentum` (0..1), see `HRNet`; `seed` (int, key of the
+            initial weights); and overrides of the preset's sizes: `stem` (int), `widths` (4 ints, finest branch
+            first), `blocks` (residual blocks of a branch, 1 int for all stages or 3 for stages 2, 3, 4), `modules`
+            (exchanges, likewise), `stage1_blocks` and `stage1_width` (int).
 
     Raises:
         UsageError: an unknown architecture or option, with the nearest known one.
