@@ -13,6 +13,7 @@ from shards.errors import DataError, UsageError
 from shards.files import sole_writer
 from shards.reader import open_shards
 from shards.rejects import BadSamplesError
+from shards.splits import stems
 from shards.taxonomy import load_taxonomy
 from tests.shards import trees
 
@@ -181,6 +182,13 @@ def test_turned_images_are_stored_upright_and_their_labels_must_be_upright_too(r
     stored = decoded(members(tmp_path / "out")["ADE_val_00000001.png"])  # lossless
     expected = np.rot90(np.asarray(Image.open(raw / "images/validation/ADE_val_00000001.jpg")), -1)
     assert np.array_equal(stored, expected)
+
+
+def test_samples_are_sorted_by_key_whatever_the_list_says(tmp_path):
+    raw = trees.kitti(tmp_path / "raw", count=9)
+    with open_shards(convert(request(raw, tmp_path / "out", dataset="kitti-19")).url) as shards:
+        keys = [shards.entry(i).key for i in range(9)]
+    assert keys == sorted(stems("kitti-19", "train")[:9]) != list(stems("kitti-19", "train")[:9])
 
 
 def test_limit_takes_the_first_by_key(raw, tmp_path):
