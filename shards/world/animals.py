@@ -4,174 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 
 from shards.world.canvas import Canvas, Point
 from shards.world.scenery import ragged
+from shards.world.species import BLACK, CREAM, KINDS, Species
 from shards.world.textures import Material, flat, hsv, surface
 
-Coat = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
-_BLACK: Coat = ((0.0, 1.0), (0.0, 0.15), (0.08, 0.2))
-_WHITE: Coat = ((0.08, 0.14), (0.0, 0.12), (0.85, 0.97))
-_BROWN: Coat = ((0.04, 0.09), (0.4, 0.65), (0.25, 0.5))
-_GINGER: Coat = ((0.06, 0.1), (0.5, 0.75), (0.6, 0.85))
-_GREY: Coat = ((0.5, 0.7), (0.0, 0.12), (0.35, 0.6))
-_CREAM: Coat = ((0.09, 0.13), (0.1, 0.3), (0.75, 0.92))
-
-
-@dataclass(frozen=True, slots=True)
-class _Species:
-    """Proportions, in units of the height at the back."""
-
-    tall: float
-    """Metres at the back."""
-    body: tuple[float, float]
-    """Half length, half thickness."""
-    legs: tuple[float, float]
-    """Length, thickness."""
-    neck: tuple[float, float, float]
-    """Forward, up, thickness."""
-    head: tuple[float, float]
-    """Half length, half thickness."""
-    ears: str
-    tail: str
-    coats: tuple[Coat, ...]
-    tile: str
-    depth: float = 0.3
-    extra: str = ""
-
-
-_KINDS = {
-    "cat": _Species(
-        0.3,
-        (0.62, 0.26),
-        (0.5, 0.13),
-        (0.2, 0.2, 0.3),
-        (0.2, 0.2),
-        "points",
-        "up",
-        (_GINGER, _GREY, _BLACK, _WHITE),
-        "zebra",
-        0.25,
-    ),
-    "dog": _Species(
-        0.55,
-        (0.58, 0.23),
-        (0.56, 0.13),
-        (0.22, 0.26, 0.25),
-        (0.27, 0.15),
-        "flaps",
-        "curl",
-        (_BROWN, _CREAM, _BLACK, _GINGER),
-        "patches",
-        0.35,
-        "snout",
-    ),
-    "horse": _Species(
-        1.5,
-        (0.55, 0.2),
-        (0.68, 0.09),
-        (0.34, 0.42, 0.2),
-        (0.24, 0.1),
-        "points",
-        "mane",
-        (_BROWN, _BLACK, _GREY, _GINGER),
-        "fur",
-        0.12,
-        "mane",
-    ),
-    "sheep": _Species(
-        0.8,
-        (0.5, 0.32),
-        (0.42, 0.09),
-        (0.16, 0.1, 0.2),
-        (0.2, 0.12),
-        "flaps",
-        "none",
-        (_WHITE, _CREAM),
-        "wool",
-        0.25,
-        "fleece",
-    ),
-    "cow": _Species(
-        1.4,
-        (0.66, 0.27),
-        (0.5, 0.11),
-        (0.22, 0.08, 0.26),
-        (0.22, 0.14),
-        "flaps",
-        "rope",
-        (_WHITE, _CREAM, _BROWN),
-        "patches",
-        0.85,
-        "horns",
-    ),
-    "elephant": _Species(
-        2.6,
-        (0.58, 0.32),
-        (0.48, 0.2),
-        (0.2, 0.02, 0.35),
-        (0.22, 0.22),
-        "fans",
-        "rope",
-        (_GREY,),
-        "leather",
-        0.2,
-        "trunk",
-    ),
-    "bear": _Species(
-        1.2,
-        (0.6, 0.32),
-        (0.42, 0.2),
-        (0.18, 0.05, 0.32),
-        (0.24, 0.18),
-        "rounds",
-        "none",
-        (_BROWN, _BLACK),
-        "fur",
-        0.25,
-        "snout",
-    ),
-    "zebra": _Species(
-        1.4,
-        (0.55, 0.23),
-        (0.6, 0.1),
-        (0.28, 0.34, 0.22),
-        (0.23, 0.11),
-        "points",
-        "rope",
-        (_WHITE,),
-        "zebra",
-        0.9,
-        "mane",
-    ),
-    "giraffe": _Species(
-        2.4,
-        (0.36, 0.2),
-        (0.7, 0.07),
-        (0.32, 0.85, 0.13),
-        (0.16, 0.08),
-        "points",
-        "rope",
-        (_CREAM, _GINGER),
-        "patches",
-        0.5,
-    ),
-    "animal_other": _Species(
-        0.9,
-        (0.52, 0.18),
-        (0.62, 0.07),
-        (0.24, 0.36, 0.14),
-        (0.2, 0.09),
-        "points",
-        "none",
-        (_GINGER, _BROWN),
-        "fur",
-        0.2,
-        "antlers",
-    ),
-}
 Place = Callable[[float, float], Point]
 _EYE = flat((18, 16, 16))
 
@@ -181,7 +20,7 @@ def animal(canvas: Canvas, foot: Point, scale: float, species: str, rng: Random)
     if species == "bird":
         bird(canvas, foot, scale, rng)
         return
-    kind = _KINDS[species]
+    kind = KINDS[species]
     unit = kind.tall * scale * rng.uniform(0.85, 1.15)
     side = rng.choice((-1.0, 1.0))
     coat = surface(rng, *rng.choice(kind.coats), kind.tile, depth=kind.depth, zoom=max(unit / 40, 0.5))
@@ -193,7 +32,7 @@ def animal(canvas: Canvas, foot: Point, scale: float, species: str, rng: Random)
     canvas.begin(species)
     length, thick = kind.body
     leg, girth = kind.legs
-    skin = coat if kind.extra != "fleece" else surface(rng, *rng.choice((_BLACK, _CREAM)), "fur")
+    skin = coat if kind.extra != "fleece" else surface(rng, *rng.choice((BLACK, CREAM)), "fur")
     for along, gain in ((-0.75, 0.7), (0.6, 0.7), (-0.62, 1.0), (0.75, 1.0)):
         sway = rng.uniform(-0.08, 0.08)
         canvas.line(
@@ -227,7 +66,7 @@ def animal(canvas: Canvas, foot: Point, scale: float, species: str, rng: Random)
     shoulder, skull = (length * 0.7, back + thick * 0.3), (length * 0.75 + forward, back + thick * 0.35 + up)
     canvas.line(px(*shoulder), px(*skull), wide * 1.5 * unit, coat, 0.7)
     if kind.extra == "mane":
-        hair = surface(rng, *_BLACK, "fur")
+        hair = surface(rng, *BLACK, "fur")
         canvas.line(
             px(shoulder[0] - wide * 0.6, shoulder[1] + 0.1),
             px(skull[0] - wide * 0.4, skull[1] + 0.12),
@@ -241,7 +80,7 @@ def _blob(canvas: Canvas, at: Point, rx: float, ry: float, material: Material, t
     canvas.ellipse(at[0], at[1], rx, ry, material, tilt)
 
 
-def _tail(canvas: Canvas, place: Place, kind: _Species, unit: float, coat: Material) -> None:
+def _tail(canvas: Canvas, place: Place, kind: Species, unit: float, coat: Material) -> None:
     root = (-kind.body[0] * 0.95, kind.legs[0] + kind.body[1])
     ends = {
         "up": ((-0.25, 0.3), (-0.1, 0.65)),
@@ -257,7 +96,7 @@ def _tail(canvas: Canvas, place: Place, kind: _Species, unit: float, coat: Mater
         canvas.line(place(root[0] + a, root[1] + b), place(root[0] + c, root[1] + d), thick, tone, 0.7)
 
 
-def _head(canvas: Canvas, place: Place, kind: _Species, skull: Point, unit: float, coat: Material, rng: Random) -> None:
+def _head(canvas: Canvas, place: Place, kind: Species, skull: Point, unit: float, coat: Material, rng: Random) -> None:
     long, thick = kind.head
     sx, sy = skull
     if kind.ears == "points":
@@ -342,4 +181,4 @@ def bird(canvas: Canvas, foot: Point, scale: float, rng: Random) -> None:
     _blob(canvas, px(0.38, 0.88), max(0.035 * unit, 0.5), max(0.035 * unit, 0.5), _EYE)
 
 
-SPECIES = (*_KINDS, "bird")
+SPECIES = (*KINDS, "bird")

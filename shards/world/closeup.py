@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from random import Random
 
-from shards.world import furniture, indoor, rooms, things
+from shards.world import fittings, furniture, indoor, things
 from shards.world.animals import animal
 from shards.world.canvas import Camera, Canvas
 from shards.world.looks import Look
@@ -49,7 +49,7 @@ def paint_closeup(canvas: Canvas, look: Look, rng: Random, subject: str) -> None
         screen = (foot[0] - wide, foot[1] - 1.25 * wide, foot[0] + wide, foot[1] - 0.03 * scale)
         things.television(canvas, *screen, rng)
     elif subject == "table":
-        rooms.lay_table(canvas, camera, (x, z), rng, "table")
+        fittings.lay_table(canvas, camera, (x, z), rng, "table")
         if rng.random() < 0.5:
             furniture.chair(canvas, camera, (x + 0.3, z - 0.65), math.pi / 2 + rng.uniform(-0.4, 0.4), rng)
     else:

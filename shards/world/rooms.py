@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from shards.world import furniture, things
+from shards.world import fittings, furniture, things
 from shards.world.animals import animal
 from shards.world.canvas import Camera, Canvas, Depth, Scene
 from shards.world.furniture import Floor
 from shards.world.indoor import Room, decorate, paint_shell
 from shards.world.looks import Look, spread
 from shards.world.people import figure
-from shards.world.solids import box, shadow
-from shards.world.textures import Material, flat, surface
+from shards.world.solids import shadow
+from shards.world.textures import flat, surface
 
 ROOMS = {"living": 0.2, "bedroom": 0.18, "kitchen": 0.17, "bathroom": 0.13, "office": 0.16, "dining": 0.16}
 _FACING, _BACK = -math.pi / 2, math.pi / 2  # yaw of a seat that looks at the camera, or away from it
@@ -98,7 +98,7 @@ class _Dressing:
         x = self._x(rng.uniform(0.35, 0.65))
         self._put(furniture.couch, (x, back - 0.6), _FACING + rng.uniform(-0.1, 0.1), rng)
         if rng.random() < 0.7:
-            self._put(lay_table, (x, back - 1.8), rng, "table/low")
+            self._put(fittings.lay_table, (x, back - 1.8), rng, "table/low")
         if rng.random() < 0.7:
             side = rng.choice((-1, 1))
             self._put(furniture.couch, (x + side * 1.7, back - 1.6), _FACING + side * 0.9, rng, "armchair")
@@ -111,17 +111,17 @@ class _Dressing:
         self._put(furniture.bed, (x, back - 1.1), _FACING, rng)
         for side in (-1.3, 1.3):
             if rng.random() < 0.75:
-                self._put(_nightstand, (x + side, back - 0.3), rng)
+                self._put(fittings.nightstand, (x + side, back - 0.3), rng)
         self._along_wall("wardrobe", "chest_of_drawers", "chair", "plant")
 
     def _kitchen(self) -> None:
         rng, back = self.rng, self.room.back
         x = self._x(rng.uniform(0.4, 0.6))
         self._put(furniture.basin, (x, back - 0.32), rng, True)
-        self._put(_wall_cupboards, (x, back - 0.17), rng)
-        self._put(_fridge, (x + 1.35, back - 0.36), rng)
+        self._put(fittings.wall_cupboards, (x, back - 0.17), rng)
+        self._put(fittings.refrigerator, (x + 1.35, back - 0.36), rng)
         if rng.random() < 0.8:
-            self._put(_stove, (x - 1.3, back - 0.34), rng)
+            self._put(fittings.oven, (x - 1.3, back - 0.34), rng)
         if rng.random() < 0.5:
             self._dining((self._x(rng.uniform(0.4, 0.6)), back * 0.55))
 
@@ -139,7 +139,7 @@ class _Dressing:
         for share in (0.3, 0.7):
             if rng.random() < 0.85:
                 x, z = self._x(share), self.room.back - 0.5 - rng.uniform(0, 0.8)
-                self._put(_desk, (x, z), rng)
+                self._put(fittings.work_desk, (x, z), rng)
                 seat = (x + rng.uniform(-0.2, 0.2), z - 0.75)
                 self._put(furniture.chair, seat, _BACK + rng.uniform(-0.5, 0.5), rng)
         self._along_wall("bookcase", "cabinet", "plant", "box")
@@ -155,38 +155,12 @@ class _Dressing:
                 if self.rng.random() < 0.75:
                     yaw = -side * math.pi / 2 + self.rng.uniform(-0.3, 0.3)
                     self._put(furniture.chair, (at[0] + shift, at[1] + side * 0.6), yaw, self.rng)
-        self._put(lay_table, at, self.rng, "table")
+        self._put(fittings.lay_table, at, self.rng, "table")
 
     def _along_wall(self, *kinds: str) -> None:
         for share in (0.1, 0.9):
             at = (self._x(share), self.room.back - 0.32)
-            self._put(_piece, at, self.rng.choice(kinds), self.rng)
-
-
-def _piece(canvas: Canvas, camera: Camera, at: Floor, kind: str, rng: Random) -> None:
-    """Something that stands against the back wall."""
-    foot, scale = camera.project((at[0], 0, at[1])), camera.size(at[1])
-    match kind:
-        case "plant":
-            things.potted_plant(canvas, foot, scale, rng)
-        case "lamp":
-            things.lamp(canvas, foot, scale, rng, 1.6)
-        case "bookcase":
-            furniture.bookcase(canvas, camera, at, rng)
-        case "chair":
-            furniture.chair(canvas, camera, at, _FACING + rng.uniform(-0.6, 0.6), rng)
-        case "box":
-            things.carton(canvas, foot, scale, rng)
-        case "screen":
-            furniture.cupboard(canvas, camera, at, (1.2, 0.5, 0.4), rng, "cabinet", 1, 2)
-            x, y = camera.project((at[0], 0.5, at[1]))
-            things.television(canvas, x - 0.5 * scale, y - 0.62 * scale, x + 0.5 * scale, y - 0.03 * scale, rng)
-        case "wardrobe":
-            furniture.cupboard(canvas, camera, at, (1.2, 2.1, 0.6), rng, kind, 1, 2)
-        case "chest_of_drawers":
-            furniture.cupboard(canvas, camera, at, (0.9, 0.95, 0.45), rng, kind, 4, 1)
-        case _:
-            furniture.cupboard(canvas, camera, at, (1.1, rng.uniform(0.8, 1.7), 0.45), rng, kind, 2, 2)
+            self._put(fittings.wall_piece, at, self.rng.choice(kinds), self.rng)
 
 
 def _rug(canvas: Canvas, camera: Camera, at: Floor, rng: Random) -> None:
@@ -200,81 +174,6 @@ def _rug(canvas: Canvas, camera: Camera, at: Floor, rng: Random) -> None:
     ]
     canvas.begin("rug_floormat")
     canvas.ground(camera, [camera.project((x, 0, max(z, 0.5))) for x, z in corners], cloth, 60)
-
-
-def _nightstand(canvas: Canvas, camera: Camera, at: Floor, rng: Random) -> None:
-    furniture.cupboard(canvas, camera, at, (0.5, 0.55, 0.4), rng, "nightstand", 2, 1)
-    if rng.random() < 0.7:
-        things.lamp(canvas, camera.project((at[0], 0.55, at[1])), camera.size(at[1]), rng, 0.5)
-
-
-def lay_table(canvas: Canvas, camera: Camera, at: Floor, rng: Random, concept: str) -> None:
-    """A table with bottles, cups, fruit or flowers on it."""
-    high = furniture.table(canvas, camera, at, rng.uniform(-0.15, 0.15), rng, concept)
-    scale = camera.size(at[1])
-    for shift in (-0.4, -0.1, 0.2, 0.45):
-        foot = camera.project((at[0] + shift, high, at[1] + rng.uniform(-0.15, 0.15)))
-        roll = rng.random()
-        if roll < 0.3:
-            things.bottle(canvas, foot, scale, rng)
-        elif roll < 0.45:
-            things.cup(canvas, foot, scale, rng)
-        elif roll < 0.6:
-            things.bowl(canvas, foot, scale, rng, True)
-        elif roll < 0.72:
-            things.vase(canvas, foot, scale, rng)
-
-
-def _desk(canvas: Canvas, camera: Camera, at: Floor, rng: Random) -> None:
-    high = furniture.table(canvas, camera, at, 0.0, rng, "desk")
-    foot, scale = camera.project((at[0] - 0.2, high, at[1])), camera.size(at[1])
-    if rng.random() < 0.5:
-        things.laptop(canvas, foot, scale, rng)
-    else:
-        canvas.begin("television")
-        canvas.rect(
-            foot[0] - 0.06 * scale,
-            foot[1] - 0.12 * scale,
-            foot[0] + 0.06 * scale,
-            foot[1],
-            flat((40, 40, 42)),
-        )
-        things.television(
-            canvas, foot[0] - 0.3 * scale, foot[1] - 0.5 * scale, foot[0] + 0.3 * scale, foot[1] - 0.1 * scale, rng
-        )
-    if rng.random() < 0.5:
-        things.lamp(canvas, camera.project((at[0] + 0.45, high, at[1])), scale, rng, 0.45)
-
-
-def _wall_cupboards(canvas: Canvas, camera: Camera, at: Floor, rng: Random) -> None:
-    x, front = at[0], at[1] - 0.17
-    wood = furniture.timber(rng)
-    canvas.begin("cabinet")
-    box(canvas, camera, at, (1.8, 0.65, 0.34), wood, base=1.45)
-    for i in range(4):
-        door = [
-            camera.project((x - 0.88 + 0.45 * i + s, y, front))
-            for s, y in ((0, 1.48), (0.41, 1.48), (0.41, 2.07), (0, 2.07))
-        ]
-        canvas.poly(door, wood.lit(0.85))
-
-
-def _fridge(canvas: Canvas, camera: Camera, at: Floor, rng: Random) -> None:
-    shell = surface(rng, (0.5, 0.65), (0.0, 0.08), rng.choice(((0.85, 0.97), (0.5, 0.7))), "water", depth=0.06, zoom=2)
-    furniture.cupboard(canvas, camera, at, (0.75, rng.uniform(1.6, 1.9), 0.66), rng, "refrigerator", 2, 1, shell)
-
-
-def _stove(canvas: Canvas, camera: Camera, at: Floor, rng: Random) -> None:
-    shell = surface(rng, (0.5, 0.65), (0.0, 0.06), rng.choice(((0.85, 0.97), (0.2, 0.35))))
-    canvas.begin("oven")
-    box(canvas, camera, at, (0.62, 0.88, 0.62), shell)
-    front = at[1] - 0.31
-    door = [camera.project((at[0] + a, y, front)) for a, y in ((-0.25, 0.2), (0.25, 0.2), (0.25, 0.62), (-0.25, 0.62))]
-    canvas.poly(door, Material((25, 25, 28), (45, 45, 48), "water"))
-    for i in range(4):
-        x, y = camera.project((at[0] - 0.21 + 0.14 * i, 0.77, front))
-        r = 0.035 * camera.size(front)
-        canvas.ellipse(x, y, r, r, flat((90, 90, 92)))
 
 
 def _resident(canvas: Canvas, camera: Camera, at: Floor, look: Look, rng: Random) -> None:

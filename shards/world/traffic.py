@@ -171,7 +171,8 @@ class Street:
 
     def _vehicle(self, kind: str, at: tuple[float, float], yaw: float) -> None:
         paint = {"car": vehicles.car, "bus": vehicles.bus, "truck": vehicles.truck, "train": vehicles.train}[kind]
-        self.queue.add(at[1], paint, self.canvas, self.camera, at, yaw, self.look, self.rng)
+        near = at[1] - 0.9 * _REACH[kind] * abs(math.sin(yaw))  # what stands beside a long thing is behind its near end
+        self.queue.add(near, paint, self.canvas, self.camera, at, yaw, self.look, self.rng)
 
     def _two_wheeler(self, at: tuple[float, float], yaw: float, machine: str, ridden: bool) -> None:
         rider = ("bicyclist" if machine == "bicycle" else "motorcyclist") if ridden else None
