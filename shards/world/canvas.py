@@ -38,6 +38,8 @@ class Scene:
     """(H, W) segment numbers, positions in `concepts`."""
     concepts: tuple[str, ...]
     """By segment: `universal class` or `universal class/variant`, or VOID."""
+    objects: tuple[int, ...]
+    """By segment: number of the object it is a part of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +70,20 @@ class Canvas:
         self.image = np.zeros((height * SUPERSAMPLE, width * SUPERSAMPLE, 3), np.uint8)
         self.segments = np.zeros((height * SUPERSAMPLE, width * SUPERSAMPLE), np.int32)
         self.concepts: list[str] = [VOID]
+        self.objects: list[int] = [0]
 
-    def begin(self, concept: str) -> None:
-        """Start an object: every stroke until the next call belongs to it."""
+    def begin(self, concept: str, *, part: bool = False) -> None:
+        """Start an object, or another `part` of the one just painted: strokes until the next call belong to it."""
         self.concepts.append(concept)
+        self.objects.append(self.objects[-1] if part else len(self.objects))
 
     def finish(self) -> Scene:
         """The picture at its output size."""
         size = (self.width, self.height)
         image = cv2.resize(self.image, size, interpolation=cv2.INTER_AREA)
         segments = np.ascontiguousarray(self.segments[SUPERSAMPLE // 2 :: SUPERSAMPLE, SUPERSAMPLE // 2 :: SUPERSAMPLE])
-        return Scene(image=np.asarray(image, np.uint8), segments=segments, concepts=tuple(self.concepts))
+        photo = np.asarray(image, np.uint8)
+        return Scene(image=photo, segments=segments, concepts=tuple(self.concepts), objects=tuple(self.objects))
 
     def poly(self, points: Sequence[Point], material: Material) -> None:
         """Fill a polygon."""

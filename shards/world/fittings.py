@@ -78,7 +78,13 @@ def work_desk(canvas: Canvas, camera: Camera, at: Floor, rng: Random) -> None:
             flat((40, 40, 42)),
         )
         things.television(
-            canvas, foot[0] - 0.3 * scale, foot[1] - 0.5 * scale, foot[0] + 0.3 * scale, foot[1] - 0.1 * scale, rng
+            canvas,
+            foot[0] - 0.3 * scale,
+            foot[1] - 0.5 * scale,
+            foot[0] + 0.3 * scale,
+            foot[1] - 0.1 * scale,
+            rng,
+            stand=True,
         )
     if rng.random() < 0.5:
         things.lamp(canvas, camera.project((at[0] + 0.45, high, at[1])), scale, rng, 0.45)

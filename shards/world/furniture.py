@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from shards.world.canvas import Camera, Canvas
-from shards.world.solids import CAP, Place, Trim, box, prism, shadow
+from shards.world.solids import CAP, Place, box, prism, shadow
 from shards.world.textures import Material, flat, surface
 
 Floor = tuple[float, float]
@@ -24,7 +24,6 @@ class Part:
     size: tuple[float, float, float]
     """Metres along, up, across."""
     material: Material
-    trim: Trim | None = None
 
 
 def assemble(canvas: Canvas, camera: Camera, at: Floor, yaw: float, parts: Sequence[Part]) -> None:
@@ -35,7 +34,7 @@ def assemble(canvas: Canvas, camera: Camera, at: Floor, yaw: float, parts: Seque
         return (at[0] + part.along * cos - part.across * sin, at[1] + part.along * sin + part.across * cos)
 
     for part in sorted(parts, key=lambda p: (-round(math.hypot(*where(p)), 1), p.base)):
-        box(canvas, camera, where(part), part.size, part.material, yaw=yaw, base=part.base, trim=part.trim)
+        box(canvas, camera, where(part), part.size, part.material, yaw=yaw, base=part.base)
 
 
 def timber(rng: Random) -> Material:
@@ -190,13 +189,12 @@ def bookcase(canvas: Canvas, camera: Camera, at: Floor, rng: Random) -> None:
     box(canvas, camera, at, (long, up, deep), wood)
     front = at[1] - deep / 2
     rows = rng.randint(4, 5)
-    case = len(canvas.concepts) - 1
     for row in range(rows):
         y0, y1 = up * row / rows + 0.05, up * (row + 1) / rows - 0.03
         hole = [
             camera.project((at[0] + s * (long / 2 - 0.05), y, front)) for s, y in ((-1, y0), (1, y0), (1, y1), (-1, y1))
         ]
-        canvas.concepts.append(canvas.concepts[case])
+        canvas.begin("bookshelf")
         canvas.poly(hole, wood.lit(0.4))
         x = at[0] - long / 2 + 0.06
         canvas.begin("book")

@@ -146,7 +146,7 @@ def _colour(dataset: str, scene: Scene, stem: str) -> tuple[npt.NDArray[np.uint8
 def _outlined(dataset: str, scene: Scene, stem: str) -> tuple[npt.NDArray[np.uint8], Record]:
     """Ids with a void line around every object, as VOC's annotators drew it."""
     ids = _ids(dataset, scene)
-    objects = np.where(ids > 0, scene.segments, 0).astype(np.int16)
+    objects = np.where(ids > 0, np.asarray(scene.objects, np.int16)[scene.segments], 0)
     square = np.ones((3, 3), np.uint8)
     border = cv2.dilate(objects, square) != cv2.erode(objects, square)
     return np.where(border, np.uint8(255), ids), None
@@ -156,7 +156,7 @@ def _panoptic(dataset: str, scene: Scene, stem: str) -> tuple[npt.NDArray[np.uin
     """Segment ids as colours (R + 256 G + 65536 B): one per thing, one per class of stuff, 0 for no class."""
     codes = np.asarray([release_id(dataset, concept) for concept in scene.concepts], np.int64)
     things = codes <= 90
-    numbers = np.where(things, np.arange(len(codes)) * 512 + codes, codes + 100_000) * (codes > 0)
+    numbers = (np.where(things, scene.objects, 0) * 512 + codes) * (codes > 0)
     segments = numbers[scene.segments]
     infos = []
     for number in np.unique(segments[segments > 0]).tolist():

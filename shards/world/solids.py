@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -45,6 +46,12 @@ def prism(
     def spot(along: float, up: float, across: float) -> Spot:
         return (at[0] + along * cos - across * sin, base + up, at[1] + along * sin + across * cos)
 
+    def on_cap(across: float, along: float, up: float) -> Point:
+        return camera.project(spot(along, up, across))
+
+    def on_edge(a: Point, b: Point, share: float, t: float) -> Point:
+        return camera.project(spot(a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, (share - 0.5) * width))
+
     found: list[tuple[float, int, float, list[Point], float]] = []
     half = width / 2
     middle = (sum(p[0] for p in profile) / len(profile), sum(p[1] for p in profile) / len(profile))
@@ -66,16 +73,12 @@ def prism(
     for _, number, across, corners, gain in found:
         chosen = (faces or {}).get(number, material)
         canvas.poly(corners, chosen.lit(gain))
-        if trim is not None and number == CAP:
-            trim(CAP, lambda along, up, across=across: camera.project(spot(along, up, across)))  # type: ignore[misc]
-        elif trim is not None:
-            a, b = profile[number], profile[(number + 1) % len(profile)]
-            trim(
-                number,
-                lambda s, t, a=a, b=b: camera.project(  # type: ignore[misc]
-                    spot(a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, (s - 0.5) * width)
-                ),
-            )
+        if trim is None:
+            continue
+        if number == CAP:
+            trim(CAP, functools.partial(on_cap, across))
+        else:
+            trim(number, functools.partial(on_edge, profile[number], profile[(number + 1) % len(profile)]))
 
 
 def box(

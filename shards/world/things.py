@@ -124,7 +124,7 @@ def potted_plant(canvas: Canvas, foot: Point, scale: float, rng: Random, height:
         for _ in range(6):
             centre = (x + rng.uniform(-0.2, 0.2) * h, y - rng.uniform(0.5, 0.85) * h)
             canvas.poly(ragged(*centre, h * rng.uniform(0.13, 0.2), rng), leaves(rng, 0.8).lit(rng.uniform(0.8, 1.2)))
-    canvas.concepts.append("potted_plant")
+    canvas.begin("potted_plant", part=True)
     clay = surface(rng, rng.choice(((0.02, 0.06), (0, 1))), (0.2, 0.7), (0.4, 0.9), "fine", depth=0.15)
     canvas.poly([(x - r * 0.7, y), (x + r * 0.7, y), (x + r, y - pot), (x - r, y - pot)], clay)
     canvas.rect(x - r * 1.1, y - pot, x + r * 1.1, y - pot * 0.8, clay.lit(0.85))
@@ -143,9 +143,9 @@ def lamp(canvas: Canvas, foot: Point, scale: float, rng: Random, height: float) 
     canvas.poly([(x - r, y - h + tall), (x + r, y - h + tall), (x + r * 0.6, y - h), (x - r * 0.6, y - h)], glow)
 
 
-def television(canvas: Canvas, x0: float, y0: float, x1: float, y1: float, rng: Random) -> None:
-    """A screen, dark or showing something."""
-    canvas.begin("television")
+def television(canvas: Canvas, x0: float, y0: float, x1: float, y1: float, rng: Random, *, stand: bool = False) -> None:
+    """A screen, dark or showing something; with `stand` it belongs to what was painted before."""
+    canvas.begin("television", part=stand)
     canvas.rect(x0, y0, x1, y1, flat((26, 26, 28)))
     edge = max((x1 - x0) * 0.05, 0.8)
     if rng.random() < 0.4:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ from PIL import Image
 from scipy import ndimage
 
 from shards.taxonomy import load_taxonomy, release_remap
-from shards.world import draw
+from shards.world import draw, things
+from shards.world.canvas import Canvas
+from shards.world.layouts import LAYOUTS
+from shards.world.textures import flat
 
 COUNT = 3
 ROADS = range(34)  # Cityscapes label ids
@@ -86,6 +90,23 @@ def test_coco_panoptic(raw: Path) -> None:
                 rows, columns = ndimage.find_objects((segments == number).astype(int))[0]
                 box = [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
                 assert info["bbox"] == box
+
+
+def test_a_thing_of_two_parts_is_one_segment_and_two_things_are_two() -> None:
+    canvas = Canvas(80, 60, Random(1))
+    canvas.begin("wall")
+    canvas.rect(0, 0, 80, 60, flat((90, 90, 90)))
+    for x in (20.0, 60.0):
+        things.potted_plant(canvas, (x, 58.0), 40.0, Random(2))
+    scene = canvas.finish()
+    assert {"potted_plant", "potted_plant/leaves"} <= set(scene.concepts)
+    _, record = LAYOUTS["coco-panoptic-133"].encode("coco-panoptic-133", scene, "000000000001")
+    assert record is not None
+    infos = record["annotation"]["segments_info"]
+    assert sorted(info["category_id"] for info in infos) == [64, 64, 199]
+    assert sum(info["area"] for info in infos) == 80 * 60
+    ade, _ = LAYOUTS["ade20k-150"].encode("ade20k-150", scene, "ADE_train_00000001")
+    assert set(np.unique(ade)) == {1, 18, 126}, "wall, plant, pot"
 
 
 def test_cityscapes(raw: Path) -> None:
