@@ -5,13 +5,11 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from cli.gather import common_seed, gather, manifests, read_any
 from cli.output import note, print_json, print_table, progress
-from cli.results import Format, read_summary, render, summarize
 from shards.errors import DataError, UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
@@ -57,10 +55,13 @@ def evaluate(
 def results(
     runs: Annotated[list[Path] | None, typer.Argument(help="Result files of `eval --out`, or folders of them.")] = None,
     summary: Annotated[Path | None, typer.Option(help="Print a summary that `report` wrote instead.")] = None,
-    form: Annotated[Format, typer.Option(help="How to print.")] = "text",
+    form: Annotated[Literal["text", "markdown", "csv", "json"], typer.Option(help="How to print.")] = "text",
     json: Annotated[bool, typer.Option("--json", help="The same as --form json.")] = False,
 ) -> None:
     """Put models side by side: mIoU on every dataset and their harmonic mean, the best marked."""
+    from cli.gather import common_seed, manifests, read_any
+    from cli.results import read_summary, render, summarize
+
     if (summary is None) == (not runs):
         raise UsageError("name result files or folders, or --summary FILE; one of the two")
     if summary is not None:
@@ -79,6 +80,7 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")] = Path("results"),
 ) -> None:
     """Write results/summary.json and results/report.html: table, curves, pictures, data, in one page."""
+    from cli.gather import gather
     from cli.report import render_report
 
     inputs = gather(evals=evals, pictures=pictures, runs=runs)

@@ -56,8 +56,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, segstream: Command) -> Path:
     steps = [
         ("world", "--out", folder / "world", "--datasets", names, "--images", 6, "--val-images", 2, "--workers", 1)
     ]
-    for name in ("ade20k-150", "sunrgbd-37"):
-        steps.append(("shard", name, "--raw", folder / "world" / name, "--short-side", 64))
+    steps += [("shard", n, "--raw", folder / "world" / n, "--short-side", 64) for n in ("ade20k-150", "sunrgbd-37")]
     steps.append(("shard", "camvid-11", "--raw", folder / "world" / "camvid-11"))
     steps = [s if s[0] == "world" else (*s, "--out", folder / "shards", "--workers", 1) for s in steps]
     (folder / "recipe.yaml").write_text(RECIPE.format(shards=folder / "shards"))
