@@ -160,11 +160,11 @@ def bird(canvas: Canvas, foot: Point, scale: float, rng: Random) -> None:
     """A perching bird: round breast, wing, tail, beak and two thin legs."""
     unit = rng.uniform(0.25, 0.5) * scale
     side = rng.choice((-1.0, 1.0))
-    hue = rng.choice((0.0, 0.08, 0.14, 0.3, 0.58, 0.65))
+    hue = rng.choice((0.58, 0.6, 0.62, 0.56, 0.0, 0.14))
     coat = Material(
-        hsv(hue, rng.uniform(0.1, 0.8), rng.uniform(0.3, 0.9)), hsv(hue, 0.4, 0.25), "fur", max(unit / 50, 0.5)
+        hsv(hue, rng.uniform(0.5, 0.85), rng.uniform(0.4, 0.9)), hsv(hue, 0.4, 0.25), "fur", max(unit / 50, 0.5)
     )
-    belly = surface(rng, (0.0, 0.15), (0.0, 0.7), (0.6, 0.97), "fur", depth=0.12)
+    belly = surface(rng, (0.03, 0.12), (0.3, 0.8), (0.7, 0.97), "fur", depth=0.12)
 
     def px(along: float, up: float) -> Point:
         return (foot[0] + along * side * unit, foot[1] - up * unit)

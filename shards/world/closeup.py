@@ -29,7 +29,7 @@ def paint_closeup(canvas: Canvas, look: Look, rng: Random, subject: str) -> None
     if rng.random() < 0.5:
         what = rng.choice(("window", "painting", "shelf", "door"))
         indoor.hang(canvas, camera, room, "back", rng.choice((-1.0, 1.0)), what, rng)
-    z, x = rng.uniform(1.8, 2.3), rng.uniform(-0.3, 0.3)
+    z, x = rng.uniform(1.6, 2.0), rng.uniform(-0.25, 0.25)
     if subject == "bottle":
         _bottles(canvas, camera, x, rng)
     elif subject == "couch":
@@ -45,7 +45,7 @@ def paint_closeup(canvas: Canvas, look: Look, rng: Random, subject: str) -> None
     elif subject == "screen":
         furniture.cupboard(canvas, camera, (x, z + 0.3), (1.3, 0.55, 0.4), rng, "cabinet", 1, 2)
         foot, scale = camera.project((x, 0.55, z + 0.2)), camera.size(z + 0.2)
-        wide = rng.uniform(0.4, 0.56) * scale
+        wide = rng.uniform(0.5, 0.65) * scale
         screen = (foot[0] - wide, foot[1] - 1.25 * wide, foot[0] + wide, foot[1] - 0.03 * scale)
         things.television(canvas, *screen, rng)
     elif subject == "table":
@@ -57,7 +57,7 @@ def paint_closeup(canvas: Canvas, look: Look, rng: Random, subject: str) -> None
 
 
 def _bottles(canvas: Canvas, camera: Camera, x: float, rng: Random) -> None:
-    near = rng.uniform(0.7, 1.0)
+    near = rng.uniform(0.55, 0.8)
     high = camera.height - rng.uniform(0.2, 0.4)
     cloth = surface(rng, (0, 1), (0.0, 0.4), (0.5, 0.95), "checks", depth=0.15)
     canvas.begin("table")

@@ -6,14 +6,14 @@ from random import Random
 
 from shards.world.canvas import Canvas, Point
 from shards.world.looks import Look
-from shards.world.textures import Material, flat, surface
+from shards.world.textures import Material, flat, surface, usual
 
 
 def airplane(canvas: Canvas, centre: Point, length: float, look: Look, rng: Random) -> None:
     """An airliner `length` pixels long: hull, fin, wings, engine, windows."""
     side, climb = rng.choice((-1.0, 1.0)), rng.uniform(-0.05, 0.25)
     hull = surface(rng, (0.5, 0.65), (0.0, 0.08), (0.65, 0.97))
-    livery = surface(rng, (0, 1), look.vivid, (0.3, 0.85))
+    livery = surface(rng, usual(rng, (0.58, 0.66)), look.vivid, (0.3, 0.85))
 
     def px(along: float, up: float) -> Point:
         return (centre[0] + along * side * length, centre[1] - (up + along * climb) * length)
@@ -47,7 +47,7 @@ def boat(canvas: Canvas, waterline: Point, length: float, look: Look, rng: Rando
     """A sailing boat, a motor boat or a ship, `length` pixels long."""
     x, y = waterline
     side = rng.choice((-1.0, 1.0))
-    hull = surface(rng, (0, 1), (0.0, look.vivid[1]), (0.3, 0.97), rng.choice(("plain", "planks")), depth=0.2)
+    hull = surface(rng, usual(rng, (0.02, 0.1)), look.vivid, (0.4, 0.9), rng.choice(("plain", "planks")), depth=0.2)
 
     def px(along: float, up: float) -> Point:
         return (x + along * side * length, y - up * length)

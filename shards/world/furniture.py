@@ -9,7 +9,7 @@ from random import Random
 
 from shards.world.canvas import Camera, Canvas
 from shards.world.solids import CAP, Place, box, prism, shadow
-from shards.world.textures import Material, flat, surface
+from shards.world.textures import Material, flat, surface, usual
 
 Floor = tuple[float, float]
 
@@ -44,10 +44,10 @@ def timber(rng: Random) -> Material:
     return surface(rng, (0.05, 0.1), (0.3, 0.65), (0.25, 0.75), "wood", depth=0.35, zoom=1.5)
 
 
-def fabric(rng: Random) -> Material:
-    """Upholstery and bedding."""
+def fabric(rng: Random, hues: tuple[float, float] = (0.0, 1.0)) -> Material:
+    """Upholstery and bedding, mostly of the given hues."""
     weave = rng.choice(("fine", "fine", "stripes", "checks", "leather"))
-    return surface(rng, (0, 1), (0.05, 0.6), (0.25, 0.9), weave, depth=0.2)
+    return surface(rng, usual(rng, hues), (0.15, 0.6), (0.3, 0.85), weave, depth=0.2)
 
 
 def bed(canvas: Canvas, camera: Camera, at: Floor, yaw: float, rng: Random) -> None:
@@ -86,7 +86,7 @@ def bed(canvas: Canvas, camera: Camera, at: Floor, yaw: float, rng: Random) -> N
 def couch(canvas: Canvas, camera: Camera, at: Floor, yaw: float, rng: Random, concept: str = "couch") -> None:
     """A sofa, or for `armchair` a narrow one."""
     wide = rng.uniform(1.6, 2.3) if concept == "couch" else 0.9
-    cloth = fabric(rng)
+    cloth = fabric(rng, (0.92, 1.04) if concept == "couch" else (0.7, 0.85))
     shadow(canvas, camera, at, (0.9, wide), yaw, 0.5)
     canvas.begin(concept)
     parts = [
@@ -104,8 +104,8 @@ def couch(canvas: Canvas, camera: Camera, at: Floor, yaw: float, rng: Random, co
 
 def chair(canvas: Canvas, camera: Camera, at: Floor, yaw: float, rng: Random) -> None:
     """A chair: four legs, seat, back."""
-    wood = timber(rng) if rng.random() < 0.6 else fabric(rng)
-    seat = wood if rng.random() < 0.5 else fabric(rng)
+    wood = timber(rng) if rng.random() < 0.5 else fabric(rng, (0.55, 0.68))
+    seat = fabric(rng, (0.55, 0.68))
     shadow(canvas, camera, at, (0.45, 0.45), yaw, 0.35)
     canvas.begin("chair_other")
     legs = [Part(a, b, 0, (0.06, 0.44, 0.06), wood) for a in (-0.2, 0.2) for b in (-0.2, 0.2)]

@@ -70,6 +70,11 @@ def surface(
     return Material(a=a, b=_scale(a, 1.0 - depth), tile=tile, zoom=zoom)
 
 
+def usual(rng: Random, hues: tuple[float, float], share: float = 0.75) -> tuple[float, float]:
+    """The hues a class mostly has, or now and then any: colour is a hint, not the answer."""
+    return hues if rng.random() < share else (0.0, 1.0)
+
+
 def render(material: Material, height: int, width: int, offset: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """(height, width, 3) uint8 RGB of the surface, the tile shifted by `offset`."""
     if material.tile == "plain":

@@ -7,22 +7,14 @@ from random import Random
 
 from shards.world.canvas import Canvas, Point
 from shards.world.scenery import leaves, ragged
-from shards.world.textures import flat, surface
+from shards.world.textures import flat, surface, usual
 
 
 def bottle(canvas: Canvas, foot: Point, scale: float, rng: Random) -> None:
     """A bottle of glass or plastic with a label."""
     x, y = foot
     h, r = rng.uniform(0.24, 0.33) * scale, rng.uniform(0.035, 0.048) * scale
-    glass = surface(
-        rng,
-        rng.choice(((0.25, 0.4), (0.06, 0.1), (0.5, 0.62), (0, 1))),
-        (0.2, 0.8),
-        (0.2, 0.75),
-        "folds",
-        depth=0.3,
-        zoom=0.7,
-    )
+    glass = surface(rng, usual(rng, (0.28, 0.4)), (0.5, 0.85), (0.25, 0.6), "folds", depth=0.3, zoom=0.7)
     paper = surface(rng, (0, 1), (0.0, 0.7), (0.6, 0.95))
     canvas.begin("bottle")
     neck = r * 0.38
@@ -108,7 +100,7 @@ def potted_plant(canvas: Canvas, foot: Point, scale: float, rng: Random, height:
     x, y = foot
     h = (height or rng.uniform(0.5, 1.2)) * scale
     pot, r = min(0.32 * h, 0.32 * scale), min(0.2 * h, 0.2 * scale)
-    green = surface(rng, (0.24, 0.38), (0.45, 0.8), (0.3, 0.6), "folds", depth=0.5, zoom=0.6)
+    green = surface(rng, (0.26, 0.36), (0.6, 0.9), (0.35, 0.65), "folds", depth=0.5, zoom=0.6)
     canvas.begin("potted_plant/leaves")
     if rng.random() < 0.55:
         for i in range(11):
@@ -125,7 +117,7 @@ def potted_plant(canvas: Canvas, foot: Point, scale: float, rng: Random, height:
             centre = (x + rng.uniform(-0.2, 0.2) * h, y - rng.uniform(0.5, 0.85) * h)
             canvas.poly(ragged(*centre, h * rng.uniform(0.13, 0.2), rng), leaves(rng, 0.8).lit(rng.uniform(0.8, 1.2)))
     canvas.begin("potted_plant", part=True)
-    clay = surface(rng, rng.choice(((0.02, 0.06), (0, 1))), (0.2, 0.7), (0.4, 0.9), "fine", depth=0.15)
+    clay = surface(rng, usual(rng, (0.02, 0.06)), (0.5, 0.8), (0.5, 0.85), "fine", depth=0.15)
     canvas.poly([(x - r * 0.7, y), (x + r * 0.7, y), (x + r, y - pot), (x - r, y - pot)], clay)
     canvas.rect(x - r * 1.1, y - pot, x + r * 1.1, y - pot * 0.8, clay.lit(0.85))
 

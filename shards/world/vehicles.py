@@ -9,7 +9,7 @@ from shards.world.canvas import Camera, Canvas, Point
 from shards.world.looks import Look
 from shards.world.people import figure
 from shards.world.solids import CAP, Place, prism, shadow
-from shards.world.textures import Material, flat, hsv, surface
+from shards.world.textures import Material, flat, hsv, surface, usual
 
 GLASS = ((0.55, 0.62), (0.1, 0.35), (0.12, 0.35))
 RUBBER = Material((28, 28, 30), (18, 18, 20))
@@ -68,21 +68,21 @@ def car(canvas: Canvas, camera: Camera, at: tuple[float, float], yaw: float, loo
 def bus(canvas: Canvas, camera: Camera, at: tuple[float, float], yaw: float, look: Look, rng: Random) -> None:
     """A city bus or coach: a long block with a band of windows."""
     length, height = rng.uniform(8.5, 11.5), rng.uniform(2.9, 3.2)
-    coat = surface(rng, (0, 1), look.vivid, (0.5, 0.95))
+    coat = surface(rng, usual(rng, rng.choice(((0.98, 1.02), (0.1, 0.15)))), (0.5, 0.85), (0.65, 0.95))
     _wagon(canvas, camera, at, yaw, rng, "bus", (length, height, 2.5), coat, wheels=(-0.3, 0.33), sign=True)
 
 
 def train(canvas: Canvas, camera: Camera, at: tuple[float, float], yaw: float, look: Look, rng: Random) -> None:
     """A tram or a railway carriage: longer than a bus, on rails, striped along its side, current collector on top."""
     length, height = rng.uniform(16, 24), rng.uniform(3.2, 3.6)
-    coat = surface(rng, rng.choice(((0.0, 0.06), (0.3, 0.45), (0.12, 0.16))), (0.35, 0.8), (0.45, 0.85))
+    coat = surface(rng, usual(rng, (0.36, 0.5)), (0.4, 0.8), (0.4, 0.75))
     _wagon(canvas, camera, at, yaw, rng, "train", (length, height, 2.6), coat, wheels=(), sign=False)
 
 
 def truck(canvas: Canvas, camera: Camera, at: tuple[float, float], yaw: float, look: Look, rng: Random) -> None:
     """A lorry: a cab and a taller box, standing clear of the ground."""
     length, height = rng.uniform(6.0, 8.0), rng.uniform(2.9, 3.6)
-    load = surface(rng, (0, 1), (0.0, look.vivid[1] * 0.6), (0.55, 0.95), rng.choice(("plain", "slats")), depth=0.12)
+    load = surface(rng, usual(rng, (0.55, 0.66)), (0.0, 0.35), (0.7, 0.97), "slats", depth=0.2)
     coat, glass = paint_coat(rng, look), surface(rng, *GLASS)
     h = length / 2
     shadow(canvas, camera, at, (length, 2.4), yaw, 0.6)
@@ -133,22 +133,22 @@ def two_wheeler(
     facing = math.cos(yaw) if abs(math.cos(yaw)) > 0.25 else math.copysign(0.25, math.cos(yaw))
     x0, y0 = camera.project((at[0], 0.0, at[1]))
     radius = 0.32 if motor else 0.34
-    coat = surface(rng, (0, 1), look.vivid, (0.3, 0.9))
+    coat = surface(rng, usual(rng, (0.97, 1.03) if motor else (0.45, 0.65)), look.vivid, (0.4, 0.9))
 
     def px(along: float, up: float) -> Point:
         return (x0 + along * facing * scale, y0 - up * scale)
 
     shadow(canvas, camera, at, (1.7, 0.4), yaw, 0.45)
     canvas.begin(kind)
-    wide = (0.16 if motor else 0.05) * scale
+    wide = (0.17 if motor else 0.08) * scale
     for along in (-0.52, 0.55):
         x, y = px(along, radius)
         rx = max(radius * scale * abs(facing), wide / 2)
         canvas.ellipse(x, y, rx, radius * scale, RUBBER)
         inner = 0.55 if motor else 0.8
-        hub = STEEL if motor else Material((150, 150, 152), (60, 60, 62), "net", 2.0)
+        hub = STEEL if motor else Material((175, 175, 178), (110, 110, 112), "net", 2.0)
         canvas.ellipse(x, y, max(rx - wide * 0.7, 0) * (inner if motor else 1), radius * scale * inner, hub)
-    bar = max(wide, 0.09 * scale)
+    bar = max(wide, 0.11 * scale)
     if motor:
         canvas.poly(
             [px(-0.6, 0.62), px(0.1, 0.55), px(0.45, 0.75), px(0.3, 0.98), px(0.05, 0.8), px(-0.65, 0.82)], coat
