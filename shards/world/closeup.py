@@ -20,7 +20,7 @@ def paint_closeup(canvas: Canvas, look: Look, rng: Random, subject: str) -> None
     sides = rng.uniform(1.6, 2.4), rng.uniform(1.6, 2.4)
     room = indoor.Room(-sides[0], sides[1], rng.uniform(2.6, 3.4), 2.6, rng.choice(("living", "dining")))
     camera = Camera(
-        focal=rng.uniform(0.85, 1.1) * min(height, canvas.width),
+        focal=rng.uniform(1.15, 1.6) * min(height, canvas.width),
         centre=canvas.width / 2,
         horizon=height * rng.uniform(0.2, 0.4),
         height=rng.uniform(1.0, 1.4),
@@ -57,14 +57,14 @@ def paint_closeup(canvas: Canvas, look: Look, rng: Random, subject: str) -> None
 
 
 def _bottles(canvas: Canvas, camera: Camera, x: float, rng: Random) -> None:
-    near = rng.uniform(0.55, 0.8)
+    near = rng.uniform(0.5, 0.7)
     high = camera.height - rng.uniform(0.2, 0.4)
     cloth = surface(rng, (0, 1), (0.0, 0.4), (0.5, 0.95), "checks", depth=0.15)
     canvas.begin("table")
     corners = [(-3.0, 0.35), (-3.0, near + 0.5), (3.0, near + 0.5), (3.0, 0.35)]
     top = furniture.timber(rng) if rng.random() < 0.7 else cloth
     canvas.poly([camera.project((px, high, pz)) for px, pz in corners], top)
-    for i in range(rng.randint(1, 4)):
+    for i in range(rng.randint(2, 4)):
         z = near + rng.uniform(-0.1, 0.3)
         spot = camera.project((x + (i - 1) * 0.22 + rng.uniform(-0.05, 0.05), high, z))
         paint = things.bottle if i == 0 or rng.random() < 0.5 else rng.choice((things.cup, things.vase))

@@ -56,9 +56,8 @@ def _animals(canvas: Canvas, camera: Camera, species: str, rng: Random) -> None:
     camera = replace(camera, height=min(camera.height, tall * rng.uniform(0.8, 1.6)))  # as one kneels for a cat
     land(canvas, camera, rng, ("grass", "grass", "dirt"))
     nearest = 1.02 * camera.focal * camera.height / max(canvas.height - camera.horizon, 1)
-    nearest = max(nearest, camera.focal * tall * 1.6 / (0.95 * canvas.width))  # the whole animal, nose to tail
-    count = rng.choice((1, 1, 2, 3))
-    sizes = sorted(rng.uniform(0.45, 0.8) for _ in range(count))
+    nearest = max(nearest, camera.focal * tall * 1.6 / (1.05 * canvas.width))  # the whole animal, nose to tail
+    sizes = sorted(rng.uniform(0.55, 0.95) for _ in range(rng.choice((1, 2, 2, 3))))
     for size in sizes:
         z = max(camera.focal * tall / (size * canvas.height), nearest)
         foot = camera.project((_reach(canvas, camera, z, rng.uniform(0.25, 0.75)), 0, z))
@@ -85,7 +84,7 @@ def _vehicle(canvas: Canvas, camera: Camera, look: Look, rng: Random, kind: str)
     land(canvas, camera, rng)
     size = _LENGTHS[kind]
     yaw = rng.choice((0.0, math.pi)) + rng.uniform(-0.6, 0.6)
-    z = camera.focal * size * (0.35 + 0.65 * abs(math.cos(yaw))) / (rng.uniform(0.6, 0.95) * canvas.width)
+    z = camera.focal * size * (0.35 + 0.65 * abs(math.cos(yaw))) / (rng.uniform(0.75, 1.1) * canvas.width)
     lowest = camera.focal * camera.height / (0.95 * canvas.height - camera.horizon)
     z = max(z, 1.0 + size * abs(math.sin(yaw)) / 2, lowest)
     if rng.random() < 0.7:
@@ -120,7 +119,7 @@ def _people(canvas: Canvas, camera: Camera, look: Look, rng: Random) -> None:
     if rng.random() < 0.3:
         _bench(canvas, camera, rng)
     for _ in range(rng.choice((1, 1, 2, 3))):
-        z = camera.focal * 1.75 / (rng.uniform(0.6, 0.95) * canvas.height)
+        z = camera.focal * 1.75 / (rng.uniform(0.75, 1.2) * canvas.height)
         at = (_reach(canvas, camera, z, rng.uniform(0.2, 0.8)), z)
         _person(canvas, camera, at, look, rng)
         foot, scale = camera.project((at[0] + 0.45, 0, z)), camera.size(z)
@@ -154,7 +153,7 @@ def _water(canvas: Canvas, camera: Camera, look: Look, rng: Random) -> None:
         concept = "vegetation" if woods else "mountain_hill"
         scenery.ridge(canvas, camera.horizon, height, far.mixed(low, 0.3), concept, rng, 18)
     floor(canvas, camera, rng, rng.choice(("sea", "sea", "lake")))
-    for size in sorted(rng.uniform(0.35, 0.85) for _ in range(rng.choice((1, 1, 2, 3)))):
+    for size in sorted(rng.uniform(0.55, 0.95) for _ in range(rng.choice((1, 1, 2)))):
         y = camera.horizon + (canvas.height - camera.horizon) * min(size, 0.6) * rng.uniform(0.5, 1.0)
         craft.boat(canvas, (canvas.width * rng.uniform(0.3, 0.7), y), size * canvas.width, look, rng)
     if rng.random() < 0.3:
@@ -177,14 +176,14 @@ def _air(canvas: Canvas, camera: Camera, look: Look, rng: Random) -> None:
     if rng.random() < 0.4:
         land(canvas, camera, rng, ("grass", "road", "road"))
         y = camera.horizon + (height - camera.horizon) * rng.uniform(0.1, 0.35)
-        craft.airplane(canvas, (width * rng.uniform(0.4, 0.6), y), rng.uniform(0.65, 0.98) * width, look, rng)
+        craft.airplane(canvas, (width * rng.uniform(0.4, 0.6), y), rng.uniform(0.85, 1.1) * width, look, rng)
         return
     scenery.sky(canvas, height, rng)
     if rng.random() < 0.5:
         scenery.ridge(canvas, height, height * rng.uniform(0.05, 0.25), scenery.leaves(rng), "vegetation", rng, 8)
     for _ in range(rng.choice((1, 1, 1, 2))):
         spot = (width * rng.uniform(0.3, 0.7), height * rng.uniform(0.25, 0.65))
-        craft.airplane(canvas, spot, width * rng.uniform(0.55, 0.95), look, rng)
+        craft.airplane(canvas, spot, width * rng.uniform(0.75, 1.1), look, rng)
 
 
 def _rails(canvas: Canvas, camera: Camera, look: Look, rng: Random) -> None:
@@ -192,7 +191,7 @@ def _rails(canvas: Canvas, camera: Camera, look: Look, rng: Random) -> None:
     land(canvas, camera, rng, ("grass", "dirt"))
     slant = rng.choice((0.25, -0.25, math.pi / 2 - 0.25, math.pi / 2 + 0.25, 0.6, -0.6))
     yaw = slant + rng.uniform(-0.12, 0.12)
-    z = rng.uniform(9, 14)
+    z = rng.uniform(6, 10)
     at = (_reach(canvas, camera, z, rng.uniform(0.4, 0.6)), z + 8 * abs(math.sin(yaw)))
     cos, sin = math.cos(yaw), math.sin(yaw)
     ballast = surface(rng, (0.05, 0.1), (0.05, 0.2), (0.35, 0.55), "gravel", depth=0.4)

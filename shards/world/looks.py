@@ -103,7 +103,7 @@ LOOKS: dict[str, Look] = {
     ),
     "coco-panoptic-133": Look(
         sizes=((160, 120), (160, 106), (120, 160), (160, 128), (112, 150)),
-        kinds={"everyday": 0.6, "indoor": 0.2, "street": 0.2},
+        kinds={"everyday": 0.76, "indoor": 0.12, "street": 0.12},
         camera_height=(1.2, 2.2),
         focal=(1.0, 1.6),
         horizon=(0.3, 0.55),
@@ -117,12 +117,10 @@ LOOKS: dict[str, Look] = {
         noise=(1.0, 5.0),
         subjects={
             **_OBJECTS,
-            "truck": 0.04,
-            "elephant": 0.015,
-            "bear": 0.015,
-            "zebra": 0.015,
-            "giraffe": 0.015,
-            "nature": 0.06,
+            "truck": 0.03,
+            "elephant": 0.01,
+            "zebra": 0.01,
+            "nature": 0.04,
         },
     ),
     "cityscapes-19": Look(
@@ -177,7 +175,7 @@ LOOKS: dict[str, Look] = {
     ),
     "voc2012": Look(
         sizes=((167, 125), (167, 111), (125, 167), (167, 118), (111, 167)),
-        kinds={"everyday": 0.84, "indoor": 0.08, "street": 0.08},
+        kinds={"everyday": 0.9, "indoor": 0.05, "street": 0.05},
         camera_height=(1.1, 2.0),
         focal=(1.0, 1.5),
         horizon=(0.3, 0.55),
