@@ -6,12 +6,13 @@
 #   make soak    the long campaigns
 #   make clean   remove environments and tool caches; data, runs and results stay
 #
-# Options: PYTHON=python3.12  VENV=/path/of/an/environment  TORCH="torch==2.13.0 --index-url URL"
+# Options: JOBS=1 (models trained side by side)  PYTHON=python3.12  VENV=/path/of/an/environment  TORCH="torch==2.13.0 --index-url URL"
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 TESTS ?=
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
 PIP = "$(VENV)/bin/python" -m pip install --quiet --quiet --disable-pip-version-check
 ACTIVATE = PATH="$$(cd "$(VENV)/bin" && pwd):$$PATH"; export PATH
@@ -23,9 +24,12 @@ export DVC_NO_ANALYTICS = 1
 help:
 	@sed -n 's/^#   //p' Makefile
 
+# `dvc repro` alone does the same work, one stage after another; the models depend on one another in nothing.
 demo: $(VENV)/.demo-ready
 	@$(ACTIVATE); \
 	if dvc status --quiet >/dev/null 2>&1; then fresh=yes; else fresh=no; echo "==> running the pipeline (dvc.yaml)"; fi; \
+	dvc repro shard && \
+	dvc stage list --name-only | grep '^eval@' | xargs -n 1 -P $(JOBS) dvc --wait-for-lock repro && \
 	dvc repro && echo && \
 	segstream results --summary results/summary.json && echo && \
 	if [ $$fresh = yes ]; then echo "Everything was up to date: nothing was run."; fi && \

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from shards.errors import DataError
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "auto"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,8 @@ class TrainConfig:
     power: float = 0.9
     """Of the polynomial decay."""
     precision: Precision = "fp32"
-    """bf16: autocast; weights, gradients and the loss stay float32. Pays where the processor multiplies bfloat16
-    natively (GPUs since Ampere, Xeons with AMX); elsewhere it is slower than fp32."""
+    """bf16: autocast; weights, gradients and the loss stay float32. auto: bf16 where the processor multiplies bfloat16
+    matrices natively (GPUs since Ampere, CPUs with AMX), where it pays, else fp32."""
     log_every: int = 20
     """Steps between log rows."""
     checkpoint_every: int = 200

@@ -1,11 +1,11 @@
-"""Pixels on their way into a network."""
+"""Pixels on their way into a network, and the machine it runs on."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from model.config import Device
+from model.config import Device, Precision
 from shards.errors import DataError
 
 MEAN_RGB = (123.675, 116.28, 103.53)
@@ -30,3 +30,14 @@ def pick_device(name: Device) -> torch.device:
     if name == "cuda" and not cuda:
         raise DataError("device: cuda is asked for, but torch sees no GPU; set device to auto or cpu")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and cuda) else "cpu")
+
+
+def pick_precision(name: Precision, device: torch.device) -> Precision:
+    """The precision that a configuration means on a device: fp32 or bf16."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    return "bf16" if native else "fp32"

@@ -30,7 +30,7 @@ from model.checkpoint import (
     save_progress,
 )
 from model.config import Precision, TrainConfig
-from model.image import normalise, pick_device
+from model.image import normalise, pick_device, pick_precision
 from model.loss import MixLoss, mix_loss
 from model.meter import LogRow, Meter
 from model.schedule import poly_lr
@@ -101,6 +101,7 @@ def train(
 
     # 2. Network and optimizer, on the device.
     device = pick_device(config.device)
+    precision = pick_precision(config.precision, device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
@@ -122,7 +123,7 @@ def train(
         torch.manual_seed(_step_seed(seed, step))
         for group in optimizer.param_groups:
             group["lr"] = poly_lr(step, base=config.lr, steps=config.steps, power=config.power)
-        loss = _loss(net, batch, step, source.weights, device, layout, config.precision)
+        loss = _loss(net, batch, step, source.weights, device, layout, precision)
         meter.add(loss, len(batch.keys))
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
@@ -154,6 +155,7 @@ def run_identity(source: BatchSource, config: TrainConfig, *, meta: Mapping[str,
     """
     network = {key: value for key, value in meta.items() if key != "recipe"}
     shaping = {name: getattr(config, name) for name in SHAPING}
+    shaping["precision"] = pick_precision(config.precision, pick_device(config.device))
     data = {"datasets": source.datasets, "weights": source.weights, "fingerprint": dict(source.fingerprint)}
     identity: dict[str, Any] = plain({"network": network, "train": shaping, "data": data, "seed": seed})
     return identity
