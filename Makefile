@@ -24,12 +24,17 @@ export DVC_NO_ANALYTICS = 1
 help:
 	@sed -n 's/^#   //p' Makefile
 
+# A line for every model: its training, then its evaluation. A single stage leaves the locks of all others alone.
+TRAIN_AND_EVAL = sed -n -e 's/^eval@\(single-\(.*\)\)$$/train-single@\2 eval@\1/p' \
+                        -e 's/^eval@\(union-.*\)$$/train-union@\1 eval@\1/p'
+ALONE = dvc --wait-for-lock repro --single-item
+
 # `dvc repro` alone does the same work, one stage after another; the models depend on one another in nothing.
 demo: $(VENV)/.demo-ready
 	@$(ACTIVATE); \
 	if dvc status --quiet >/dev/null 2>&1; then fresh=yes; else fresh=no; echo "==> running the pipeline (dvc.yaml)"; fi; \
 	dvc repro shard && \
-	dvc stage list --name-only | grep '^eval@' | xargs -n 1 -P $(JOBS) dvc --wait-for-lock repro && \
+	dvc stage list --name-only | $(TRAIN_AND_EVAL) | OMP_NUM_THREADS=1 xargs -L 1 -P $(JOBS) $(ALONE) && \
 	dvc repro && echo && \
 	segstream results --summary results/summary.json && echo && \
 	if [ $$fresh = yes ]; then echo "Everything was up to date: nothing was run."; fi && \
