@@ -1,0 +1,89 @@
+"""dvc.yaml and params.yaml against the code and recipes they speak of."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cli.recipe import load_recipe, recipe_names
+
+ROOT = Path(__file__).parent.parent
+STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+MADE = ("data/", "runs", "results/")
+
+
+def instances(name: str) -> dict[str, dict[str, Any]]:
+    """The stages that `foreach` makes of one, by key, with their placeholders filled in."""
+    items = STAGES[name]["foreach"]
+    if isinstance(items, str):
+        items = PARAMS[items.strip("${}")]
+    rows = items.items() if isinstance(items, dict) else ((item, item) for item in items)
+    made = {}
+    for key, item in rows:
+        text = yaml.safe_dump(STAGES[name]["do"]).replace("${key}", str(key)).replace("${seed}", "0")
+        if isinstance(item, dict):
+            for field, value in item.items():
+                text = text.replace(f"${{item.{field}}}", str(value))
+        made[str(key)] = yaml.safe_load(text.replace("${item}", str(item)))
+    return made
+
+
+def paths(stage: dict[str, Any]) -> set[str]:
+    return {str(dep) for dep in stage["deps"]}
+
+
+@pytest.mark.parametrize("name", [n for n, s in STAGES.items() if "foreach" in s])
+def test_every_dependency_is_a_file_of_ours_or_made_by_a_stage(name: str) -> None:
+    for key, stage in instances(name).items():
+        missing = [d for d in paths(stage) if not d.startswith(MADE) and not (ROOT / d).exists()]
+        assert not missing, f"{name}@{key}"
+        assert "${" not in stage["cmd"], f"{name}@{key}"
+
+
+def test_a_set_depends_on_its_own_converter_and_classes_alone() -> None:
+    for key, stage in instances("shard").items():
+        entry = PARAMS["shards"][key]
+        deps = paths(stage)
+        assert {d for d in deps if d.startswith("shards/sources/")} == {
+            f"shards/sources/{entry['dataset'].replace('-', '_')}.py",
+            "shards/sources/common.py",
+        }
+        tables = {d for d in deps if d.startswith("shards/taxonomies/")}
+        assert tables == {f"shards/taxonomies/{entry['dataset']}.yaml", "shards/taxonomies/universal.yaml"}
+        assert not {d for d in deps if d.startswith(("model", "pipeline", "cli"))}
+
+
+def test_training_depends_on_its_recipe_and_the_shards_of_its_mix() -> None:
+    stages = instances("train-union") | {f"single-{k}": s for k, s in instances("train-single").items()}
+    assert sorted(stages) == [n for n in recipe_names() if n.startswith(("union-", "single-"))]
+    for name, stage in stages.items():
+        recipe = load_recipe(name)
+        wanted = {recipe.data.url(dataset) for dataset in recipe.data.mix}
+        assert {d for d in paths(stage) if d.startswith("data/")} == wanted
+        assert f"recipes/{name}.yaml" in paths(stage)
+        assert set(stage["outs"][0]) == {f"runs/{name}"}
+        assert stage["outs"][0][f"runs/{name}"] == {"persist": True}  # or a killed run would start over
+
+
+def test_evaluation_is_on_datasets_that_no_recipe_trains_on() -> None:
+    trained = {dataset for name in instances("eval") for dataset in load_recipe(name).data.mix}
+    for stage in instances("eval").values():
+        judged = {d.split("/")[2] for d in paths(stage) if d.startswith("data/shards/")}
+        assert len(judged) == 3
+        assert not judged & trained
+
+
+@pytest.mark.skipif(shutil.which("dvc", path=str(Path(sys.executable).parent)) is None, reason="dvc is not installed")
+def test_dvc_reads_the_pipeline() -> None:
+    dvc = shutil.which("dvc", path=str(Path(sys.executable).parent))
+    done = subprocess.run(
+        [str(dvc), "stage", "list", "--name-only"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names = done.stdout.split()
+    assert sum(n.startswith("eval@") for n in names) == 6
+    assert sum(n.startswith("shard@") for n in names) == len(PARAMS["shards"])
