@@ -178,7 +178,7 @@ LOOKS: dict[str, Look] = {
     ),
     "voc2012": Look(
         sizes=((167, 125), (167, 111), (125, 167), (167, 118), (111, 167)),
-        kinds={"everyday": 0.66, "indoor": 0.2, "street": 0.14},
+        kinds={"everyday": 0.5, "indoor": 0.28, "street": 0.22},
         camera_height=(1.1, 2.0),
         focal=(1.0, 1.5),
         horizon=(0.3, 0.55),
