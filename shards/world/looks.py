@@ -75,7 +75,7 @@ _OBJECTS = {
 LOOKS: dict[str, Look] = {
     "ade20k-150": Look(
         sizes=((160, 120), (152, 120), (168, 120), (124, 156), (180, 120)),
-        kinds={"indoor": 0.45, "street": 0.2, "everyday": 0.35},
+        kinds={"indoor": 0.7, "street": 0.06, "everyday": 0.24},
         camera_height=(1.5, 2.6),
         focal=(0.8, 1.25),
         horizon=(0.38, 0.58),
