@@ -9,6 +9,7 @@ from shards.errors import DataError
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "auto"]
+Optimizer = Literal["sgd", "adamw"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,16 +24,24 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """How to train. The first six shape the result; the others only how it is reached."""
+    """How to train. The first eight shape the result; the others only how it is reached."""
 
     steps: int
     """Optimiser updates."""
     lr: float
     """Learning rate of step 0; decays as `model.schedule.poly_lr`."""
+    optimizer: Optimizer = "sgd"
+    """sgd: with momentum, as all the networks here were published. adamw (Loshchilov and Hutter, 2019): learns faster
+    where a small network starts from random weights and has minutes."""
     momentum: float = 0.9
+    """AdamW's beta1, where that is the optimizer; its beta2 is 0.999."""
     weight_decay: float = 1e-4
+    """sgd adds it to the gradient; adamw takes lr x this share of each weight."""
     power: float = 0.9
     """Of the polynomial decay."""
+    class_balance: float = 0.0
+    """How far the loss makes up for rare classes: a pixel of class c counts as (share of c in the data) to the power of
+    -class_balance. 0: all pixels alike, as published results have it; 1: all classes alike."""
     precision: Precision = "fp32"
     """bf16: autocast; weights, gradients and the loss stay float32. auto: bf16 where the processor multiplies bfloat16
     matrices natively (GPUs since Ampere, CPUs with AMX), where it pays, else fp32."""
@@ -58,6 +67,8 @@ class TrainConfig:
             raise DataError(f"momentum: {self.momentum}; must be in [0, 1)")
         if not 0 <= self.weight_decay < float("inf"):
             raise DataError(f"weight_decay: {self.weight_decay}; must be 0 or above")
+        if not 0 <= self.class_balance <= 1:
+            raise DataError(f"class_balance: {self.class_balance}; must be in [0, 1]")
         if not 0 < self.power < float("inf"):
             raise DataError(f"power: {self.power}; must be above 0")
 

@@ -2,6 +2,8 @@
 
 loss = sum over datasets d of w_d * (mean over the labelled pixels of d in the global batch)
 
+where the mean may be weighted by class.
+
 The obvious composition (upsample to the crop, log-softmax, pick) holds three arrays of classes x H x W per image, and
 with 194 classes it is most of the step of a small network. `pixel_losses` gives the same values and gradients but
 walks over strips of rows that fit the cache. The gradient of a sum over pixels is known as soon as the sum is, so
@@ -22,6 +24,8 @@ from model.types import TrainOutput
 from model.upsample import rows_first, shifted, upsampling
 from shards.taxonomy import IGNORE_INDEX
 
+RAREST = 1e-4  # a share of pixels; below it a class weighs no more, so that one stray label cannot outshout a batch
+
 
 @dataclass(frozen=True, slots=True)
 class MixLoss:
@@ -39,6 +43,7 @@ def mix_loss(
     dataset_ids: Tensor,
     weights: Sequence[float],
     *,
+    class_weights: Tensor | None = None,
     sum_counts: Callable[[Tensor], Tensor] | None = None,
 ) -> MixLoss:
     """Cross-entropy in which every dataset has its weight, however many pixels of it are labelled.
@@ -51,51 +56,77 @@ def mix_loss(
         labels: (B, H, W) integer class ids below K, or 255 = ignored.
         dataset_ids: (B,) int64, which of the D datasets each image is of.
         weights: D shares.
+        class_weights: (K,) float32, what a pixel of each class counts in its dataset's mean; None: 1.
         sum_counts: maps this process' (D,) pixel counts to those of the global batch; None for one process.
     """
-    counts = torch.zeros(len(weights), dtype=torch.int64, device=labels.device)
-    counts.index_add_(0, dataset_ids, (labels != IGNORE_INDEX).sum(dim=(1, 2)))
-    sums = pixel_losses(output.logits, labels, output.size_hw)
+    pixels = labels != IGNORE_INDEX if class_weights is None else _pixel_weights(labels, class_weights)
+    counts = pixels.new_zeros(len(weights), dtype=torch.int64 if class_weights is None else torch.float32)
+    counts.index_add_(0, dataset_ids, pixels.sum(dim=(1, 2)))
+    sums = pixel_losses(output.logits, labels, output.size_hw, class_weights)
     shares = torch.tensor(weights, dtype=torch.float32, device=labels.device)
     everywhere = counts if sum_counts is None else sum_counts(counts)
-    scale = shares / everywhere.clamp(min=1)
+    scale = torch.where(everywhere > 0, shares / everywhere, 0.0)
     means = torch.zeros_like(shares).index_add_(0, dataset_ids, sums.detach()) / counts
     return MixLoss(total=(scale[dataset_ids] * sums).sum(), means=means)
 
 
-def pixel_losses(logits: Tensor, labels: Tensor, size_hw: tuple[int, int]) -> Tensor:
+def balance_weights(shares: Sequence[float], balance: float, *, device: torch.device) -> Tensor | None:
+    """What a pixel of each class counts, so that rare classes are not drowned.
+
+    A class with share p of the labelled pixels weighs max(p, 1/10,000)^-balance, all scaled so that the average pixel
+    weighs 1.
+
+    Returns:
+        (K,) float32 on `device`, or None where all weigh the same.
+    """
+    if balance == 0:
+        return None
+    share = torch.tensor(shares, dtype=torch.float64)
+    raw = share.clamp(min=RAREST) ** -balance
+    return (raw / (share * raw).sum()).to(device=device, dtype=torch.float32)
+
+
+def pixel_losses(
+    logits: Tensor, labels: Tensor, size_hw: tuple[int, int], class_weights: Tensor | None = None
+) -> Tensor:
     """Sum over each image's labelled pixels of the cross-entropy of its upsampled logits.
 
     Equal in value and gradient (to float32 rounding) to `cross_entropy(interpolate(logits, size_hw, mode="bilinear",
-    align_corners=True), labels, ignore_index=255, reduction="none").sum(dim=(1, 2))`. Differentiable once.
+    align_corners=True), labels, weight=class_weights, ignore_index=255, reduction="none").sum(dim=(1, 2))`.
+    Differentiable once.
 
     Args:
         logits: (B, K, h, w); computed in float32 whatever their type.
         labels: (B, H, W) integer ids below K, or 255 = ignored.
         size_hw: (H, W).
+        class_weights: (K,) float32; None: 1 for every class.
 
     Returns:
         (B,) float32.
     """
-    sums: Tensor = _PixelLosses.apply(logits, labels, size_hw)  # type: ignore[no-untyped-call]
+    sums: Tensor = _PixelLosses.apply(logits, labels, size_hw, class_weights)  # type: ignore[no-untyped-call]
     return sums
 
 
 class _PixelLosses(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, labels: Tensor, size_hw: tuple[int, int], class_weights: Tensor | None
+    ) -> Tensor:
         with torch.autocast(logits.device.type, enabled=False):
-            sums, grad = _walk(logits, labels, size_hw, with_grad=ctx.needs_input_grad[0])
+            sums, grad = _walk(logits, labels, size_hw, class_weights, with_grad=ctx.needs_input_grad[0])
         ctx.grad, ctx.dtype = grad, logits.dtype
         return sums
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_sums: Tensor) -> tuple[Tensor, None, None]:
-        return (ctx.grad * grad_sums[:, None, None, None]).to(ctx.dtype), None, None
+    def backward(ctx: Any, grad_sums: Tensor) -> tuple[Tensor, None, None, None]:
+        return (ctx.grad * grad_sums[:, None, None, None]).to(ctx.dtype), None, None, None
 
 
-def _walk(logits: Tensor, labels: Tensor, size_hw: tuple[int, int], *, with_grad: bool) -> tuple[Tensor, Tensor | None]:
+def _walk(
+    logits: Tensor, labels: Tensor, size_hw: tuple[int, int], class_weights: Tensor | None, *, with_grad: bool
+) -> tuple[Tensor, Tensor | None]:
     """Sums (B,) and, if asked for, their gradient by each image's logits (B, K, h, w), strip by strip."""
     num, num_classes, low_h, low_w = logits.shape
     plan = upsampling((low_h, low_w), size_hw, num_classes, logits.device)
@@ -107,7 +138,7 @@ def _walk(logits: Tensor, labels: Tensor, size_hw: tuple[int, int], *, with_grad
         grad_hKw = torch.zeros_like(low_hKw)
         for strip in plan.strips:
             logits_rKW = plan.rows(low_hKw, strip)
-            sums[b] += _nll_(logits_rKW, labels[b, strip.high], bounded=bounded)
+            sums[b] += _nll_(logits_rKW, labels[b, strip.high], class_weights, bounded=bounded)
             if with_grad:
                 plan.add_gradient(grad_hKw, strip, logits_rKW)
         if grad is not None:
@@ -115,15 +146,22 @@ def _walk(logits: Tensor, labels: Tensor, size_hw: tuple[int, int], *, with_grad
     return sums, grad
 
 
-def _nll_(logits_rKW: Tensor, labels: Tensor, *, bounded: bool) -> Tensor:
+def _nll_(logits_rKW: Tensor, labels: Tensor, class_weights: Tensor | None, *, bounded: bool) -> Tensor:
     """Sum of the cross-entropy of labelled pixels; overwrites the logits with its gradient."""
     labelled = labels != IGNORE_INDEX
+    weight_rW = labelled if class_weights is None else _pixel_weights(labels, class_weights)
     target = torch.where(labelled, labels, 0).long().unsqueeze(1)  # (r, 1, W)
     if not bounded:
         logits_rKW -= logits_rKW.amax(dim=1, keepdim=True)
     picked = logits_rKW.gather(1, target).squeeze(1)
     total_rW = logits_rKW.exp_().sum(dim=1)
-    loss = ((total_rW.log() - picked) * labelled).sum()
-    logits_rKW *= (labelled / total_rW).unsqueeze(1)
-    logits_rKW.scatter_add_(1, target, -labelled.float().unsqueeze(1))
+    loss = ((total_rW.log() - picked) * weight_rW).sum()
+    logits_rKW *= (weight_rW / total_rW).unsqueeze(1)
+    logits_rKW.scatter_add_(1, target, -weight_rW.float().unsqueeze(1))
     return loss
+
+
+def _pixel_weights(labels: Tensor, class_weights: Tensor) -> Tensor:
+    """The weight of every pixel's class, 0 where ignored; of the labels' shape."""
+    labelled = labels != IGNORE_INDEX
+    return class_weights[torch.where(labelled, labels, 0).long()] * labelled

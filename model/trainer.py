@@ -31,7 +31,7 @@ from model.checkpoint import (
 )
 from model.config import Precision, TrainConfig
 from model.image import normalise, pick_device, pick_precision
-from model.loss import MixLoss, mix_loss
+from model.loss import MixLoss, balance_weights, mix_loss
 from model.meter import LogRow, Meter
 from model.schedule import poly_lr
 from model.types import Batch, BatchSource, TrainOutput
@@ -41,9 +41,11 @@ from shards.taxonomy import IGNORE_INDEX
 SHAPING = (
     "steps",
     "lr",
+    "optimizer",
     "momentum",
     "weight_decay",
     "power",
+    "class_balance",
     "precision",
 )  # the fields of TrainConfig that the result depends on
 
@@ -106,15 +108,15 @@ def train(
         torch.set_num_threads(config.threads)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     net = net.to(device=device, memory_format=layout).train()  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD(
-        net.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-    )
+    optimizer = _optimizer(net, config)
     start = 0
     if progress is not None:
         net.load_state_dict(progress.weights)
         optimizer.load_state_dict(progress.optimizer)
         start = progress.step
         note(f"going on from {checkpoint} at step {start} of {config.steps}")
+
+    balance = balance_weights(source.class_shares, config.class_balance, device=device)
 
     # 3. Steps.
     meter = Meter(source.datasets)
@@ -123,7 +125,7 @@ def train(
         torch.manual_seed(_step_seed(seed, step))
         for group in optimizer.param_groups:
             group["lr"] = poly_lr(step, base=config.lr, steps=config.steps, power=config.power)
-        loss = _loss(net, batch, step, source.weights, device, layout, precision)
+        loss = _loss(net, batch, step, source.weights, balance, device, layout, precision)
         meter.add(loss, len(batch.keys))
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
@@ -161,11 +163,19 @@ def run_identity(source: BatchSource, config: TrainConfig, *, meta: Mapping[str,
     return identity
 
 
+def _optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "adamw":
+        betas = (config.momentum, 0.999)
+        return torch.optim.AdamW(net.parameters(), lr=config.lr, betas=betas, weight_decay=config.weight_decay)
+    return torch.optim.SGD(net.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
 def _loss(
     net: nn.Module,
     batch: Batch,
     step: int,
     weights: Sequence[float],
+    balance: Tensor | None,
     device: torch.device,
     layout: torch.memory_format,
     precision: Precision,
@@ -183,7 +193,7 @@ def _loss(
             f"{', '.join(batch.keys)}); train in the taxonomy that the labels are in"
         )
     labels = batch.labels.to(device, non_blocking=True)
-    return mix_loss(output, labels, batch.dataset_ids.to(device), weights)
+    return mix_loss(output, labels, batch.dataset_ids.to(device), weights, class_weights=balance)
 
 
 def _step_seed(seed: int, step: int) -> int:

@@ -51,6 +51,10 @@ class BatchSource(Protocol):
         """Whose ids the labels hold."""
 
     @property
+    def class_shares(self) -> tuple[float, ...]:
+        """Share of each class of the taxonomy in the labelled pixels; they sum to 1."""
+
+    @property
     def fingerprint(self) -> Mapping[str, Any]:
         """JSON-able description of everything that decides which batch a step gets; a resumed run must match it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,30 @@ def label_views(view: View, manifests: Mapping[str, Manifest]) -> dict[str, Labe
                 f"({views[first].taxonomy.name}, {views[other].taxonomy.name}); {hint}"
             )
     return views
+
+
+def class_shares(
+    views: Mapping[str, LabelView], manifests: Mapping[str, Manifest], weights: Mapping[str, Fraction]
+) -> tuple[float, ...]:
+    """What share of a mix's labelled pixels each class of its taxonomy has, before cropping; they add up to 1.
+
+    Equal shares where nothing at all is labelled.
+
+    Args:
+        views, manifests: by dataset.
+        weights: by dataset, its share of the mix.
+    """
+    shares = np.zeros(next(iter(views.values())).taxonomy.num_classes)
+    for name, view in views.items():
+        pixels = np.zeros_like(shares)
+        for native, (count, _) in manifests[name].counts[view.member].items():
+            target = native if view.remap is None else int(view.remap.table[native])
+            if target != IGNORE_INDEX:
+                pixels[target] += count
+        shares += float(weights[name]) * pixels / max(1, pixels.sum())
+    if not shares.any():
+        shares += 1
+    return tuple((shares / shares.sum()).tolist())
 
 
 def _label_view(view: View, name: str, manifest: Manifest) -> LabelView:

@@ -66,6 +66,8 @@ class Loader:
         """By dataset, its share of the slots; they add up to 1."""
         self.taxonomy = self._samples.taxonomy
         """Of the labels."""
+        self.class_shares = self._samples.class_shares
+        """By class of the taxonomy, its share of the labelled pixels of the stored images, mixed by `weights`."""
         self.fingerprint: dict[str, Any] = self._samples.fingerprint
         """All that decides which sample comes when and how it looks; a run may resume only under an equal one."""
         self.wait_s = 0.0

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pipeline.augment_opencv import augment
 from pipeline.config import AugmentConfig, DataConfig, shares
 from pipeline.geometry import Draw, draw
-from pipeline.labels import label_views
+from pipeline.labels import class_shares, label_views
 from pipeline.order import Order, Pick
 from shards.errors import DataError
 from shards.reader import ShardSet, open_shards
@@ -64,6 +64,7 @@ class Samples:
             raise
         self.datasets = tuple(data.mix)
         self.weights = tuple(float(w) for w in self._weights.values())
+        self.class_shares = class_shares(self._views, manifests, self._weights)
         view = self._views[self.datasets[0]]
         self.taxonomy: Taxonomy = view.taxonomy
         self.label_dtype = view.dtype

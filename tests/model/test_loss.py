@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy, interpolate
 
 from model import upsample
-from model.loss import mix_loss, pixel_losses
+from model.loss import balance_weights, mix_loss, pixel_losses
 from model.types import TrainOutput
 
 
@@ -57,7 +57,8 @@ def test_the_mix_is_the_definition_in_value_and_gradient():
 
 @pytest.mark.parametrize("size_hw", [(33, 25), (30, 27), (9, 9), (5, 8), (1, 1), (1, 40)])
 @pytest.mark.parametrize("spread", [1.0, 300.0])
-def test_pixel_losses_equal_the_plain_composition(size_hw, spread, monkeypatch):
+@pytest.mark.parametrize("by_class", [None, torch.linspace(0.1, 3.0, 11)])
+def test_pixel_losses_equal_the_plain_composition(size_hw, spread, by_class, monkeypatch):
     monkeypatch.setitem(upsample.STRIP_BYTES, "cpu", 4 * 11 * size_hw[1] * 4)  # four rows: several strips
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 11, 9, 7, generator=generator) * spread
@@ -65,10 +66,11 @@ def test_pixel_losses_equal_the_plain_composition(size_hw, spread, monkeypatch):
     scale = torch.tensor([0.5, 2.0, -1.0])
     plain = logits.double().requires_grad_()
     upsampled = interpolate(plain, size=size_hw, mode="bilinear", align_corners=True)
-    expected = cross_entropy(upsampled, labels.long(), ignore_index=255, reduction="none").sum(dim=(1, 2))
+    weight = None if by_class is None else by_class.double()
+    expected = cross_entropy(upsampled, labels.long(), weight, ignore_index=255, reduction="none").sum(dim=(1, 2))
     (expected * scale).sum().backward()
     lean = logits.clone().requires_grad_()
-    got = pixel_losses(lean, labels, size_hw)
+    got = pixel_losses(lean, labels, size_hw, by_class)
     (got * scale).sum().backward()
     torch.testing.assert_close(got.double(), expected.detach(), rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(lean.grad.double(), plain.grad, rtol=1e-5, atol=1e-5 * spread)
@@ -85,12 +87,14 @@ def test_logits_far_apart_stay_finite():
     assert logits.grad.isfinite().all()
 
 
-def test_one_dataset_is_plain_cross_entropy():
+@pytest.mark.parametrize("by_class", [None, torch.tensor([0.2, 1.0, 3.0, 1.0, 0.5, 0.0])])
+def test_one_dataset_is_plain_cross_entropy(by_class):
     logits = torch.randn(2, 6, 4, 4)
     labels = labels_like((2, 13, 13), 6, seed=3)
     upsampled = interpolate(logits, size=(13, 13), mode="bilinear", align_corners=True)
-    expected = cross_entropy(upsampled, labels.long(), ignore_index=255)
-    got = mix_loss(TrainOutput(logits=logits, size_hw=(13, 13)), labels, torch.zeros(2, dtype=torch.int64), (1.0,))
+    expected = cross_entropy(upsampled, labels.long(), by_class, ignore_index=255)
+    output, ids = TrainOutput(logits=logits, size_hw=(13, 13)), torch.zeros(2, dtype=torch.int64)
+    got = mix_loss(output, labels, ids, (1.0,), class_weights=by_class)
     assert got.total.item() == pytest.approx(expected.item(), rel=1e-6)
     assert got.means.tolist() == pytest.approx([expected.item()], rel=1e-6)
 
@@ -106,10 +110,22 @@ def test_a_dataset_without_labels_contributes_nothing_and_the_others_keep_their_
     assert math.isnan(got.means[1].item())
 
 
-def test_an_ignored_batch_has_zero_loss_and_zero_gradient():
+def test_balance_goes_by_the_share_of_a_class_and_keeps_the_average_pixel():
+    shares = (0.64, 0.35999, 0.00001, 0.0)
+    assert balance_weights(shares, 0, device=torch.device("cpu")) is None
+    got = balance_weights(shares, 0.5, device=torch.device("cpu"))
+    raw = [0.64**-0.5, 0.35999**-0.5, 100.0, 100.0]  # rarer than one pixel in 10,000 counts as that
+    scale = sum(p * w for p, w in zip(shares, raw, strict=True))
+    assert got.tolist() == pytest.approx([w / scale for w in raw])
+    assert sum(p * w for p, w in zip(shares, got.tolist(), strict=True)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("by_class", [None, torch.ones(3)])
+def test_an_ignored_batch_has_zero_loss_and_zero_gradient(by_class):
     logits = torch.randn(2, 3, 4, 4, requires_grad=True)
     labels = torch.full((2, 8, 8), 255, dtype=torch.uint8)
-    got = mix_loss(TrainOutput(logits=logits, size_hw=(8, 8)), labels, torch.tensor([0, 0]), (1.0,))
+    output, ids = TrainOutput(logits=logits, size_hw=(8, 8)), torch.tensor([0, 0])
+    got = mix_loss(output, labels, ids, (1.0,), class_weights=by_class)
     got.total.backward()
     assert got.total.item() == 0.0
     assert logits.grad.abs().max() == 0.0

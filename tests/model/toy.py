@@ -37,6 +37,7 @@ class ToySource:
     label: int | None = None
     datasets: tuple[str, ...] = ("left", "right")
     weights: tuple[float, ...] = (0.5, 0.5)
+    class_shares: tuple[float, ...] = (0.5, 0.25, 0.25)
     extra: dict[str, Any] = field(default_factory=dict)
     taxonomy: Taxonomy = field(default=Taxonomy(name="toy", kind="own", classes=CLASSES))
 

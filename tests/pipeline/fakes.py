@@ -41,6 +41,7 @@ class FakeShards:
     size_hw: tuple[int, int] = (40, 56)
     break_at: Callable[[int, str], None] = lambda i, member: None
     closed: bool = False
+    counts: dict[str, dict[int, tuple[int, int]]] = field(default_factory=lambda: {"native": {}, "universal": {}})
     replaced: dict[tuple[int, str], bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -56,7 +57,7 @@ class FakeShards:
             params={},
             tool={},
             shards=(),
-            counts={},
+            counts=self.counts,
             skipped=(),
             absent=0,
             digest=f"digest of {self.name}",

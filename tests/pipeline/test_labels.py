@@ -1,7 +1,9 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
-from pipeline.labels import label_views
+from pipeline.labels import class_shares, label_views
 from shards.errors import DataError
 from shards.taxonomy import load_taxonomy, naive_remap
 from tests.pipeline.fakes import FakeShards, own_taxonomy
@@ -67,3 +69,24 @@ def test_own_classes_do_mix_where_they_are_the_same():
 def test_classes_that_the_naive_taxonomy_does_not_know_are_an_error():
     with pytest.raises(DataError, match="not in the naive taxonomy"):
         label_views("naive", manifests(own_taxonomy(classes=("flux capacitor",))))
+
+
+def test_class_shares_mix_the_datasets_by_their_weights_not_by_their_sizes():
+    ade = FakeShards("ade20k-150", ADE, (3,), counts={"native": {0: (30, 3), 2: (10, 1)}}).manifest
+    sun = FakeShards("sunrgbd-37", SUN, (3,), counts={"native": {0: (900, 9), 36: (100, 1)}}).manifest
+    by_name = {"ade20k-150": ade, "sunrgbd-37": sun}
+    views = label_views("naive", by_name)
+    got = class_shares(views, by_name, {"ade20k-150": Fraction(3, 4), "sunrgbd-37": Fraction(1, 4)})
+    names = load_taxonomy("naive").classes
+    expected = dict.fromkeys(names, 0.0)
+    expected[ADE.classes[0].lower()] += 0.75 * 0.75
+    expected[ADE.classes[2].lower()] += 0.75 * 0.25
+    expected[SUN.classes[0].lower()] += 0.25 * 0.9
+    expected[SUN.classes[36].lower()] += 0.25 * 0.1
+    assert dict(zip(names, got, strict=True)) == pytest.approx(expected)
+
+
+def test_class_shares_of_labels_that_say_nothing_are_equal():
+    nothing = manifests(CAMVID)
+    got = class_shares(label_views("native", nothing), nothing, {"camvid-11": Fraction(1)})
+    assert got == pytest.approx([1 / 11] * 11)
