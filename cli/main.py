@@ -61,8 +61,9 @@ _command("report", judge.report, "segstream report --evals results/eval --out re
 def run() -> None:
     """Entry point: errors that a user can mend are one line; exit code 1 (failed) or 2 (bad use)."""
     # Before torch is loaded: threads that wait in a loop for the next layer starve the ones that make batches, and
-    # on cores shared with anything else a small network trains several times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # threads that sleep at once wake too late for small layers. This many turns are some tens of microseconds.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     debug = "--debug" in sys.argv[1:]
     if debug:  # wherever it stands: nobody remembers that it belongs before the command
         sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
