@@ -4,6 +4,16 @@ A *release* id is what a dataset's own files hold; a *native* id belongs to the 
 (`ade20k-150`); *universal* is MSeg's taxonomy of 194 classes; *naive* merges class lists by name (316 logits).
 Training labels go release -> native -> universal. Predictions go universal -> the native classes of a held-out
 dataset; its labels are never mapped. Source of every rule: MSeg (Lambert et al., CVPR 2020).
+
+`taxonomies/NAME.yaml` holds a class list with its mappings, and the release ids of the dataset it is named after.
+`taxonomies/NAME.release.yaml` gives another release the class list of an existing taxonomy:
+
+    taxonomy: cityscapes-19  # native classes, the very same ones
+    release: gta5  # id coding of the released label files
+    void: [34, 35]  # optional: ids without a name that carry no class
+    ids:  # by release id
+      - {name: unlabeled}  # carries no class
+      - {name: road, class: road}
 """
 
 from __future__ import annotations
@@ -34,6 +44,8 @@ TRAINING_TAXONOMIES = (
     "mapillary-public65",
     "sunrgbd-37",
 )  # in the order in which the naive taxonomy numbers them
+
+_RELEASE = ".release"  # ends the name of a table that only gives a release's ids
 
 Kind = Literal["universal", "naive", "train", "test", "own"]
 
@@ -131,24 +143,38 @@ def load_taxonomy(name: str) -> Taxonomy:
 @functools.cache
 def taxonomy_names() -> tuple[str, ...]:
     """Names of all built-in taxonomies, sorted."""
-    files = {f.name.removesuffix(".yaml") for f in resources.files("shards").joinpath("taxonomies").iterdir()}
-    tables = files - {"relabeled"}
+    tables = {name for name in _files() if not name.endswith(_RELEASE)} - {"relabeled"}
     return tuple(sorted(tables | {"naive"} | set(_table("relabeled"))))
 
 
-def release_remap(name: str) -> Remap:
-    """Release ids -> native ids of a built-in dataset taxonomy."""
-    native = load_taxonomy(name)
-    table = _table(name)
+@functools.cache
+def native_taxonomy(dataset: str) -> Taxonomy:
+    """The class list of a dataset's labels: the taxonomy of its name, or the one that its release table names.
+
+    Raises:
+        UsageError: there is neither.
+    """
+    return load_taxonomy(_table(_release(dataset))["taxonomy"] if dataset in _releases() else dataset)
+
+
+def release_remap(dataset: str) -> Remap:
+    """Release ids -> native ids of a built-in dataset."""
+    native = native_taxonomy(dataset)
+    if dataset in _releases():
+        table = _table(_release(dataset))
+        ids = {name: i for i, name in enumerate(native.classes)} | {None: IGNORE_INDEX}
+        pairs = {release: ids[row.get("class")] for release, row in enumerate(table["ids"])}
+        return build_remap(table["release"], native.name, pairs | dict.fromkeys(table.get("void", ()), IGNORE_INDEX))
+    table = _table(dataset)
     if "release" not in table:  # published with native ids as they are
-        return build_remap(name, name, {i: i for i in range(native.num_classes)})
+        return build_remap(dataset, dataset, {i: i for i in range(native.num_classes)})
     pairs = {release: i for i, row in enumerate(table["classes"]) for release in row["release"]}
-    return build_remap(table["release"], name, pairs | dict.fromkeys(table["void"], IGNORE_INDEX))
+    return build_remap(table["release"], dataset, pairs | dict.fromkeys(table["void"], IGNORE_INDEX))
 
 
-def release_classes(name: str) -> tuple[tuple[str, tuple[int, int, int] | None], ...]:
+def release_classes(dataset: str) -> tuple[tuple[str, tuple[int, int, int] | None], ...]:
     """(name, RGB colour or None) by release id, for releases whose own class list the tables hold (else empty)."""
-    rows = _table(name).get("release_classes", [])
+    rows = _table(_release(dataset))["ids"] if dataset in _releases() else _table(dataset).get("release_classes", [])
     return tuple((row["name"], tuple(row["color"]) if "color" in row else None) for row in rows)
 
 
@@ -255,6 +281,21 @@ def _naive() -> Taxonomy:
 @functools.cache
 def _universal_ids() -> dict[str, int]:
     return {row["name"]: i for i, row in enumerate(_table("universal")["classes"])}
+
+
+@functools.cache
+def _files() -> frozenset[str]:
+    """Tables, by file name without `.yaml`."""
+    return frozenset(f.name.removesuffix(".yaml") for f in resources.files("shards").joinpath("taxonomies").iterdir())
+
+
+def _releases() -> frozenset[str]:
+    """Datasets whose own table gives their release's ids in another dataset's classes."""
+    return frozenset(name.removesuffix(_RELEASE) for name in _files() if name.endswith(_RELEASE))
+
+
+def _release(dataset: str) -> str:
+    return f"{dataset}{_RELEASE}"
 
 
 @functools.cache
