@@ -26,6 +26,7 @@ from shards.keys import unescape
 from shards.manifest import Manifest, ShardInfo
 from shards.parallel import as_they_finish
 from shards.plan import plan_shards, shard_name
+from shards.raw import Raw
 from shards.rejects import Reject, check_rejects
 from shards.schema import did_you_mean
 from shards.sources.common import Found, Pair
@@ -99,9 +100,10 @@ def convert(request: ConvertRequest, progress: Callable[[int, int], None] | None
         BadSamplesError: more samples than `skip_bad` cannot be used; no manifest is written.
     """
     data = dataset(request.dataset)
-    raw = request.raw or data.root
-    if raw is None:
+    root = request.raw or data.root
+    if root is None:
         raise UsageError(f"{request.dataset}: says no `root`; give the folder of the data with --raw")
+    raw = Raw(root)
     if request.split not in data.splits:
         raise UsageError(f"{data.name} has no split {request.split!r}; {did_you_mean(request.split, data.splits)}")
     found = data.source.find(raw, request.split)
@@ -122,7 +124,8 @@ def convert(request: ConvertRequest, progress: Callable[[int, int], None] | None
         check_rejects(
             rejects, allowed=request.skip_bad, total=len(pairs), where=f"{data.name} {request.split} in {raw}"
         )
-        manifest = _manifest(data, request, params, indexes, rejects, absent=len(found.absent))
+        labelled = pairs[0].label is not None
+        manifest = _manifest(data, request, params, indexes, rejects, labelled=labelled, absent=len(found.absent))
         content = manifests.dump_manifest(manifest)
         with writing(folder / manifests.NAME) as file:
             file.write(content)
@@ -154,7 +157,7 @@ def _ordered(found: Found, *, where: str) -> list[Pair]:
     return pairs
 
 
-def _setup(request: ConvertRequest, data: Dataset, raw: Path) -> tuple[Setup, dict[str, Any]]:
+def _setup(request: ConvertRequest, data: Dataset, raw: Raw) -> tuple[Setup, dict[str, Any]]:
     """What all shards share, and the parameters as the manifest states them."""
     source = data.source
     lossy = request.split.startswith("train")
@@ -171,7 +174,7 @@ def _setup(request: ConvertRequest, data: Dataset, raw: Path) -> tuple[Setup, di
         _tool(),
         params,
         [data.name, request.split, data.licence],
-        [source.native.digest, source.release.source, source.release.table.tolist()],
+        [source.native.digest, *((source.release.source, source.release.table.tolist()) if source.release else ())],
         load_taxonomy("universal").digest if universal else None,
     ]
     setup = Setup(
@@ -189,17 +192,10 @@ def _setup(request: ConvertRequest, data: Dataset, raw: Path) -> tuple[Setup, di
     return setup, params
 
 
-def _plan(pairs: Sequence[Pair], raw: Path, folder: Path, request: ConvertRequest) -> list[Job]:
-    sized = ((pair, _size(raw / pair.image)) for pair in pairs)
+def _plan(pairs: Sequence[Pair], raw: Raw, folder: Path, request: ConvertRequest) -> list[Job]:
+    sized = ((pair, raw.size(pair.image)) for pair in pairs)
     shards = plan_shards(sized, max_samples=request.shard_samples, max_bytes=request.shard_bytes)
     return [Job(path=folder / shard_name(n), pairs=shard) for n, shard in enumerate(shards)]
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0  # missing: the job will say so
 
 
 def _remove_leftovers(folder: Path, jobs: Sequence[Job]) -> None:
@@ -232,19 +228,21 @@ def _manifest(
     indexes: Sequence[ShardIndex],
     rejects: Sequence[Reject],
     *,
+    labelled: bool,
     absent: int,
 ) -> Manifest:
     written = [index for index in indexes if index.rows]
     if not written:
         raise DataError(f"{data.name} {request.split}: not one sample could be used; check --raw")
-    mapped = data.taxonomy.to_universal is not None
+    native = data.source.native
+    mapped = labelled and native.to_universal is not None
     return Manifest(
         dataset=data.name,
         split=request.split,
         licence=data.licence,
-        native=data.taxonomy,
+        native=native,
         universal=load_taxonomy("universal") if mapped else None,
-        members=("image", "json", "native", *(["universal"] if mapped else [])),
+        members=("image", "json", *(["native"] if labelled else []), *(["universal"] if mapped else [])),
         params=params,
         tool=_tool(),
         shards=tuple(

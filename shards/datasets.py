@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shards.errors import DataError, UsageError
+from shards.raw import Raw
 from shards.schema import did_you_mean
 from shards.sources import folder
 from shards.sources.common import Source
@@ -229,19 +230,19 @@ def check_raw(name: str, raw: Path | None = None) -> list[dict[str, Any]]:
         UsageError, DataError: as `dataset`.
     """
     data = dataset(name)
-    return [_check_split(data, raw or data.root or Path(), split) for split in data.splits]
+    return [_check_split(data, Raw(raw or data.root or Path()), split) for split in data.splits]
 
 
-def _check_split(data: Dataset, raw: Path, split: str) -> dict[str, Any]:
+def _check_split(data: Dataset, raw: Raw, split: str) -> dict[str, Any]:
     expected = data.splits[split]
     try:
         found = data.source.find(raw, split)
     except DataError as error:
         nothing: dict[str, Any] = {"images": 0, "missing": expected, "first_missing": []}
         return {"split": split, "expected": expected, **nothing, "problem": str(error)}
-    gone = [p.label for p in found.pairs if not (raw / p.label).is_file()]
+    gone = [p.label for p in found.pairs if p.label is not None and not raw.has(p.label)]
     gone += [f"image of {label}" for label in found.orphans]
-    gone += [p.image for p in found.pairs if not (raw / p.image).is_file()]
+    gone += [p.image for p in found.pairs if not raw.has(p.image)]
     images = len(found.pairs)
     missing = max((expected or 0) - images, len(found.absent)) + len(gone)
     problem = f"{missing} files are missing" if missing else (None if images else "no images")

@@ -13,16 +13,21 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from shards import images
 from shards.errors import DataError
 from shards.files import writing
 from shards.index import ShardIndex, dump_index, index_name, load_index
 from shards.png import encode_label
+from shards.raw import Raw
 from shards.rejects import BadFileError, Reject
 from shards.sources.common import Pair, Source
 from shards.taxonomy import IGNORE_INDEX, Remap, remap_label
 from shards.writer import Sample, Written, write_shard
+
+_Files = dict[str, bytes | str]
+"""A pair's files by path: their bytes, or why there are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +37,7 @@ class Setup:
     dataset: str
     split: str
     licence: str
-    raw: Path
+    raw: Raw
     source: Source
     universal: Remap | None
     """Native ids -> universal ids; None leaves the `universal` member out."""
@@ -107,44 +112,55 @@ def run(setup: Setup, job: Job) -> tuple[ShardIndex, bool]:
 
 def _samples(setup: Setup, job: Job, tally: _Tally) -> Iterator[Sample]:
     for pair in job.pairs:
-        image, label = _read(setup.raw, pair.image), _read(setup.raw, pair.label)
-        tally.sources.append(_identity(pair, image, label))
+        files = _files(setup.raw, pair)
+        tally.sources.append(_identity(pair, files))
         try:
-            yield _convert(setup, pair, image, label, tally)
+            yield _convert(setup, pair, files, tally)
         except BadFileError as error:
             tally.rejects.append(Reject(key=pair.key, path=error.path, reason=error.reason))
 
 
-def _convert(setup: Setup, pair: Pair, image: bytes | str, label: bytes | str, tally: _Tally) -> Sample:
-    for path, data in ((pair.image, image), (pair.label, label)):
+def _convert(setup: Setup, pair: Pair, files: _Files, tally: _Tally) -> Sample:
+    for path, data in files.items():
         if isinstance(data, str):
             raise BadFileError(path, data)
+    image = files[pair.image]
     assert isinstance(image, bytes)
-    assert isinstance(label, bytes)
     try:
         picture = images.decode_picture(image)
     except images.UnreadableError as error:
         raise BadFileError(pair.image, str(error)) from error
-    native = _native(setup.source, pair, label)
-    original = picture.pixels.shape[:2]
+    original = (picture.pixels.shape[0], picture.pixels.shape[1])
+    size_hw = images.fit(original, setup.short_side if setup.lossy else None)
+    suffix, member = _image_member(setup, image, picture, size_hw)
+    labels = {} if pair.label is None else _labels(setup, pair, files[pair.label], original, size_hw)
+    present = {name: tally.count(name, label) for name, label in labels.items()}
+    members = {suffix: member, "json": _json(setup, pair, original)}
+    members |= {f"{name}.png": encode_label(label) for name, label in labels.items()}
+    return Sample(key=pair.key, size_hw=size_hw, classes=present.get("native", ()), members=members)
+
+
+def _labels(
+    setup: Setup, pair: Pair, data: bytes | str, original: tuple[int, int], size_hw: tuple[int, int]
+) -> dict[str, npt.NDArray[np.uint8]]:
+    """Label members by name, each (H, W) of the stored size."""
+    assert pair.label is not None
+    assert isinstance(data, bytes)
+    native = _native(setup.source, pair, data)
     if native.shape != original:
         raise BadFileError(pair.label, f"label is {_by(native.shape)}, its image {_by(original)} (height x width)")
-    size_hw = images.fit((original[0], original[1]), setup.short_side if setup.lossy else None)
-    suffix, member = _image_member(setup, image, picture, size_hw)
     if size_hw != original:
         native = images.resize_label(native, size_hw)
-    members = {suffix: member, "native.png": encode_label(native)}
+    labels = {"native": native}
     if setup.universal is not None:
-        universal = remap_label(native, setup.universal, where=pair.label)
-        members["universal.png"] = encode_label(universal)
-        tally.count("universal", universal)
-    classes = tally.count("native", native)
-    members["json"] = _json(setup, pair, original)
-    return Sample(key=pair.key, size_hw=size_hw, classes=classes, members=members)
+        labels["universal"] = remap_label(native, setup.universal, where=pair.label)
+    return labels
 
 
-def _native(source: Source, pair: Pair, data: bytes) -> Any:
-    """(H, W) uint8 native ids of a label file."""
+def _native(source: Source, pair: Pair, data: bytes) -> npt.NDArray[np.uint8]:
+    """(H, W) native ids of a label file."""
+    assert pair.label is not None
+    assert source.release is not None
     try:
         return remap_label(source.read_label(data, pair), source.release, where=pair.label)
     except images.UnreadableError as error:
@@ -187,7 +203,7 @@ def _whole_shard(setup: Setup, job: Job) -> ShardIndex | None:
             return None
     except (OSError, DataError):
         return None  # whatever it is, it is made again
-    sources = [_identity(p, _read(setup.raw, p.image), _read(setup.raw, p.label)) for p in job.pairs]
+    sources = [_identity(pair, _files(setup.raw, pair)) for pair in job.pairs]
     return index if index.fingerprint == _fingerprint(setup, sources) else None
 
 
@@ -195,15 +211,19 @@ def _fingerprint(setup: Setup, sources: list[Any]) -> str:
     return hashlib.sha256(json.dumps([setup.identity, sources]).encode()).hexdigest()
 
 
-def _identity(pair: Pair, image: bytes | str, label: bytes | str) -> Any:
-    hashes = [hashlib.sha256(d).hexdigest() if isinstance(d, bytes) else d for d in (image, label)]
+def _identity(pair: Pair, files: _Files) -> Any:
+    hashes = [hashlib.sha256(d).hexdigest() if isinstance(d, bytes) else d for d in files.values()]
     return [pair.key, pair.image, pair.label, *hashes, pair.extra]
 
 
-def _read(raw: Path, path: str) -> bytes | str:
+def _files(raw: Raw, pair: Pair) -> _Files:
+    return {path: _read(raw, path) for path in (pair.image, pair.label) if path is not None}
+
+
+def _read(raw: Raw, path: str) -> bytes | str:
     """A source file's bytes, or why there are none."""
     try:
-        return (raw / path).read_bytes()
+        return raw.read(path)
     except FileNotFoundError:
         return "missing file"
     except OSError as error:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from shards.raw import Raw
 from shards.sources.common import Found, Source, choose, pair_folders, plain_source
 
 _FOLDERS = {"train": "training", "val": "validation"}
@@ -14,7 +13,7 @@ def source() -> Source:
     return plain_source("ade20k-150", _find)
 
 
-def _find(raw: Path, split: str) -> Found:
+def _find(raw: Raw, split: str) -> Found:
     part = choose(_FOLDERS, split, dataset="ade20k-150")
     return pair_folders(
         raw,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from shards.images import UnreadableError, decode_rgb
+from shards.raw import Raw
 from shards.sources.common import Found, Ids, Pair, Source, choose, folder, pair_list
 from shards.taxonomy import load_taxonomy, release_classes, release_remap
 
@@ -22,7 +22,7 @@ def source() -> Source:
     )
 
 
-def _find(raw: Path, split: str) -> Found:
+def _find(raw: Raw, split: str) -> Found:
     choose({"train": "train", "val": "val", "test": "test"}, split, dataset="camvid-11")
     folder(raw, "701_StillsRaw_full")
     folder(raw, "Labels32-RGB")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from shards.raw import Raw
 from shards.sources.common import Found, Source, choose, pair_folders, plain_source
 
 
@@ -12,7 +11,7 @@ def source() -> Source:
     return plain_source("cityscapes-19", _find)
 
 
-def _find(raw: Path, split: str) -> Found:
+def _find(raw: Raw, split: str) -> Found:
     part = choose({"train": "train", "val": "val"}, split, dataset="cityscapes-19")
     return pair_folders(
         raw,

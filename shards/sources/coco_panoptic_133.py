@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,8 @@ import numpy as np
 from shards.errors import DataError
 from shards.images import UnreadableError, decode_rgb
 from shards.keys import key_of
-from shards.sources.common import Found, Ids, Pair, Source, below, choose, folder
+from shards.raw import Raw
+from shards.sources.common import Found, Ids, Pair, Source, choose, folder
 from shards.taxonomy import IGNORE_INDEX, load_taxonomy, release_remap
 
 _UNLABELLED = 0  # segment id
@@ -27,12 +27,12 @@ def source() -> Source:
     )
 
 
-def _find(raw: Path, split: str) -> Found:
+def _find(raw: Raw, split: str) -> Found:
     part = choose({"train": "train2017", "val": "val2017"}, split, dataset="coco-panoptic-133")
     images, labels = f"images/{part}", f"annotations/panoptic_{part}"
-    have = set(below(folder(raw, images), ".jpg"))
+    have = set(raw.below(folder(raw, images), ".jpg"))
     folder(raw, labels)
-    listed = _annotations(raw / f"{labels}.json")
+    listed = _annotations(raw, f"{labels}.json")
     pairs = [
         Pair(
             key=key_of(name),
@@ -45,18 +45,20 @@ def _find(raw: Path, split: str) -> Found:
     return Found(pairs=tuple(pairs), absent=tuple(f"{images}/{name}" for name in sorted(set(listed) - have)))
 
 
-def _annotations(path: Path) -> dict[str, tuple[tuple[int, int], ...]]:
+def _annotations(raw: Raw, path: str) -> dict[str, tuple[tuple[int, int], ...]]:
     """Image name -> its (segment id, category id) pairs."""
     try:
-        content: Any = json.loads(path.read_bytes())
+        content: Any = json.loads(raw.read(path))
         return {
             f"{a['file_name'].removesuffix('.png')}.jpg": tuple((s["id"], s["category_id"]) for s in a["segments_info"])
             for a in content["annotations"]
         }
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); unpack the panoptic annotations there") from error
+        raise DataError(
+            f"{raw}/{path}: cannot be read ({error.strerror}); unpack the panoptic annotations there"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not COCO panoptic annotations ({error!r}); unpack the archive again") from error
+        raise DataError(f"{raw}/{path}: not COCO panoptic annotations ({error!r}); unpack the archive again") from error
 
 
 def _read_label(data: bytes, pair: Pair) -> Ids:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from shards.errors import DataError, UsageError
 from shards.images import decode_ids
 from shards.keys import key_of
+from shards.raw import Raw
 from shards.schema import did_you_mean
 from shards.splits import stems
 from shards.taxonomy import Remap, Taxonomy, load_taxonomy, release_remap
@@ -27,9 +27,10 @@ class Pair:
 
     key: str
     image: str
-    label: str
-    extra: tuple[tuple[int, int], ...] | None = None
-    """What else shapes the label, where the release keeps it outside the label file: (segment id, category id)."""
+    label: str | None
+    """None where the dataset has images only."""
+    extra: Any = None
+    """What else shapes the label, where the release keeps it outside the label file; as JSON can hold it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +50,10 @@ class Source:
     """How to read one dataset as released. The functions are module-level ones, so a source pickles."""
 
     native: Taxonomy
-    release: Remap
-    """Ids of the label files -> native ids."""
-    find: Callable[[Path, str], Found]
-    """(raw root, split) -> its pairs.
+    release: Remap | None
+    """Ids of the label files -> native ids; None where the dataset has images only."""
+    find: Callable[[Raw, str], Found]
+    """(raw release, split) -> its pairs.
 
     Raises:
         DataError: a folder or list of the release is missing.
@@ -70,9 +71,19 @@ def read_ids(data: bytes, pair: Pair) -> Ids:
     return decode_ids(data)
 
 
-def plain_source(name: str, find: Callable[[Path, str], Found]) -> Source:
-    """A source whose label files hold release ids as they are."""
-    return Source(native=load_taxonomy(name), release=release_remap(name), find=find, read_label=read_ids)
+def plain_source(name: str, find: Callable[[Raw, str], Found], *, taxonomy: str | None = None) -> Source:
+    """A source whose label files hold release ids as they are.
+
+    Args:
+        taxonomy: the class list, if it does not bear the dataset's name.
+    """
+    native = load_taxonomy(taxonomy or name)
+    return Source(native=native, release=release_remap(name), find=find, read_label=read_ids)
+
+
+def images_source(taxonomy: str, find: Callable[[Raw, str], Found]) -> Source:
+    """A source of images without labels, to be predicted in the classes of a taxonomy."""
+    return Source(native=load_taxonomy(taxonomy), release=None, find=find, read_label=read_ids)
 
 
 def choose(options: Mapping[str, str], split: str, *, dataset: str) -> str:
@@ -86,21 +97,24 @@ def choose(options: Mapping[str, str], split: str, *, dataset: str) -> str:
     return options[split]
 
 
-def folder(raw: Path, path: str) -> Path:
+def folder(raw: Raw, path: str) -> str:
     """A folder that the release must hold.
 
     Raises:
         DataError: it does not.
     """
-    found = raw / path
-    if not found.is_dir():
-        missing = f"{raw}: no such folder" if not raw.is_dir() else f"{found}: no such folder"
-        raise DataError(f"{missing}; --raw must name the folder that holds {path}/ (see `segstream datasets NAME`)")
-    return found
+    if raw.has_folder(path):
+        return path
+    missing = f"{raw}/{path}" if raw.root.is_dir() else str(raw)
+    packed = f"unpack {', '.join(raw.packed())}; " if raw.packed() else ""
+    raise DataError(
+        f"{missing}: no such folder; {packed}--raw must name the folder that holds {path}/ "
+        f"(see `segstream datasets NAME`)"
+    )
 
 
 def pair_folders(
-    raw: Path, images: str, labels: str, *, image_end: str, label_end: str, label_stem: Callable[[str], str]
+    raw: Raw, images: str, labels: str, *, image_end: str, label_end: str, label_stem: Callable[[str], str]
 ) -> Found:
     """Pair all images below one folder with the labels of another.
 
@@ -111,20 +125,20 @@ def pair_folders(
         label_end: how label file names end.
         label_stem: image path below `images`, without its ending -> label path below `labels`, without its ending.
     """
-    there = {f"{labels}/{path}" for path in below(folder(raw, labels), label_end)}
+    there = {f"{labels}/{path}" for path in raw.below(folder(raw, labels), label_end)}
     pairs = tuple(
         Pair(
             key=key_of(path),
             image=f"{images}/{path}",
             label=f"{labels}/{label_stem(path.removesuffix(image_end))}{label_end}",
         )
-        for path in below(folder(raw, images), image_end)
+        for path in raw.below(folder(raw, images), image_end)
     )
-    return Found(pairs=pairs, orphans=tuple(sorted(there - {p.label for p in pairs})))
+    return Found(pairs=pairs, orphans=tuple(sorted(there - {p.label or "" for p in pairs})))
 
 
 def pair_list(
-    raw: Path,
+    raw: Raw,
     dataset: str,
     split: str,
     *,
@@ -140,13 +154,8 @@ def pair_list(
     pairs, absent = [], []
     for stem in stems(dataset, split):
         path = image(stem)
-        if (raw / path).is_file():
+        if raw.has(path):
             pairs.append(Pair(key=key_of(path.rpartition("/")[2]), image=path, label=label(stem)))
         else:
             absent.append(path)
     return Found(pairs=tuple(pairs), absent=tuple(absent))
-
-
-def below(root: Path, end: str) -> Iterable[str]:
-    """Paths of all files below a folder whose names end so, relative to it, sorted, with `/`."""
-    return sorted(p.relative_to(root).as_posix() for p in root.rglob(f"*{end}") if p.is_file())

@@ -24,6 +24,7 @@ from typing import Any
 
 from shards.errors import DataError, UsageError
 from shards.keys import key_of
+from shards.raw import Raw
 from shards.schema import did_you_mean, parse, read_yaml
 from shards.sources.common import Found, Pair, Source, read_ids
 from shards.taxonomy import IGNORE_INDEX, Taxonomy, build_remap, taxonomy_names, universal_ids
@@ -143,17 +144,17 @@ def source(own: OwnData, *, at: str) -> Source:
     )
 
 
-def _find(own: OwnData, at: str, raw: Path, split: str) -> Found:
+def _find(own: OwnData, at: str, raw: Raw, split: str) -> Found:
     if split not in own.splits:
         raise UsageError(f"{at}: no split {split!r}; {did_you_mean(split, own.splits)}")
-    if not raw.is_dir():
+    if not raw.root.is_dir():
         raise DataError(f"{raw}: no such folder; give the folder of the data with --raw, or as `root` in {at}")
     files = own.splits[split]
     where = f"{at}.splits.{split}"
     return _from_list(raw, files.list, where) if files.list else _from_globs(raw, files, where)
 
 
-def _from_globs(raw: Path, files: OwnSplit, where: str) -> Found:
+def _from_globs(raw: Raw, files: OwnSplit, where: str) -> Found:
     images = _matches(raw, files.images, f"{where}.images")
     labels = _matches(raw, files.labels, f"{where}.labels")
     if not images.keys() & labels.keys():
@@ -170,11 +171,11 @@ def _from_globs(raw: Path, files: OwnSplit, where: str) -> Found:
     return Found(pairs=tuple(pairs), orphans=tuple(labels[f] for f in sorted(labels.keys() - images.keys())))
 
 
-def _from_list(raw: Path, path: str, where: str) -> Found:
+def _from_list(raw: Raw, path: str, where: str) -> Found:
     try:
-        lines = (raw / path).read_text(encoding="utf-8").splitlines()
+        lines = raw.read(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{where}.list: {raw / path} cannot be read ({error}); check the path") from error
+        raise DataError(f"{where}.list: {raw}/{path} cannot be read ({error}); check the path") from error
     pairs = []
     for number, line in enumerate(lines, 1):
         words = line.split("\t") if "\t" in line else line.split()
@@ -182,26 +183,23 @@ def _from_list(raw: Path, path: str, where: str) -> Found:
             continue
         if len(words) != 2:
             raise DataError(
-                f'{raw / path}, line {number}: {len(words)} words, expected "image label" (separate paths that '
+                f'{raw}/{path}, line {number}: {len(words)} words, expected "image label" (separate paths that '
                 f"hold spaces by a tab)"
             )
         pairs.append(Pair(key=key_of(words[0]), image=words[0], label=words[1]))
     if not pairs:
-        raise DataError(f"{where}.list: {raw / path} names no images")
+        raise DataError(f"{where}.list: {raw}/{path} names no images")
     return Found(pairs=tuple(pairs))
 
 
-def _matches(raw: Path, glob: str, where: str) -> dict[tuple[Any, ...], str]:
+def _matches(raw: Raw, glob: str, where: str) -> dict[tuple[Any, ...], str]:
     """Files of a glob by the texts its wildcards stand for."""
     pattern = re.compile(_regex(glob))
-    found: dict[tuple[Any, ...], str] = {}
-    try:
-        paths = sorted(p.relative_to(raw).as_posix() for p in raw.glob(glob) if p.is_file())
-    except (ValueError, NotImplementedError) as error:
-        raise DataError(f"{where}: {glob!r} is not a glob relative to the data's folder ({error})") from error
-    for path in paths:
-        if match := pattern.fullmatch(path):
-            found[match.groups()] = path
+    if not glob or glob.startswith("/") or ".." in glob.split("/"):
+        raise DataError(f"{where}: {glob!r} is not a glob relative to the data's folder")
+    fixed = _fixed_part(glob)
+    paths = (fixed + path for path in raw.below(fixed))
+    found = {match.groups(): path for path in paths if (match := pattern.fullmatch(path))}
     if not found:
         raise DataError(f"{where}: {glob!r} matches no file below {raw}; check the pattern and --raw")
     return found

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from shards.raw import Raw
 from shards.sources.common import Found, Source, choose, folder, pair_folders, pair_list, plain_source
 
 
@@ -12,7 +11,7 @@ def source() -> Source:
     return plain_source("sunrgbd-37", _find)
 
 
-def _find(raw: Path, split: str) -> Found:
+def _find(raw: Raw, split: str) -> Found:
     part = choose({"train": "train", "val": "test"}, split, dataset="sunrgbd-37")
     images, labels = f"image/{part}", f"label38/{part}"
     if split == "train":

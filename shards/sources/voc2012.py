@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from shards.raw import Raw
 from shards.sources.common import Found, Source, choose, folder, pair_list, plain_source
 
 
@@ -12,7 +11,7 @@ def source() -> Source:
     return plain_source("voc2012", _find)
 
 
-def _find(raw: Path, split: str) -> Found:
+def _find(raw: Raw, split: str) -> Found:
     choose({"train": "train", "val": "val"}, split, dataset="voc2012")
     folder(raw, "JPEGImages")
     folder(raw, "SegmentationClassAug")

@@ -10,6 +10,7 @@ from PIL import Image
 from shards.convert import ConvertRequest, convert
 from shards.datasets import dataset
 from shards.errors import DataError, UsageError
+from shards.raw import Raw
 from shards.reader import open_shards
 from shards.taxonomy import load_taxonomy, projection, remap_label
 from tests.shards import trees
@@ -46,7 +47,7 @@ def write(folder, **changes):
 
 def test_ids_become_positions_and_ignored_values_255(raw):
     own = dataset(write(raw))
-    for pair in own.source.find(raw, "train").pairs:
+    for pair in own.source.find(Raw(raw), "train").pairs:
         released = np.asarray(Image.open(raw / pair.label))
         label = remap_label(own.source.read_label((raw / pair.label).read_bytes(), pair), own.source.release, where="")
         assert np.array_equal(label, np.vectorize({0: 0, 7: 1, 2: 2, 9: 255, 255: 255}.get)(released))
@@ -75,7 +76,7 @@ def test_native_only(raw):
 
 
 def test_list_files_pair_as_written(raw):
-    pairs = dataset(write(raw)).source.find(raw, "val").pairs
+    pairs = dataset(write(raw)).source.find(Raw(raw), "val").pairs
     assert [(p.key, p.label) for p in pairs] == [("images/a0", "labels/a0.png"), ("images/a1", "labels/a1.png")]
 
 
@@ -85,7 +86,7 @@ def test_wildcards_pair_by_what_they_stand_for(raw):
         trees.save(raw / f"left/{city}/0_left.png", trees.picture(rng))
         trees.save(raw / f"gt/{city}/0_ids.png", trees.blocks(rng, [0]).astype(np.uint8))
     path = write(raw, splits={"train": {"images": "left/**/*_left.png", "labels": "gt/**/*_ids.png"}})
-    pairs = dataset(path).source.find(raw, "train").pairs
+    pairs = dataset(path).source.find(Raw(raw), "train").pairs
     assert [(p.key, p.label) for p in pairs] == [("x/0_left", "gt/x/0_ids.png"), ("y/0_left", "gt/y/0_ids.png")]
 
 
@@ -144,7 +145,7 @@ def test_mistakes_about_files(raw, splits, message):
     (raw / "bad.txt").write_text("a b\na b c\n")
     (raw / "empty.txt").write_text("\n")
     with pytest.raises(DataError, match=message):
-        dataset(write(raw, splits=splits)).source.find(raw, "train")
+        dataset(write(raw, splits=splits)).source.find(Raw(raw), "train")
 
 
 def test_missing_yaml_root_and_split(raw, tmp_path):
@@ -168,7 +169,7 @@ def test_root_is_relative_to_the_yaml(raw):
 @needs_camvid
 def test_the_example_converts_real_camvid(tmp_path):
     for split, count in (("train", 367), ("val", 101)):
-        pairs = dataset(str(EXAMPLE)).source.find(CAMVID, split).pairs
+        pairs = dataset(str(EXAMPLE)).source.find(Raw(CAMVID), split).pairs
         assert len(pairs) == count
     request = ConvertRequest(dataset=str(EXAMPLE), split="train", raw=CAMVID, out=str(tmp_path), limit=3)
     with open_shards(convert(request).url) as shards:
@@ -187,4 +188,4 @@ def test_a_yaml_edited_between_two_uses_is_read_again(raw):
     assert dataset(write(raw, classes=[{"name": str(i)} for i in range(10)], ignore=[])).taxonomy.digest != before
     shutil.rmtree(raw / "labels")
     with pytest.raises(DataError, match="matches no file"):
-        dataset(path).source.find(raw, "train")
+        dataset(path).source.find(Raw(raw), "train")

@@ -9,6 +9,7 @@ from PIL import Image
 from shards.datasets import dataset
 from shards.errors import DataError, UsageError
 from shards.images import UnreadableError
+from shards.raw import Raw
 from shards.splits import stems
 from shards.taxonomy import load_taxonomy, remap_label
 from tests.shards import trees
@@ -17,14 +18,14 @@ IGNORED = 255
 
 
 def found(name, raw, split):
-    return dataset(name).source.find(raw, split)
+    return dataset(name).source.find(Raw(raw), split)
 
 
 def natives(name, raw, split):
     """Key -> native label, through our source."""
     source = dataset(name).source
     labels = {}
-    for pair in source.find(raw, split).pairs:
+    for pair in source.find(Raw(raw), split).pairs:
         ids = source.read_label((raw / pair.label).read_bytes(), pair)
         labels[pair.key] = remap_label(ids, source.release, where=pair.key)
     return labels
