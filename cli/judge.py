@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.output import note, print_json, print_table, progress
-from shards.errors import DataError, UsageError
+from cli.output import note, print_json, print_table, progress, write_text
+from shards.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
@@ -36,10 +36,10 @@ def evaluate(
         with progress(f"eval {judge.name} on {url}") as report:
             results.append(judge.on(url, report, pictures=pictures, num_pictures=num_pictures))
     if out is not None:
-        _write(out, jsonlib.dumps(results, indent=2, allow_nan=False) + "\n")
+        write_text(out, jsonlib.dumps(results, indent=2, allow_nan=False) + "\n")
     if metrics is not None:
         headline = {r["dataset"]: {k: r[k] for k in ("miou", "macc", "acc")} for r in results}
-        _write(metrics, jsonlib.dumps(headline, indent=2) + "\n")
+        write_text(metrics, jsonlib.dumps(headline, indent=2) + "\n")
     if json:
         print_json(results)
         return
@@ -84,17 +84,6 @@ def report(
     from cli.report import render_report
 
     inputs = gather(evals=evals, pictures=pictures, runs=runs)
-    _write(out / "summary.json", jsonlib.dumps(inputs.summary.as_dict(), indent=2, allow_nan=False) + "\n")
-    _write(out / "report.html", render_report(inputs))
+    write_text(out / "summary.json", jsonlib.dumps(inputs.summary.as_dict(), indent=2, allow_nan=False) + "\n")
+    write_text(out / "report.html", render_report(inputs))
     note(f"report: {(out / 'report.html').resolve()}")
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error}); check the folder and free space") from error

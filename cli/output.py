@@ -7,12 +7,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from shards.errors import DataError
 
 EVERY_S = 5.0  # between progress lines where there is no terminal
 
@@ -32,6 +35,21 @@ def note(text: str) -> None:
 def print_json(value: Any) -> None:
     """Print a result for machines."""
     typer.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a result file whole or not at all, and its folder if need be.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error}); check the folder and free space") from error
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -1,7 +1,9 @@
-"""Labels as colours: one palette for every picture of the project."""
+"""Labels as colours: one palette for every picture of the project, by class id or by class name."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -9,13 +11,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from shards.taxonomy import IGNORE_INDEX
+from shards.taxonomy import IGNORE_INDEX, load_taxonomy, taxonomy_names
 
 Rgb = npt.NDArray[np.uint8]
 IGNORED_RGB = (0, 0, 0)
 GRID = range(8, 256, 13)  # levels per channel among which colours are chosen
 LIGHTNESS = (38.0, 84.0)  # CIE L*: away from black (ignored) and from white (paper)
 CHROMA = (20.0, 70.0)  # greys look alike next to photographs, and neon drowns everything else
+NAMED = 1024  # colours for names; beyond, neighbours can hardly be told apart
 
 
 @lru_cache(maxsize=8)
@@ -51,6 +54,36 @@ def palette(n: int) -> Rgb:
     return colors
 
 
+def class_colors(classes: Sequence[str]) -> Rgb:
+    """Colours of classes by their names: a name has one colour in every dataset and taxonomy.
+
+    Letter case and the kind of separator do not make another name (`Traffic Light`, `traffic_light`). Names of the
+    built-in taxonomies come first in the palette, those that most of them share foremost: what is met most often
+    differs most. A name of your own takes one of the other colours by its hash.
+
+    Returns:
+        (classes, 3) uint8 RGB, all distinct where the names are.
+
+    Raises:
+        ValueError: more names of your own than there are colours left.
+    """
+    known = _vocabulary()
+    names = [_plain(name) for name in classes]
+    place = {name: known[name] for name in names if name in known}
+    own = sorted(set(names) - place.keys())
+    if len(own) > NAMED - len(known):
+        raise ValueError(f"{len(own)} class names of your own, there are colours for {NAMED - len(known)}")
+    taken: set[int] = set()
+    for name in own:
+        free = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % (NAMED - len(known))
+        while free in taken:
+            free = (free + 1) % (NAMED - len(known))
+        taken.add(free)
+        place[name] = len(known) + free
+    colors: Rgb = palette(NAMED if own else len(known))[[place[name] for name in names]]
+    return colors
+
+
 def colorize(label: npt.NDArray[np.integer], num_classes: int) -> Rgb:
     """A label as a picture.
 
@@ -63,8 +96,25 @@ def colorize(label: npt.NDArray[np.integer], num_classes: int) -> Rgb:
     Raises:
         ValueError: an id outside the taxonomy.
     """
+    return paint(label, palette(num_classes))
+
+
+def paint(label: npt.NDArray[np.integer], colors: Rgb) -> Rgb:
+    """A label in given colours.
+
+    Args:
+        label: (H, W) ids in [0, classes); `IGNORE_INDEX` becomes black, whatever stands there.
+        colors: (classes, 3) uint8 RGB by id.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: an id outside the taxonomy.
+    """
+    num_classes = len(colors)
     table = np.zeros((max(num_classes, IGNORE_INDEX + 1), 3), np.uint8)
-    table[:num_classes] = palette(num_classes)
+    table[:num_classes] = colors
     table[IGNORE_INDEX] = IGNORED_RGB
     wrong = (label != IGNORE_INDEX) & ((label < 0) | (label >= num_classes))
     if wrong.any():
@@ -103,6 +153,19 @@ def legend(pictures: Sequence[Rgb], classes: Sequence[str]) -> tuple[tuple[str, 
     if 0 in area:
         rows.append(("not scored", "#000000"))
     return tuple(rows)
+
+
+@lru_cache(maxsize=1)
+def _vocabulary() -> dict[str, int]:
+    """Every built-in class name -> its place in the palette."""
+    shared: Counter[str] = Counter()
+    for taxonomy in taxonomy_names():
+        shared.update({_plain(name) for name in load_taxonomy(taxonomy).classes} - {""})
+    return {name: i for i, name in enumerate(sorted(shared, key=lambda name: (-shared[name], name)))}
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", " ").replace("-", " ").strip()
 
 
 def _codes(rgb: Rgb) -> npt.NDArray[np.int32]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cli.chart import NUM_COLORS, Curve, line_chart
+from cli.page import data_url, one_byte, render
 from cli.pictures import Rgb, legend
 from cli.results import HMEAN, DatasetScore, ModelResult, Summary, cell, percent
 from shards.errors import DataError
@@ -72,17 +71,10 @@ def render_report(inputs: ReportInputs) -> str:
     Raises:
         DataError: a picture is missing or damaged, or jinja2 (extra `report`) is not installed.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise DataError("the report needs jinja2; install it with: pip install 'segstream[report]'") from error
-    folder = Path(__file__).parent / "templates"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    environment.filters["percent"] = percent
     curves = sorted(inputs.curves, key=lambda curve: curve.name)
-    return environment.get_template("report.html").render(
+    return render(
+        "report.html",
+        percent=percent,
         inputs=inputs,
         summary=inputs.summary,
         headline=headline(inputs.summary),
@@ -140,7 +132,7 @@ def inline_photo(path: Path) -> str:
     Raises:
         DataError: the file is missing or damaged.
     """
-    return _data_url(_shrunk(_open(path), Image.Resampling.LANCZOS), "JPEG", quality=82)
+    return data_url(_shrunk(_open(path), Image.Resampling.LANCZOS), "JPEG", quality=82)
 
 
 def inline_label(path: Path) -> str:
@@ -149,7 +141,7 @@ def inline_label(path: Path) -> str:
     Raises:
         DataError: the file is missing or damaged.
     """
-    return _data_url(_one_byte(_shrunk(_open(path), Image.Resampling.NEAREST)), "PNG", optimize=True)
+    return data_url(one_byte(_shrunk(_open(path), Image.Resampling.NEAREST)), "PNG", optimize=True)
 
 
 def _results_table(summary: Summary) -> list[dict[str, Any]]:
@@ -188,20 +180,3 @@ def _shrunk(picture: Image.Image, how: Image.Resampling) -> Image.Image:
     if scale >= 1:
         return picture
     return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), how)
-
-
-def _one_byte(picture: Image.Image) -> Image.Image:
-    """The same picture as palette entries, if 256 suffice."""
-    pixels = np.asarray(picture)
-    colors, entries = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
-    if len(colors) > 256:
-        return picture
-    small = Image.fromarray(entries.reshape(pixels.shape[:2]).astype(np.uint8), mode="P")
-    small.putpalette(colors.ravel().tolist())
-    return small
-
-
-def _data_url(picture: Image.Image, form: str, **options: Any) -> str:
-    out = io.BytesIO()
-    picture.save(out, form, **options)
-    return f"data:image/{form.lower()};base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
