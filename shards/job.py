@@ -127,7 +127,7 @@ def _convert(setup: Setup, pair: Pair, files: _Files, tally: _Tally) -> Sample:
     image = files[pair.image]
     assert isinstance(image, bytes)
     try:
-        picture = images.decode_picture(image)
+        picture = setup.source.read_image(image)
     except images.UnreadableError as error:
         raise BadFileError(pair.image, str(error)) from error
     original = (picture.pixels.shape[0], picture.pixels.shape[1])

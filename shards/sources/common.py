@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shards.errors import DataError, UsageError
-from shards.images import decode_ids
+from shards.images import Picture, decode_ids, decode_picture
 from shards.keys import key_of
 from shards.raw import Raw
 from shards.schema import did_you_mean
@@ -63,6 +63,12 @@ class Source:
 
     Raises:
         UnreadableError: damaged, or not in the release's coding.
+    """
+    read_image: Callable[[bytes], Picture] = decode_picture
+    """Image file -> picture; one of its own where a release's pictures need repair.
+
+    Raises:
+        UnreadableError: damaged, or of a kind that is not read.
     """
 
 
