@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,27 @@ from shards.errors import DataError, UsageError
 from shards.images import Picture, decode_ids, decode_picture
 from shards.keys import key_of
 from shards.raw import Raw
+from shards.records import Record
 from shards.schema import did_you_mean
 from shards.splits import stems
-from shards.taxonomy import Remap, Taxonomy, load_taxonomy, release_remap
+from shards.taxonomy import Remap, Taxonomy, load_taxonomy, native_taxonomy, release_remap
 
 Ids = npt.NDArray[np.integer[Any]]
 """(H, W) release ids."""
+Mask = npt.NDArray[np.bool_]
+"""(H, W): the pixels of one segment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edits:
+    """What relabelling is to do to one image."""
+
+    raw: Raw
+    file: str
+    """Holds the image's segments; below `raw`."""
+    image: str
+    """As the records name it."""
+    records: tuple[Record, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +46,8 @@ class Pair:
     """None where the dataset has images only."""
     extra: Any = None
     """What else shapes the label, where the release keeps it outside the label file; as JSON can hold it."""
+    edits: Edits | None = None
+    """Records of relabelling, if there are any for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +60,28 @@ class Found:
     """Images that the release's own list names but the folder does not hold."""
     orphans: tuple[str, ...] = ()
     """Labels without an image, where the folder itself is the list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segments:
+    """Where a dataset keeps the segments that records of relabelling name, as MSeg reads them."""
+
+    strict: bool
+    """A segment must be all of the record's original class; else it is overwritten whatever it holds."""
+    masks: Callable[[bytes, Sequence[int], tuple[int, int]], Iterator[Mask]]
+    """(file, segment ids, size of the label) -> the mask of each; empty where there is no such segment.
+
+    Raises:
+        UnreadableError: damaged.
+    """
+    files: Callable[[Raw, Sequence[Pair]], tuple[Raw, Mapping[str, str]]]
+    """(raw release, pairs) -> where to look, and there the file of each pair, by key. It may turn out to be missing.
+
+    Raises:
+        DataError: a part of the release is missing that only relabelling needs.
+    """
+    least: int = 1
+    """Pixels; segments that are smaller are not relabelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +103,8 @@ class Source:
     Raises:
         UnreadableError: damaged, or not in the release's coding.
     """
+    segments: Segments | None = None
+    """None where the dataset was not relabelled."""
     read_image: Callable[[bytes], Picture] = decode_picture
     """Image file -> picture; one of its own where a release's pictures need repair.
 
@@ -77,14 +118,30 @@ def read_ids(data: bytes, pair: Pair) -> Ids:
     return decode_ids(data)
 
 
-def plain_source(name: str, find: Callable[[Raw, str], Found], *, taxonomy: str | None = None) -> Source:
+def id_masks(ids: Ids, segments: Sequence[int]) -> Iterator[Mask]:
+    """The pixels of each id, of a map that tells segments by their values."""
+    return (ids == segment for segment in segments)
+
+
+def label_files(raw: Raw, pairs: Sequence[Pair]) -> tuple[Raw, Mapping[str, str]]:
+    """Where the label files themselves tell the segments."""
+    return raw, {pair.key: pair.label or "" for pair in pairs}
+
+
+def plain_source(
+    name: str,
+    find: Callable[[Raw, str], Found],
+    *,
+    taxonomy: str | None = None,
+    segments: Segments | None = None,
+) -> Source:
     """A source whose label files hold release ids as they are.
 
     Args:
         taxonomy: the class list, if it does not bear the dataset's name.
     """
-    native = load_taxonomy(taxonomy or name)
-    return Source(native=native, release=release_remap(name), find=find, read_label=read_ids)
+    native = native_taxonomy(taxonomy or name)
+    return Source(native=native, release=release_remap(name), find=find, read_label=read_ids, segments=segments)
 
 
 def images_source(taxonomy: str, find: Callable[[Raw, str], Found]) -> Source:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+from shards.images import decode_ids
 from shards.raw import Raw
-from shards.sources.common import Found, Source, choose, folder, pair_folders, pair_list, plain_source
+from shards.sources.common import (
+    Found,
+    Mask,
+    Segments,
+    Source,
+    choose,
+    folder,
+    id_masks,
+    label_files,
+    pair_folders,
+    pair_list,
+    plain_source,
+)
 
 
 def source() -> Source:
     """RAW holds `image` and `label38` (the archive's `label37`, renamed, as it holds 38 values)."""
-    return plain_source("sunrgbd-37", _find)
+    return plain_source("sunrgbd-37", _find, segments=Segments(strict=True, masks=_masks, files=label_files))
 
 
 def _find(raw: Raw, split: str) -> Found:
@@ -30,3 +45,8 @@ def _find(raw: Raw, split: str) -> Found:
 def _label_stem(stem: str) -> str:
     """`img-000001` -> `00000001`."""
     return stem.removeprefix("img-").zfill(8)
+
+
+def _masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int]) -> Iterator[Mask]:
+    """A record names a whole class, by its native id; the files hold that plus one."""
+    return id_masks(decode_ids(data), [native + 1 for native in segments])
