@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+
 from shards.raw import Raw
 from shards.sources.common import Found, Source, choose, pair_folders, plain_source
 
 
 def source() -> Source:
     """RAW holds `leftImg8bit` and `gtFine`."""
-    return plain_source("cityscapes-19", _find)
+    return plain_source("cityscapes-19", functools.partial(find, dataset="cityscapes-19"))
 
 
-def _find(raw: Raw, split: str) -> Found:
-    part = choose({"train": "train", "val": "val"}, split, dataset="cityscapes-19")
+def find(raw: Raw, split: str, *, dataset: str) -> Found:
+    """Pairs of a split; `dataset` is named in errors."""
+    part = choose({"train": "train", "val": "val"}, split, dataset=dataset)
     return pair_folders(
         raw,
         f"leftImg8bit/{part}",

@@ -128,19 +128,9 @@ def label_files(raw: Raw, pairs: Sequence[Pair]) -> tuple[Raw, Mapping[str, str]
     return raw, {pair.key: pair.label or "" for pair in pairs}
 
 
-def plain_source(
-    name: str,
-    find: Callable[[Raw, str], Found],
-    *,
-    taxonomy: str | None = None,
-    segments: Segments | None = None,
-) -> Source:
-    """A source whose label files hold release ids as they are.
-
-    Args:
-        taxonomy: the class list, if it does not bear the dataset's name.
-    """
-    native = native_taxonomy(taxonomy or name)
+def plain_source(name: str, find: Callable[[Raw, str], Found], *, segments: Segments | None = None) -> Source:
+    """A source whose label files hold release ids as they are."""
+    native = native_taxonomy(name)
     return Source(native=native, release=release_remap(name), find=find, read_label=read_ids, segments=segments)
 
 

@@ -1,0 +1,88 @@
+"""Mapillary Vistas v1.1: palette PNGs whose indices are class ids and whose colours are those of `config.json`."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shards.errors import DataError
+from shards.images import UnreadableError, decode_palette
+from shards.raw import Raw
+from shards.sources.common import Found, Ids, Pair, Source, choose, pair_folders
+from shards.taxonomy import load_taxonomy, release_classes, release_remap
+
+
+def source() -> Source:
+    """RAW holds `training`, `validation` and `config.json`."""
+    return Source(
+        native=load_taxonomy("mapillary-public65"),
+        release=release_remap("mapillary-public65"),
+        find=_find,
+        read_label=_read_label,
+    )
+
+
+def pair_photos(raw: Raw, split: str, *, dataset: str) -> Found:
+    """Images of a split and their labels, in the layout that all versions up to 1.2 share."""
+    part = choose({"train": "training", "val": "validation"}, split, dataset=dataset)
+    return pair_folders(raw, f"{part}/images", f"{part}/labels", image_end=".jpg", label_end=".png", label_stem=str)
+
+
+def check_config(raw: Raw, field: str, *, dataset: str) -> None:
+    """Compare the class list that the release states, if it is there, with ours: another version has other ids.
+
+    Args:
+        field: which of each label's names our table has.
+
+    Raises:
+        DataError: it is another list, or not readable.
+    """
+    where = f"{raw}/config.json"
+    if not raw.has("config.json"):
+        return
+    try:
+        content: Any = json.loads(raw.read("config.json"))
+        stated = [label[field] for label in content["labels"]]
+    except OSError as error:
+        raise DataError(f"{where}: cannot be read ({error.strerror}); unpack the archive again") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{where}: not Mapillary's class list ({error!r}); unpack the archive again") from error
+    names = [name for name, _ in release_classes(dataset)]
+    if stated != names:
+        n = next(
+            (n for n, (a, b) in enumerate(zip(stated, names, strict=False)) if a != b), min(len(stated), len(names))
+        )
+        raise DataError(
+            f"{where}: {len(stated)} classes, of which number {n} differs from {dataset}'s {len(names)}; "
+            f"this is another version of the dataset (see `segstream datasets {dataset}`)"
+        )
+
+
+def _find(raw: Raw, split: str) -> Found:
+    found = pair_photos(raw, split, dataset="mapillary-public65")
+    check_config(raw, "readable", dataset="mapillary-public65")
+    return found
+
+
+def _read_label(data: bytes, pair: Pair) -> Ids:
+    """Upstream goes by the colours, others by the indices; a file in which they disagree is not the released one."""
+    ids, palette = decode_palette(data)
+    used = np.unique(ids)  # few
+    ours = _palette()
+    known = used[used < min(len(ours), len(palette))]
+    strange = [*used[len(known) :], *known[(palette[known] != ours[known]).any(1)]]
+    if strange:
+        raise UnreadableError(
+            f"palette entries {sorted(map(int, strange))[:5]} do not have the colours of v1.1's classes"
+        )
+    return ids
+
+
+@functools.cache
+def _palette() -> npt.NDArray[np.uint8]:
+    """(66, 3) RGB by release id."""
+    return np.array([colour for _, colour in release_classes("mapillary-public65")], np.uint8)
