@@ -39,9 +39,10 @@ def read_integers(data: bytes, name: str) -> npt.NDArray[np.integer[Any]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", MatReadWarning)  # of two variables of one name scipy would take the last
-            values = loadmat(io.BytesIO(data), variable_names=[name]).get(name)
+            values = loadmat(io.BytesIO(data)).get(name)
     except Exception as error:  # the parser answers damage with whatever the bytes lead it into
-        raise UnreadableError(f"damaged or not a .mat file ({error or type(error).__name__})") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableError(f"damaged or not a .mat file ({reason})") from error
     if values is None:
         raise UnreadableError(f"the .mat file holds no {name}")
     if not isinstance(values, np.ndarray) or values.ndim != 2 or values.size == 0 or values.dtype.kind not in "uif":
