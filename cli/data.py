@@ -1,15 +1,15 @@
-"""Commands about data: world, datasets, shard, verify, stats."""
+"""Commands about data: world, shard, verify."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cli.output import note, print_json, print_table, progress
+from cli.output import note, print_json, progress
 from shards.errors import UsageError
 from shards.schema import did_you_mean
 
@@ -36,63 +36,6 @@ def world(
     for name in names:
         with progress(f"world {name}") as report:
             embedded.draw(out, name, train=images, val=val_images, seed=seed, workers=workers, progress=report)
-
-
-def datasets(
-    name: Annotated[str | None, typer.Argument(help="One dataset; without it, all of them.")] = None,
-    check: Annotated[Path | None, typer.Option(help="A raw tree to compare with what NAME expects.")] = None,
-    json: Json = False,
-) -> None:
-    """List the known datasets, describe one, or check that a download is complete."""
-    from shards import datasets as registry
-
-    if check is not None:
-        if name is None:
-            raise UsageError("--check needs the name of a dataset: segstream datasets NAME --check DIR")
-        _print_check(name, registry.check_raw(name, check), json=json)
-        return
-    if json:
-        print_json(registry.describe(name) if name else [registry.describe(n) for n in registry.dataset_names()])
-    elif name:
-        _print_dataset(registry.describe(name))
-    else:
-        rows = []
-        for known in (registry.describe(n) for n in registry.dataset_names()):
-            splits = " ".join(f"{split}:{count}" for split, count in known["splits"].items())
-            shards = "yes" if known["convertible"] else "no"
-            rows.append((known["name"], known["role"], len(known["classes"]), shards, splits, known["licence"]))
-        print_table(("dataset", "role", "classes", "convertible", "images", "licence"), rows)
-
-
-def _print_dataset(known: dict[str, Any]) -> None:
-    splits = ", ".join(f"{split} {count if count is not None else '?'}" for split, count in known["splits"].items())
-    universal = "no: held out, predictions are mapped instead" if known["to_universal"] is None else "yes"
-    facts = {
-        "role": known["role"],
-        "images": splits,
-        "licence": known["licence"],
-        "get it from": known.get("home", "you"),
-        "labels in universal classes": universal,
-        "layout": known.get("layout", "as its YAML says"),
-        "classes": ", ".join(f"{i} {c}" for i, c in enumerate(known["classes"])),
-    }
-    typer.echo(known["name"])
-    for name, fact in facts.items():
-        typer.echo(f"  {name}: {fact}")
-
-
-def _print_check(name: str, splits: list[dict[str, Any]], *, json: bool) -> None:
-    if json:
-        print_json(splits)
-    for found in () if json else splits:
-        expected = f" of {found['expected']}" if found["expected"] is not None else ""
-        typer.echo(f"{name} {found['split']}: {found['images']}{expected} images, {found['missing'] or 0} missing")
-        if found["problem"]:
-            typer.echo(f"  {found['problem']}")
-        for path in found["first_missing"]:
-            typer.echo(f"  missing: {path}")
-    if any(found["problem"] for found in splits):
-        raise typer.Exit(1)
 
 
 def shard(
@@ -161,25 +104,3 @@ def verify(
             typer.echo(f"  {fault.kind}: {fault.where}: {fault.what}")
     if not all(report.ok for report in reports):
         raise typer.Exit(1)
-
-
-def stats(
-    urls: Annotated[list[str], typer.Argument(help="Shard sets.")],
-    member: Annotated[str, typer.Option(help="native or universal labels.")] = "native",
-    json: Json = False,
-) -> None:
-    """Count pixels and images of every class."""
-    from shards.reader import open_shards
-    from shards.stats import class_table
-
-    tables = {}
-    for url in urls:
-        with open_shards(url) as shards:
-            tables[url] = class_table(shards.manifest, member)
-    if json:
-        print_json({url: [dataclasses.asdict(row) for row in rows] for url, rows in tables.items()})
-    for url, rows in () if json else tables.items():
-        typer.echo(url)
-        shown = sorted(rows, key=lambda row: -row.pixels)
-        table = [(row.name, row.id, row.images, row.pixels, f"{row.share:.2%}") for row in shown]
-        print_table(("class", "id", "images", "pixels", "share"), table)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli import data, judge, learn
+from cli import data, judge, learn, look, releases
 from shards.errors import DataError, UsageError
 
 app = typer.Typer(
@@ -47,11 +47,12 @@ def _command(name: str, body: object, example: str) -> None:
     app.command(name, epilog=f"Example: [bold]{example}[/]")(body)  # type: ignore[type-var]
 
 
-_command("datasets", data.datasets, "segstream datasets camvid-11 --check /data/CamVid")
+_command("datasets", releases.datasets, "segstream datasets camvid-11 --check /data/CamVid")
 _command("world", data.world, "segstream world --out data/world --datasets ade20k-150,camvid-11 --images 40")
 _command("shard", data.shard, "segstream shard cityscapes-19 --raw /data/cityscapes --out data/shards")
 _command("verify", data.verify, "segstream verify data/shards/cityscapes-19/val")
-_command("stats", data.stats, "segstream stats data/shards/cityscapes-19/train data/shards/ade20k-150/train")
+_command("stats", look.stats, "segstream stats data/shards/cityscapes-19/train data/shards/ade20k-150/train")
+_command("show", look.show, "segstream show data/shards/cityscapes-19/val --out gallery.html --samples 20")
 _command("train", learn.train, "segstream train union-universal seed=1 train.steps=2000")
 _command("eval", judge.evaluate, "segstream eval runs/union-universal/final.pt --data data/shards/camvid-11/val --json")
 _command("results", judge.results, "segstream results results/eval --form markdown")
