@@ -98,7 +98,7 @@ def remap_label(label: npt.NDArray[Any], remap: Remap, *, where: str) -> npt.NDA
         DataError: the label holds an id that the table does not map.
     """
     last = len(remap.table) - 1
-    inside = label <= last
+    inside = (label >= 0) & (label <= last)
     mapped = remap.table[np.where(inside, label, 0)] if not inside.all() else remap.table[label]
     lost = (mapped == UNMAPPED) | ~inside
     if lost.any():

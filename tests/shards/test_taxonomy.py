@@ -15,6 +15,7 @@ from shards.taxonomy import (
     counted_universal,
     load_taxonomy,
     naive_remap,
+    native_taxonomy,
     projection,
     release_classes,
     release_remap,
@@ -54,6 +55,12 @@ def test_an_id_beyond_the_table_is_an_error_not_a_wrap():
     every = build_remap("toy", "all", {i: i for i in range(256)})  # 3 = 259 % 256 and 0 are mapped
     with pytest.raises(DataError, match=r"1 of 2 pixels carry ids \[259\]"):
         remap_label(np.array([[259, 3]], np.int32), every, where="k")
+
+
+def test_a_negative_id_does_not_wrap_around():
+    every = build_remap("toy", "all", {i: i for i in range(256)})
+    with pytest.raises(DataError, match=r"1 of 2 pixels carry ids \[-1\]"):
+        remap_label(np.array([[-1, 3]], np.int32), every, where="k")
 
 
 def test_naive_labels_are_wide_enough_for_their_ids():
@@ -126,6 +133,62 @@ def test_colour_codes_are_the_releases(name, release):
     colours = [tuple(map(int, c.split())) for c in (TAXONOMY / f"{release}_colors.txt").read_text().splitlines() if c]
     assert [c for _, c in release_classes(name)] == colours
     assert [n for n, _ in release_classes(name)] == names(release)
+
+
+VARIANTS = {
+    "gta5-19": ("gta5", 34),
+    "shift-19": ("shift", 23),
+    "mapillary-19": ("mapillary-vistas-1.2", 66),
+    "bdd100k-19": ("bdd100k", 19),
+    "idd-19": ("idd (csTrainId)", 40),
+    "wilddash2-19": ("wilddash2", 81),
+}
+
+
+@needs_mseg
+@pytest.mark.parametrize(("name", "variant"), [(name, variant) for name, (variant, _) in VARIANTS.items()])
+def test_other_releases_become_cityscapes_train_ids(name, variant):
+    expected = {r["native_id"]: r for r in rows("cityscapes19_variants.csv") if r["dataset"] == variant}
+    table = release_remap(name).table
+    ids = {int(i): int(r["cityscapes_train_id"]) for i, r in expected.items()} | {255: 255}
+    assert {i: int(table[i]) for i in ids} == ids
+    beyond = {int(v) for i, v in enumerate(table) if i not in ids}
+    assert beyond == {UNMAPPED}
+    listed = [n for n, _ in release_classes(name)]
+    assert listed == [r["native_name"] for i, r in expected.items() if i != "255"]
+    classes = load_taxonomy("cityscapes-19").classes
+    assert [r["train_class"] for r in expected.values()] == [
+        "void" if (i := int(r["cityscapes_train_id"])) == 255 else classes[i] for r in expected.values()
+    ]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_other_releases_mix_with_cityscapes(name):
+    assert native_taxonomy(name) is load_taxonomy("cityscapes-19")
+    assert release_remap(name).target == "cityscapes-19"
+    assert len(release_classes(name)) == VARIANTS[name][1]
+    assert name not in taxonomy_names()
+
+
+def test_native_taxonomy_of_a_dataset_of_its_own_and_of_none():
+    assert native_taxonomy("voc2012") is load_taxonomy("voc2012")
+    with pytest.raises(UsageError, match="did you mean 'idd-39'"):
+        native_taxonomy("idd-38")
+
+
+@needs_mseg
+def test_names_of_idd_ids():
+    assert [n for n, _ in release_classes("idd-39")] == names("idd-40") == [n for n, _ in release_classes("idd-19")]
+
+
+@needs_mseg
+@pytest.mark.parametrize("name", ["bdd", "cityscapes-34", "voc2012"])
+def test_releases_in_native_ids_are_kept_as_they_are(name):
+    table = release_remap(name).table
+    count = len(names(name))
+    assert table[:count].tolist() == list(range(count))
+    assert table[255] == 255
+    assert set(table[count:255].tolist()) == {UNMAPPED}
 
 
 @needs_mseg
