@@ -1,46 +1,25 @@
-"""What is known of each dataset: its part in training or judging, its splits, its terms, where it is, how it lies.
+"""Datasets by name: to convert, and to describe. What is known of them is data, in `registry.yaml`.
 
-Facts as MSeg uses the datasets (Lambert et al., CVPR 2020). Converters live in `sources/` and are loaded on demand.
+Converters live in `sources/` and are loaded on demand.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from shards.errors import DataError, UsageError
-from shards.raw import Raw
+from shards.errors import UsageError
+from shards.registry import Role, registry
 from shards.schema import did_you_mean
 from shards.sources import folder
 from shards.sources.common import Source
-from shards.taxonomy import (
-    TRAINING_TAXONOMIES,
-    Taxonomy,
-    load_taxonomy,
-    naive_remap,
-    taxonomy_names,
-)
+from shards.taxonomy import TRAINING_TAXONOMIES, Taxonomy, load_taxonomy, naive_remap, taxonomy_names
 
-Role = Literal["train", "test", "extra"]
 _RELABELED = "-relabeled"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What the registry holds of a released dataset."""
-
-    role: Role
-    splits: Mapping[str, int]
-    """Images per split of the complete release, as MSeg uses it."""
-    licence: str
-    home: str
-    """Where a person gets it."""
-    layout: str
-    """What lies below the raw root."""
-    convertible: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,201 +37,70 @@ class Dataset:
     source: Source
 
 
-_FACTS: dict[str, Facts] = {
-    "ade20k-150": Facts(
-        role="train",
-        splits={"train": 20210, "val": 2000},
-        licence="ADE20K terms (non-commercial research)",
-        home="ADE20K Scene Parsing Benchmark (MIT CSAIL): ADEChallengeData2016.zip",
-        layout="images/{training,validation}/ADE_*.jpg, annotations/{training,validation}/ADE_*.png",
-    ),
-    "coco-panoptic-133": Facts(
-        role="train",
-        splits={"train": 118287, "val": 5000},
-        licence="COCO: annotations CC-BY 4.0, images under Flickr terms",
-        home="cocodataset.org: 2017 train and val images, 2017 panoptic train/val annotations",
-        layout="images/{train,val}2017/*.jpg, annotations/panoptic_{train,val}2017.json, "
-        "annotations/panoptic_{train,val}2017/*.png",
-    ),
-    "cityscapes-19": Facts(
-        role="train",
-        splits={"train": 2975, "val": 500},
-        licence="Cityscapes terms (non-commercial)",
-        home="cityscapes-dataset.com: leftImg8bit_trainvaltest.zip, gtFine_trainvaltest.zip",
-        layout="leftImg8bit/{train,val}/CITY/*_leftImg8bit.png, gtFine/{train,val}/CITY/*_gtFine_labelIds.png",
-    ),
-    "cityscapes-34": Facts(
-        role="train",
-        splits={"train": 2975, "val": 500},
-        licence="Cityscapes terms (non-commercial)",
-        home="as cityscapes-19; no released model uses this branch",
-        layout="as cityscapes-19",
-        convertible=False,
-    ),
-    "sunrgbd-37": Facts(
-        role="train",
-        splits={"train": 5285, "val": 475},
-        licence="SUN RGB-D (research; cite its four sources)",
-        home="SUN RGB-D (Princeton), repackaged for 2D segmentation by Chris Choy: sun_rgbd.tgz",
-        layout="image/{train,test}/img-*.jpg, label38/{train,test}/*.png (the archive's label37, renamed)",
-    ),
-    "bdd": Facts(
-        role="train",
-        splits={"train": 7000, "val": 1000},
-        licence="BDD100K licence",
-        home="BDD100K (Berkeley): bdd100k_seg.zip",
-        layout="seg/images/{train,val}/*.jpg, seg/labels/{train,val}/*_train_id.png",
-        convertible=False,
-    ),
-    "idd-39": Facts(
-        role="train",
-        splits={"train": 6993, "val": 981},
-        licence="IDD terms (research)",
-        home="India Driving Dataset (IIIT Hyderabad): Segmentation part I, idd-segmentation.tar.gz",
-        layout="leftImg8bit/{train,val}/SEQUENCE/*_leftImg8bit.png, gtFine/{train,val}/SEQUENCE/*_gtFine_polygons.json",
-        convertible=False,
-    ),
-    "mapillary-public65": Facts(
-        role="train",
-        splits={"train": 18000, "val": 2000},
-        licence="Mapillary Vistas research licence (CC BY-NC-SA)",
-        home="Mapillary Vistas v1.1: mapillary-vistas-dataset_public_v1.1.zip",
-        layout="{training,validation}/{images/*.jpg,labels/*.png,instances/*.png}",
-        convertible=False,
-    ),
-    "voc2012": Facts(
-        role="test",
-        splits={"train": 10582, "val": 1449},
-        licence="PASCAL VOC: images under Flickr terms",
-        home="PASCAL VOC 2012 (Oxford): VOCtrainval_11-May-2012.tar; SegmentationClassAug.zip (SBD labels)",
-        layout="JPEGImages/*.jpg, SegmentationClassAug/*.png",
-    ),
-    "pascal-context-60": Facts(
-        role="test",
-        splits={"train": 4998, "val": 5105},
-        licence="PASCAL VOC: images under Flickr terms",
-        home="PASCAL VOC 2010 (Oxford) and PASCAL-Context (Stanford): trainval.tar.gz",
-        layout="JPEGImages/*.jpg, trainval/*.mat",
-        convertible=False,
-    ),
-    "camvid-11": Facts(
-        role="test",
-        splits={"train": 367, "val": 101, "test": 233},
-        licence="CamVid (research; no licence stated)",
-        home="CamVid (Cambridge): 701_StillsRaw_full.zip, LabeledApproved_full.zip",
-        layout="701_StillsRaw_full/*.png, Labels32-RGB/*_L.png",
-    ),
-    "wilddash-19": Facts(
-        role="test",
-        splits={"val": 70},
-        licence="WildDash terms (non-commercial)",
-        home="wilddash.cc: version 1, wd_val_01.zip",
-        layout="wd_val_01/*.png, wd_val_01/*_labelIds.png",
-        convertible=False,
-    ),
-    "kitti-19": Facts(
-        role="test",
-        splits={"train": 150, "val": 50},
-        licence="KITTI (CC BY-NC-SA 3.0)",
-        home="KITTI Semantics (KIT and TTI Chicago): data_semantics.zip",
-        layout="training/image_2/*_10.png, training/semantic/*_10.png",
-    ),
-    "scannet-20": Facts(
-        role="test",
-        splits={"train": 19466, "val": 5436},
-        licence="ScanNet terms of use (non-commercial)",
-        home="ScanNet v2: tasks/scannet_frames_25k.zip",
-        layout="scannet_frames_25k/SCENE/{color/*.jpg,label/*.png}",
-        convertible=False,
-    ),
-}
-
-
 def dataset_names() -> tuple[str, ...]:
-    """Every taxonomy variant of a released dataset, as `describe` takes them."""
-    return tuple(sorted(name for name in taxonomy_names() if name.removesuffix(_RELABELED) in _FACTS))
+    """Every released dataset and every taxonomy variant of one, as `describe` takes them."""
+    variants = {name for name in taxonomy_names() if name.removesuffix(_RELABELED) in registry()}
+    return tuple(sorted(variants | registry().keys()))
 
 
 def dataset(name: str) -> Dataset:
     """A dataset to convert, by its name or the path of an own-data YAML.
 
     Raises:
-        UsageError: an unknown name, or one without a converter.
+        UsageError: an unknown name, or that of a taxonomy variant.
         DataError: a YAML with an error in it.
     """
-    if name.endswith((".yaml", ".yml")):
+    if is_own(name):
         return _own(Path(name))
-    facts = _FACTS.get(name)
-    convertible = [n for n, f in _FACTS.items() if f.convertible]
-    if facts is None or not facts.convertible:
-        problem = "has no converter" if name in dataset_names() else "is unknown"
-        raise UsageError(f"dataset {name!r} {problem}; {did_you_mean(name, convertible)} (or give a YAML of your own)")
-    module = importlib.import_module(f"shards.sources.{name.replace('-', '_')}")
+    if name.endswith(_RELABELED) and name in dataset_names():
+        plain = name.removesuffix(_RELABELED)
+        raise UsageError(
+            f"{name!r} is a taxonomy of {plain}, not a dataset; take {plain!r}, and for relabelled labels --relabel"
+        )
+    facts = registry().get(name)
+    if facts is None:
+        raise UsageError(f"dataset {name!r} is unknown; {did_you_mean(name, registry())} (or give a YAML of your own)")
+    module = f"shards.sources.{name.replace('-', '_')}"
+    if importlib.util.find_spec(module) is None:
+        raise UsageError(f"dataset {name!r} has no converter (or give a YAML of your own)")
     return Dataset(
         name=name,
         role=facts.role,
-        taxonomy=load_taxonomy(name),
+        taxonomy=load_taxonomy(facts.taxonomy or name),
         splits=facts.splits,
         licence=facts.licence,
         root=None,
-        source=module.source(),
+        source=importlib.import_module(module).source(),
     )
 
 
+def is_own(name: str) -> bool:
+    """The name is the path of an own-data YAML."""
+    return name.endswith((".yaml", ".yml"))
+
+
 def describe(name: str) -> dict[str, Any]:
-    """What `segstream datasets NAME --json` prints, for a taxonomy variant or an own-data YAML.
+    """What `segstream datasets NAME --json` prints, for a dataset, a taxonomy variant or an own-data YAML.
 
     Raises:
         UsageError: an unknown name.
     """
-    if name.endswith((".yaml", ".yml")):
+    if is_own(name):
         own = dataset(name)
-        return _described(own.name, own.taxonomy, own.role, own.splits) | {"licence": own.licence, "convertible": True}
+        return _described(own.name, own.taxonomy, own.role, own.splits) | {"licence": own.licence}
     if name not in dataset_names():
         raise UsageError(f"dataset {name!r} is unknown; {did_you_mean(name, dataset_names())}")
-    facts = _FACTS[name.removesuffix(_RELABELED)]
-    return _described(name, load_taxonomy(name), facts.role, facts.splits) | {
+    facts = registry()[name.removesuffix(_RELABELED)]
+    taxonomy = load_taxonomy(name if name.endswith(_RELABELED) else facts.taxonomy or name)
+    return _described(name, taxonomy, facts.role, facts.splits) | {
+        "title": facts.title,
+        "labels": facts.labels,
+        "total": facts.total,
         "licence": facts.licence,
         "home": facts.home,
-        "layout": facts.layout,
-        "convertible": facts.convertible and not name.endswith(_RELABELED),
-    }
-
-
-def check_raw(name: str, raw: Path | None = None) -> list[dict[str, Any]]:
-    """Compare a raw folder with what the release should hold; reads names, not files.
-
-    Returns:
-        For each split: `{"split", "expected", "images", "missing", "first_missing": [paths], "problem"}`; `problem`
-        is null where the split is complete.
-
-    Raises:
-        UsageError, DataError: as `dataset`.
-    """
-    data = dataset(name)
-    return [_check_split(data, Raw(raw or data.root or Path()), split) for split in data.splits]
-
-
-def _check_split(data: Dataset, raw: Raw, split: str) -> dict[str, Any]:
-    expected = data.splits[split]
-    try:
-        found = data.source.find(raw, split)
-    except DataError as error:
-        nothing: dict[str, Any] = {"images": 0, "missing": expected, "first_missing": []}
-        return {"split": split, "expected": expected, **nothing, "problem": str(error)}
-    gone = [p.label for p in found.pairs if p.label is not None and not raw.has(p.label)]
-    gone += [f"image of {label}" for label in found.orphans]
-    gone += [p.image for p in found.pairs if not raw.has(p.image)]
-    images = len(found.pairs)
-    missing = max((expected or 0) - images, len(found.absent)) + len(gone)
-    problem = f"{missing} files are missing" if missing else (None if images else "no images")
-    return {
-        "split": split,
-        "expected": expected,
-        "images": images,
-        "missing": missing,
-        "first_missing": [*gone, *found.absent][:5],
-        "problem": problem,
+        "layout": dict(facts.layout),
+        "archives": [asdict(archive) for archive in facts.archives],
+        "download": facts.downloads,
     }
 
 
@@ -271,7 +119,7 @@ def _own(path: Path) -> Dataset:
 
 def _described(name: str, taxonomy: Taxonomy, role: Role, splits: Mapping[str, int | None]) -> dict[str, Any]:
     to_universal = taxonomy.to_universal
-    to_naive = naive_remap(taxonomy).table if name in TRAINING_TAXONOMIES else None
+    to_naive = naive_remap(taxonomy).table if taxonomy.name in TRAINING_TAXONOMIES else None
     return {
         "name": name,
         "role": role,
