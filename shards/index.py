@@ -10,6 +10,7 @@ from typing import Any
 
 from shards.errors import DataError
 from shards.rejects import Reject
+from shards.relabel import Outcome, load_outcome
 
 VERSION = 1
 IMAGE_SUFFIXES = ("jpg", "png")
@@ -53,6 +54,8 @@ class ShardIndex:
     rows: tuple[Row, ...]
     counts: Counts
     rejects: tuple[Reject, ...]
+    relabel: Outcome | None = None
+    """What became of the records of relabelling; None where there were none to apply."""
 
 
 def index_name(shard: str) -> str:
@@ -89,6 +92,7 @@ def dump_index(index: ShardIndex) -> bytes:
             member: [[i, *pair] for i, pair in sorted(by_id.items())] for member, by_id in sorted(index.counts.items())
         },
         "rejects": [asdict(r) for r in index.rejects],
+        **({"relabel": asdict(index.relabel)} if index.relabel else {}),
     }
     rows = [
         {
@@ -120,6 +124,7 @@ def load_index(data: bytes, *, where: str) -> ShardIndex:
             fingerprint=raw["fingerprint"],
             counts={member: {i: (p, n) for i, p, n in rows} for member, rows in raw["counts"].items()},
             rejects=tuple(Reject(**r) for r in raw["rejects"]),
+            relabel=load_outcome(raw["relabel"]) if "relabel" in raw else None,
             rows=tuple(
                 Row(
                     key=row["key"],

@@ -9,7 +9,7 @@ Upstream draws with Pillow, so this does: vertices are cut to whole pixels, edge
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +117,24 @@ def fill(frame: Frame, polygon: Polygon) -> npt.NDArray[np.bool_]:
         if len(set(polygon.points[:, 1].tolist())) == 1:  # flat: older Pillow draws nothing
             draw.line(polygon.vertices, fill=1)
     return np.asarray(canvas)
+
+
+def object_masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int]) -> Iterator[npt.NDArray[np.bool_]]:
+    """Pixels of the objects that records of relabelling name: by `id`, or by place in the file if they have none.
+
+    Returns:
+        (H, W) bool of the frame's size, which should be `size_hw`; nothing for an object that the file does not have.
+
+    Raises:
+        UnreadableError: not a polygon JSON.
+    """
+    frame = parse_polygons(data)
+    objects: dict[int, Polygon] = {}
+    for place, polygon in enumerate(frame.objects):
+        objects.setdefault(place if polygon.id is None else polygon.id, polygon)
+    for segment in segments:
+        found = objects.get(segment)
+        yield np.zeros(frame.size_hw, np.bool_) if found is None else fill(frame, found)
 
 
 def _polygon(raw: Any, index: int) -> Polygon:

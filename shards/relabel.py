@@ -130,23 +130,20 @@ def assign(
             raise DataError(f"{raw}: records cannot tell {pair.image} from {pairs[other].image}; remove one of them")
     chosen = list(pairs[:limit])
     where, files = segments.files(raw, [pair for pair in chosen if _name(pair) in records.by_image])
-    if files and not any(where.has(file) for file in files.values()):
+    if files and not any(map(where.has, files.values())):
         raise DataError(
-            f"{where}: not one of the {len(files)} files that hold relabelled segments, e.g. {next(iter(files.values()))}; "
-            f"unpack them there, or leave out --relabel"
+            f"{where}: not one of the {len(files)} files that hold relabelled segments, such as "
+            f"{next(iter(files.values()))}; unpack them there, or leave out --relabel"
         )
     rest = []
-    for name, edits in records.by_image.items():
-        n = named.get(name)
-        if n is not None and n < len(chosen):
-            pair = chosen[n]
-            file = files[pair.key]
-            chosen[n] = dataclasses.replace(
-                pair, edits=Edits(raw=where, file=file, image="/".join(name), records=edits)
-            )
+    for name, of_image in records.by_image.items():
+        n, image = named.get(name, -1), "/".join(name)
+        if 0 <= n < len(chosen):
+            edits = Edits(raw=where, file=files[chosen[n].key], image=image, records=of_image)
+            chosen[n] = dataclasses.replace(chosen[n], edits=edits)
         else:
-            unused = Edits(raw=raw, file="", image="/".join(name), records=edits)
-            rest.append(outcome_of(unused, [NO_IMAGE if n is None else BEYOND_LIMIT] * len(edits)))
+            unused = Edits(raw=where, file="", image=image, records=of_image)
+            rest.append(outcome_of(unused, [NO_IMAGE if n < 0 else BEYOND_LIMIT] * len(of_image)))
     return chosen, merge_outcomes(rest)
 
 

@@ -6,16 +6,14 @@ Relabelling names instances, which only the full release (ADE20K_2016_07_26) hol
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import cv2
 
 from shards.errors import DataError
 from shards.images import decode_rgb
 from shards.raw import Raw
-from shards.sources.common import Found, Mask, Pair, Segments, Source, choose, id_masks, pair_folders, plain_source
+from shards.sources.common import Found, Ids, Mask, Pair, Segments, Source, choose, id_masks, pair_folders, plain_source
 
 _FOLDERS = {"train": "training", "val": "validation"}
 _FULL = "ADE20K_2016_07_26/images"
@@ -45,7 +43,7 @@ def _find(raw: Raw, split: str) -> Found:
 
 def _instance_files(raw: Raw, pairs: Sequence[Pair]) -> tuple[Raw, Mapping[str, str]]:
     """The full release sorts its images into folders by scene, so they are found by name."""
-    for place in (raw, Raw(Path(os.path.abspath(raw.root)).parent)):
+    for place in (raw, Raw(raw.root.absolute().parent)):
         if place.has_folder(_FULL):
             by_name = {path.rpartition("/")[2]: path for path in place.below(_FULL, _END)}
             wanted = {pair.key: f"{pair.image.rpartition('/')[2].removesuffix('.jpg')}{_END}" for pair in pairs}
@@ -60,4 +58,5 @@ def _masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int]) -> It
     does: the published labels are so, although the rule is off by half a pixel and frays the segments' borders.
     """
     blue = decode_rgb(data)[..., 2].copy()
-    return id_masks(cv2.resize(blue, size_hw[::-1], interpolation=cv2.INTER_NEAREST), segments)
+    resized: Ids = cv2.resize(blue, size_hw[::-1], interpolation=cv2.INTER_NEAREST)  # type: ignore[assignment]
+    return id_masks(resized, segments)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+from shards.images import decode_ids
 from shards.raw import Raw
-from shards.sources.common import Found, Source, choose, pair_folders, plain_source
+from shards.sources.common import (
+    Found,
+    Mask,
+    Segments,
+    Source,
+    choose,
+    id_masks,
+    label_files,
+    pair_folders,
+    plain_source,
+)
 
 
 def source() -> Source:
     """RAW is `bdd100k`."""
-    return plain_source("bdd", _find)
+    return plain_source("bdd", _find, segments=Segments(strict=True, masks=_masks, files=label_files))
 
 
 def _find(raw: Raw, split: str) -> Found:
@@ -21,3 +34,8 @@ def _find(raw: Raw, split: str) -> Found:
         label_end="_train_id.png",
         label_stem=str,
     )
+
+
+def _masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int]) -> Iterator[Mask]:
+    """A record names a whole class, by its train id, not one of its pieces."""
+    return id_masks(decode_ids(data), segments)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 
+from shards.polygons import object_masks
 from shards.raw import Raw
-from shards.sources.common import Found, Source, choose, pair_folders, plain_source
+from shards.sources.common import Found, Pair, Segments, Source, choose, pair_folders, plain_source
 
 
 def source() -> Source:
     """RAW holds `leftImg8bit` and `gtFine`."""
-    return plain_source("cityscapes-19", functools.partial(find, dataset="cityscapes-19"))
+    return plain_source("cityscapes-19", functools.partial(find, dataset="cityscapes-19"), segments=SEGMENTS)
 
 
 def find(raw: Raw, split: str, *, dataset: str) -> Found:
@@ -24,3 +26,12 @@ def find(raw: Raw, split: str, *, dataset: str) -> Found:
         label_end="_gtFine_labelIds.png",
         label_stem=lambda path: path.removesuffix("_leftImg8bit"),
     )
+
+
+def _polygon_files(raw: Raw, pairs: Sequence[Pair]) -> tuple[Raw, Mapping[str, str]]:
+    labels = {pair.key: pair.label or "" for pair in pairs}
+    return raw, {key: label.replace("_gtFine_labelIds.png", "_gtFine_polygons.json") for key, label in labels.items()}
+
+
+SEGMENTS = Segments(strict=False, masks=object_masks, files=_polygon_files)
+"""A record names a polygon, all of which is overwritten, with whatever was drawn on top of it, as upstream does."""

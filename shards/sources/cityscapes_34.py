@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 
-from shards.sources.cityscapes_19 import find
+from shards.sources.cityscapes_19 import SEGMENTS, find
 from shards.sources.common import Source, plain_source
 
 
 def source() -> Source:
     """RAW holds `leftImg8bit` and `gtFine`."""
-    return plain_source("cityscapes-34", functools.partial(find, dataset="cityscapes-34"))
+    return plain_source("cityscapes-34", functools.partial(find, dataset="cityscapes-34"), segments=SEGMENTS)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from shards.polygons import parse_polygons, rasterise
+from shards.polygons import object_masks, parse_polygons, rasterise
 from shards.raw import Raw
-from shards.sources.common import Found, Ids, Pair, Source, choose, pair_folders
+from shards.sources.common import Found, Ids, Pair, Segments, Source, choose, label_files, pair_folders
 from shards.taxonomy import load_taxonomy, release_classes, release_remap
 
 _IDS = {name: i for i, (name, _) in enumerate(release_classes("idd-39"))}
 
 
 def source() -> Source:
-    """RAW is `IDD_Segmentation`."""
-    return Source(native=load_taxonomy("idd-39"), release=release_remap("idd-39"), find=_find, read_label=read_polygons)
+    """RAW is `IDD_Segmentation`.
+
+    Relabelling overwrites all of the polygon that a record names, with whatever was drawn on top of it, as upstream
+    does.
+    """
+    return Source(
+        native=load_taxonomy("idd-39"),
+        release=release_remap("idd-39"),
+        find=_find,
+        read_label=read_polygons,
+        segments=Segments(strict=False, masks=object_masks, files=label_files),
+    )
 
 
 def read_polygons(data: bytes, pair: Pair) -> Ids:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shards.errors import DataError
-from shards.images import UnreadableError, decode_palette
+from shards.images import UnreadableError, decode_ids, decode_palette
 from shards.raw import Raw
-from shards.sources.common import Found, Ids, Pair, Source, choose, pair_folders
+from shards.sources.common import Found, Ids, Mask, Pair, Segments, Source, choose, id_masks, pair_folders
 from shards.taxonomy import load_taxonomy, release_classes, release_remap
 
 
@@ -23,6 +24,7 @@ def source() -> Source:
         release=release_remap("mapillary-public65"),
         find=_find,
         read_label=_read_label,
+        segments=Segments(strict=True, masks=_masks, files=_instance_files),
     )
 
 
@@ -86,3 +88,12 @@ def _read_label(data: bytes, pair: Pair) -> Ids:
 def _palette() -> npt.NDArray[np.uint8]:
     """(66, 3) RGB by release id."""
     return np.array([colour for _, colour in release_classes("mapillary-public65")], np.uint8)
+
+
+def _instance_files(raw: Raw, pairs: Sequence[Pair]) -> tuple[Raw, Mapping[str, str]]:
+    return raw, {pair.key: (pair.label or "").replace("/labels/", "/instances/") for pair in pairs}
+
+
+def _masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int]) -> Iterator[Mask]:
+    """Of 16 bits: 256 x class + instance."""
+    return id_masks(decode_ids(data), segments)
