@@ -63,7 +63,7 @@ def parse_polygons(data: bytes) -> Frame:
         objects = tuple(_polygon(o, n) for n, o in enumerate(content["objects"]))
     except KeyError as error:
         raise UnreadableError(f"polygon JSON without {error}") from error
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise UnreadableError(f"not a polygon JSON ({error})") from error
     if not all(type(side) is int and side > 0 for side in size) or size[0] * size[1] > _MAX_PIXELS:
         raise UnreadableError(f"polygon JSON of a frame of {size[0]} x {size[1]} pixels")
@@ -139,9 +139,11 @@ def object_masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int])
 
 def _polygon(raw: Any, index: int) -> Polygon:
     label, number, deleted = raw["label"], raw.get("id"), raw.get("deleted", 0)
-    points = np.array(raw["polygon"], np.float64).reshape(-1, 2)
+    points = np.array(raw["polygon"] or np.empty((0, 2)), np.float64)
     if not isinstance(label, str) or not (number is None or type(number) is int) or deleted not in (0, 1):
         raise ValueError(f"object {index}: label {label!r}, id {number!r}, deleted {deleted!r}")
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"object {index}: vertices of shape {points.shape}, expected pairs of x and y")
     if not (np.abs(points) < _FAR).all():  # also false for NaN
         raise ValueError(f"object {index}: a vertex far outside the frame")
     return Polygon(label, points, number, bool(deleted))
