@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shards.errors import UsageError
+from shards.index import LABEL_MEMBERS
 from shards.manifest import Manifest
 from shards.schema import did_you_mean
 from shards.taxonomy import Taxonomy
@@ -44,8 +45,9 @@ def class_table(manifest: Manifest, member: str = "native") -> tuple[ClassRow, .
     """
     taxonomies = label_taxonomies(manifest)
     if member not in taxonomies:
-        held = did_you_mean(member, taxonomies) if taxonomies else "it holds images only"
-        raise UsageError(f"{manifest.dataset} {manifest.split} has no labels {member!r}; {held}")
+        held = f"it holds {', '.join(taxonomies) or 'images only'}"
+        hint = held if member in LABEL_MEMBERS else did_you_mean(member, LABEL_MEMBERS)
+        raise UsageError(f"{manifest.dataset} {manifest.split} has no labels {member!r}; {hint}")
     counts = manifest.counts.get(member, {})
     rows = []
     for i, name in enumerate(taxonomies[member].classes):

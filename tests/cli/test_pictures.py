@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from cli.pictures import colorize, legend, overlay, palette
-from shards.taxonomy import IGNORE_INDEX
+from cli.pictures import class_colors, colorize, legend, overlay, palette
+from shards.taxonomy import IGNORE_INDEX, load_taxonomy, taxonomy_names
 
 
 def test_colours_are_distinct_and_never_the_colour_of_ignored_pixels():
@@ -59,3 +59,38 @@ def test_a_legend_names_what_occurs_by_area():
         *palette(3)[0]
     )
     assert legend([], ("sky",)) == ()
+
+
+def test_a_class_name_has_one_colour_in_every_taxonomy():
+    seen = {}
+    for taxonomy in taxonomy_names():
+        classes = load_taxonomy(taxonomy).classes
+        colors = class_colors(classes)
+        assert len(np.unique(colors, axis=0)) == len(classes)
+        assert (colors.max(1) > 60).all()  # never the black of ignored pixels
+        for name, color in zip(classes, colors.tolist(), strict=True):
+            assert seen.setdefault(name.lower(), color) == color
+    assert len({tuple(c) for c in seen.values()}) > 350
+
+
+def test_letter_case_and_separators_do_not_make_another_class():
+    one, two, three, other = class_colors(("Traffic Light", "traffic_light", "traffic-light", "traffic sign")).tolist()
+    assert one == two == three != other
+
+
+def test_classes_met_in_most_datasets_differ_most():
+    lab = cv2.cvtColor(
+        class_colors(load_taxonomy("cityscapes-19").classes)[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB
+    )[0]
+    assert (np.linalg.norm(lab[:, None] - lab[None], axis=-1) + 1000 * np.eye(19)).min() > 15
+
+
+def test_names_of_your_own_are_distinct_and_keep_their_colours():
+    own = [f"thing {n}" for n in range(100)]
+    colors = class_colors([*own, "road"])
+    known = {tuple(c) for name in taxonomy_names() for c in class_colors(load_taxonomy(name).classes).tolist()}
+    assert len(np.unique(colors, axis=0)) == 101
+    assert not {tuple(c) for c in colors[:-1].tolist()} & known
+    assert (class_colors(["road", "thing 3"]) == class_colors(["x", "thing 3", "road"])[[2, 1]]).all()
+    with pytest.raises(ValueError, match="5000 class names"):
+        class_colors([f"thing {n}" for n in range(5000)])

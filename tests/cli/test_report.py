@@ -73,7 +73,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.seen.add(tag)
         self.loads += [value for key, value in attrs if key in ("src", "href", "srcset", "action")]
-        if tag not in ("meta", "img", "path"):
+        if tag not in ("meta", "img", "input", "path"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
