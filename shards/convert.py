@@ -27,13 +27,15 @@ from shards.manifest import Manifest, ShardInfo
 from shards.parallel import as_they_finish
 from shards.plan import plan_shards, shard_name
 from shards.raw import Raw
+from shards.records import read_records
 from shards.rejects import Reject, check_rejects
+from shards.relabel import Outcome, assign, merge_outcomes
 from shards.schema import did_you_mean
 from shards.sources.common import Found, Pair
 from shards.store import local_path
 from shards.taxonomy import load_taxonomy, universal_remap
 
-FORMAT = "1"  # raise it whenever the same inputs would give other bytes
+FORMAT = "2"  # raise it whenever the same inputs would give other bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,8 @@ class ConvertRequest:
     workers: int = 1
     limit: int | None = None
     """Convert only so many samples, the first ones by key."""
+    relabel: Path | None = None
+    """Records of relabelling: a CSV or a checkout of `mseg-api`. Adds the `universal-relabeled` labels."""
     skip_bad: int = 0
     """Samples that may be left out because they cannot be used."""
     shard_samples: int = 256
@@ -107,8 +111,9 @@ def convert(request: ConvertRequest, progress: Callable[[int, int], None] | None
     if request.split not in data.splits:
         raise UsageError(f"{data.name} has no split {request.split!r}; {did_you_mean(request.split, data.splits)}")
     found = data.source.find(raw, request.split)
-    pairs = _ordered(found, where=f"{raw} ({data.name}, {request.split})")[: request.limit]
-    setup, params = _setup(request, data, raw)
+    ordered = _ordered(found, where=f"{raw} ({data.name}, {request.split})")
+    pairs, records, unused = _relabelling(request, data, raw, ordered)
+    setup, params = _setup(request, data, raw, records)
     folder = local_path(request.out) / data.name / request.split
     make_folder(folder)
     with sole_writer(folder):
@@ -125,7 +130,9 @@ def convert(request: ConvertRequest, progress: Callable[[int, int], None] | None
             rejects, allowed=request.skip_bad, total=len(pairs), where=f"{data.name} {request.split} in {raw}"
         )
         labelled = pairs[0].label is not None
-        manifest = _manifest(data, request, params, indexes, rejects, labelled=labelled, absent=len(found.absent))
+        manifest = _manifest(
+            data, request, params, indexes, rejects, labelled=labelled, absent=len(found.absent), unused=unused
+        )
         content = manifests.dump_manifest(manifest)
         with writing(folder / manifests.NAME) as file:
             file.write(content)
@@ -157,7 +164,20 @@ def _ordered(found: Found, *, where: str) -> list[Pair]:
     return pairs
 
 
-def _setup(request: ConvertRequest, data: Dataset, raw: Raw) -> tuple[Setup, dict[str, Any]]:
+def _relabelling(
+    request: ConvertRequest, data: Dataset, raw: Raw, pairs: Sequence[Pair]
+) -> tuple[Sequence[Pair], str | None, Outcome | None]:
+    """The pairs to convert, with their records; the records' digest; what became of those that no such pair has."""
+    if request.relabel is None:
+        return pairs[: request.limit], None, None
+    if data.source.segments is None:
+        raise UsageError(f"{data.name}: has no relabelled segments; leave out --relabel")
+    records = read_records(request.relabel, data.name, request.split)
+    chosen, unused = assign(records, data.source.segments, raw, pairs, limit=request.limit)
+    return chosen, records.sha256, unused
+
+
+def _setup(request: ConvertRequest, data: Dataset, raw: Raw, records: str | None) -> tuple[Setup, dict[str, Any]]:
     """What all shards share, and the parameters as the manifest states them."""
     source = data.source
     lossy = request.split.startswith("train")
@@ -168,6 +188,7 @@ def _setup(request: ConvertRequest, data: Dataset, raw: Raw) -> tuple[Setup, dic
         "limit": request.limit,
         "shard_samples": request.shard_samples,
         "shard_bytes": request.shard_bytes,
+        **({"records_sha256": records} if records else {}),
     }
     universal = universal_remap(source.native) if source.native.to_universal is not None else None
     identity = [
@@ -184,6 +205,7 @@ def _setup(request: ConvertRequest, data: Dataset, raw: Raw) -> tuple[Setup, dic
         raw=raw,
         source=source,
         universal=universal,
+        relabel=records is not None,
         lossy=lossy,
         short_side=request.short_side,
         jpeg_quality=request.jpeg_quality,
@@ -230,19 +252,27 @@ def _manifest(
     *,
     labelled: bool,
     absent: int,
+    unused: Outcome | None,
 ) -> Manifest:
     written = [index for index in indexes if index.rows]
     if not written:
         raise DataError(f"{data.name} {request.split}: not one sample could be used; check --raw")
     native = data.source.native
     mapped = labelled and native.to_universal is not None
+    members = {
+        "image": True,
+        "json": True,
+        "native": labelled,
+        "universal": mapped,
+        "universal-relabeled": unused is not None,
+    }
     return Manifest(
         dataset=data.name,
         split=request.split,
         licence=data.licence,
         native=native,
         universal=load_taxonomy("universal") if mapped else None,
-        members=("image", "json", *(["native"] if labelled else []), *(["universal"] if mapped else [])),
+        members=tuple(member for member, there in members.items() if there),
         params=params,
         tool=_tool(),
         shards=tuple(
@@ -258,6 +288,7 @@ def _manifest(
         counts=merge_counts([index.counts for index in written]),
         skipped=tuple(rejects),
         absent=absent,
+        relabel=merge_outcomes([unused, *(i.relabel for i in indexes if i.relabel)]) if unused else None,
     )
 
 

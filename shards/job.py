@@ -22,7 +22,8 @@ from shards.index import ShardIndex, dump_index, index_name, load_index
 from shards.png import encode_label
 from shards.raw import Raw
 from shards.rejects import BadFileError, Reject
-from shards.sources.common import Pair, Source
+from shards.relabel import LEFT_OUT, Outcome, merge_outcomes, outcome_of, relabel
+from shards.sources.common import Edits, Pair, Source
 from shards.taxonomy import IGNORE_INDEX, Remap, remap_label
 from shards.writer import Sample, Written, write_shard
 
@@ -41,6 +42,8 @@ class Setup:
     source: Source
     universal: Remap | None
     """Native ids -> universal ids; None leaves the `universal` member out."""
+    relabel: bool
+    """Write `universal-relabeled` as well, with the pairs' `edits`."""
     lossy: bool
     """Images as JPEG at most `short_side` high or wide (training); else the source's own pixels."""
     short_side: int | None
@@ -62,6 +65,7 @@ class _Tally:
     """What accumulates while the samples of a shard pass by."""
 
     rejects: list[Reject] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
     sources: list[Any] = field(default_factory=list)
     counts: dict[str, dict[int, tuple[int, int]]] = field(default_factory=lambda: defaultdict(dict))
 
@@ -104,6 +108,7 @@ def run(setup: Setup, job: Job) -> tuple[ShardIndex, bool]:
         rows=written.rows,
         counts={member: dict(by_id) for member, by_id in tally.counts.items()},
         rejects=tuple(tally.rejects),
+        relabel=merge_outcomes(tally.outcomes) if setup.relabel else None,
     )
     with writing(job.path.with_name(index_name(job.path.name))) as file:
         file.write(dump_index(index))
@@ -118,6 +123,8 @@ def _samples(setup: Setup, job: Job, tally: _Tally) -> Iterator[Sample]:
             yield _convert(setup, pair, files, tally)
         except BadFileError as error:
             tally.rejects.append(Reject(key=pair.key, path=error.path, reason=error.reason))
+            if pair.edits:
+                tally.outcomes.append(outcome_of(pair.edits, [LEFT_OUT] * len(pair.edits.records)))
 
 
 def _convert(setup: Setup, pair: Pair, files: _Files, tally: _Tally) -> Sample:
@@ -133,7 +140,7 @@ def _convert(setup: Setup, pair: Pair, files: _Files, tally: _Tally) -> Sample:
     original = (picture.pixels.shape[0], picture.pixels.shape[1])
     size_hw = images.fit(original, setup.short_side if setup.lossy else None)
     suffix, member = _image_member(setup, image, picture, size_hw)
-    labels = {} if pair.label is None else _labels(setup, pair, files[pair.label], original, size_hw)
+    labels = {} if pair.label is None else _labels(setup, pair, files, original, size_hw, tally)
     present = {name: tally.count(name, label) for name, label in labels.items()}
     members = {suffix: member, "json": _json(setup, pair, original)}
     members |= {f"{name}.png": encode_label(label) for name, label in labels.items()}
@@ -141,12 +148,13 @@ def _convert(setup: Setup, pair: Pair, files: _Files, tally: _Tally) -> Sample:
 
 
 def _labels(
-    setup: Setup, pair: Pair, data: bytes | str, original: tuple[int, int], size_hw: tuple[int, int]
+    setup: Setup, pair: Pair, files: _Files, original: tuple[int, int], size_hw: tuple[int, int], tally: _Tally
 ) -> dict[str, npt.NDArray[np.uint8]]:
     """Label members by name, each (H, W) of the stored size."""
     assert pair.label is not None
+    data = files[pair.label]
     assert isinstance(data, bytes)
-    native = _native(setup.source, pair, data)
+    native = whole = _native(setup.source, pair, data)
     if native.shape != original:
         raise BadFileError(pair.label, f"label is {_by(native.shape)}, its image {_by(original)} (height x width)")
     if size_hw != original:
@@ -154,7 +162,25 @@ def _labels(
     labels = {"native": native}
     if setup.universal is not None:
         labels["universal"] = remap_label(native, setup.universal, where=pair.label)
+    if setup.relabel:
+        labels["universal-relabeled"] = labels["universal"]
+        if pair.edits:
+            label, outcome = _relabelled(setup, pair, pair.edits, files, whole)
+            tally.outcomes.append(outcome)  # nothing after this rejects the sample
+            labels["universal-relabeled"] = label if size_hw == original else images.resize_label(label, size_hw)
     return labels
+
+
+def _relabelled(
+    setup: Setup, pair: Pair, edits: Edits, files: _Files, native: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.uint8], Outcome]:
+    """(H, W) relabelled universal ids of the source's size, and what became of the records."""
+    data = files[edits.file]
+    assert isinstance(data, bytes)
+    assert setup.universal is not None
+    assert setup.source.segments is not None
+    universal = remap_label(native, setup.universal, where=pair.label or "")
+    return relabel(universal, edits, setup.source.segments, data)
 
 
 def _native(source: Source, pair: Pair, data: bytes) -> npt.NDArray[np.uint8]:
@@ -213,11 +239,15 @@ def _fingerprint(setup: Setup, sources: list[Any]) -> str:
 
 def _identity(pair: Pair, files: _Files) -> Any:
     hashes = [hashlib.sha256(d).hexdigest() if isinstance(d, bytes) else d for d in files.values()]
-    return [pair.key, pair.image, pair.label, *hashes, pair.extra]
+    edits = [pair.edits.file, pair.edits.records] if pair.edits else []
+    return [pair.key, pair.image, pair.label, *hashes, pair.extra, *edits]
 
 
 def _files(raw: Raw, pair: Pair) -> _Files:
-    return {path: _read(raw, path) for path in (pair.image, pair.label) if path is not None}
+    files = {path: _read(raw, path) for path in (pair.image, pair.label) if path is not None}
+    if pair.edits and pair.edits.file not in files:
+        files[pair.edits.file] = _read(pair.edits.raw, pair.edits.file)
+    return files
 
 
 def _read(raw: Raw, path: str) -> bytes | str:

@@ -11,6 +11,7 @@ from typing import Any
 from shards.errors import DataError
 from shards.index import Counts
 from shards.rejects import Reject
+from shards.relabel import Outcome, load_outcome
 from shards.taxonomy import Taxonomy
 
 VERSION = 1
@@ -39,7 +40,7 @@ class Manifest:
     universal: Taxonomy | None
     """The universal taxonomy of the `universal` members; None where labels are never mapped."""
     members: tuple[str, ...]
-    """Of every sample: `image`, `json`, `native`, and for training datasets `universal`."""
+    """Of every sample: `image`, `json`, `native`, for training datasets `universal`, and `universal-relabeled`."""
     params: Mapping[str, Any]
     tool: Mapping[str, str]
     shards: tuple[ShardInfo, ...]
@@ -48,6 +49,8 @@ class Manifest:
     skipped: tuple[Reject, ...]
     absent: int
     """Images that the release's list names and the raw folder does not hold."""
+    relabel: Outcome | None = None
+    """What became of the records of relabelling; None without `universal-relabeled` members."""
     digest: str = ""
     """SHA-256 of the manifest file: names the whole set, as every shard's hash is in it."""
 
@@ -64,7 +67,10 @@ class Manifest:
 
 def dump_manifest(manifest: Manifest) -> bytes:
     """The manifest as JSON."""
-    taxonomies = {"native": manifest.native} | ({"universal": manifest.universal} if manifest.universal else {})
+    taxonomies = {"native": manifest.native}
+    if manifest.universal:
+        taxonomies |= {m: manifest.universal for m in ("universal", "universal-relabeled") if m in manifest.members}
+    relabel = manifest.relabel and {"records_sha256": manifest.params["records_sha256"], **asdict(manifest.relabel)}
     content = {
         "version": VERSION,
         "dataset": manifest.dataset,
@@ -76,6 +82,7 @@ def dump_manifest(manifest: Manifest) -> bytes:
         "totals": {"samples": manifest.samples, "bytes": manifest.bytes, "shards": len(manifest.shards)},
         "absent": manifest.absent,
         "skipped": [asdict(r) for r in manifest.skipped],
+        **({"relabel": relabel} if relabel else {}),
         "shards": [asdict(s) for s in manifest.shards],
         "taxonomies": {member: _dump_taxonomy(t) for member, t in taxonomies.items()},
         "classes": {
@@ -116,6 +123,7 @@ def load_manifest(data: bytes, *, where: str) -> Manifest:
             counts={m: {c["id"]: (c["pixels"], c["samples"]) for c in cs} for m, cs in raw["classes"].items()},
             skipped=tuple(Reject(**r) for r in raw["skipped"]),
             absent=raw["absent"],
+            relabel=load_outcome(raw["relabel"]) if "relabel" in raw else None,
             digest=hashlib.sha256(data).hexdigest(),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

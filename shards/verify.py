@@ -22,6 +22,7 @@ from shards.images import UnreadableError, decode_ids, decode_picture
 from shards.index import Counts, Row, ShardIndex, index_name, load_index, member_suffix, merge_counts
 from shards.manifest import Manifest, ShardInfo
 from shards.parallel import as_they_finish
+from shards.stats import label_taxonomies
 from shards.store import Store, open_store
 from shards.taxonomy import IGNORE_INDEX, remap_label, universal_remap
 
@@ -213,9 +214,9 @@ def _read_labels(
     manifest: Manifest, row: Row, intact: Mapping[str, bytes], where: str, labels: dict[str, Any]
 ) -> Iterator[Fault]:
     """Decode the label members into `labels`, each on its own merits."""
-    for member, taxonomy in (("native", manifest.native), ("universal", manifest.universal)):
+    for member, taxonomy in label_taxonomies(manifest).items():
         suffix = f"{member}.png"
-        if taxonomy is None or suffix not in intact:
+        if suffix not in intact:
             continue
         try:
             label = decode_ids(intact[suffix])
