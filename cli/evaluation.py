@@ -93,7 +93,7 @@ class Judge:
         """
         with open_shards(url) as shards:
             rule = protocol(self.taxonomy, shards.manifest.native)
-            _check_native_size(shards)
+            _check_judgeable(shards)
             score = evaluate(
                 self.net,
                 _samples(shards, rule.label),
@@ -132,7 +132,9 @@ class Judge:
             _write(f"{stem}_pred.png", colorize(pred, rule.taxonomy.num_classes))
 
 
-def _check_native_size(shards: ShardSet) -> None:
+def _check_judgeable(shards: ShardSet) -> None:
+    if "native" not in shards.manifest.members:
+        raise DataError(f"{shards.url}: images without labels, to predict; evaluation needs a set with labels")
     if shards.manifest.split == "train":
         raise DataError(
             f"{shards.url}: a training split, stored at a reduced size; evaluation is at native size: give a val or "

@@ -89,6 +89,8 @@ def class_shares(
 
 
 def _label_view(view: View, name: str, manifest: Manifest) -> LabelView:
+    if "native" not in manifest.members:
+        raise DataError(f"data.mix.{name}: its shards hold images without labels, to predict; leave it out of the mix")
     if view == "native":
         return LabelView(member="native", taxonomy=manifest.native)
     if view == "naive":

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from shards import png
+from shards import jpeg, png
 
 Rgb = npt.NDArray[np.uint8]
 """(H, W, 3) uint8, RGB."""
 
 _COLOUR_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa"}
 _ID_MODES = {"1", "L", "P", "I", "I;16", "I;16B"}
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM", "GIF")
 _ORIENTATION = 0x0112  # EXIF tag
 
 
@@ -44,9 +49,14 @@ def decode_picture(data: bytes) -> Picture:
             raise UnreadableError(f"image of mode {image.mode}, not 8-bit RGB or grey")
         suffix = {"JPEG": "jpg", "PNG": "png"}.get(image.format or "")
         plain = image.mode == "RGB" and "transparency" not in image.info and _eight_bits(data)
-        upright = image.getexif().get(_ORIENTATION, 1) == 1
-        turned = image if upright else ImageOps.exif_transpose(image)
-        pixels = np.asarray(turned.convert("RGB"))
+        upright = _orientation(image) == 1
+        stored = _strict_jpeg(data) if data.startswith(jpeg.SIGNATURE) else None
+        if stored is not None and upright and image.mode in ("RGB", "L"):
+            pixels = stored
+        else:
+            _load(image)
+            turned = image if upright else ImageOps.exif_transpose(image)
+            pixels = np.asarray(turned.convert("RGB"))
     return Picture(pixels=pixels, as_is=suffix if plain and upright else None)
 
 
@@ -64,6 +74,7 @@ def decode_ids(data: bytes) -> npt.NDArray[np.integer]:
             raise UnreadableError("label is a JPEG, whose values are not exact")
         if image.mode not in _ID_MODES:
             raise UnreadableError(f"label of mode {image.mode}, expected one channel of class ids")
+        _load(image)
         ids = np.asarray(image)
         grey = image.format == "PNG" and image.mode == "L"
     if ids.dtype == np.bool_:
@@ -79,6 +90,9 @@ def decode_rgb(data: bytes) -> Rgb:
         UnreadableError: truncated, damaged, or not three channels of 8 bits.
     """
     with _opened(data) as image:
+        if image.format == "JPEG":
+            raise UnreadableError("label is a JPEG, whose values are not exact")
+        _load(image)
         if image.mode == "P":  # the same colours, stored with a palette
             return np.asarray(image.convert("RGB"))
         if image.mode != "RGB":
@@ -86,22 +100,37 @@ def decode_rgb(data: bytes) -> Rgb:
         return np.asarray(image)
 
 
+def decode_palette(data: bytes) -> tuple[npt.NDArray[np.uint8], Rgb]:
+    """Decode a label file with a palette.
+
+    Returns:
+        (H, W) uint8 indices, and the palette's colours as (entries, 3) uint8.
+
+    Raises:
+        UnreadableError: truncated, damaged, or without a palette.
+    """
+    with _opened(data) as image:
+        if image.mode != "P":
+            raise UnreadableError(f"label of mode {image.mode}, expected a palette")
+        return np.asarray(image), np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+
+
 def fit(size_hw: tuple[int, int], short_side: int | None) -> tuple[int, int]:
-    """Size after limiting the shorter side; never larger than it was."""
+    """Size after limiting the shorter side (the longer one truncated, as the reference does); never enlarged."""
     short = min(size_hw)
     if short_side is None or short <= short_side:
         return size_hw
-    return tuple(short_side if side == short else round(side * short_side / short) for side in size_hw)  # type: ignore[return-value]
+    return size_hw[0] * short_side // short, size_hw[1] * short_side // short
 
 
 def resize_picture(pixels: Rgb, size_hw: tuple[int, int]) -> Rgb:
-    """Shrink by averaging the pixels that each new one covers."""
-    return cv2.resize(pixels, size_hw[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    """Shrink as the reference's training does (Lambert et al., CVPR 2020): bilinear between pixel centres."""
+    return cv2.resize(pixels, size_hw[::-1], interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
 
 
 def resize_label(label: npt.NDArray[np.uint8], size_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Shrink by taking the id at each new pixel's centre (OpenCV's plain nearest is off by half a pixel)."""
-    return cv2.resize(label, size_hw[::-1], interpolation=cv2.INTER_NEAREST_EXACT)  # type: ignore[return-value]
+    """Shrink as the reference's training does: the id at floor(new index x scale), OpenCV's plain nearest."""
+    return cv2.resize(label, size_hw[::-1], interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
 
 
 def encode_jpeg(pixels: Rgb, quality: int) -> bytes:
@@ -126,16 +155,60 @@ def _eight_bits(data: bytes) -> bool:
 
 
 def _opened(data: bytes) -> Image.Image:
-    """Open and decode in full: pillow is the decoder that refuses what is cut short."""
+    """Read the header; of a PNG, test the checksums too."""
     try:
         if data.startswith(png.SIGNATURE):
             png.check(data)
-        image = Image.open(io.BytesIO(data))
-        image.load()
+        with _warnings("ignore"):  # they are about EXIF, see `_orientation`
+            return Image.open(io.BytesIO(data), formats=_FORMATS)
     except png.BrokenPngError as error:
         raise UnreadableError(str(error)) from error
     except UnidentifiedImageError as error:
         raise UnreadableError("empty file" if not data else "not an image file that can be read") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UnreadableError(f"damaged or truncated ({error})") from error
-    return image
+    except Exception as error:
+        raise _damaged(error) from error
+
+
+def _load(image: Image.Image) -> None:
+    """Decode in full: pillow is the decoder that refuses what is cut short."""
+    try:
+        with _warnings("error"):
+            image.load()
+    except Exception as error:
+        raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> UnreadableError:
+    """Decoders raise nearly every kind of exception over bytes that are not what they seem."""
+    return UnreadableError(f"damaged or truncated ({' '.join(str(error).split()) or type(error).__name__})")
+
+
+def _strict_jpeg(data: bytes) -> Rgb:
+    try:
+        return jpeg.decode(data)
+    except jpeg.BrokenJpegError as error:
+        raise UnreadableError(str(error)) from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 if the file has none; other tags may be damaged, this one may not."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            exif = Image.Exif()  # not `image.getexif()`: what it warns of was said on opening
+            exif.load(image.info.get("exif", b""))
+            orientation = exif.get(_ORIENTATION)
+        except Exception as error:
+            raise UnreadableError(f"damaged EXIF, so that the picture's orientation is unknown ({error})") from error
+    if orientation is None and caught:
+        raise UnreadableError(f"damaged EXIF, so that the picture's orientation is unknown ({caught[0].message})")
+    return orientation if isinstance(orientation, int) else 1
+
+
+@contextlib.contextmanager
+def _warnings(action: Literal["error", "ignore"]) -> Iterator[None]:
+    """What a decoder warns of is damage, except that a picture is large."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield

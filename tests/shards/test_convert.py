@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.labels import label_views
 from shards.convert import ConvertRequest, convert
 from shards.errors import DataError, UsageError
 from shards.files import sole_writer
@@ -15,6 +16,7 @@ from shards.reader import open_shards
 from shards.rejects import BadSamplesError
 from shards.splits import stems
 from shards.taxonomy import load_taxonomy
+from shards.verify import verify
 from tests.shards import trees
 
 ADE = "ade20k-150"
@@ -405,13 +407,33 @@ def test_parameters_out_of_range(tmp_path, changes, message):
     ("name", "message"),
     [
         ("ade20k-151", "dataset 'ade20k-151' is unknown; did you mean 'ade20k-150'"),
-        ("bdd", "dataset 'bdd' has no converter; "),
-        ("ade20k-150-relabeled", "has no converter; did you mean 'ade20k-150'"),
+        ("ade20k-150-relabeled", "is a taxonomy of ade20k-150, not a dataset; take 'ade20k-150'"),
     ],
 )
 def test_unknown_datasets(tmp_path, name, message):
     with pytest.raises(UsageError, match=message):
         convert(request(tmp_path, tmp_path, dataset=name))
+
+
+def test_images_without_labels(tmp_path):
+    rng = np.random.default_rng(0)
+    for path in ("bravo_ACDC/a.png", "bravo_SMIYC/b.jpg"):
+        trees.save(tmp_path / "raw" / path, trees.picture(rng))
+    summary = convert(request(tmp_path / "raw", tmp_path / "out", dataset="bravo", split="test"))
+    folder = tmp_path / "out" / "bravo" / "test"
+    assert {name: data for name, data in members(folder).items() if not name.endswith(".json")} == {
+        path: (tmp_path / "raw" / path).read_bytes() for path in ("bravo_ACDC/a.png", "bravo_SMIYC/b.jpg")
+    }
+    assert json.loads(members(folder)["bravo_ACDC/a.json"])["label"] is None
+    assert verify(folder).ok
+    with open_shards(summary.url) as shards:
+        assert shards.manifest.members == ("image", "json")
+        assert shards.manifest.universal is None
+        assert shards.entry(0).classes == ()
+        with pytest.raises(DataError, match=r"no member 'native'; this set holds image, json"):
+            shards.read(0, "native")
+        with pytest.raises(DataError, match=r"mix\.bravo: its shards hold images without labels"):
+            label_views("native", {"bravo": shards.manifest})
 
 
 def test_targets_that_cannot_be_used(raw, tmp_path):

@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from shards import images
+from shards import images, jpeg
 from tests.shards.trees import picture
 
 RGB = picture(np.random.default_rng(0), (40, 60))
@@ -138,21 +139,67 @@ def test_colour_coded_labels_may_be_stored_with_a_palette():
         ((100, 200), 100, (100, 200)),
         ((100, 200), 480, (100, 200)),
         ((1080, 1919), 1079, (1079, 1917)),
-        ((3, 1000), 2, (2, 667)),
+        ((3, 1000), 2, (2, 666)),  # truncated
+        ((480, 853), 360, (360, 639)),
     ],
 )
 def test_sizes_shrink_and_never_grow(size_hw, short_side, expected):
     assert images.fit(size_hw, short_side) == expected
 
 
-def test_image_and_label_shrink_about_the_same_points():
-    label = np.zeros((90, 90), np.uint8)
-    label[31:, 47:] = 200
-    small = images.resize_label(label, (30, 30))
-    centre = np.asarray(Image.fromarray(label).resize((30, 30), Image.Resampling.NEAREST))  # pillow: pixel centres
-    assert np.array_equal(small, centre)
-    grey = images.resize_picture(np.stack([label] * 3, -1), (30, 30))[..., 0]
-    assert np.array_equal(grey > 100, small > 100)
+def test_what_a_jpeg_decoder_only_warns_of_is_damage(capfd):
+    whole = encoded(np.asarray(Image.fromarray(RGB).resize((96, 96))))
+    assert np.array_equal(jpeg.decode(whole), np.asarray(Image.open(io.BytesIO(whole)).convert("RGB")))
+    for data in (whole[: len(whole) // 2] + b"\xff\xd9", whole[:-2] + bytes(9) + whole[-2:]):
+        with pytest.raises(images.UnreadableError, match="damaged JPEG"):
+            images.decode_picture(data)
+    with pytest.raises(images.UnreadableError, match="damaged"):
+        images.decode_picture(whole[: len(whole) // 2])
+    assert capfd.readouterr().err == ""
+
+
+def test_the_words_of_others_on_standard_error_pass(capfd, monkeypatch):
+    decode = cv2.imdecode
+
+    def chatting(*args):
+        os.write(2, b"progress\n")
+        return decode(*args)
+
+    monkeypatch.setattr(cv2, "imdecode", chatting)
+    jpeg.decode(encoded(RGB))
+    assert capfd.readouterr().err == "progress\n"
+
+
+def test_damaged_exif_is_told_only_if_it_hides_the_orientation():
+    def with_exif(tags):
+        block = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + b"".join(tags)
+        body = b"Exif\0\0" + block
+        whole = encoded(RGB)
+        return whole[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + whole[2:]
+
+    beyond = struct.pack("<HHII", 0x010F, 2, 500, 9999)  # a text that lies outside the block
+    upright = struct.pack("<HHIHH", 0x0112, 3, 1, 1, 0)
+    assert images.decode_picture(with_exif([upright, beyond])).as_is == "jpg"
+    with pytest.raises(images.UnreadableError, match="damaged EXIF, so that the picture's orientation is unknown"):
+        images.decode_picture(with_exif([beyond]))
+
+
+def test_the_resize_is_the_references():
+    """Bilinear between half-pixel centres, ids by floor(index x scale): computed here without OpenCV."""
+    rng = np.random.default_rng(0)
+    picture, label = rng.integers(0, 256, (90, 70, 3), dtype=np.uint8), rng.integers(0, 20, (90, 70), dtype=np.uint8)
+    size = (45 * 2 // 3, 70 // 3)
+    rows, columns = (np.floor(np.arange(n) * (m / n)).astype(int) for n, m in zip(size, label.shape, strict=True))
+    assert np.array_equal(images.resize_label(label, size), label[rows[:, None], columns])
+
+    def lines(values, n):  # along axis 0
+        at = np.clip((np.arange(n) + 0.5) * (len(values) / n) - 0.5, 0, len(values) - 1)
+        low = np.floor(at).astype(int)
+        part = (at - low)[:, None, None]
+        return values[low] * (1 - part) + values[np.minimum(low + 1, len(values) - 1)] * part
+
+    expected = lines(lines(picture.astype(float), size[0]).transpose(1, 0, 2), size[1]).transpose(1, 0, 2)
+    assert np.abs(images.resize_picture(picture, size) - expected).max() <= 1
 
 
 def test_encoders_take_rgb():

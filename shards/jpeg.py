@@ -1,0 +1,70 @@
+"""JPEG decoded strictly: what the decoder only warns of (data that ends early, that does not decode) is an error.
+
+libjpeg goes on after damage, paints grey, and says so on the process's standard error; no Python binding that we
+depend on hands these warnings on, so they are read from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+SIGNATURE = b"\xff\xd8\xff"
+_LIBJPEG = re.compile(
+    rb"(Corrupt JPEG data[^\n]*|Premature end of JPEG[^\n]*|Inconsistent progression[^\n]*|Invalid SOS[^\n]*)\n?"
+)
+_STDERR = 2
+_one_at_a_time = threading.Lock()  # the process has one standard error
+
+
+class BrokenJpegError(Exception):
+    """The bytes are not one whole JPEG file; the message says why."""
+
+
+def decode(data: bytes) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB as stored, EXIF orientation not applied.
+
+    Raises:
+        BrokenJpegError: it does not decode, or the decoder warns.
+    """
+    with tempfile.TemporaryFile(buffering=0) as caught:
+        with _standard_error_to(caught.fileno()):
+            try:
+                mode = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+                pixels = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
+            except cv2.error:  # more pixels than OpenCV accepts
+                pixels = None
+        caught.seek(0)
+        said = caught.read()
+    warning = _LIBJPEG.search(said)
+    if rest := _LIBJPEG.sub(b"", said):
+        os.write(_STDERR, rest)  # of other threads
+    if warning:
+        raise BrokenJpegError(f"damaged JPEG ({warning[1].decode('ascii', 'replace').strip()})")
+    if pixels is None:
+        raise BrokenJpegError("damaged or truncated JPEG")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def _standard_error_to(file: int) -> Iterator[None]:
+    with _one_at_a_time:
+        try:
+            before = os.dup(_STDERR)
+        except OSError:  # closed: nothing to read, and nothing to give back
+            yield
+            return
+        try:
+            os.dup2(file, _STDERR)
+            yield
+        finally:
+            os.dup2(before, _STDERR)
+            os.close(before)
