@@ -20,7 +20,7 @@ CORES = os.cpu_count() or 1
 
 def world(
     out: Annotated[Path, typer.Option(help="Folder to write; each dataset gets a folder in it.")],
-    datasets: Annotated[str, typer.Option(help="Comma-separated names.", show_default="all")] = "",
+    datasets: Annotated[str, typer.Option(help="Comma-separated names, or `all`.", show_default="the demo's")] = "",
     images: Annotated[int, typer.Option(min=0, help="Training images per dataset.")] = 160,
     val_images: Annotated[int, typer.Option(min=0, help="Validation images per dataset.")] = 40,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
@@ -29,7 +29,9 @@ def world(
     """Draw the embedded world: small procedural scenes in the release layouts of real datasets."""
     from shards import world as embedded
 
-    names = [n for n in datasets.split(",") if n] or list(embedded.DATASETS)
+    names = [n for n in datasets.split(",") if n] or list(embedded.DEMO)
+    if names == ["all"]:
+        names = list(embedded.DATASETS)
     for name in names:
         if name not in embedded.DATASETS:
             raise UsageError(f"the world has no dataset {name!r}; {did_you_mean(name, embedded.DATASETS)}")

@@ -1,6 +1,6 @@
-"""The embedded world: procedural scenes written as seven real datasets would have released them."""
+"""The embedded world: procedural scenes written as real datasets would have released them."""
 
-from shards.world.coding import DATASETS
 from shards.world.draw import draw
+from shards.world.layouts import DATASETS, DEMO
 
-__all__ = ["DATASETS", "draw"]
+__all__ = ["DATASETS", "DEMO", "draw"]

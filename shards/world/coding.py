@@ -10,25 +10,44 @@ import functools
 
 import numpy as np
 
-from shards.errors import UsageError
-from shards.schema import did_you_mean
-from shards.taxonomy import load_taxonomy, release_classes, release_remap, universal_ids
+from shards.taxonomy import (
+    IGNORE_INDEX,
+    load_taxonomy,
+    native_taxonomy,
+    release_classes,
+    release_remap,
+    universal_ids,
+)
 from shards.world.canvas import VOID
 
 UNLABELED = None  # the dataset's own "no class"
 
-_ROAD_OBJECTS = {
+_VOCABULARIES = {  # datasets whose annotators used another one's words, and its ids
+    "cityscapes-34": "cityscapes-19",
+    "wilddash-19": "kitti-19",
+    "gta5-19": "cityscapes-19",
+    "mapillary-19": "mapillary-public65",
+    "bdd100k-19": "bdd",
+    "idd-19": "idd-39",
+}
+_STREET: dict[str, str | None] = {
     "streetlight": "pole",
+    "bicyclist": "rider",
     "motorcyclist": "rider",
+    "awning": "building",
+}
+_ROAD_OBJECTS: dict[str, str | None] = {
+    **_STREET,
     "bench": "static",
     "trash_can": "static",
     "billboard": "static",
-    "awning": "building",
     "guard_rail": "guard rail",
     "railroad": "rail track",
     "animal_other": "dynamic",
     "ego": "ego vehicle",
 }
+_NYU40 = {"pillow": 18, "mirror": 19, "ceiling": 22, "book": 23, "television": 25, "person": 31, "lamp": 35, "bag": 37}
+"""ScanNet's ids of what its benchmark does not count."""
 _CHOICES: dict[str, dict[str, str | None]] = {
     "ade20k-150": {
         "building": "building",
@@ -92,7 +111,7 @@ _CHOICES: dict[str, dict[str, str | None]] = {
         "bicyclist": "person",
         "motorcyclist": "person",
     },
-    "cityscapes-19": {**_ROAD_OBJECTS},
+    "cityscapes-19": _ROAD_OBJECTS,
     "sunrgbd-37": {
         "lamp": "lamp",
         "chandelier": "lamp",
@@ -116,7 +135,62 @@ _CHOICES: dict[str, dict[str, str | None]] = {
         "awning": "Building",
     },
     "voc2012": {},
-    "kitti-19": {**_ROAD_OBJECTS},
+    "kitti-19": _ROAD_OBJECTS,
+    "bdd": _STREET,
+    "idd-39": {
+        **_STREET,
+        "road": "road",
+        "sidewalk_pavement": "sidewalk",
+        "car": "car",
+        "pole": "pole",
+        "streetlight": "polegroup",
+        "terrain": "non-drivable fallback",
+        "mountain_hill": "fallback background",
+        "animal_other": "animal",
+        "ego": "ego vehicle",
+    },
+    "mapillary-public65": {
+        "road": "Road",
+        "road/marking": "Lane Marking - General",
+        "sidewalk_pavement": "Sidewalk",
+        "terrain": "Terrain",
+        "building": "Building",
+        "awning": "Building",
+        "pole": "Utility Pole",
+        "traffic_sign": "Traffic Sign (Front)",
+        "traffic_sign/stop": "Traffic Sign Frame",
+        "car": "Car",
+        "sea": "Water",
+        "animal_other": "Ground Animal",
+        "ego": "Ego Vehicle",
+    },
+    "pascal-context-60": {"vegetation/flower": "flower", "floor/wood": "wood", "awning": "building"},
+    "scannet-20": {name: name for name in _NYU40},
+    "shift-19": {
+        **_STREET,
+        "road/marking": "road line",
+        "truck": "vehicle",
+        "bus": "vehicle",
+        "train": "vehicle",
+        "motorcycle": "vehicle",
+        "bicyclist": "pedestrian",
+        "motorcyclist": "vehicle",
+        "bicycle": "dynamic",
+        "railroad": "rail track",
+    },
+    "wilddash2-19": {
+        "road/marking": "roadmarking",
+        "streetlight": "streetlight",
+        "bicyclist": "bicyclist",
+        "motorcyclist": "motorcyclist",
+        "car/van": "van",
+        "traffic_sign/stop": "trafficsignany",
+        "mountain_hill": "mountain",
+        "billboard": "billboard",
+        "awning": "building",
+        "animal_other": "groundanimal",
+        "ego": "egovehicle",
+    },
 }
 _ELSE = {
     "ade20k-150": UNLABELED,
@@ -126,34 +200,37 @@ _ELSE = {
     "camvid-11": "Void",
     "voc2012": "background",
     "kitti-19": "unlabeled",
+    "bdd": UNLABELED,
+    "idd-39": UNLABELED,
+    "mapillary-public65": "Unlabeled",
+    "pascal-context-60": "background",
+    "scannet-20": UNLABELED,
+    "shift-19": "unlabeled",
+    "wilddash2-19": UNLABELED,
 }
-DATASETS = tuple(_ELSE)
-
-
-def check_dataset(name: str) -> str:
-    """`name`, if the world can draw it.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    if name not in _ELSE:
-        raise UsageError(f"the embedded world does not draw {name!r}; {did_you_mean(name, DATASETS)}")
-    return name
+_UNLABELED_IDS = {"bdd": 255, "idd-39": 35}  # 0 in all others
 
 
 def class_of(dataset: str, concept: str) -> str | None:
     """The class name the dataset's annotators give a concept; None: they leave it unlabelled."""
-    universal = concept.partition("/")[0]
+    words, universal = _VOCABULARIES.get(dataset, dataset), concept.partition("/")[0]
     for name in (concept, universal):
-        if name in _CHOICES[dataset]:
-            return _CHOICES[dataset][name]
-    return _natural(dataset).get(universal, _ELSE[dataset])
+        if name in _CHOICES[words]:
+            return _CHOICES[words][name]
+    return _natural(words).get(universal, _ELSE[words])
 
 
 def release_id(dataset: str, concept: str) -> int:
-    """The id of a concept in the dataset's label files; unlabelled is 0 in all of them."""
-    name = class_of(dataset, concept)
-    return 0 if name is None else _release_ids(dataset)[name]
+    """The id of a concept in the dataset's label files."""
+    words, name = _VOCABULARIES.get(dataset, dataset), class_of(dataset, concept)
+    if name is None:
+        return _UNLABELED_IDS.get(words, 0)
+    return _release_ids(words)[name]
+
+
+def release_name(dataset: str, code: int) -> str:
+    """The release's own word for an id in its label files."""
+    return next(name for name, i in _release_ids(_VOCABULARIES.get(dataset, dataset)).items() if i == code)
 
 
 def concept_universal(concept: str) -> int | None:
@@ -170,7 +247,7 @@ def concept_universal(concept: str) -> int | None:
 @functools.cache
 def _natural(dataset: str) -> dict[str, str]:
     """Universal class -> the dataset's class, by the tables."""
-    native = load_taxonomy(dataset)
+    native = native_taxonomy(dataset)
     universal = load_taxonomy("universal").classes
     if native.to_universal is not None:
         pairs = [(u, i) for i, u in enumerate(native.to_universal) if u < len(universal)]
@@ -181,7 +258,8 @@ def _natural(dataset: str) -> dict[str, str]:
 
 @functools.cache
 def _release_ids(dataset: str) -> dict[str, int]:
-    native = load_taxonomy(dataset)
-    table = release_remap(dataset).table
-    ids = {name: int(np.flatnonzero(table == i)[0]) for i, name in enumerate(native.classes)}
-    return ids | {name: i for i, (name, _) in enumerate(release_classes(dataset))}
+    native = native_taxonomy(dataset)
+    codes, found = np.unique(release_remap(dataset).table, return_index=True)
+    ids = {native.classes[c]: i for c, i in zip(codes.tolist(), found.tolist(), strict=True) if 0 <= c < IGNORE_INDEX}
+    ids |= {name: i for i, (name, _) in enumerate(release_classes(dataset))}
+    return ids | _NYU40 if dataset == "scannet-20" else ids

@@ -14,11 +14,11 @@ from random import Random
 from shards.errors import DataError
 from shards.world import layouts
 from shards.world.canvas import Scene
-from shards.world.coding import check_dataset
 from shards.world.develop import develop
 from shards.world.everyday import paint_everyday
-from shards.world.layouts import Record, Split
+from shards.world.layouts import Record
 from shards.world.looks import LOOKS, Look, spread
+from shards.world.names import Split
 from shards.world.rooms import paint_indoor
 from shards.world.street import paint_street
 
@@ -27,6 +27,12 @@ _PAINTERS: dict[str, Callable[[Look, Random, float], Scene]] = {
     "street": paint_street,
     "indoor": paint_indoor,
     "everyday": paint_everyday,
+}
+_REISSUES = {  # other releases of the same pictures
+    "cityscapes-34": "cityscapes-19",
+    "mapillary-19": "mapillary-public65",
+    "bdd100k-19": "bdd",
+    "idd-19": "idd-39",
 }
 _GOLDEN = (5**0.5 - 1) / 2
 _GROUP = 16  # pictures per task: long enough to hide the hand-over, short enough for a lively progress line
@@ -52,7 +58,7 @@ def draw(
     workers: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write `train` and `val` pictures in the dataset's release layout below `out/dataset`.
+    """Write `train` and `val` pictures in the dataset's release layout below `out/dataset`; of the splits that it has.
 
     The same arguments give the same bytes, whatever `workers` is. An interrupted run is repeated from its start.
 
@@ -63,8 +69,9 @@ def draw(
         UsageError: the world does not draw `dataset`.
         DataError: the release has fewer images, or the folder holds something this call would not have drawn.
     """
-    check_dataset(dataset)
-    names = {split: layouts.stems(dataset, split, count) for split, count in _counts(train, val)}
+    folders = layouts.LAYOUTS[layouts.check_dataset(dataset)].folders
+    counts = {split: count for split, count in _counts(train, val) if split in folders}
+    names = {split: layouts.stems(dataset, split, count) for split, count in counts.items()}
     root = Path(out) / dataset
     _claim(root, {"dataset": dataset, "train": train, "val": val, "seed": seed})
     tasks = [
@@ -73,19 +80,19 @@ def draw(
         for i in range(0, len(split_stems), _GROUP)
     ]
     records: dict[tuple[Split, int], list[Record]] = {}
-    done, total = 0, train + val
+    done, total = 0, sum(counts.values())
     for task, drawn in _run(tasks, workers):
         records[task.split, task.first] = drawn
         done += len(drawn)
         if progress is not None:
             progress(done, total)
-    for split in names:
-        pages = [record for key in sorted(records) if key[0] == split for record in records[key]]
-        layouts.finish(root, dataset, split, pages)
+    pages = {split: [r for key in sorted(records) if key[0] == split for r in records[key]] for split in names}
+    layouts.finish(root, dataset, names, pages)
 
 
 def sketch(dataset: str, split: Split, index: int, seed: int) -> tuple[Scene, Random]:
     """Scene number `index` of a split, before any camera, and the randomness left for developing it."""
+    dataset = _REISSUES.get(dataset, dataset)
     key = hashlib.sha256(f"{seed}/{dataset}/{split}/{index}".encode()).digest()
     rng = Random(int.from_bytes(key, "big"))
     look = LOOKS[dataset]
@@ -137,6 +144,6 @@ def _draw_group(task: _Task) -> list[Record]:
     records = []
     for i, stem in enumerate(task.stems, task.first):
         scene, rng = sketch(task.dataset, task.split, i, task.seed)
-        photo = develop(scene.image, LOOKS[task.dataset], rng)
+        photo = develop(scene.image, LOOKS[_REISSUES.get(task.dataset, task.dataset)], rng)
         records.append(layouts.write(task.root, task.dataset, task.split, stem, scene, photo))
     return records

@@ -1,6 +1,6 @@
-"""The seven releases' folder trees and label codings, written as their own tools write them.
+"""The releases' folder trees: names of images, where they and their labels lie, and what comes once per release.
 
-Sources: the release notes as MSeg uses them (Lambert et al., CVPR 2020).
+Sources: the release notes as MSeg (Lambert et al., CVPR 2020) and the BRAVO challenge use them.
 """
 
 from __future__ import annotations
@@ -8,43 +8,53 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from shards import splits
-from shards.errors import DataError
-from shards.taxonomy import load_taxonomy, release_classes, release_remap
+from shards.errors import DataError, UsageError
+from shards.registry import registry
+from shards.schema import did_you_mean
+from shards.taxonomy import release_classes
+from shards.world import encodings, names
 from shards.world.canvas import Scene
-from shards.world.coding import release_id
+from shards.world.encodings import Encoder
+from shards.world.names import Split
 
-Split = Literal["train", "val"]
 Record = dict[str, Any] | None
 """What an image adds to its split's annotation file."""
 
-_CITIES = {
-    "train": ("aachen", "bochum", "bremen", "cologne", "ulm", "zurich"),
-    "val": ("frankfurt", "lindau", "munster"),
-}
-_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 92]
+_UNSTATED = 9999  # images of a split whose size nobody states: what the names below have digits for
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a release keeps an image and its label, and how it codes the label."""
+    """Where a release keeps an image and its labels, and how it codes them."""
 
     image: str
-    """Path below the root; `{folder}`, `{stem}`, `{city}` and `{number}` are filled in."""
-    label: str
-    folders: dict[str, str]
+    """Path below the root; what `names.fields` gives is filled in."""
+    labels: Mapping[str, Encoder]
+    """Path -> coding."""
+    folders: Mapping[str, str]
     """Split -> folder name."""
-    encode: Callable[[str, Scene, str], tuple[npt.NDArray[np.uint8], Record]]
-    """(dataset, scene, stem) -> label file's pixels (H, W) or (H, W, 3) RGB, and the image's record."""
+    stems: Mapping[str, str] = field(default_factory=dict)
+    """Split -> form of its image names; without one they are those of the carried list."""
+
+
+def check_dataset(name: str) -> str:
+    """`name`, if the world can draw it.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if name not in LAYOUTS:
+        raise UsageError(f"the embedded world does not draw {name!r}; {did_you_mean(name, LAYOUTS)}")
+    return name
 
 
 def stems(dataset: str, split: Split, count: int) -> tuple[str, ...]:
@@ -53,38 +63,46 @@ def stems(dataset: str, split: Split, count: int) -> tuple[str, ...]:
     Raises:
         DataError: the release has fewer images.
     """
-    known = _stems(dataset, split, count)
-    if len(known) < count:
-        raise DataError(f"world: {dataset} {split} has {len(known)} images, {count} were asked for; ask for fewer")
-    return known[:count]
+    known = registry()[dataset].splits.get(split) or _UNSTATED
+    if known < count:
+        raise DataError(f"world: {dataset} {split} has {known} images, {count} were asked for; ask for fewer")
+    if split in LAYOUTS[dataset].stems:
+        return tuple(names.stem(LAYOUTS[dataset].stems[split], dataset, split, i) for i in range(count))
+    listed = splits.stems(dataset, split)
+    if dataset == "scannet-20":  # which lists scenes
+        return tuple(f"{listed[i % len(listed)]}/{i // len(listed) * 100:06d}" for i in range(count))
+    return listed[:count]
 
 
 def write(root: Path, dataset: str, split: Split, stem: str, scene: Scene, photo: npt.NDArray[np.uint8]) -> Record:
-    """Write one image and its label below the release's root."""
-    layout = LAYOUTS[dataset]
-    names = {"folder": layout.folders[split], "stem": stem, "city": stem.partition("_")[0], "number": _number(stem)}
-    label, record = layout.encode(dataset, scene, stem)
-    image_path, label_path = root / layout.image.format(**names), root / layout.label.format(**names)
-    save(image_path, _encode(image_path.suffix, photo))
-    save(label_path, _encode(label_path.suffix, label))
-    return record
+    """Write one image and its labels below the release's root."""
+    layout, parts = LAYOUTS[dataset], names.fields(LAYOUTS[dataset].folders[split], stem)
+    image = root / layout.image.format(**parts)
+    save(image, encodings.picture(image.suffix, photo))
+    for path, encode in layout.labels.items():
+        save(root / path.format(**parts), encode(dataset, scene))
+    return encodings.panoptic_record(dataset, scene, stem) if dataset in _PANOPTIC else None
 
 
-def finish(root: Path, dataset: str, split: Split, records: list[Record]) -> None:
-    """Write what the release keeps once per split."""
-    if dataset != "coco-panoptic-133":
-        return
-    folder = LAYOUTS[dataset].folders[split]
-    pages = [record for record in records if record is not None]
-    content = {
-        "info": {"description": "procedural scenes in the COCO panoptic format", "version": "1.0", "year": 2017},
-        "licenses": [],
-        "images": [page["image"] for page in pages],
-        "annotations": [page["annotation"] for page in pages],
-        "categories": _coco_categories(),
-    }
-    text = json.dumps(content, separators=(",", ":"))
-    save(root / f"annotations/panoptic_{folder}.json", text.encode())
+def finish(
+    root: Path, dataset: str, stems: Mapping[Split, tuple[str, ...]], records: Mapping[Split, list[Record]]
+) -> None:
+    """Write what the release keeps once per split, or once."""
+    match dataset:
+        case "coco-panoptic-133":
+            for split, pages in records.items():
+                folder = LAYOUTS[dataset].folders[split]
+                save(root / f"annotations/panoptic_{folder}.json", _annotations(dataset, pages, 2017))
+        case "wilddash2-19":
+            save(root / "panoptic.json", _annotations(dataset, [p for pages in records.values() for p in pages], 2022))
+            for split, listed in stems.items():
+                lines = "".join(f"{stem}\n" for stem in listed)
+                save(root / f"random_split/{LAYOUTS[dataset].folders[split]}.txt", lines.encode())
+        case "gta5-19":
+            ids = {split: np.asarray([[int(s)] for s in stems.get(split, ())], np.uint16) for split in ("train", "val")}
+            save(root / "split.mat", encodings.mat(trainIds=ids["train"], valIds=ids["val"], testIds=ids["val"][:0]))
+        case "mapillary-public65" | "mapillary-19":
+            save(root / "config.json", _config(dataset))
 
 
 def save(path: Path, content: bytes) -> None:
@@ -100,121 +118,133 @@ def save(path: Path, content: bytes) -> None:
         raise DataError(f"{path}: cannot be written ({error.strerror}); make room or choose another folder") from error
 
 
-def _stems(dataset: str, split: Split, count: int) -> tuple[str, ...]:
-    match dataset:
-        case "ade20k-150":
-            last = {"train": 20210, "val": 2000}[split]
-            return tuple(f"ADE_{split}_{i:08d}" for i in range(1, min(count, last) + 1))
-        case "coco-panoptic-133":
-            last = {"train": 118287, "val": 5000}[split]
-            return tuple(f"{i:012d}" for i in range(1, min(count, last) + 1))
-        case "cityscapes-19":
-            last, cities = {"train": 2975, "val": 500}[split], _CITIES[split]
-            return tuple(f"{cities[i % len(cities)]}_{i // len(cities):06d}_000019" for i in range(min(count, last)))
-        case "sunrgbd-37" if split == "train":
-            return tuple(f"img-{i:06d}" for i in range(1, min(count, 5285) + 1))
-        case _:
-            return splits.stems(dataset, split)
-
-
-def _number(stem: str) -> str:
-    """SUN RGB-D's labels carry the image's number in eight digits."""
-    return f"{int(stem.removeprefix('img-')):08d}" if stem.startswith("img-") else ""
-
-
-def _encode(suffix: str, pixels: npt.NDArray[np.uint8]) -> bytes:
-    swapped = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    _, buffer = cv2.imencode(suffix, swapped, _QUALITY if suffix == ".jpg" else [])
-    return bytes(buffer)
-
-
-def _ids(dataset: str, scene: Scene) -> npt.NDArray[np.uint8]:
-    """(H, W) ids of the released coding."""
-    codes = np.asarray([release_id(dataset, concept) for concept in scene.concepts], np.uint8)
-    return codes[scene.segments]
-
-
-def _index(dataset: str, scene: Scene, stem: str) -> tuple[npt.NDArray[np.uint8], Record]:
-    return _ids(dataset, scene), None
-
-
-def _colour(dataset: str, scene: Scene, stem: str) -> tuple[npt.NDArray[np.uint8], Record]:
-    palette = np.asarray([colour for _, colour in release_classes(dataset)], np.uint8)
-    return palette[_ids(dataset, scene)], None
-
-
-def _outlined(dataset: str, scene: Scene, stem: str) -> tuple[npt.NDArray[np.uint8], Record]:
-    """Ids with a void line around every object, as VOC's annotators drew it."""
-    ids = _ids(dataset, scene)
-    objects = np.where(ids > 0, np.asarray(scene.objects, np.int16)[scene.segments], 0)
-    square = np.ones((3, 3), np.uint8)
-    border = cv2.dilate(objects, square) != cv2.erode(objects, square)
-    return np.where(border, np.uint8(255), ids), None
-
-
-def _panoptic(dataset: str, scene: Scene, stem: str) -> tuple[npt.NDArray[np.uint8], Record]:
-    """Segment ids as colours (R + 256 G + 65536 B): one per thing, one per class of stuff, 0 for no class."""
-    codes = np.asarray([release_id(dataset, concept) for concept in scene.concepts], np.int64)
-    things = codes <= 90
-    numbers = (np.where(things, scene.objects, 0) * 512 + codes) * (codes > 0)
-    segments = numbers[scene.segments]
-    infos = []
-    for number in np.unique(segments[segments > 0]).tolist():
-        rows, columns = np.nonzero(segments == number)
-        x, y = int(columns.min()), int(rows.min())
-        infos.append(
-            {
-                "id": number,
-                "category_id": int(codes[np.flatnonzero(numbers == number)[0]]),
-                "iscrowd": 0,
-                "bbox": [x, y, int(columns.max()) - x + 1, int(rows.max()) - y + 1],
-                "area": len(rows),
-            }
-        )
-    rgb = np.stack([segments % 256, segments // 256 % 256, segments // 65536], axis=-1).astype(np.uint8)
-    height, width = segments.shape
-    image = {"id": int(stem), "file_name": f"{stem}.jpg", "height": height, "width": width, "license": 0}
-    return rgb, {
-        "image": image,
-        "annotation": {"image_id": int(stem), "file_name": f"{stem}.png", "segments_info": infos},
+def _annotations(dataset: str, records: list[Record], year: int) -> bytes:
+    pages = [record for record in records if record is not None]
+    content = {
+        "info": {"description": "procedural scenes in the COCO panoptic format", "version": "1.0", "year": year},
+        "licenses": [],
+        "images": [page["image"] for page in pages],
+        "annotations": [page["annotation"] for page in pages],
+        "categories": encodings.categories(dataset),
     }
+    return json.dumps(content, separators=(",", ":")).encode()
 
 
-def _coco_categories() -> list[dict[str, Any]]:
-    native = load_taxonomy("coco-panoptic-133")
-    table = release_remap("coco-panoptic-133").table
-    ids = [int(np.flatnonzero(table == i)[0]) for i in range(native.num_classes)]
-    return [
-        {"id": number, "name": name, "supercategory": name.partition("-")[0], "isthing": int(number <= 90)}
-        for number, name in sorted(zip(ids, native.classes, strict=True))
+def _config(dataset: str) -> bytes:
+    """Mapillary's class list: 1.1 and 1.2 differ in the names only."""
+    readable = release_classes("mapillary-public65")
+    names = [name for name, _ in release_classes("mapillary-19")]
+    labels = [
+        {"color": colour, "instances": False, "readable": word, "name": name, "evaluate": i < len(names) - 1}
+        for i, ((word, colour), name) in enumerate(zip(readable, names, strict=True))
     ]
+    version = "1.1" if dataset == "mapillary-public65" else "1.2"
+    content = {"labels": labels, "version": version, "mapping": "public", "folder_structure": "{split}/{content}"}
+    return json.dumps(content).encode()
 
 
+_PANOPTIC = ("coco-panoptic-133", "wilddash2-19")
+_PLAIN = {"train": "train", "val": "val"}
+_WORDS = {"train": "training", "val": "validation"}
+_NONE = {"train": "", "val": ""}
+_CITYSCAPES = Layout(
+    "leftImg8bit/{folder}/{stem}_leftImg8bit.png",
+    {
+        "gtFine/{folder}/{stem}_gtFine_labelIds.png": encodings.index,
+        "gtFine/{folder}/{stem}_gtFine_polygons.json": encodings.polygons,
+    },
+    _PLAIN,
+    dict.fromkeys(_PLAIN, "{city}/{city}_{turn:06d}_000019"),
+)
 LAYOUTS = {
     "ade20k-150": Layout(
         "images/{folder}/{stem}.jpg",
-        "annotations/{folder}/{stem}.png",
-        {"train": "training", "val": "validation"},
-        _index,
+        {
+            "annotations/{folder}/{stem}.png": encodings.index,
+            "ADE20K_2016_07_26/images/{folder}/{scene}/{stem}_seg.png": encodings.parts,
+        },
+        _WORDS,
+        {"train": "ADE_train_{n:08d}", "val": "ADE_val_{n:08d}"},
     ),
     "coco-panoptic-133": Layout(
         "images/{folder}/{stem}.jpg",
-        "annotations/panoptic_{folder}/{stem}.png",
+        {"annotations/panoptic_{folder}/{stem}.png": encodings.panoptic},
         {"train": "train2017", "val": "val2017"},
-        _panoptic,
+        dict.fromkeys(_PLAIN, "{n:012d}"),
     ),
-    "cityscapes-19": Layout(
-        "leftImg8bit/{folder}/{city}/{stem}_leftImg8bit.png",
-        "gtFine/{folder}/{city}/{stem}_gtFine_labelIds.png",
-        {"train": "train", "val": "val"},
-        _index,
-    ),
+    "cityscapes-19": _CITYSCAPES,
     "sunrgbd-37": Layout(
-        "image/{folder}/{stem}.jpg", "label38/{folder}/{number}.png", {"train": "train", "val": "test"}, _index
+        "image/{folder}/{stem}.jpg",
+        {"label38/{folder}/{number:08d}.png": encodings.index},
+        {"train": "train", "val": "test"},
+        {"train": "img-{n:06d}"},
     ),
-    "camvid-11": Layout(
-        "701_StillsRaw_full/{stem}.png", "Labels32-RGB/{stem}_L.png", {"train": "", "val": ""}, _colour
+    "camvid-11": Layout("701_StillsRaw_full/{stem}.png", {"Labels32-RGB/{stem}_L.png": encodings.colour}, _NONE),
+    "voc2012": Layout("JPEGImages/{stem}.jpg", {"SegmentationClassAug/{stem}.png": encodings.outlined}, _NONE),
+    "kitti-19": Layout("training/image_2/{stem}.png", {"training/semantic/{stem}.png": encodings.index}, _NONE),
+    "cityscapes-34": _CITYSCAPES,
+    "bdd": Layout(
+        "seg/images/{folder}/{stem}.jpg",
+        {"seg/labels/{folder}/{stem}_train_id.png": encodings.index},
+        _PLAIN,
+        dict.fromkeys(_PLAIN, "{a}-{b}"),
     ),
-    "voc2012": Layout("JPEGImages/{stem}.jpg", "SegmentationClassAug/{stem}.png", {"train": "", "val": ""}, _outlined),
-    "kitti-19": Layout("training/image_2/{stem}.png", "training/semantic/{stem}.png", {"train": "", "val": ""}, _index),
+    "idd-39": Layout(
+        "leftImg8bit/{folder}/{stem}_leftImg8bit.png",
+        {"gtFine/{folder}/{stem}_gtFine_polygons.json": encodings.numbered_polygons},
+        _PLAIN,
+        dict.fromkeys(_PLAIN, "{drive}/{frame:06d}"),
+    ),
+    "mapillary-public65": Layout(
+        "{folder}/images/{stem}.jpg",
+        {"{folder}/labels/{stem}.png": encodings.palette, "{folder}/instances/{stem}.png": encodings.instances},
+        _WORDS,
+        {"train": "{token}", "val": "-{token:.21}"},
+    ),
+    "pascal-context-60": Layout("JPEGImages/{stem}.jpg", {"trainval/{stem}.mat": encodings.matrix}, _NONE),
+    "wilddash-19": Layout("wd_val_01/{stem}.png", {"wd_val_01/{stem}_labelIds.png": encodings.index}, {"val": ""}),
+    "scannet-20": Layout(
+        "scannet_frames_25k/{top}/color/{name}.jpg",
+        {"scannet_frames_25k/{top}/label/{name}.png": encodings.index},
+        _NONE,
+    ),
+    "gta5-19": Layout(
+        "images/{stem}.png",
+        {"labels/{stem}.png": encodings.palette},
+        _NONE,
+        {"train": "{n:05d}", "val": "1{n:04d}"},
+    ),
+    "shift-19": Layout(
+        "discrete/images/{folder}/front/{stem}_img_front.jpg",
+        {"discrete/labels/{folder}/front/{stem}_semseg_front.png": encodings.red_channel},
+        _PLAIN,
+        dict.fromkeys(_PLAIN, "{a}/{n:08d}"),
+    ),
+    "mapillary-19": Layout(
+        "{folder}/images/{stem}.jpg",
+        {"{folder}/labels/{stem}.png": encodings.palette},
+        _WORDS,
+        {"train": "{token}", "val": "-{token:.21}"},
+    ),
+    "bdd100k-19": Layout(
+        "images/10k/{folder}/{stem}.jpg",
+        {"labels/sem_seg/masks/{folder}/{stem}.png": encodings.index},
+        _PLAIN,
+        dict.fromkeys(_PLAIN, "{a}-{b}"),
+    ),
+    "idd-19": Layout(
+        "leftImg8bit/{folder}/{stem}_leftImg8bit.jpg",
+        {"gtFine/{folder}/{stem}_gtFine_polygons.json": encodings.numbered_polygons},
+        _PLAIN,
+        dict.fromkeys(_PLAIN, "{drive}/frame{n:04d}"),
+    ),
+    "wilddash2-19": Layout(
+        "images/{stem}.jpg",
+        {"panoptic/{stem}.png": encodings.panoptic},
+        _WORDS,
+        {"train": "us{n:04d}_100000", "val": "de{n:04d}_100000"},
+    ),
+    "bravo": Layout("{stem}", {}, {"val": ""}, {"val": "{bravo}"}),
 }
+DATASETS = tuple(LAYOUTS)
+DEMO = DATASETS[:7]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 Range = tuple[float, float]
 
@@ -213,6 +213,87 @@ LOOKS: dict[str, Look] = {
         town=("house", "house", "block"),
     ),
 }
+
+
+_DASHBOARD = replace(LOOKS["camvid-11"], sizes=((192, 108),), camera_height=(1.2, 1.6), tram=0.06)
+LOOKS |= {
+    "bdd": replace(
+        _DASHBOARD,
+        focal=(0.8, 1.0),
+        gain=((0.9, 1.02), (0.95, 1.05), (0.95, 1.12)),
+        exposure=(0.5, 1.15),  # some of it at dusk
+        noise=(2.0, 7.0),
+        riders=0.3,
+        vignette=(0.1, 0.3),
+        hood=True,
+        town=("house", "block", "tower", "tower"),
+    ),
+    "idd-39": replace(
+        _DASHBOARD,
+        haze=(0.006, 0.02),
+        gain=((1.0, 1.12), (0.96, 1.04), (0.82, 0.96)),
+        vivid=(0.4, 0.9),
+        exposure=(0.9, 1.2),
+        riders=0.95,
+        tram=0.0,
+        town=("house", "block"),
+    ),
+    "mapillary-public65": replace(
+        LOOKS["kitti-19"],
+        sizes=((240, 180), (256, 144), (160, 213), (240, 160)),
+        camera_height=(1.2, 2.6),
+        focal=(0.7, 1.3),
+        horizon=(0.35, 0.55),
+        haze=(0.0, 0.015),
+        gain=((0.88, 1.1), (0.94, 1.06), (0.88, 1.12)),
+        exposure=(0.75, 1.25),
+        noise=(0.5, 4.0),
+    ),
+    "pascal-context-60": replace(
+        LOOKS["voc2012"], kinds={"everyday": 0.55, "indoor": 0.25, "street": 0.2}, exposure=(0.8, 1.2)
+    ),
+    "wilddash-19": replace(
+        _DASHBOARD,
+        haze=(0.0, 0.03),
+        gain=((0.85, 1.12), (0.92, 1.06), (0.85, 1.15)),
+        exposure=(0.5, 1.3),
+        contrast=(0.65, 1.25),
+        saturation=(0.4, 1.2),
+        noise=(2.0, 9.0),
+        blur=(0.3, 1.0),
+    ),
+    "scannet-20": replace(
+        LOOKS["sunrgbd-37"],
+        sizes=((162, 121),),
+        gain=((0.98, 1.12), (0.95, 1.03), (0.8, 0.98)),
+        exposure=(0.6, 0.9),
+        noise=(2.0, 5.0),
+        blur=(0.6, 1.1),
+    ),
+    "gta5-19": replace(
+        LOOKS["kitti-19"],
+        sizes=((191, 105),),
+        focal=(0.9, 1.1),
+        haze=(0.002, 0.01),
+        contrast=(1.1, 1.3),
+        saturation=(1.05, 1.3),
+        noise=(0.0, 0.5),
+        town=("block", "tower"),
+    ),
+    "shift-19": replace(
+        LOOKS["kitti-19"],
+        sizes=((160, 100),),
+        focal=(0.7, 0.8),
+        haze=(0.0, 0.025),
+        exposure=(0.6, 1.2),
+        saturation=(0.7, 1.0),
+        noise=(0.0, 0.5),
+    ),
+    "bravo": replace(
+        LOOKS["cityscapes-19"], haze=(0.01, 0.05), contrast=(0.6, 0.9), noise=(2.0, 7.0), vivid=(0.1, 0.9)
+    ),
+}
+LOOKS["wilddash2-19"] = replace(LOOKS["wilddash-19"], focal=(0.7, 1.2), riders=0.8)
 
 
 def spread(weights: dict[str, float], place: float) -> tuple[str, float]:
