@@ -1,5 +1,7 @@
 """PASCAL Context: matrices of 0..459 in MATLAB files, 60 classes in alphabetical order, nothing ignored."""
 
+import csv
+import hashlib
 import sys
 
 import numpy as np
@@ -10,7 +12,7 @@ from shards.errors import DataError, UsageError
 from shards.images import UnreadableError
 from shards.splits import stems
 from shards.taxonomy import load_taxonomy
-from tests.shards.shared import TAXONOMY, needs_mseg
+from tests.shards.shared import SHARED, TAXONOMY, needs_mseg
 from tests.shards.sources.reading import found, natives, noise, source, write
 
 NAME = "pascal-context-60"
@@ -36,6 +38,16 @@ def test_pairs_are_those_of_voc_2010s_lists(tmp_path):
     assert result.absent[0] == "JPEGImages/2008_000019.jpg"
     assert (len(stems(NAME, "train")), len(stems(NAME, "val"))) == (4998, 5105)
     assert len({*stems(NAME, "train"), *stems(NAME, "val")}) == 10103
+
+
+@needs_mseg
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_lists_are_those_mseg_published(split):
+    with (SHARED / "mseg/splits/list_files.csv").open(newline="") as file:
+        row = next(r for r in csv.DictReader(file) if (r["taxonomy"], r["list"]) == (NAME, split))
+    lines = sorted(f"JPEGImages/{stem}.jpg Segmentation_GT_60cls/{stem}.png\n" for stem in stems(NAME, split))
+    assert len(lines) == int(row["distinct_images"])
+    assert hashlib.sha256("".join(lines).encode()).hexdigest() == row["sha256_sorted_unique_lines"]
 
 
 def test_classes_by_known_ids(tmp_path):
