@@ -15,6 +15,7 @@ LISTS = {
     ("voc2012", "train"): ("voc2012", "train"),
     ("voc2012", "val"): ("voc2012", "val"),
     ("sunrgbd-37", "val"): ("sunrgbd-38", "val"),
+    ("wilddash-19", "val"): ("wilddash-34", "val"),
 }
 
 
