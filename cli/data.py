@@ -47,6 +47,9 @@ def shard(
     split: Annotated[list[str] | None, typer.Option(help="Splits.", show_default="all; held out: val")] = None,
     short_side: Annotated[int | None, typer.Option(min=16, help="Store training images at this side at most.")] = None,
     workers: Workers = CORES,
+    relabel: Annotated[
+        Path | None, typer.Option(help="MSeg's update records (CSV or mseg-api checkout): relabelled labels as well.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.")] = None,
     skip_bad: Annotated[int, typer.Option(min=0, help="Leave out up to N unusable samples instead of stopping.")] = 0,
     shard_samples: Annotated[int, typer.Option(min=1, help="Samples per shard at most.")] = 256,
@@ -67,6 +70,7 @@ def shard(
             out=out,
             short_side=short_side,
             workers=workers,
+            relabel=relabel,
             limit=limit,
             skip_bad=skip_bad,
             shard_samples=shard_samples,
@@ -80,6 +84,10 @@ def shard(
             kept = f", {summary.resumed_shards} shards kept" if summary.resumed_shards else ""
             skipped = f", {len(summary.skipped)} left out" if summary.skipped else ""
             typer.echo(f"{summary.url}: {summary.samples} samples in {summary.shards} shards{kept}{skipped}")
+            if summary.relabel:
+                typer.echo(f"  {summary.relabel.applied} of {summary.relabel.total} segments relabelled")
+                for reason, records in summary.relabel.reported.items():
+                    typer.echo(f"  {records} not: {reason}")
     if json:
         print_json(summaries)
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, get_args
 
 from shards.errors import DataError
 
-View = Literal["universal", "native", "naive"]
+View = Literal["universal", "universal-relabeled", "native", "naive"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +23,8 @@ class DataConfig:
     """Dataset -> weight: its share of the slots relative to the others'. A number, or a fraction such as "1/3"."""
     split: str = "train"
     taxonomy: View = "universal"
-    """`universal`; `native`: the dataset's own classes; `naive`: classes merged by name."""
+    """`universal`; `universal-relabeled`: the same after MSeg's relabelling; `native`: the dataset's own classes;
+    `naive`: classes merged by name."""
     window: int = 4
     """Shards whose samples are shuffled together; more is a better shuffle, fewer is kinder to a remote store."""
 
@@ -32,8 +33,8 @@ class DataConfig:
             raise DataError("data.mix: empty; name at least one dataset, as `DATASET: 1`")
         if self.window < 1:
             raise DataError(f"data.window: {self.window}; at least 1 shard is needed")
-        if self.taxonomy not in ("universal", "native", "naive"):
-            raise DataError(f"data.taxonomy: {self.taxonomy!r}; write universal, native or naive")
+        if self.taxonomy not in get_args(View):
+            raise DataError(f"data.taxonomy: {self.taxonomy!r}; write one of {', '.join(get_args(View))}")
         shares(self.mix)
 
     def url(self, dataset: str) -> str:

@@ -100,4 +100,9 @@ def _label_view(view: View, name: str, manifest: Manifest) -> LabelView:
             f"data.mix.{name}: its shards hold no universal labels (they hold {', '.join(manifest.members)}); "
             f"write data.taxonomy: native to train in its own classes, or leave it out"
         )
-    return LabelView(member="universal", taxonomy=manifest.universal)
+    if view not in manifest.members:
+        raise DataError(
+            f"data.mix.{name}: its shards hold no relabelled labels (they hold {', '.join(manifest.members)}); "
+            f"convert it with --relabel, or write data.taxonomy: universal"
+        )
+    return LabelView(member=view, taxonomy=manifest.universal)

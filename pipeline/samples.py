@@ -82,6 +82,7 @@ class Samples:
             "mix": mix,
             "split": self._data.split,
             "taxonomy": self.taxonomy.digest,
+            "labels": self._views[self.datasets[0]].member,
             "window": self._data.window,
             "seed": self._seed,
             "batch": self.order.batch,

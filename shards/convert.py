@@ -88,6 +88,8 @@ class Summary:
     skipped: tuple[Reject, ...]
     absent: int
     """Listed images that the raw folder does not hold."""
+    relabel: Outcome | None
+    """What became of the records of relabelling, if any were given."""
     digest: str
     """The manifest's."""
 
@@ -146,6 +148,7 @@ def convert(request: ConvertRequest, progress: Callable[[int, int], None] | None
         resumed_shards=sum(kept for _, kept in done),
         skipped=manifest.skipped,
         absent=manifest.absent,
+        relabel=manifest.relabel,
         digest=hashlib.sha256(content).hexdigest(),
     )
 

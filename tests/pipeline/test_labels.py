@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -22,6 +23,24 @@ def test_universal_labels_are_taken_as_stored():
     for view in views.values():
         assert (view.member, view.taxonomy, view.dtype) == ("universal", load_taxonomy("universal"), np.uint8)
         assert view.of(label, where="k") is label
+
+
+def test_relabelled_labels_are_another_member_in_the_same_classes():
+    sets = manifests(ADE)
+    relabelled = {name: replace(m, members=(*m.members, "universal-relabeled")) for name, m in sets.items()}
+    view = label_views("universal-relabeled", relabelled)["ade20k-150"]
+    assert (view.member, view.taxonomy, view.remap) == ("universal-relabeled", load_taxonomy("universal"), None)
+    assert label_views("universal", relabelled)["ade20k-150"].member == "universal"
+    counts = {"universal": {1: (5, 1)}, "universal-relabeled": {2: (5, 1)}}
+    counted = {"ade20k-150": replace(relabelled["ade20k-150"], counts=counts)}
+    assert class_shares({"ade20k-150": view}, counted, {"ade20k-150": Fraction(1)})[1:3] == (0.0, 1.0)
+
+
+def test_a_set_that_was_not_relabelled_says_how_to_get_there():
+    with pytest.raises(DataError, match=r"data\.mix\.sunrgbd-37: .*no relabelled labels .*convert it with --relabel"):
+        label_views("universal-relabeled", manifests(SUN))
+    with pytest.raises(DataError, match=r"data\.mix\.camvid-11: its shards hold no universal labels"):
+        label_views("universal-relabeled", manifests(CAMVID))
 
 
 def test_native_labels_are_taken_as_stored():

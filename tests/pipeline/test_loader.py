@@ -152,6 +152,15 @@ def test_the_fingerprint_is_json_and_differs_with_all_that_matters(sets):
     assert fingerprint(mix={NAMES[0]: 1.0, NAMES[1]: "1/2", NAMES[2]: 0.5}) == fingerprint()
 
 
+def test_relabelled_labels_are_other_batches_though_their_classes_are_the_same(sets):
+    for name in NAMES:
+        manifest = sets[name].manifest
+        sets[name].manifest = replace(manifest, members=(*manifest.members, "universal-relabeled"))
+    with load(taxonomy="universal") as plain, load(taxonomy="universal-relabeled") as relabelled:
+        assert plain.taxonomy == relabelled.taxonomy
+        assert plain.fingerprint != relabelled.fingerprint
+
+
 def test_a_failing_read_surfaces_in_place_of_its_batch(sets):
     expected = contents(0, 5, batch=4)
     with load(batch=4) as loader:
