@@ -155,7 +155,9 @@ def test_the_fingerprint_is_json_and_differs_with_all_that_matters(sets):
 def test_relabelled_labels_are_other_batches_though_their_classes_are_the_same(sets):
     for name in NAMES:
         manifest = sets[name].manifest
-        sets[name].manifest = replace(manifest, members=(*manifest.members, "universal-relabeled"))
+        counts = {**manifest.counts, "universal-relabeled": {}}
+        members = (*manifest.members, "universal-relabeled")
+        sets[name].manifest = replace(manifest, members=members, counts=counts)
     with load(taxonomy="universal") as plain, load(taxonomy="universal-relabeled") as relabelled:
         assert plain.taxonomy == relabelled.taxonomy
         assert plain.fingerprint != relabelled.fingerprint
