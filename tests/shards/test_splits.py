@@ -1,4 +1,5 @@
 import csv
+import hashlib
 
 import pytest
 
@@ -28,6 +29,19 @@ def test_lists_are_the_published_ones(ours, published):
     assert len(listed) == len(set(listed)) == int(row["distinct_images"])
     for stem, path in ((listed[0], row["first_image"]), (listed[-1], row["last_image"])):
         assert path.rpartition("/")[2].rpartition(".")[0] == stem
+
+
+@needs_mseg
+@pytest.mark.parametrize(("ours", "published"), LISTS.items())
+def test_every_line_is_in_the_published_list(ours, published):
+    """By its checksum: our stems, put in the paths of the list's first pair."""
+    with (SHARED / "mseg/splits/list_files.csv").open(newline="") as file:
+        row = next(r for r in csv.DictReader(file) if (r["taxonomy"], r["list"]) == published)
+    spell = {"sunrgbd-37": lambda stem: stem.removeprefix("img-").zfill(8)}.get(ours[0], str)
+    first = stems(*ours)[0]
+    image, label = row["first_image"].replace(first, "{}"), row["first_label"].replace(spell(first), "{}")
+    lines = sorted(f"{image.format(stem)} {label.format(spell(stem))}\n" for stem in stems(*ours))
+    assert hashlib.sha256("".join(lines).encode()).hexdigest() == row["sha256_sorted_unique_lines"]
 
 
 def test_train_and_val_share_no_image():
