@@ -45,13 +45,13 @@ def read_integers(data: bytes, name: str) -> npt.NDArray[np.integer[Any]]:
         raise UnreadableError(f"damaged or not a .mat file ({reason})") from error
     if values is None:
         raise UnreadableError(f"the .mat file holds no {name}")
-    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.size == 0 or values.dtype.kind not in "uif":
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "uif":
         raise UnreadableError(f"{name} of the .mat file is not a matrix of numbers")
     if values.dtype.kind == "f":
         if not (np.isfinite(values).all() and (values == np.trunc(values)).all()):
             raise UnreadableError(f"{name} of the .mat file holds fractions")
         values = values.astype(np.int64)
-    if values.min() < 0:
+    if (values < 0).any():
         raise UnreadableError(f"{name} of the .mat file holds negative numbers")
     integers: npt.NDArray[np.integer[Any]] = values
     return integers

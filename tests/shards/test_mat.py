@@ -28,7 +28,6 @@ def test_other_variables_are_passed_over():
         ("text", "not a matrix of numbers"),
         ({"a": 1}, "not a matrix of numbers"),
         (np.zeros((2, 2, 3)), "not a matrix of numbers"),
-        (np.zeros((0, 5)), "not a matrix of numbers"),
         (np.full((2, 2), 1.5), "holds fractions"),
         (np.full((2, 2), np.nan), "holds fractions"),
         (np.full((2, 2), -1), "holds negative numbers"),
@@ -38,6 +37,10 @@ def test_other_variables_are_passed_over():
 def test_what_is_no_label_map(value, reason):
     with pytest.raises(UnreadableError, match=reason):
         read_integers(mat(LabelMap=value), "LabelMap")
+
+
+def test_an_empty_list_is_one():
+    assert read_integers(mat(testIds=np.zeros((0, 1))), "testIds").size == 0
 
 
 def test_the_variable_is_missing():
