@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -34,14 +35,15 @@ def pair_photos(raw: Raw, split: str, *, dataset: str) -> Found:
     return pair_folders(raw, f"{part}/images", f"{part}/labels", image_end=".jpg", label_end=".png", label_stem=str)
 
 
-def check_config(raw: Raw, field: str, *, dataset: str) -> None:
-    """Compare the class list that the release states, if it is there, with ours: another version has other ids.
+def check_config(raw: Raw, field: str, *, dataset: str, version: str | None = None) -> None:
+    """Compare what the release states of itself, if it does, with what we know: another version has other ids.
 
     Args:
         field: which of each label's names our table has.
+        version: the only one to take.
 
     Raises:
-        DataError: it is another list, or not readable.
+        DataError: it is another version, or not readable.
     """
     where = f"{raw}/config.json"
     if not raw.has("config.json"):
@@ -49,24 +51,23 @@ def check_config(raw: Raw, field: str, *, dataset: str) -> None:
     try:
         content: Any = json.loads(raw.read("config.json"))
         stated = [label[field] for label in content["labels"]]
+        found = str(content.get("version", version))
     except OSError as error:
         raise DataError(f"{where}: cannot be read ({error.strerror}); unpack the archive again") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{where}: not Mapillary's class list ({error!r}); unpack the archive again") from error
     names = [name for name, _ in release_classes(dataset)]
-    if stated != names:
-        n = next(
-            (n for n, (a, b) in enumerate(zip(stated, names, strict=False)) if a != b), min(len(stated), len(names))
-        )
+    differ = [n for n, (a, b) in enumerate(itertools.zip_longest(stated, names)) if a != b]
+    if differ or (version and found != version):
+        what = f"class {differ[0]} of {len(stated)} differs from ours" if differ else f"version {found}, not {version}"
         raise DataError(
-            f"{where}: {len(stated)} classes, of which number {n} differs from {dataset}'s {len(names)}; "
-            f"this is another version of the dataset (see `segstream datasets {dataset}`)"
+            f"{where}: {what}; this is another release than {dataset}'s (see `segstream datasets {dataset}`)"
         )
 
 
 def _find(raw: Raw, split: str) -> Found:
     found = pair_photos(raw, split, dataset="mapillary-public65")
-    check_config(raw, "readable", dataset="mapillary-public65")
+    check_config(raw, "readable", dataset="mapillary-public65", version="1.1")
     return found
 
 
