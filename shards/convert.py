@@ -20,10 +20,10 @@ from shards import manifest as manifests
 from shards.datasets import Dataset, dataset
 from shards.errors import DataError, UsageError
 from shards.files import make_folder, sole_writer, writing
-from shards.index import ShardIndex, dump_index, index_name, merge_counts
-from shards.job import Job, Setup, run
+from shards.index import index_name, merge_counts
+from shards.job import Job, Made, Setup, run
 from shards.keys import unescape
-from shards.manifest import Manifest, ShardInfo
+from shards.manifest import Manifest
 from shards.parallel import as_they_finish
 from shards.plan import plan_shards, shard_name
 from shards.raw import Raw
@@ -122,18 +122,17 @@ def convert(request: ConvertRequest, progress: Callable[[int, int], None] | None
         jobs = _plan(pairs, raw, folder, request)
         (folder / manifests.NAME).unlink(missing_ok=True)  # from here on the set is incomplete, and says so
         _remove_leftovers(folder, jobs)
-        done = _run_all(setup, jobs, request.workers, progress)
-        indexes = [index for index, _ in done]
+        made = _run_all(setup, jobs, request.workers, progress)
         orphans = (
             [] if request.limit else [Reject(key="", path=o, reason="label without an image") for o in found.orphans]
         )
-        rejects = sorted([*orphans, *(r for index in indexes for r in index.rejects)])
+        rejects = sorted([*orphans, *(r for shard in made for r in shard.rejects)])
         check_rejects(
             rejects, allowed=request.skip_bad, total=len(pairs), where=f"{data.name} {request.split} in {raw}"
         )
         labelled = pairs[0].label is not None
         manifest = _manifest(
-            data, request, params, indexes, rejects, labelled=labelled, absent=len(found.absent), unused=unused
+            data, request, params, made, rejects, labelled=labelled, absent=len(found.absent), unused=unused
         )
         content = manifests.dump_manifest(manifest)
         with writing(folder / manifests.NAME) as file:
@@ -145,7 +144,7 @@ def convert(request: ConvertRequest, progress: Callable[[int, int], None] | None
         samples=manifest.samples,
         shards=len(manifest.shards),
         bytes=manifest.bytes,
-        resumed_shards=sum(kept for _, kept in done),
+        resumed_shards=sum(shard.kept for shard in made),
         skipped=manifest.skipped,
         absent=manifest.absent,
         relabel=manifest.relabel,
@@ -233,10 +232,10 @@ def _remove_leftovers(folder: Path, jobs: Sequence[Job]) -> None:
 
 def _run_all(
     setup: Setup, jobs: Sequence[Job], workers: int, progress: Callable[[int, int], None] | None
-) -> list[tuple[ShardIndex, bool]]:
+) -> list[Made]:
     """Results in the jobs' order."""
     total, finished = sum(len(job.pairs) for job in jobs), 0
-    results: dict[int, tuple[ShardIndex, bool]] = {}
+    results: dict[int, Made] = {}
     what = f"{setup.dataset} {setup.split}"
     for n, result in as_they_finish(functools.partial(run, setup), jobs, workers=workers, what=what):
         results[n] = result
@@ -250,15 +249,15 @@ def _manifest(
     data: Dataset,
     request: ConvertRequest,
     params: dict[str, Any],
-    indexes: Sequence[ShardIndex],
+    made: Sequence[Made],
     rejects: Sequence[Reject],
     *,
     labelled: bool,
     absent: int,
     unused: Outcome | None,
 ) -> Manifest:
-    written = [index for index in indexes if index.rows]
-    if not written:
+    shards = tuple(shard.info for shard in made if shard.info)
+    if not shards:
         raise DataError(f"{data.name} {request.split}: not one sample could be used; check --raw")
     native = data.source.native
     mapped = labelled and native.to_universal is not None
@@ -278,20 +277,11 @@ def _manifest(
         members=tuple(member for member, there in members.items() if there),
         params=params,
         tool=_tool(),
-        shards=tuple(
-            ShardInfo(
-                name=index.shard,
-                bytes=index.bytes,
-                sha256=index.sha256,
-                samples=len(index.rows),
-                index_sha256=hashlib.sha256(dump_index(index)).hexdigest(),
-            )
-            for index in written
-        ),
-        counts=merge_counts([index.counts for index in written]),
+        shards=shards,
+        counts=merge_counts([shard.counts for shard in made]),
         skipped=tuple(rejects),
         absent=absent,
-        relabel=merge_outcomes([unused, *(i.relabel for i in indexes if i.relabel)]) if unused else None,
+        relabel=merge_outcomes([unused, *(shard.relabel for shard in made if shard.relabel)]) if unused else None,
     )
 
 

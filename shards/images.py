@@ -44,7 +44,7 @@ def decode_picture(data: bytes) -> Picture:
     Raises:
         UnreadableError: truncated, damaged, of an unknown format, or of more than 8 bits a channel.
     """
-    with _opened(data) as image:
+    with _opened(data, label=False) as image:
         if image.mode not in _COLOUR_MODES:
             raise UnreadableError(f"image of mode {image.mode}, not 8-bit RGB or grey")
         suffix = {"JPEG": "jpg", "PNG": "png"}.get(image.format or "")
@@ -57,6 +57,8 @@ def decode_picture(data: bytes) -> Picture:
             _load(image)
             turned = image if upright else ImageOps.exif_transpose(image)
             pixels = np.asarray(turned.convert("RGB"))
+            if data.startswith(png.SIGNATURE) and not (pixels[-1].any() and pixels[:, -1].any()):
+                _check_rows(data)  # costly, and what is missing would be black
     return Picture(pixels=pixels, as_is=suffix if plain and upright else None)
 
 
@@ -76,6 +78,9 @@ def decode_ids(data: bytes) -> npt.NDArray[np.integer]:
             raise UnreadableError(f"label of mode {image.mode}, expected one channel of class ids")
         _load(image)
         ids = np.asarray(image)
+        colours = len(image.getpalette() or ()) // 3
+        if image.mode == "P" and ids.max() >= colours:
+            raise UnreadableError(f"label with index {ids.max()} and a palette of {colours} colours")
         grey = image.format == "PNG" and image.mode == "L"
     if ids.dtype == np.bool_:
         return ids.astype(np.uint8)
@@ -112,6 +117,7 @@ def decode_palette(data: bytes) -> tuple[npt.NDArray[np.uint8], Rgb]:
     with _opened(data) as image:
         if image.mode != "P":
             raise UnreadableError(f"label of mode {image.mode}, expected a palette")
+        _load(image)
         return np.asarray(image), np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
 
 
@@ -154,11 +160,13 @@ def _eight_bits(data: bytes) -> bool:
     return not data.startswith(png.SIGNATURE) or data[24] == 8
 
 
-def _opened(data: bytes) -> Image.Image:
-    """Read the header; of a PNG, test the checksums too."""
+def _opened(data: bytes, *, label: bool = True) -> Image.Image:
+    """Read the header; of a PNG, test the checksums too, and of a label that no row is missing."""
     try:
         if data.startswith(png.SIGNATURE):
-            png.check(data)
+            header = png.check(data)
+            if label:
+                png.check_rows(data, header)
         with _warnings("ignore"):  # they are about EXIF, see `_orientation`
             return Image.open(io.BytesIO(data), formats=_FORMATS)
     except png.BrokenPngError as error:
@@ -167,6 +175,13 @@ def _opened(data: bytes) -> Image.Image:
         raise UnreadableError("empty file" if not data else "not an image file that can be read") from error
     except Exception as error:
         raise _damaged(error) from error
+
+
+def _check_rows(data: bytes) -> None:
+    try:
+        png.check_rows(data, png.check(data))
+    except png.BrokenPngError as error:
+        raise UnreadableError(str(error)) from error
 
 
 def _load(image: Image.Image) -> None:

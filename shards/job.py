@@ -18,7 +18,8 @@ import numpy.typing as npt
 from shards import images
 from shards.errors import DataError
 from shards.files import writing
-from shards.index import ShardIndex, dump_index, index_name, load_index
+from shards.index import Counts, ShardIndex, dump_index, index_name, load_index
+from shards.manifest import ShardInfo
 from shards.png import encode_label
 from shards.raw import Raw
 from shards.rejects import BadFileError, Reject
@@ -80,20 +81,30 @@ class _Tally:
         return present
 
 
-def run(setup: Setup, job: Job) -> tuple[ShardIndex, bool]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What the manifest needs to know of a shard; its samples stay in its index."""
+
+    info: ShardInfo | None
+    """None if not one of its samples could be used, so that it was not written."""
+    counts: Counts
+    rejects: tuple[Reject, ...]
+    relabel: Outcome | None
+    kept: bool
+    """It was there already."""
+
+
+def run(setup: Setup, job: Job) -> Made:
     """Make one shard with its index, or keep the one that is there if it was made from the same things.
 
     A shard none of whose samples can be used is not written.
-
-    Returns:
-        The index, and whether the shard was there already.
 
     Raises:
         DataError: the system refuses to write.
     """
     cv2.setNumThreads(1)  # shards are made side by side
     if kept := _whole_shard(setup, job):
-        return kept, True
+        return _made(kept, kept=True)
     tally = _Tally()
     samples = _samples(setup, job, tally)
     first = next(samples, None)
@@ -112,7 +123,24 @@ def run(setup: Setup, job: Job) -> tuple[ShardIndex, bool]:
     )
     with writing(job.path.with_name(index_name(job.path.name))) as file:
         file.write(dump_index(index))
-    return index, False
+    return _made(index, kept=False)
+
+
+def _made(index: ShardIndex, *, kept: bool) -> Made:
+    info = ShardInfo(
+        name=index.shard,
+        bytes=index.bytes,
+        sha256=index.sha256,
+        samples=len(index.rows),
+        index_sha256=hashlib.sha256(dump_index(index)).hexdigest(),
+    )
+    return Made(
+        info=info if index.rows else None,
+        counts=index.counts,
+        rejects=index.rejects,
+        relabel=index.relabel,
+        kept=kept,
+    )
 
 
 def _samples(setup: Setup, job: Job, tally: _Tally) -> Iterator[Sample]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from shards.errors import DataError
 
 T = TypeVar("T")
 R = TypeVar("R")
+_AHEAD = 2  # items handed out per process: none waits for work, and few are held in memory twice
 
 
 def as_they_finish(
@@ -33,11 +35,18 @@ def as_they_finish(
         yield from ((n, function(item)) for n, item in enumerate(items))
         return
     context = multiprocessing.get_context("spawn")  # forking a process whose libraries hold threads can hang
-    with ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=_end_with_parent) as pool:
-        futures = {pool.submit(function, item): n for n, item in enumerate(items)}
+    processes = min(workers, len(items))
+    waiting = iter(enumerate(items))
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as pool:
+        running: dict[Future[R], int] = {}
         try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            while True:
+                for n, item in itertools.islice(waiting, _AHEAD * processes - len(running)):
+                    running[pool.submit(function, item)] = n
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
         except BrokenProcessPool as error:
             raise DataError(
                 f"{what}: a worker process died (out of memory?); run the same command again with fewer --workers, "

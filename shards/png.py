@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,29 +17,80 @@ import numpy.typing as npt
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY = 0  # PNG colour type
+_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+_ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
 
 class BrokenPngError(Exception):
     """The bytes are not one whole PNG file; the message says why."""
 
 
-def check(data: bytes) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a PNG says of itself."""
+
+    size_hw: tuple[int, int]
+    depth: int
+    """Bits per channel."""
+    colour_type: int
+    """As the format numbers them: 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGBA."""
+    interlaced: bool
+    palette: int
+    """Colours of the palette, 0 without one."""
+
+
+def check(data: bytes) -> Header:
     """Test the structure and the CRC of every chunk.
 
-    Returns:
-        (bit depth, PNG colour type) as the header states them.
-
     Raises:
-        BrokenPngError: cut short, a failed checksum, or not a PNG at all.
+        BrokenPngError: cut short, a failed checksum, chunks that cannot be, or not a PNG at all.
     """
     if not data.startswith(SIGNATURE):
         raise BrokenPngError("not a PNG file")
-    header = b""
+    head, palette = b"", 0
     for kind, body in _chunks(data):
-        header = header or body
+        if (kind == b"IHDR") == bool(head) or (kind == b"IHDR" and len(body) != 13):
+            raise BrokenPngError("damaged PNG (not one header of 13 bytes, first of all)")
+        if kind[0] < ord("a") and kind not in _CRITICAL:
+            raise BrokenPngError(f"PNG with unknown chunk {kind.decode('latin-1')!r} that may not be passed over")
+        head = head or bytes(body)
+        palette = len(body) // 3 if kind == b"PLTE" else palette
         if kind == b"IEND":
-            return header[8], header[9]
+            width, height, depth, colour_type, _, _, interlaced = struct.unpack(">IIBBBBB", head)
+            return Header((height, width), depth, colour_type, bool(interlaced), palette)
     raise BrokenPngError("truncated PNG (no end marker)")
+
+
+def check_rows(data: bytes, header: Header) -> None:
+    """Test that a checked file's pixel data is neither shorter nor longer than its header says.
+
+    Decoders leave rows black that the data does not reach.
+
+    Raises:
+        BrokenPngError: it is, or it does not unpack.
+    """
+    expected = sum(rows * (1 + -(-columns * _bits(header) // 8)) for rows, columns in _passes(header) if columns)
+    packed = b"".join(body for kind, body in _chunks(data, until=b"IEND") if kind == b"IDAT")
+    unpacker = zlib.decompressobj()
+    try:
+        found = len(unpacker.decompress(packed, expected + 1))
+        unpacker.decompress(unpacker.unconsumed_tail, 1)  # the end mark and the checksum
+    except zlib.error as error:
+        raise BrokenPngError(f"damaged PNG ({error})") from error
+    if found != expected or not unpacker.eof:
+        raise BrokenPngError(f"damaged PNG (pixel data of {found} bytes, its header says {expected})")
+
+
+def _bits(header: Header) -> int:
+    return header.depth * _CHANNELS.get(header.colour_type, 1)
+
+
+def _passes(header: Header) -> Iterator[tuple[int, int]]:
+    """(rows, columns) of each pass; one without interlacing."""
+    height, width = header.size_hw
+    for top, left, down, right in _ADAM7 if header.interlaced else ((0, 0, 1, 1),):
+        yield -(-max(height - top, 0) // down), -(-max(width - left, 0) // right)
 
 
 def encode_label(label: npt.NDArray[np.uint8]) -> bytes:
@@ -54,7 +106,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, Any]]:
+def _chunks(data: bytes, until: bytes = b"") -> Iterator[tuple[bytes, Any]]:
     view, at = memoryview(data), len(SIGNATURE)
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -63,6 +115,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, Any]]:
             break
         if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
             raise BrokenPngError(f"damaged PNG (checksum of chunk {kind.decode('latin-1')!r} at byte {at} fails)")
+        if kind == until:
+            return
         yield kind, view[at + 8 : end - 4]
         at = end
     raise BrokenPngError(f"truncated PNG ({len(data)} bytes)")

@@ -32,10 +32,12 @@ def _find(raw: Raw, split: str) -> Found:
 
 def _read_label(data: bytes, pair: Pair) -> Ids:
     try:
-        depth, colour_type = png.check(data)
+        header = png.check(data)
     except png.BrokenPngError as error:
         raise UnreadableError(str(error)) from error
-    if depth != 8 or colour_type not in _COLOUR_TYPES:
-        raise UnreadableError(f"PNG of colour type {colour_type} and {depth} bits, expected 8-bit RGB or RGBA")
+    if header.depth != 8 or header.colour_type not in _COLOUR_TYPES:
+        raise UnreadableError(
+            f"PNG of colour type {header.colour_type} and {header.depth} bits, expected 8-bit RGB or RGBA"
+        )
     red: Ids = decode_picture(data).pixels[..., 0]
     return red

@@ -170,6 +170,26 @@ def test_the_words_of_others_on_standard_error_pass(capfd, monkeypatch):
     assert capfd.readouterr().err == "progress\n"
 
 
+def test_pngs_whose_data_ends_early_are_not_half_black():
+    rows = bytes([0, *[200] * 6]) * 3
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 6, 5, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    for decode in (images.decode_ids, images.decode_picture):
+        with pytest.raises(images.UnreadableError, match="pixel data of 21 bytes, its header says 35"):
+            decode(data)
+
+
+def test_indices_beyond_the_palette_are_not_ids():
+    label = Image.fromarray(np.full((8, 8), 9, np.uint8)).convert("P")
+    label.putpalette([7] * 30)
+    assert (images.decode_ids(encoded(label, "PNG", bits=8)) == 9).all()
+    label.putpalette([7] * 27)
+    with pytest.raises(images.UnreadableError, match="label with index 9 and a palette of 9 colours"):
+        images.decode_ids(encoded(label, "PNG", bits=8))
+
+
 def test_damaged_exif_is_told_only_if_it_hides_the_orientation():
     def with_exif(tags):
         block = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + b"".join(tags)
