@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from operator import index
 from typing import Any
@@ -26,22 +27,28 @@ def read_annotations(raw: Raw, path: str) -> dict[str, Segments]:
     """The segments of every image, by the PNG's name without extension.
 
     Raises:
-        DataError: the JSON is missing, or something else.
+        DataError: the JSON is missing, something else, or describes an image twice.
     """
     try:
         content: Any = json.loads(raw.read(path))
-        return {
-            a["file_name"].removesuffix(".png"): tuple(
-                (index(s["id"]), index(s["category_id"])) for s in a["segments_info"]
+        entries = [
+            (
+                a["file_name"].removesuffix(".png"),
+                tuple((index(s["id"]), index(s["category_id"])) for s in a["segments_info"]),
             )
             for a in content["annotations"]
-        }
+        ]
     except OSError as error:
         raise DataError(
             f"{raw}/{path}: cannot be read ({error.strerror}); unpack the panoptic annotations there"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{raw}/{path}: not COCO panoptic annotations ({error!r}); unpack the archive again") from error
+    by_name = dict(entries)
+    if len(by_name) < len(entries):
+        twice = next(name for name, count in Counter(name for name, _ in entries).items() if count > 1)
+        raise DataError(f"{raw}/{path}: describes {twice}.png twice; unpack the archive again")
+    return by_name
 
 
 def segment_ids(data: bytes) -> npt.NDArray[np.uint32]:

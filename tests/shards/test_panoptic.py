@@ -87,3 +87,10 @@ def test_what_is_no_panoptic_json(tmp_path, content):
 def test_a_missing_json(tmp_path):
     with pytest.raises(DataError, match=r"p\.json: cannot be read"):
         read_annotations(Raw(tmp_path), "p.json")
+
+
+def test_an_image_described_twice(tmp_path):
+    entry = {"file_name": "a.png", "segments_info": []}
+    (tmp_path / "p.json").write_text(json.dumps({"annotations": [entry, entry | {"file_name": "b.png"}, entry]}))
+    with pytest.raises(DataError, match=r"p\.json: describes a\.png twice"):
+        read_annotations(Raw(tmp_path), "p.json")
