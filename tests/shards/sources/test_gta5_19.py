@@ -2,12 +2,15 @@
 
 import csv
 import io
+import tarfile
+import zipfile
 
 import numpy as np
 import pytest
 import scipy.io
 from PIL import Image
 
+from shards.convert import ConvertRequest, convert
 from shards.errors import DataError, UsageError
 from shards.raw import Raw
 from shards.taxonomy import load_taxonomy
@@ -112,3 +115,24 @@ def test_a_split_that_the_file_lacks(tmp_path):
         found(NAME, tmp_path, "val")
     with pytest.raises(UsageError, match="has no split 'all'"):
         source(NAME).find(Raw(tmp_path), "all")
+
+
+def test_from_the_archives_to_a_shard_picture_and_label_of_different_sizes(tmp_path):
+    """The archives as downloaded; the label is wrong in width, the picture right."""
+    (tmp_path / "raw").mkdir()
+    release(tmp_path, valIds=[2])
+    label = np.repeat(np.array([[7, 11, 23], [40, 26, 0]]), 526, 0)
+    picture(tmp_path, 2, label, image=np.zeros((*SIZE_HW, 3)))
+    for name, path in {
+        "01_images": "images/00002.png",
+        "01_labels": "labels/00002.png",
+        "read_mapping": "read_mapping/split.mat",
+    }.items():
+        with zipfile.ZipFile(tmp_path / f"raw/{name}.zip", "w") as archive:
+            archive.write(tmp_path / path.removeprefix("read_mapping/"), path)
+    convert(ConvertRequest(dataset=NAME, split="val", raw=tmp_path / "raw", out=str(tmp_path / "out")))
+    with tarfile.open(tmp_path / f"out/{NAME}/val/shard-000000.tar") as shard:
+        files = {m.name: shard.extractfile(m).read() for m in shard}
+    assert files["00002.png"] == (tmp_path / "images/00002.png").read_bytes()
+    native = np.asarray(Image.open(io.BytesIO(files["00002.native.png"])))
+    assert np.array_equal(native, np.kron([[0, 2, 10], [VOID, 13, VOID]], np.ones((526, 638))))
