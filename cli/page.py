@@ -30,6 +30,14 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(values)
 
 
+def shrunk(picture: Image.Image, side: int, how: Image.Resampling) -> Image.Image:
+    """The picture with its longer side at most `side` pixels; never enlarged."""
+    scale = side / max(picture.size)
+    if scale >= 1:
+        return picture
+    return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), how)
+
+
 def one_byte(picture: Image.Image) -> Image.Image:
     """The same picture as palette entries, if 256 suffice."""
     pixels = np.asarray(picture)

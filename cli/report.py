@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cli.chart import NUM_COLORS, Curve, line_chart
-from cli.page import data_url, one_byte, render
+from cli.page import data_url, one_byte, render, shrunk
 from cli.pictures import Rgb, legend
 from cli.results import HMEAN, DatasetScore, ModelResult, Summary, cell, percent
 from shards.errors import DataError
@@ -132,7 +132,7 @@ def inline_photo(path: Path) -> str:
     Raises:
         DataError: the file is missing or damaged.
     """
-    return data_url(_shrunk(_open(path), Image.Resampling.LANCZOS), "JPEG", quality=82)
+    return data_url(shrunk(_open(path), MAX_SIDE, Image.Resampling.LANCZOS), "JPEG", quality=82)
 
 
 def inline_label(path: Path) -> str:
@@ -141,7 +141,7 @@ def inline_label(path: Path) -> str:
     Raises:
         DataError: the file is missing or damaged.
     """
-    return data_url(one_byte(_shrunk(_open(path), Image.Resampling.NEAREST)), "PNG", optimize=True)
+    return data_url(one_byte(shrunk(_open(path), MAX_SIDE, Image.Resampling.NEAREST)), "PNG", optimize=True)
 
 
 def _results_table(summary: Summary) -> list[dict[str, Any]]:
@@ -173,10 +173,3 @@ def _open(path: Path) -> Image.Image:
             return picture.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: not a readable picture ({error}); evaluate the model again") from error
-
-
-def _shrunk(picture: Image.Image, how: Image.Resampling) -> Image.Image:
-    scale = MAX_SIDE / max(picture.size)
-    if scale >= 1:
-        return picture
-    return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), how)

@@ -240,11 +240,12 @@ def _sample(shards: ShardSet, i: int, views: Sequence[View], side: int) -> Shown
         if label.shape != photo.shape[:2]:
             sizes = f"{label.shape}, its image {photo.shape[:2]}"
             raise DataError(f"{where}: label {member} is {sizes}; run `segstream verify`, then convert again")
-    size_hw = _within(entry.size_hw, side)
+    small = page.shrunk(Image.fromarray(photo), side, Image.Resampling.LANCZOS)
+    size_hw = (small.height, small.width)
     return Shown(
         key=entry.key,
         size_hw=entry.size_hw,
-        photo=page.data_url(Image.fromarray(images.resize_picture(photo, size_hw)), "JPEG", quality=80),
+        photo=page.data_url(small, "JPEG", quality=80),
         layers=tuple(_layer(view, stored[view.member], size_hw, where=where) for view in views),
     )
 
@@ -283,9 +284,3 @@ def _stripes(size_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
     rows, columns = np.indices(size_hw)
     grey = np.where((rows + columns) // STRIPE_PX % 2, 255, 0).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
-
-
-def _within(size_hw: tuple[int, int], side: int) -> tuple[int, int]:
-    scale = min(1.0, side / max(size_hw))
-    height, width = (max(1, round(s * scale)) for s in size_hw)
-    return height, width
