@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from operator import index
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from shards.errors import DataError
 from shards.images import UnreadableError, decode_rgb
 from shards.raw import Raw
+from shards.schema import parse_json
 from shards.taxonomy import IGNORE_INDEX
 
 _UNLABELLED = 0  # segment id
@@ -30,7 +30,7 @@ def read_annotations(raw: Raw, path: str) -> dict[str, Segments]:
         DataError: the JSON is missing, something else, or describes an image twice.
     """
     try:
-        content: Any = json.loads(raw.read(path))
+        content: Any = parse_json(raw.read(path))
         entries = [
             (
                 a["file_name"].removesuffix(".png"),
@@ -42,7 +42,7 @@ def read_annotations(raw: Raw, path: str) -> dict[str, Segments]:
         raise DataError(
             f"{raw}/{path}: cannot be read ({error.strerror}); unpack the panoptic annotations there"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{raw}/{path}: not COCO panoptic annotations ({error!r}); unpack the archive again") from error
     by_name = dict(entries)
     if len(by_name) < len(entries):

@@ -8,7 +8,6 @@ Upstream draws with Pillow, so this does: vertices are cut to whole pixels, edge
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from shards.images import UnreadableError
+from shards.schema import parse_json
 
 _LEAST = 3  # vertices of an object that is drawn into a label map
 _MAX_PIXELS = 1 << 28  # of a frame; a JSON may claim any size
@@ -58,7 +58,7 @@ def parse_polygons(data: bytes) -> Frame:
         UnreadableError: not such a file, or with sizes or vertices that cannot be.
     """
     try:
-        content: Any = json.loads(data)
+        content: Any = parse_json(data)
         size = (content["imgHeight"], content["imgWidth"])
         objects = tuple(_polygon(o, n) for n, o in enumerate(content["objects"]))
     except KeyError as error:

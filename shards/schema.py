@@ -6,8 +6,10 @@ Inside the project nothing re-checks and nothing assigns: whoever holds such a d
 from __future__ import annotations
 
 import difflib
+import json
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -18,6 +20,17 @@ import yaml
 from shards.errors import DataError
 
 C = TypeVar("C")
+
+
+class _Strict(yaml.SafeLoader):
+    """Plain values only, and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key, count in Counter(keys).items() if count > 1)
+            raise yaml.MarkedYAMLError(problem=f"key {twice!r} is given twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -38,7 +51,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); check the path") from error
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader=_Strict)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where is not None else ""
@@ -47,6 +60,26 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise DataError(f"{path}: holds {type(values).__name__}, not `key: value` pairs; see the examples in docs/")
     return values
+
+
+def parse_json(data: bytes) -> Any:
+    """JSON of other people: what is said twice is an error, not whatever comes last.
+
+    Raises:
+        ValueError: not JSON, or an object with a key twice.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+            raise ValueError(f"key {twice[0]!r} is given twice")
+        return made
+
+    try:
+        return json.loads(data, object_pairs_hook=once)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def parse(cls: type[C], values: Mapping[str, Any], *, at: str) -> C:

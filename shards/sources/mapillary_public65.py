@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from shards.errors import DataError
 from shards.images import UnreadableError, decode_ids, decode_palette
 from shards.raw import Raw
+from shards.schema import parse_json
 from shards.sources.common import Found, Ids, Mask, Pair, Segments, Source, choose, id_masks, pair_folders
 from shards.taxonomy import load_taxonomy, release_classes, release_remap
 
@@ -49,7 +49,7 @@ def check_config(raw: Raw, field: str, *, dataset: str, version: str | None = No
     if not raw.has("config.json"):
         return
     try:
-        content: Any = json.loads(raw.read("config.json"))
+        content: Any = parse_json(raw.read("config.json"))
         stated = [label[field] for label in content["labels"]]
         found = str(content.get("version", version))
     except OSError as error:
