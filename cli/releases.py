@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.output import print_json, print_table
+from cli.output import print_json, print_table, progress
 from shards.check_raw import RawCheck, SplitCheck, check_raw
 from shards.datasets import dataset_names, describe
 from shards.errors import UsageError
@@ -21,10 +21,20 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else
 def datasets(
     name: Annotated[str | None, typer.Argument(help="One dataset; without it, all of them.")] = None,
     check: Annotated[Path | None, typer.Option(help="A raw tree to compare with what NAME expects.")] = None,
+    download: Annotated[
+        Path | None, typer.Option(help="Download NAME to this folder and unpack it (only what needs no registration).")
+    ] = None,
+    check_mseg: Annotated[
+        bool, typer.Option("--check-mseg", help="Compare the class tables with those of the package `mseg`.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """List the known datasets, describe one, or check that a download is complete."""
-    if check is not None:
+    """List the known datasets, describe one, check that a download is complete, or download one."""
+    if check_mseg:
+        _check_mseg(json=json)
+    elif download is not None:
+        _download(_named(name, "--download"), download, json=json)
+    elif check is not None:
         _check(_named(name, "--check"), check, json=json)
     elif json:
         print_json(describe(name) if name else [describe(n) for n in dataset_names()])
@@ -105,6 +115,27 @@ def _check(name: str, raw: Path, *, json: bool) -> None:
     else:
         _print_check(found)
     if not found.ok:
+        raise typer.Exit(1)
+
+
+def _download(name: str, folder: Path, *, json: bool) -> None:
+    from shards.download import download
+
+    download(name, folder, watch=progress)
+    _check(name, folder, json=json)
+
+
+def _check_mseg(*, json: bool) -> None:
+    from shards.check_mseg import check_mseg
+
+    differences = check_mseg()
+    if json:
+        print_json([dataclasses.asdict(difference) for difference in differences])
+    for difference in () if json else differences:
+        typer.echo(str(difference))
+    if not json and not differences:
+        typer.echo("all class tables equal those of mseg-api")
+    if differences:
         raise typer.Exit(1)
 
 
