@@ -1,8 +1,10 @@
 """BRAVO: pictures only."""
 
+import zipfile
+
 import pytest
 
-from shards.errors import UsageError
+from shards.errors import DataError, UsageError
 from shards.taxonomy import load_taxonomy
 from tests.shards.sources.reading import found, noise, source, write
 
@@ -29,3 +31,21 @@ def test_predictions_are_in_cityscapes_classes_and_no_label_is_read():
 def test_it_has_one_split(tmp_path):
     with pytest.raises(UsageError, match="bravo has no split 'val'; "):
         found("bravo", tmp_path, "val")
+
+
+@pytest.mark.parametrize("top", ["", "bravo_1.0/"])
+def test_archives_give_every_picture_once_under_the_key_it_has_unpacked(tmp_path, top):
+    names = ["bravo_ACDC/fog/a.png", "bravo_ACDC/night/b.png", "bravo_SMIYC/c.jpg"]
+    for name in names:
+        subset = "all" if top else name.partition("/")[0]
+        with zipfile.ZipFile(tmp_path / f"{subset}.zip", "a") as archive:
+            archive.writestr(top + name, b"x")
+    assert [p.image for p in found("bravo", tmp_path, "test").pairs] == names
+    write(tmp_path / names[0], noise((4, 4)))  # unpacked, its archive kept
+    assert [p.key for p in found("bravo", tmp_path, "test").pairs] == [name.rpartition(".")[0] for name in names]
+
+
+def test_another_folder_is_told(tmp_path):
+    write(tmp_path / "fog/a.png", noise((4, 4)))
+    with pytest.raises(DataError, match=r"bravo_ACDC: no such folder; --raw must name the folder that holds"):
+        found("bravo", tmp_path, "test")
