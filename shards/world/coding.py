@@ -211,9 +211,14 @@ _ELSE = {
 _UNLABELED_IDS = {"bdd": 255, "idd-39": 35}  # 0 in all others
 
 
+def vocabulary(dataset: str) -> str:
+    """The dataset whose words and ids the annotators of `dataset` used."""
+    return _VOCABULARIES.get(dataset, dataset)
+
+
 def class_of(dataset: str, concept: str) -> str | None:
     """The class name the dataset's annotators give a concept; None: they leave it unlabelled."""
-    words, universal = _VOCABULARIES.get(dataset, dataset), concept.partition("/")[0]
+    words, universal = vocabulary(dataset), concept.partition("/")[0]
     for name in (concept, universal):
         if name in _CHOICES[words]:
             return _CHOICES[words][name]
@@ -222,7 +227,7 @@ def class_of(dataset: str, concept: str) -> str | None:
 
 def release_id(dataset: str, concept: str) -> int:
     """The id of a concept in the dataset's label files."""
-    words, name = _VOCABULARIES.get(dataset, dataset), class_of(dataset, concept)
+    words, name = vocabulary(dataset), class_of(dataset, concept)
     if name is None:
         return _UNLABELED_IDS.get(words, 0)
     return _release_ids(words)[name]
@@ -230,7 +235,7 @@ def release_id(dataset: str, concept: str) -> int:
 
 def release_name(dataset: str, code: int) -> str:
     """The release's own word for an id in its label files."""
-    return next(name for name, i in _release_ids(_VOCABULARIES.get(dataset, dataset)).items() if i == code)
+    return next(name for name, i in _release_ids(vocabulary(dataset)).items() if i == code)
 
 
 def concept_universal(concept: str) -> int | None:

@@ -16,7 +16,7 @@ from PIL import Image
 from shards.mat import need_scipy
 from shards.taxonomy import native_taxonomy, release_classes, release_remap
 from shards.world.canvas import Scene
-from shards.world.coding import release_id, release_name
+from shards.world.coding import release_id, release_name, vocabulary
 
 Ids = npt.NDArray[np.integer[Any]]
 Encoder = Callable[[str, Scene], bytes]
@@ -49,7 +49,7 @@ def colour(dataset: str, scene: Scene) -> bytes:
 
 def palette(dataset: str, scene: Scene) -> bytes:
     """Ids in a palette PNG; releases without colours of their own in the tables get made-up ones."""
-    stated = [colour for _, colour in release_classes(dataset)]
+    stated = [colour for _, colour in release_classes(vocabulary(dataset))]
     colours = [c or (41 * i % 256, 97 * i % 256, 173 * i % 256) for i, c in enumerate(stated)]
     image = Image.fromarray(_ids(dataset, scene), "P")
     image.putpalette([channel for entry in colours for channel in entry])

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from shards.errors import DataError, UsageError
-from shards.world import DATASETS, draw
+from shards.world import DATASETS, DEMO, draw
+from tests.shards.world.truth import tiny
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -89,6 +90,8 @@ def test_a_world_of_other_settings_is_not_mixed_in(tmp_path: Path) -> None:
     [
         ("camvid-11", 0, 102, 101),
         ("kitti-19", 151, 0, 150),
+        ("wilddash-19", 0, 71, 70),
+        ("scannet-20", 0, 5437, 5436),
         ("sunrgbd-37", 0, 476, 475),
         ("cityscapes-19", 0, 501, 500),
         ("ade20k-150", 0, 2001, 2000),
@@ -117,4 +120,24 @@ def test_the_marker_says_what_was_drawn(tmp_path: Path) -> None:
     draw(tmp_path, "voc2012", train=0, val=1, seed=3, workers=1)
     marker = json.loads((tmp_path / "voc2012" / "world.json").read_text())
     assert marker == {"dataset": "voc2012", "train": 0, "val": 1, "seed": 3}
-    assert len(DATASETS) == 7
+
+
+def test_a_dataset_without_a_training_split_gets_none(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    with tiny():
+        draw(
+            tmp_path,
+            "wilddash-19",
+            train=5,
+            val=2,
+            seed=1,
+            workers=1,
+            progress=lambda done, total: seen.append((done, total)),
+        )
+    assert seen[-1] == (2, 2)
+    assert len(list((tmp_path / "wilddash-19" / "wd_val_01").iterdir())) == 4
+
+
+def test_the_demo_draws_seven() -> None:
+    assert len(DEMO) == 7
+    assert set(DEMO) < set(DATASETS)

@@ -1,5 +1,6 @@
 """The trees are read back with nothing of ours but the class tables."""
 
+import io
 import json
 from pathlib import Path
 from random import Random
@@ -10,9 +11,8 @@ from PIL import Image
 from scipy import ndimage
 
 from shards.taxonomy import load_taxonomy, release_remap
-from shards.world import draw, things
+from shards.world import draw, encodings, things
 from shards.world.canvas import Canvas
-from shards.world.layouts import LAYOUTS
 from shards.world.textures import flat
 
 COUNT = 3
@@ -100,13 +100,12 @@ def test_a_thing_of_two_parts_is_one_segment_and_two_things_are_two() -> None:
         things.potted_plant(canvas, (x, 58.0), 40.0, Random(2))
     scene = canvas.finish()
     assert {"potted_plant", "potted_plant/leaves"} <= set(scene.concepts)
-    _, record = LAYOUTS["coco-panoptic-133"].encode("coco-panoptic-133", scene, "000000000001")
-    assert record is not None
+    record = encodings.panoptic_record("coco-panoptic-133", scene, "000000000001")
     infos = record["annotation"]["segments_info"]
     assert sorted(info["category_id"] for info in infos) == [64, 64, 199]
     assert sum(info["area"] for info in infos) == 80 * 60
-    ade, _ = LAYOUTS["ade20k-150"].encode("ade20k-150", scene, "ADE_train_00000001")
-    assert set(np.unique(ade)) == {1, 18, 126}, "wall, plant, pot"
+    with Image.open(io.BytesIO(encodings.index("ade20k-150", scene))) as ade:
+        assert set(np.unique(ade)) == {1, 18, 126}, "wall, plant, pot"
 
 
 def test_cityscapes(raw: Path) -> None:
