@@ -125,11 +125,11 @@ def assign(
     """
     named: dict[tuple[str, str], int] = {}
     for n, pair in enumerate(pairs):
-        other = named.setdefault(_name(pair), n)
+        other = named.setdefault(_name(pair, segments), n)
         if other != n:
             raise DataError(f"{raw}: records cannot tell {pair.image} from {pairs[other].image}; remove one of them")
     chosen = list(pairs[:limit])
-    where, files = segments.files(raw, [pair for pair in chosen if _name(pair) in records.by_image])
+    where, files = segments.files(raw, [pair for pair in chosen if _name(pair, segments) in records.by_image])
     if files and not any(map(where.has, files.values())):
         raise DataError(
             f"{where}: not one of the {len(files)} files that hold relabelled segments, such as "
@@ -192,7 +192,6 @@ def _refusal(
     return None
 
 
-def _name(pair: Pair) -> tuple[str, str]:
-    """How records name an image: the folder that directly holds its label, and its name without extension."""
-    folder = (pair.label or "").rpartition("/")[0].rpartition("/")[2]
-    return folder, pair.image.rpartition("/")[2].rpartition(".")[0]
+def _name(pair: Pair, segments: Segments) -> tuple[str, str]:
+    """How records name an image."""
+    return segments.parent(pair), pair.image.rpartition("/")[2].rpartition(".")[0]

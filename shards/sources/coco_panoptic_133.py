@@ -7,7 +7,19 @@ from collections.abc import Iterator, Sequence
 from shards.keys import key_of
 from shards.panoptic import category_ids, read_annotations, segment_ids
 from shards.raw import Raw
-from shards.sources.common import Found, Ids, Mask, Pair, Segments, Source, choose, folder, id_masks, label_files
+from shards.sources.common import (
+    Found,
+    Ids,
+    Mask,
+    Pair,
+    Segments,
+    Source,
+    choose,
+    folder,
+    id_masks,
+    label_files,
+    label_folder,
+)
 from shards.taxonomy import load_taxonomy, release_remap
 
 
@@ -18,7 +30,7 @@ def source() -> Source:
         release=release_remap("coco-panoptic-133"),
         find=_find,
         read_label=read_segments,
-        segments=Segments(strict=True, masks=_masks, files=label_files),
+        segments=Segments(strict=True, masks=_masks, files=label_files, parent=_parent),
     )
 
 
@@ -43,6 +55,11 @@ def _find(raw: Raw, split: str) -> Found:
         for stem in sorted(have)
     ]
     return Found(pairs=tuple(pairs), absent=tuple(f"{images}/{stem}.jpg" for stem in sorted(listed.keys() - have)))
+
+
+def _parent(pair: Pair) -> str:
+    """`train2017`, not `panoptic_train2017`, which upstream has unpacked to other folders before relabelling."""
+    return label_folder(pair).removeprefix("panoptic_")
 
 
 def _masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int]) -> Iterator[Mask]:

@@ -62,6 +62,11 @@ class Found:
     """Labels without an image, where the folder itself is the list."""
 
 
+def label_folder(pair: Pair) -> str:
+    """Name of the folder that directly holds the label file."""
+    return (pair.label or "").rpartition("/")[0].rpartition("/")[2]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segments:
     """Where a dataset keeps the segments that records of relabelling name, as MSeg reads them."""
@@ -82,6 +87,8 @@ class Segments:
     """
     least: int = 1
     """Pixels; segments that are smaller are not relabelled."""
+    parent: Callable[[Pair], str] = label_folder
+    """How the records call the folder of an image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
