@@ -10,13 +10,18 @@ import struct
 import tarfile
 import threading
 import zipfile
+from dataclasses import replace
 
 import pytest
 
 from shards import download as downloads
+from shards.check_raw import check_raw
+from shards.datasets import dataset
 from shards.download import download
 from shards.errors import DataError, UsageError
+from shards.raw import Raw
 from shards.registry import Archive, Facts, registry
+from shards.splits import stems
 
 BODY = bytes(range(256)) * 40  # of the file x/a.bin
 
@@ -30,12 +35,13 @@ def zipped(files):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `content`; each request takes the next of `faults`, and is noted."""
+    """Serves `content`, or `contents` by path; each request takes the next of `faults`, and is noted."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.tag, self.ranges = zipped({"x/a.bin": BODY, "y/b.bin": b"b"}), '"one"', True
         self.date = self.length = True
+        self.contents = {}
         self.faults, self.seen = [], []
 
     def handle_error(self, *_):
@@ -57,7 +63,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if fault == "drop":
             self.cut()
             return
-        content, start = server.content, 0
+        content, start = server.contents.get(self.path, server.content), 0
         if asked and server.ranges and self.headers["If-Range"] in (server.tag, DATE):
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
             if start >= len(content):
@@ -344,6 +350,95 @@ def test_only_what_needs_no_registration_is_downloaded(tmp_path):
     with pytest.raises(UsageError, match=r"'own\.yaml' cannot be downloaded"):
         download("own.yaml", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def packed(kind, files):
+    """An archive of empty files, as bytes; archives within it are given as files of their own."""
+    entries = {name: files[name] if isinstance(files, dict) else b"" for name in files}
+    if kind == "zip":
+        return zipped(entries)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz" if kind == "gz" else "w") as tar:
+        for name, content in entries.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def ade(folder, end):
+    parts = {"training": "train", "validation": "val"}
+    return [f"ADEChallengeData2016/{folder}/{part}/ADE_{p}_00000001.{end}" for part, p in parts.items()]
+
+
+def panoptic(part):
+    note = {"annotations": [{"file_name": "000000000009.png", "segments_info": []}]}
+    return {
+        f"annotations/panoptic_{part}2017.json": json.dumps(note).encode(),
+        f"annotations/panoptic_{part}2017.zip": packed("zip", [f"panoptic_{part}2017/000000000009.png"]),
+    }
+
+
+def listed(dataset, pattern):
+    return [pattern.format(stem) for split in ("train", "val") for stem in stems(dataset, split)[:2]]
+
+
+PUBLISHED = {
+    "ade20k-150": {
+        "ADEChallengeData2016.zip": packed("zip", ade("images", "jpg") + ade("annotations", "png")),
+        "ADE20K_2016_07_26.zip": packed(
+            "zip", ["ADE20K_2016_07_26/images/training/a/abbey/ADE_train_00000001_seg.png"]
+        ),
+    },
+    "coco-panoptic-133": {
+        "train2017.zip": packed("zip", ["train2017/000000000009.jpg"]),
+        "val2017.zip": packed("zip", ["val2017/000000000009.jpg"]),
+        "panoptic_annotations_trainval2017.zip": packed("zip", panoptic("train") | panoptic("val")),
+    },
+    "sunrgbd-37": {
+        "sun_rgbd.tgz": packed(
+            "gz",
+            [
+                *("./image/train/img-000001.jpg", "./label37/train/00000001.png", "./depth/train/1.png"),
+                *(f"./image/test/{stem}.jpg" for stem in stems("sunrgbd-37", "val")[:1]),
+                *(f"./label37/test/{stem[4:].zfill(8)}.png" for stem in stems("sunrgbd-37", "val")[:1]),
+            ],
+        )
+    },
+    "voc2012": {
+        "VOCtrainval_11-May-2012.tar": packed("", listed("voc2012", "VOCdevkit/VOC2012/JPEGImages/{}.jpg")),
+        "SegmentationClassAug.zip": packed(
+            "zip", ["__MACOSX/SegmentationClassAug/._a.png", *listed("voc2012", "SegmentationClassAug/{}.png")]
+        ),
+    },
+    "pascal-context-60": {
+        "VOCtrainval_03-May-2010.tar": packed("", listed("pascal-context-60", "VOCdevkit/VOC2010/JPEGImages/{}.jpg")),
+        "trainval.tar.gz": packed("gz", listed("pascal-context-60", "trainval/{}.mat")),
+    },
+    "camvid-11": {
+        "701_StillsRaw_full.zip": packed("zip", listed("camvid-11", "701_StillsRaw_full/{}.png")),
+        "LabeledApproved_full.zip": packed("zip", listed("camvid-11", "{}_L.png")),
+    },
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_download_lies_as_its_source_expects_it(server, tmp_path, monkeypatch, name):
+    facts = registry()[name]
+    assert facts.downloads
+    server.contents = {f"/{archive}": content for archive, content in PUBLISHED[name].items()}
+    near = [
+        replace(a, bytes=None, digest=None, url=a.url and server.url.replace("file.zip", a.name))
+        for a in facts.archives
+    ]
+    monkeypatch.setattr(downloads, "registry", lambda: {name: replace(facts, archives=tuple(near))})
+    download(name, tmp_path)
+    for split in ("train", "val"):
+        found = dataset(name).source.find(Raw(tmp_path), split)
+        assert len(found.pairs) in (1, 2)
+        assert all((tmp_path / pair.label).is_file() and (tmp_path / pair.image).is_file() for pair in found.pairs)
+    wrong = check_raw(name, tmp_path)
+    assert (wrong.problems, wrong.notes) == ((), ())
 
 
 def tar_of(path, entries, mode="w"):
