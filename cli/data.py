@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +14,13 @@ from cli.output import note, print_json, progress
 from shards.errors import UsageError
 from shards.schema import did_you_mean
 
+if TYPE_CHECKING:
+    from shards.convert import Summary
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes.", show_default="all cores")]
 CORES = os.cpu_count() or 1
+SHOWN = 20  # samples left out, by name
 
 
 def world(
@@ -75,21 +80,34 @@ def shard(
             skip_bad=skip_bad,
             shard_samples=shard_samples,
         )
+        start = time.monotonic()
         with progress(f"shard {dataset} {one}") as report:
             summary = convert(request, report)
         summaries.append(dataclasses.asdict(summary))
         if summary.absent:
-            note(f"warning: {summary.url}: {summary.absent} images that the release lists are not in {raw}")
+            few = ", ".join(summary.first_absent)
+            note(f"warning: {summary.url}: {summary.absent} images that the release lists are not in {raw}: {few}, ...")
         if not json:
-            kept = f", {summary.resumed_shards} shards kept" if summary.resumed_shards else ""
-            skipped = f", {len(summary.skipped)} left out" if summary.skipped else ""
-            typer.echo(f"{summary.url}: {summary.samples} samples in {summary.shards} shards{kept}{skipped}")
-            if summary.relabel:
-                typer.echo(f"  {summary.relabel.applied} of {summary.relabel.total} segments relabelled")
-                for reason, records in summary.relabel.reported.items():
-                    typer.echo(f"  {records} not: {reason}")
+            _print_summary(summary, time.monotonic() - start)
     if json:
         print_json(summaries)
+
+
+def _print_summary(summary: Summary, seconds: float) -> None:
+    kept = f" ({summary.resumed_shards} kept from before)" if summary.resumed_shards else ""
+    skipped = f", {len(summary.skipped)} left out" if summary.skipped else ""
+    typer.echo(
+        f"{summary.url}: {summary.samples} samples in {summary.shards} shards{kept}, {summary.bytes / 1e6:.1f} MB, "
+        f"{summary.samples / seconds:.0f} images/s{skipped}"
+    )
+    for reject in summary.skipped[:SHOWN]:
+        typer.echo(f"  left out: {reject.path}: {reject.reason}")
+    if len(summary.skipped) > SHOWN:
+        typer.echo(f"  and {len(summary.skipped) - SHOWN} more, all listed in {summary.url}/manifest.json")
+    if summary.relabel:
+        typer.echo(f"  {summary.relabel.applied} of {summary.relabel.total} segments relabelled")
+        for reason, records in summary.relabel.reported.items():
+            typer.echo(f"  {records} not: {reason}")
 
 
 def verify(

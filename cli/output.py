@@ -67,7 +67,9 @@ def progress(what: str, unit: str = "images") -> Iterator[Report]:
     """A bar in a terminal; elsewhere a line now and then, and one at the end."""
     if sys.stderr.isatty():
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
+        # Work may arrive minutes apart: an estimate from the last 30 s would often have nothing to go by.
+        screen = Console(stderr=True)
+        with Progress(*columns, console=screen, transient=False, speed_estimate_period=3600) as bar:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
         return

@@ -35,6 +35,7 @@ from shards.sources.common import Found, Pair
 from shards.store import local_path
 from shards.taxonomy import load_taxonomy, universal_remap
 
+_SHOWN = 5
 FORMAT = "2"  # raise it whenever the same inputs would give other bytes
 
 
@@ -88,6 +89,8 @@ class Summary:
     skipped: tuple[Reject, ...]
     absent: int
     """Listed images that the raw folder does not hold."""
+    first_absent: tuple[str, ...]
+    """A few of them."""
     relabel: Outcome | None
     """What became of the records of relabelling, if any were given."""
     digest: str
@@ -147,6 +150,7 @@ def convert(request: ConvertRequest, progress: Callable[[int, int], None] | None
         resumed_shards=sum(shard.kept for shard in made),
         skipped=manifest.skipped,
         absent=manifest.absent,
+        first_absent=found.absent[:_SHOWN],
         relabel=manifest.relabel,
         digest=hashlib.sha256(content).hexdigest(),
     )
