@@ -33,6 +33,7 @@ def _find(raw: Raw, split: str) -> Found:
 def _read_label(data: bytes, pair: Pair) -> Ids:
     try:
         header = png.check(data)
+        png.check_rows(data, header)
     except png.BrokenPngError as error:
         raise UnreadableError(str(error)) from error
     if header.depth != 8 or header.colour_type not in _COLOUR_TYPES:

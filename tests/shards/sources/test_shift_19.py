@@ -1,6 +1,8 @@
 """SHIFT: CARLA's ids in the red channel, front camera, `images` frame rate."""
 
 import csv
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -78,4 +80,17 @@ def test_a_jpeg_is_not_a_label(tmp_path):
     path = tmp_path / "discrete/labels/train/front/0003-17fb/00000010_semseg_front.png"
     Image.new("RGB", (4, 4)).save(path, format="JPEG")
     with pytest.raises(UnreadableError, match="not a PNG"):
+        natives(NAME, tmp_path, "train")
+
+
+def test_pixel_data_of_another_length_than_the_header_says(tmp_path):
+    """Pillow takes what it needs and passes over the rest."""
+    release(tmp_path, np.full((4, 4), 7))
+    header = struct.pack(">IIBBBBB", 4, 4, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes([0, *[7] * 12]) * 5)), (b"IEND", b""))
+    parts = [struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in chunks]
+    path = tmp_path / "discrete/labels/train/front/0003-17fb/00000010_semseg_front.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    assert (np.asarray(Image.open(path))[..., 0] == 7).all()
+    with pytest.raises(UnreadableError, match="its header says 52"):
         natives(NAME, tmp_path, "train")
