@@ -51,7 +51,7 @@ def test_commands_parse_as_shown(name, arguments):
     context = COMMANDS[name].make_context(name, list(arguments))
     if name == "train":
         load_recipe(context.params["recipe"], context.params["overrides"] or ())
-    if name in ("datasets", "shard"):
+    if name in ("datasets", "shard") and arguments:
         dataset(str(ROOT / arguments[0]) if arguments[0].endswith(".yaml") else arguments[0])
 
 
