@@ -8,16 +8,7 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
-
-from shards.taxonomy import (
-    IGNORE_INDEX,
-    load_taxonomy,
-    native_taxonomy,
-    release_classes,
-    release_remap,
-    universal_ids,
-)
+from shards.taxonomy import load_taxonomy, native_taxonomy, release_classes, release_remap, universal_ids
 from shards.world.canvas import VOID
 
 UNLABELED = None  # the dataset's own "no class"
@@ -264,7 +255,7 @@ def _natural(dataset: str) -> dict[str, str]:
 @functools.cache
 def _release_ids(dataset: str) -> dict[str, int]:
     native = native_taxonomy(dataset)
-    codes, found = np.unique(release_remap(dataset).table, return_index=True)
-    ids = {native.classes[c]: i for c, i in zip(codes.tolist(), found.tolist(), strict=True) if 0 <= c < IGNORE_INDEX}
+    table = release_remap(dataset).table.tolist()
+    ids = {name: table.index(i) for i, name in enumerate(native.classes) if i in table}
     ids |= {name: i for i, (name, _) in enumerate(release_classes(dataset))}
     return ids | _NYU40 if dataset == "scannet-20" else ids
