@@ -67,8 +67,8 @@ def _universal(known: dict[str, Any]) -> int:
     """Universal classes that its labels become, or that are predicted for it."""
     if not known.get("labels", True):
         return 0
-    pairs = known["from_universal"] or [(universal, 0) for universal in (known["to_universal"] or {}).values()]
-    return len({universal for universal, _ in pairs} - {IGNORE_INDEX})
+    ids = (known["to_universal"] or {}).values() or [universal for universal, _ in known["from_universal"] or ()]
+    return len({*ids} - {IGNORE_INDEX})
 
 
 def _counts(known: dict[str, Any], between: str) -> str:
@@ -78,10 +78,10 @@ def _counts(known: dict[str, Any], between: str) -> str:
 
 def _print_dataset(known: dict[str, Any]) -> None:
     reached = f"{_universal(known)} of them"
-    if known["from_universal"] is not None:
-        universal = f"labels are held out; predictions of {reached} count"
+    if known["to_universal"]:
+        universal = f"labels become {reached}"
     else:
-        universal = f"labels become {reached}" if known["to_universal"] else "none"
+        universal = f"labels are held out; predictions of {reached} count" if known["from_universal"] else "none"
     facts = {
         "what": known.get("title", "your own data"),
         "role": known["role"],
