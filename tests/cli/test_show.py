@@ -15,13 +15,11 @@ from cli.look import show
 from cli.pictures import class_colors
 from cli.show import LARGEST, SMALLEST, choose, picture_side, share_text
 from shards.convert import ConvertRequest, convert
-from shards.datasets import dataset
 from shards.errors import DataError, UsageError
 from shards.reader import open_shards
-from shards.sources.common import Found, Pair, images_source
 from shards.taxonomy import load_taxonomy
 from tests.cli.test_report import Page
-from tests.shards import trees
+from tests.shards import test_relabel, trees
 from tests.shards.test_convert import members
 
 CHROMIUM = next((c for name in ("chromium", "chromium-browser", "google-chrome") if (c := shutil.which(name))), None)
@@ -43,15 +41,11 @@ def sets(tmp_path_factory):
 
 
 @pytest.fixture
-def unlabelled(tmp_path, monkeypatch):
+def unlabelled(tmp_path):
     """A set of images only."""
     for n in range(3):
-        trees.save(tmp_path / f"raw/{n}.png", trees.picture(np.random.default_rng(n)))
-    pairs = tuple(Pair(key=str(n), image=f"{n}.png", label=None) for n in range(3))
-    source = images_source("cityscapes-19", lambda raw, split: Found(pairs=pairs))
-    data = dataclasses.replace(dataset("cityscapes-19"), name="pictures", source=source)
-    monkeypatch.setattr("shards.convert.dataset", lambda name: data)
-    return convert(ConvertRequest(dataset="pictures", split="val", raw=tmp_path / "raw", out=str(tmp_path))).url
+        trees.save(tmp_path / f"raw/bravo_ACDC/fog/{n}.png", trees.picture(np.random.default_rng(n)))
+    return convert(ConvertRequest(dataset="bravo", split="test", raw=tmp_path / "raw", out=str(tmp_path))).url
 
 
 def draw(out, *urls, **options):
@@ -113,6 +107,18 @@ def test_shares_names_and_colours_are_those_of_the_label(sets, tmp_path, capsys,
             assert f"{row['color']}" in legend
             assert f"<b>{row['name']}</b><span>{share_text(row['share'])}</span>" in legend
         assert ('class="none"' in legend) == bool((label == 255).any())
+
+
+def test_relabelled_labels_are_a_taxonomy_of_their_own(tmp_path, capsys):
+    url = convert(test_relabel.request(test_relabel.bdd(tmp_path / "raw"), tmp_path, "bdd")).url
+    draw(tmp_path / "g.html", url, json=True)
+    [account] = shown(capsys)["sets"]
+    assert account["taxonomies"] == ["native", "universal", "universal-relabeled"]
+    [sample] = account["samples"]
+    label = np.asarray(Image.open(io.BytesIO(members(tmp_path / url)[f"{sample['key']}.universal-relabeled.png"])))
+    found = {row["id"]: row["pixels"] for row in sample["labels"]["universal-relabeled"]["classes"]}
+    assert found == {i: int((label == i).sum()) for i in np.unique(label).tolist() if i != 255}
+    assert sample["labels"]["universal-relabeled"] != sample["labels"]["universal"]
 
 
 def test_the_overlay_has_the_colours_of_the_legend_and_stripes_where_ignored(sets, tmp_path, capsys):
