@@ -1,5 +1,6 @@
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,15 @@ def test_a_dataset_without_a_training_split_gets_none(tmp_path: Path) -> None:
 def test_the_demo_draws_seven() -> None:
     assert len(DEMO) == 7
     assert set(DEMO) < set(DATASETS)
+
+
+def test_matlab_files_without_scipy_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    with tiny(), pytest.raises(DataError, match=r"segstream\[mat\]"):
+        draw(tmp_path, "pascal-context-60", train=1, val=0, seed=1, workers=1)
+
+
+def test_what_comes_once_per_release_does_not_depend_on_the_workers(tmp_path: Path) -> None:
+    for workers in (1, 2):
+        draw(tmp_path / str(workers), "wilddash2-19", train=17, val=2, seed=5, workers=workers)
+    assert digests(tmp_path / "1") == digests(tmp_path / "2")
