@@ -17,6 +17,7 @@ from rich.table import Table
 
 from shards.errors import DataError
 
+UNFOLDED = 10_000  # columns
 EVERY_S = 5.0  # between progress lines where there is no terminal
 
 
@@ -53,13 +54,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table for people; the first column is text, the others are right-aligned."""
+    """Print a table for people; the first column is text, the others are right-aligned.
+
+    Where there is no terminal, lines are as long as they need to be, so that each row is one.
+    """
     table = Table(box=None, header_style="bold", pad_edge=False)
     for i, name in enumerate(header):
         table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*map(str, row))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    Console(width=None if sys.stdout.isatty() else UNFOLDED).print(table)
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 import json
+import shutil
 
 import pytest
 
 from cli.look import _short, stats
 from shards.errors import UsageError
 from shards.reader import open_shards
+from shards.stats import class_table
 from shards.taxonomy import load_taxonomy
 from tests.cli.test_show import sets as sets
 
@@ -46,6 +48,15 @@ def test_several_sets_are_told_side_by_side_with_their_sum(sets, capsys):
     line = next(line for line in lines if line.startswith("building "))
     assert f"{_short(building['pixels'])} / {building['images']}" in line
     assert "194 classes (universal)" in printed
+
+
+def test_a_row_is_one_line_however_many_sets(sets, tmp_path, capsys):
+    urls = [str(shutil.copytree(sets["cityscapes-19"], tmp_path / f"{n}/cityscapes-19/val")) for n in range(20)]
+    stats(urls)
+    rows = [line.split() for line in out(capsys).splitlines()]
+    occurring = [row.name for row in class_table(open_shards(urls[0]).manifest, "universal") if row.images]
+    assert sorted(row[0] for row in rows[1:-2]) == sorted(occurring)
+    assert {len(row) for row in rows[1:-2]} == {1 + 3 * 21 + 1}
 
 
 def test_sets_without_common_classes_are_told_by_name(sets, capsys):
