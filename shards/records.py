@@ -28,6 +28,7 @@ _SOURCE = "source_file"  # where a line comes from; nothing is made of it
 _SPLITS = ("train", "val")
 _SHARED = {"cityscapes-34": "cityscapes-19"}  # the same label files, hence the same records
 _GZIP = b"\x1f\x8b"
+_DIGITS = 19  # fewer fit 64 bits
 
 _LIST = "label_preparation/dataset_update_records.py"
 _TEXTS = "relabeled_data"
@@ -120,8 +121,8 @@ def _class_ids(dataset: str) -> dict[str, int]:
 
 
 def _number(text: str, *, where: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise DataError(f"{where}: segment id {text!r} is no number; mend the file")
+    if not (text.isascii() and text.isdigit() and len(text) < _DIGITS):
+        raise DataError(f"{where}: segment id {text[:_DIGITS]!r} is no number of a segment; mend the file")
     return int(text)
 
 
@@ -175,7 +176,7 @@ def _listed(root: Path) -> Iterator[tuple[str, ...]]:
     path = root / _LIST
     try:
         calls = [node for node in ast.walk(ast.parse(_read(path))) if isinstance(node, ast.Call)]
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise DataError(f"{path}: not the list of update records ({error}); check the revision") from error
     for call in sorted(calls, key=lambda c: c.lineno):
         where = f"{path}:{call.lineno}"

@@ -80,6 +80,7 @@ def test_both_cityscapes_have_the_same_records(tmp_path):
         ("bdd,train,table,person,train,a,11,x", r"r\.csv:3: bdd has no class 'table' after relabelling"),
         ("bdd,train,person,person,train,a,11a,x", r"r\.csv:3: segment id '11a' is no number"),
         ("bdd,train,person,person,train,a,-1,x", r"r\.csv:3: segment id '-1' is no number"),
+        (f"bdd,train,person,person,train,a,{'9' * 5000},x", r"r\.csv:3: segment id '9{19}' is no number"),
         ("bdd,train,person,person,train,a,11", r"r\.csv:3: 7 values for 8 columns"),
         ("", r"r\.csv:3: 0 values for 8 columns"),
         ("bdd,train,person,person,train,a-b,11,y", r"r\.csv:3: segment 11 of train/a-b is named a second time"),
@@ -198,6 +199,8 @@ def test_a_checkout_is_read_as_published(checkout):
         ("'coco.txt'", "'gone.txt'", r"gone\.txt: cannot be read"),
         ("'tent'", "'tnt'", r"coco-panoptic-133 has no class 'tnt'"),
         ("others = [", "others = [[", r"not the list of update records"),
+        ("others = [", f"{'(' * 500}", r"not the list of update records"),
+        ("others = [", "others = [\0", r"not the list of update records"),
     ],
 )
 def test_a_checkout_of_another_form_is_an_error(checkout, old, new, message):
