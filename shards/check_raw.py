@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -171,7 +172,7 @@ def _elsewhere(raw: Raw, facts: Facts) -> list[str]:
         root.parents[1],
     )
     for place in places:
-        if any((place / name).exists() for name in names):
+        if any(os.path.exists(place / name) for name in names):  # noqa: PTH110 - asks where it may not look, too
             return [f"{place} looks like the release's root; give that folder"]
     return []
 
