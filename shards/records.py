@@ -106,7 +106,8 @@ def read_records(path: Path, dataset: str, split: str) -> Records:
         if (name, part) == (wanted, split):
             of_image = images.setdefault((parent, stem), {})
             if segment in of_image:
-                raise DataError(f"{where}: segment {segment} of {parent}/{stem} is named a second time; mend the file")
+                image = f"{parent}/{stem}"
+                raise DataError(f"{where}: segment {segment} of {image!r} is named a second time; mend the file")
             of_image[segment] = Record(segment, ids[original], ids[new])
     if wanted not in datasets:
         raise DataError(f"{path}: holds no records of {wanted}; give the published ones (docs/relabel.md)")

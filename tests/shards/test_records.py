@@ -3,6 +3,7 @@
 import csv
 import gzip
 import hashlib
+import random
 from collections import Counter
 
 import pytest
@@ -83,7 +84,7 @@ def test_both_cityscapes_have_the_same_records(tmp_path):
         (f"bdd,train,person,person,train,a,{'9' * 5000},x", r"r\.csv:3: segment id '9{19}' is no number"),
         ("bdd,train,person,person,train,a,11", r"r\.csv:3: 7 values for 8 columns"),
         ("", r"r\.csv:3: 0 values for 8 columns"),
-        ("bdd,train,person,person,train,a-b,11,y", r"r\.csv:3: segment 11 of train/a-b is named a second time"),
+        ("bdd,train,person,person,train,a-b,11,y", r"r\.csv:3: segment 11 of 'train/a-b' is named a second time"),
         ('bdd,train,"person,person,train,a,11,x', r"r\.csv: not a CSV of update records"),
     ],
 )
@@ -234,3 +235,23 @@ def test_the_published_records_are_read_whole(dataset, split, number, images):
         }
     assert Counter((r.original, r.new) for of in records.by_image.values() for r in of) == expected
     assert records.sha256 == "f40e4b96ddb1bfffdebf21632bb4388acc4255f6834313609a671baa686e3bec"
+
+
+def test_a_damaged_file_is_read_otherwise_or_is_an_error_of_one_line(tmp_path):
+    """Bytes flipped, cut out or put in, in the plain file and in the packed one."""
+    plain = write(tmp_path / "r.csv", *ROWS).read_bytes()
+    rng = random.Random(0)
+    path = tmp_path / "damaged"
+    refused = 0
+    for content in (plain, gzip.compress(plain, mtime=0)):
+        for _ in range(150):
+            data = bytearray(content)
+            place = rng.randrange(len(data))
+            data[place : place + rng.choice([0, 1, 1, 9])] = rng.randbytes(rng.choice([0, 1, 1, 7]))
+            path.write_bytes(data)
+            try:
+                assert len(read_records(path, "bdd", "train")) <= 4
+            except DataError as error:
+                refused += 1
+                assert str(error).count("\n") == 0  # noqa: PT017
+    assert refused > 150
