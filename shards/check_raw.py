@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from shards.datasets import Dataset, dataset, is_own
 from shards.errors import DataError, UsageError
 from shards.raw import Raw
 from shards.registry import Archive, Facts, Sign, registry
+from shards.sources.common import Found
 
 _FIRST = 5  # missing paths that are named
 
@@ -86,43 +87,34 @@ def tops(layout: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _check_split(data: Dataset, raw: Raw, split: str) -> SplitCheck:
-    expected = data.splits[split]
+    problem, found, there = None, Found(pairs=()), set[str]()
     try:
         found = data.source.find(raw, split)
         there = _present(raw, (path for pair in found.pairs for path in (pair.image, pair.label) if path is not None))
     except DataError as error:
-        missing = expected or 0
-        return SplitCheck(
-            split=split,
-            expected=expected,
-            images=0,
-            labels=0,
-            missing_images=missing,
-            missing_labels=missing,
-            first_missing=(),
-            problem=str(error),
-        )
+        problem = str(error)
     images = [pair.image for pair in found.pairs]
     labels = [pair.label for pair in found.pairs if pair.label is not None]
     lost = [path for path in images if path not in there]
     gone = [path for path in labels if path not in there]
-    num_images, num_labels = len(images) - len(lost), len(labels) - len(gone)
-    more_images = (expected or 0) - num_images
-    more_labels = (expected or 0) - num_labels - len(found.orphans) - len(found.absent) if labels or not images else 0
-    check = SplitCheck(
+    expected = data.splits[split] or 0
+    more_images = expected - len(images) + len(lost)
+    more_labels = expected - len(labels) + len(gone) - len(found.orphans) - len(found.absent)
+    labelled = data.source.release is not None
+    missing_images = max(more_images, len(lost) + len(found.absent) + len(found.orphans))
+    missing_labels = max(more_labels, len(gone)) if labelled else 0
+    if not problem and missing_images + missing_labels:
+        problem = f"{missing_images} images and {missing_labels} labels are missing"
+    return SplitCheck(
         split=split,
-        expected=expected,
-        images=num_images,
-        labels=num_labels if labels or not images else None,
-        missing_images=max(more_images, len(lost) + len(found.absent) + len(found.orphans)),
-        missing_labels=max(more_labels, len(gone)),
+        expected=data.splits[split],
+        images=len(images) - len(lost),
+        labels=len(labels) - len(gone) if labelled else None,
+        missing_images=missing_images,
+        missing_labels=missing_labels,
         first_missing=(*gone, *lost, *found.absent, *(f"the image of {label}" for label in found.orphans))[:_FIRST],
-        problem=None if num_images else "no images",
+        problem=problem or (None if images else "no images"),
     )
-    if check.missing_images or check.missing_labels:
-        problem = f"{check.missing_images} images and {check.missing_labels} labels are missing"
-        return replace(check, problem=problem)
-    return check
 
 
 def _present(raw: Raw, paths: Iterable[str]) -> set[str]:

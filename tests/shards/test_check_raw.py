@@ -203,9 +203,11 @@ def test_datasets_without_labels(tmp_path):
     found = check_raw("bravo", names(tmp_path, "bravo_ACDC/fog/a.png", "bravo_SMIYC/b.jpg"))
     (test,) = found.splits
     assert (test.images, test.labels, test.problem, found.ok) == (2, None, None, True)
+    assert found.notes == tuple(f"bravo_{s}/ is not here" for s in ("outofcontext", "synflare", "synobjs", "synrain"))
     (tmp_path / "empty").mkdir()
     (test,) = check_raw("bravo", tmp_path / "empty").splits
-    assert (test.images, test.problem) == (0, "no images")
+    assert (test.images, test.labels, test.missing_labels) == (0, None, 0)
+    assert "bravo_ACDC: no such folder" in test.problem
 
 
 def test_own_data_and_bad_use(tmp_path):
