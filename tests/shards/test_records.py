@@ -237,6 +237,21 @@ def test_the_published_records_are_read_whole(dataset, split, number, images):
     assert records.sha256 == "f40e4b96ddb1bfffdebf21632bb4388acc4255f6834313609a671baa686e3bec"
 
 
+@needs_records
+def test_the_records_agree_with_the_published_spot_checks(tmp_path):
+    with (PUBLISHED.parent / "spot_checks.csv").open(newline="") as file:
+        checks = list(csv.DictReader(file))
+    images = {(c["parent"], c["image_stem"]) for c in checks}
+    with gzip.open(PUBLISHED, "rt", newline="") as file:
+        header, *rows = csv.reader(file)
+    path = write(tmp_path / "few.csv", *(",".join(r) for r in rows if (r[4], r[5]) in images), header=",".join(header))
+    for c in checks:
+        records = read_records(path, c["dataset"], c["split"]).by_image[c["parent"], c["image_stem"]]
+        (new,) = (r.new for r in records if r.segment == int(c["segment_id"]))
+        assert UNIVERSAL[new] == c["expected_relabeled_class"]
+    assert len(checks) == 43
+
+
 def test_a_damaged_file_is_read_otherwise_or_is_an_error_of_one_line(tmp_path):
     """Bytes flipped, cut out or put in, in the plain file and in the packed one."""
     plain = write(tmp_path / "r.csv", *ROWS).read_bytes()
