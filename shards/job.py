@@ -184,7 +184,9 @@ def _labels(
     assert isinstance(data, bytes)
     native = whole = _native(setup.source, pair, data)
     if native.shape != original:
-        raise BadFileError(pair.label, f"label is {_by(native.shape)}, its image {_by(original)} (height x width)")
+        raise BadFileError(
+            pair.label, f"label is {_by(native.shape)}, {pair.image} is {_by(original)} (height x width)"
+        )
     if size_hw != original:
         native = images.resize_label(native, size_hw)
     labels = {"native": native}

@@ -1,0 +1,545 @@
+"""Ways in which a download may be damaged: each changes one release on disk and says what a report must name."""
+
+import io
+import json
+import random
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.io import loadmat, savemat
+
+Words = tuple[str, ...] | None
+"""One of them must occur in the report; None: this damage does not apply to this file."""
+
+
+@dataclass(frozen=True)
+class Victim:
+    """One file of a release, in a copy that may be damaged."""
+
+    dataset: str
+    root: Path
+    path: str
+    role: str
+    """image, label or shared"""
+    rng: random.Random
+
+    @property
+    def file(self) -> Path:
+        return self.root / self.path
+
+    @property
+    def stem(self) -> str:
+        """Enough of the name to recognise the sample by."""
+        return (
+            self.file.name.split(".")[0]
+            .split("_gtFine")[0]
+            .split("_leftImg8bit")[0]
+            .split("_img_front")[0]
+            .split("_semseg")[0]
+        )
+
+
+def _bytes(change: Callable[[bytes, random.Random], bytes | None], *ends: str) -> Callable[[Victim], Words]:
+    """Damage to a file's bytes; only to files whose names end so."""
+
+    def apply(victim: Victim) -> Words:
+        if ends and not victim.path.endswith(ends):
+            return None
+        before = victim.file.read_bytes()
+        after = change(before, victim.rng)
+        if after is None or after == before:
+            return None
+        victim.file.write_bytes(after)
+        return (victim.file.name,)
+
+    return apply
+
+
+def truncated(data: bytes, rng: random.Random) -> bytes:
+    return data[: int(len(data) * rng.uniform(0.02, 0.97))]
+
+
+def emptied(data: bytes, rng: random.Random) -> bytes:
+    return b""
+
+
+def header_overwritten(data: bytes, rng: random.Random) -> bytes:
+    return rng.randbytes(24) + data[24:]
+
+
+def error_page(data: bytes, rng: random.Random) -> bytes:
+    return b"<!DOCTYPE html><html><body>403 Forbidden</body></html>\n"
+
+
+def zeroed(data: bytes, rng: random.Random) -> bytes:
+    return bytes(len(data))
+
+
+# --- PNG
+
+
+def chunks(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    at = 8
+    while at < len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        yield at, kind, data[at + 8 : at + 8 + length]
+        at += 12 + length
+
+
+def rebuilt(data: bytes, change: Callable[[bytes, bytes], tuple[bytes, bytes] | None]) -> bytes:
+    """The PNG with chunks changed and every checksum right."""
+    out = data[:8]
+    for _, kind, body in chunks(data):
+        changed = change(kind, body)
+        if changed:
+            name, new = changed
+            out += struct.pack(">I", len(new)) + name + new + struct.pack(">I", zlib.crc32(name + new))
+    return out
+
+
+def png_checksum(data: bytes, rng: random.Random) -> bytes:
+    at, _, body = rng.choice(list(chunks(data)))
+    place = at + 8 + len(body) + rng.randrange(4)
+    return data[:place] + bytes([data[place] ^ (1 << rng.randrange(8))]) + data[place + 1 :]
+
+
+def png_bit_flip(data: bytes, rng: random.Random) -> bytes:
+    at, _, body = rng.choice([c for c in chunks(data) if c[2]])
+    place = at + 8 + rng.randrange(len(body))
+    return data[:place] + bytes([data[place] ^ (1 << rng.randrange(8))]) + data[place + 1 :]
+
+
+def png_wider(data: bytes, rng: random.Random) -> bytes:
+    grow = rng.choice([-3, -1, 1, 7, 100])
+    return rebuilt(
+        data, lambda k, b: (k, struct.pack(">I", int.from_bytes(b[:4]) + grow) + b[4:] if k == b"IHDR" else b)
+    )
+
+
+def png_taller(data: bytes, rng: random.Random) -> bytes:
+    grow = rng.choice([-3, -1, 1, 7, 100_000])
+    return rebuilt(
+        data, lambda k, b: (k, b[:4] + struct.pack(">I", int.from_bytes(b[4:8]) + grow) + b[8:] if k == b"IHDR" else b)
+    )
+
+
+def png_rows_missing(data: bytes, rng: random.Random) -> bytes:
+    """As a writer leaves it that died: everything well formed, but the picture stops early."""
+    pixels = zlib.decompress(b"".join(body for _, kind, body in chunks(data) if kind == b"IDAT"))
+    cut = zlib.compress(pixels[: int(len(pixels) * rng.uniform(0.1, 0.9))])
+    state = {"done": False}
+
+    def change(kind: bytes, body: bytes) -> tuple[bytes, bytes] | None:
+        if kind != b"IDAT":
+            return kind, body
+        first, state["done"] = not state["done"], True
+        return (kind, cut) if first else None
+
+    return rebuilt(data, change)
+
+
+def png_no_end(data: bytes, rng: random.Random) -> bytes:
+    return data[:-12]
+
+
+def png_no_pixels(data: bytes, rng: random.Random) -> bytes:
+    return rebuilt(data, lambda k, b: None if k == b"IDAT" else (k, b))
+
+
+def png_deeper(data: bytes, rng: random.Random) -> bytes:
+    return rebuilt(data, lambda k, b: (k, b[:8] + bytes([16 if b[8] != 16 else 8]) + b[9:] if k == b"IHDR" else b))
+
+
+def palette_cut(data: bytes, rng: random.Random) -> bytes | None:
+    if not any(kind == b"PLTE" for _, kind, _ in chunks(data)):
+        return None
+    top = int(np.asarray(Image.open(io.BytesIO(data))).max())
+    return rebuilt(data, lambda k, b: (k, b[: 3 * max(1, top)] if k == b"PLTE" else b)) if top else None
+
+
+# --- JPEG
+
+
+def jpeg_ends_early(data: bytes, rng: random.Random) -> bytes:
+    """Cut, and closed properly: libjpeg only warns."""
+    start = data.index(b"\xff\xda") + 16
+    return data[: rng.randint(start, start + (len(data) - start) // 2)] + b"\xff\xd9"
+
+
+def jpeg_taller(data: bytes, rng: random.Random) -> bytes:
+    at = data.index(b"\xff\xc0") + 5
+    return data[:at] + struct.pack(">H", struct.unpack_from(">H", data, at)[0] * 2) + data[at + 2 :]
+
+
+def jpeg_no_tables(data: bytes, rng: random.Random) -> bytes:
+    at = data.index(b"\xff\xdb")
+    return data[:at] + data[at + 2 + struct.unpack_from(">H", data, at + 2)[0] :]
+
+
+def jpeg_garbage_at_the_end(data: bytes, rng: random.Random) -> bytes:
+    return data[:-2] + bytes(12) + data[-2:]
+
+
+# --- pictures and labels as such
+
+
+def _saved(image: Image.Image, name: str) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG" if name.endswith(".jpg") else "PNG")
+    return file.getvalue()
+
+
+def _fixed_size(victim: Victim) -> bool:
+    return victim.dataset == "gta5-19"  # brings every picture to its one size, as upstream does
+
+
+def other_size(victim: Victim) -> Words:
+    if not victim.path.endswith((".png", ".jpg")) or _fixed_size(victim) or victim.dataset == "bravo":
+        return None
+    image = Image.open(victim.file)
+    width, height = image.size
+    smaller = image.crop((0, 0, width - victim.rng.randrange(2), height - 1))
+    victim.file.write_bytes(_saved(smaller, victim.file.name))
+    return (victim.stem,)
+
+
+def lying_on_its_side(victim: Victim) -> Words:
+    if victim.role != "image" or _fixed_size(victim) or victim.dataset == "bravo":
+        return None
+    image = Image.open(victim.file)
+    exif = Image.Exif()
+    exif[0x0112] = victim.rng.choice([5, 6, 7, 8])
+    image.save(victim.file, exif=exif)
+    return (victim.stem,)
+
+
+def stored_as_jpeg(victim: Victim) -> Words:
+    if victim.role != "label" or not victim.path.endswith(".png"):
+        return None
+    Image.open(victim.file).convert("RGB").save(victim.file, "JPEG", quality=100)
+    return (victim.file.name,)
+
+
+def other_mode(victim: Victim) -> Words:
+    """Ids where colours should be, or colours where ids should be."""
+    if victim.role != "label" or not victim.path.endswith(".png"):
+        return None
+    image = Image.open(victim.file)
+    if victim.dataset == "shift-19" or victim.dataset == "camvid-11" or image.mode in ("RGB", "RGBA"):
+        image.convert("L").save(victim.file)
+    else:
+        image.convert("RGB").save(victim.file)
+    return (victim.file.name,)
+
+
+def strange_id(victim: Victim) -> Words:
+    if victim.role != "label" or victim.dataset == "gta5-19":  # whose other ids are void, upstream says
+        return None
+    if victim.path.endswith(".mat"):
+        return _mat(victim, lambda v: np.where(np.arange(v.size).reshape(v.shape) == 5, 460, v))
+    if not victim.path.endswith(".png"):
+        return None
+    image = Image.open(victim.file)
+    pixels = np.array(image)
+    y, x = victim.rng.randrange(pixels.shape[0]), victim.rng.randrange(pixels.shape[1])
+    pixels[y, x] = 253 if pixels.ndim == 2 else [253, 251, 7, 255][: pixels.shape[2]]
+    changed = Image.fromarray(pixels)
+    if image.mode == "P":
+        changed = changed.convert("P")
+        changed.putpalette(image.getpalette())
+    changed.save(victim.file)
+    return (victim.file.name,)
+
+
+def palette_shuffled(victim: Victim) -> Words:
+    """Only where the release's colours say what the indices mean."""
+    if victim.role != "label" or victim.dataset != "mapillary-public65":
+        return None
+    image = Image.open(victim.file)
+    colours = np.array(image.getpalette()).reshape(-1, 3)
+    image.putpalette(np.roll(colours, victim.rng.randint(1, 9), axis=0).ravel().tolist())
+    image.save(victim.file)
+    return (victim.file.name,)
+
+
+# --- JSON
+
+
+def _json(change: Callable[[object, Victim], object], name: str = "") -> Callable[[Victim], Words]:
+    def apply(victim: Victim) -> Words:
+        if not victim.path.endswith(".json") or name not in victim.path:
+            return None
+        victim.file.write_text(json.dumps(change(json.loads(victim.file.read_text()), victim)))
+        return (victim.file.name, victim.stem)
+
+    return apply
+
+
+def json_unclosed(data: bytes, rng: random.Random) -> bytes:
+    return data.rstrip()[:-1]
+
+
+def json_comma(data: bytes, rng: random.Random) -> bytes:
+    return data.replace(b",", b",,", 1)
+
+
+def json_not_text(data: bytes, rng: random.Random) -> bytes:
+    return data[:10] + b"\xff\xfe\xfd" + data[10:]
+
+
+def json_key_twice(data: bytes, rng: random.Random) -> bytes:
+    """The first object's first key, again, with another value."""
+    at = data.index(b"{") + 1
+    key = data[data.index(b'"', at) : data.index(b'"', data.index(b'"', at) + 1) + 1]
+    return data[:at] + key + b": 3, " + data[at:]
+
+
+def _object(key: str, value: object) -> Callable[[object, Victim], object]:
+    def change(content: dict, victim: Victim) -> object:
+        thing = victim.rng.choice(content["objects"])
+        thing[key] = value
+        return content
+
+    return change
+
+
+def _without(key: str) -> Callable[[object, Victim], object]:
+    return lambda content, victim: {k: v for k, v in content.items() if k != key}
+
+
+def _with(key: str, value: object) -> Callable[[object, Victim], object]:
+    return lambda content, victim: {**content, key: value}
+
+
+def _entry(change: Callable[[dict], object]) -> Callable[[object, Victim], object]:
+    def apply(content: dict, victim: Victim) -> object:
+        change(victim.rng.choice(content["annotations"]))
+        return content
+
+    return apply
+
+
+def _classes_moved(content: dict, victim: Victim) -> object:
+    content["labels"] = content["labels"][1:] + content["labels"][:1]
+    return content
+
+
+# --- MATLAB
+
+
+def _mat(victim: Victim, change: Callable[[np.ndarray], np.ndarray], name: str | None = None) -> Words:
+    content = {k: v for k, v in loadmat(victim.file).items() if not k.startswith("__")}
+    variable = next(iter(content))
+    savemat(
+        victim.file, {**content, variable: change(content[variable])} if name is None else {name: content[variable]}
+    )
+    return (victim.file.name,)
+
+
+def _matlab(change: Callable[[np.ndarray], np.ndarray], name: str | None = None) -> Callable[[Victim], Words]:
+    return lambda victim: _mat(victim, change, name) if victim.path.endswith(".mat") else None
+
+
+# --- files and folders
+
+
+def missing(victim: Victim) -> Words:
+    if (
+        victim.path.endswith("config.json") or victim.dataset == "bravo"
+    ):  # not needed; every file is an image of its own
+        return None
+    victim.file.unlink()
+    return (victim.file.name, victim.stem)
+
+
+def a_folder_instead(victim: Victim) -> Words:
+    if victim.role == "image" or victim.path.endswith("config.json"):
+        return None
+    victim.file.unlink()
+    victim.file.mkdir()
+    return (victim.file.name,)
+
+
+def link_to_itself(victim: Victim) -> Words:
+    victim.file.unlink()
+    victim.file.symlink_to(victim.file.name)
+    return (victim.file.name,)
+
+
+def link_out(victim: Victim) -> Words:
+    place = victim.root.parent / "elsewhere"
+    victim.file.replace(place)
+    victim.file.symlink_to(place)
+    return (victim.file.name,)
+
+
+def _link_folder(target: Callable[[Victim], Path]) -> Callable[[Victim], Words]:
+    def apply(victim: Victim) -> Words:
+        listed = victim.role == "image" and victim.dataset not in ("voc2012", "kitti-19", "camvid-11")
+        if not listed or victim.dataset in ("pascal-context-60", "gta5-19", "wilddash-19", "sunrgbd-37"):
+            return None  # these go by lists of names, and never walk
+        (victim.file.parent / "more").symlink_to(target(victim))
+        return ("more",)
+
+    return apply
+
+
+def key_twice(victim: Victim) -> Words:
+    """Another file that would get the same key."""
+    if victim.role != "image" or victim.dataset not in ("bravo", "idd-19"):
+        return None
+    end = ".jpg" if victim.path.endswith(".png") else ".png"
+    Image.open(victim.file).convert("RGB").save(victim.file.with_suffix(end))
+    return (victim.stem,)
+
+
+def _listing(change: Callable[[str], str], word: str = "") -> Callable[[Victim], Words]:
+    def apply(victim: Victim) -> Words:
+        if not victim.path.endswith(".txt"):
+            return None
+        lines = victim.file.read_text()
+        victim.file.write_bytes(change(lines).encode("latin-1"))
+        return (word or lines.split()[0], victim.file.name)
+
+    return apply
+
+
+# --- zips
+
+
+def _zipped(victim: Victim, change: Callable[[Path], None]) -> Words:
+    """The whole release as one archive, and that damaged."""
+    target = victim.root / "release.zip"
+    files = sorted(p for p in victim.root.rglob("*") if p.is_file())
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in files:
+            archive.write(path, path.relative_to(victim.root).as_posix())
+    for path in files:
+        path.unlink()
+    for folder in sorted((p for p in victim.root.rglob("*") if p.is_dir()), reverse=True):
+        folder.rmdir()
+    change(target)
+    return ("release.zip", victim.file.name)
+
+
+def zip_cut(victim: Victim) -> Words:
+    return _zipped(victim, lambda path: path.write_bytes(truncated(path.read_bytes(), victim.rng)))
+
+
+def zip_member_damaged(victim: Victim) -> Words:
+    def change(path: Path) -> None:
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo(victim.path)
+        data = bytearray(path.read_bytes())
+        at = info.header_offset + 30 + len(victim.path) + info.compress_size // 2
+        data[at] ^= 0x55
+        path.write_bytes(data)
+
+    return _zipped(victim, change)
+
+
+def zip_traversal(victim: Victim) -> Words:
+    def change(path: Path) -> None:
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(victim.rng.choice(["../../evil.png", "/etc/evil.png", "a/../../evil"]), b"x")
+
+    return _zipped(victim, change)
+
+
+def zip_two_of_one_name(victim: Victim) -> Words:
+    def change(path: Path) -> None:
+        with zipfile.ZipFile(path, "a") as archive:
+            twin = victim.path[:-1] + "~"
+            archive.writestr(twin, b"another file")
+        path.write_bytes(path.read_bytes().replace(twin.encode(), victim.path.encode()))
+
+    return _zipped(victim, change)
+
+
+PNG, JPG, JSON, MAT = (".png",), (".jpg",), (".json",), (".mat",)
+KINDS: dict[str, Callable[[Victim], Words]] = {
+    "truncated": _bytes(truncated, ".png", ".jpg", ".json", ".mat"),
+    "emptied": _bytes(emptied),
+    "header overwritten": _bytes(header_overwritten, ".png", ".jpg", ".json", ".mat"),
+    "error page": _bytes(error_page, ".png", ".jpg", ".json", ".mat"),
+    "zeroed": _bytes(zeroed, ".png", ".jpg", ".json", ".mat"),
+    "png checksum": _bytes(png_checksum, *PNG),
+    "png bit flip": _bytes(png_bit_flip, *PNG),
+    "png wider": _bytes(png_wider, *PNG),
+    "png taller": _bytes(png_taller, *PNG),
+    "png rows missing": _bytes(png_rows_missing, *PNG),
+    "png no end": _bytes(png_no_end, *PNG),
+    "png no pixels": _bytes(png_no_pixels, *PNG),
+    "png deeper": _bytes(png_deeper, *PNG),
+    "palette cut": _bytes(palette_cut, *PNG),
+    "palette shuffled": palette_shuffled,
+    "jpeg ends early": _bytes(jpeg_ends_early, *JPG),
+    "jpeg taller": _bytes(jpeg_taller, *JPG),
+    "jpeg without tables": _bytes(jpeg_no_tables, *JPG),
+    "jpeg garbage": _bytes(jpeg_garbage_at_the_end, *JPG),
+    "other size": other_size,
+    "on its side": lying_on_its_side,
+    "stored as jpeg": stored_as_jpeg,
+    "other mode": other_mode,
+    "strange id": strange_id,
+    "json unclosed": _bytes(json_unclosed, *JSON),
+    "json comma": _bytes(json_comma, *JSON),
+    "json not text": _bytes(json_not_text, *JSON),
+    "json key twice": _bytes(json_key_twice, *JSON),
+    "json is a list": _json(lambda content, victim: [content]),
+    "polygons: no objects": _json(_without("objects"), "polygons"),
+    "polygons: no size": _json(_without("imgHeight"), "polygons"),
+    "polygons: other size": _json(_with("imgWidth", 31), "polygons"),
+    "polygons: huge": _json(_with("imgHeight", 10**9), "polygons"),
+    "polygons: size is text": _json(_with("imgHeight", "47"), "polygons"),
+    "polygons: unknown label": _json(_object("label", "spaceship"), "polygons"),
+    "polygons: label is a list": _json(_object("label", ["road"]), "polygons"),
+    "polygons: not a number": _json(_object("polygon", [[0, 0], [float("nan"), 3], [4, 4]]), "polygons"),
+    "polygons: infinite": _json(_object("polygon", [[0, 0], [float("inf"), 3], [4, 4]]), "polygons"),
+    "polygons: ragged": _json(_object("polygon", [[0, 0], [1], [4, 4]]), "polygons"),
+    "panoptic: no annotations": _json(_without("annotations"), "panoptic"),
+    "panoptic: annotations a number": _json(_with("annotations", 5), "panoptic"),
+    "panoptic: entry twice": _json(
+        lambda content, victim: {**content, "annotations": [*content["annotations"], content["annotations"][0]]},
+        "panoptic",
+    ),
+    "panoptic: entry gone": _json(
+        lambda content, victim: {**content, "annotations": content["annotations"][1:]}, "panoptic"
+    ),
+    "panoptic: no segments": _json(_entry(lambda e: e.pop("segments_info")), "panoptic"),
+    "panoptic: segments empty": _json(_entry(lambda e: e["segments_info"].clear()), "panoptic"),
+    "panoptic: segment gone": _json(_entry(lambda e: e["segments_info"].pop()), "panoptic"),
+    "panoptic: segment twice": _json(
+        _entry(lambda e: e["segments_info"].append({**e["segments_info"][0], "category_id": 1})), "panoptic"
+    ),
+    "panoptic: unknown category": _json(_entry(lambda e: e["segments_info"][0].update(category_id=254)), "panoptic"),
+    "panoptic: category is text": _json(_entry(lambda e: e["segments_info"][0].update(category_id="7")), "panoptic"),
+    "panoptic: name leads out": _json(_entry(lambda e: e.update(file_name="../../../etc/passwd.png")), "panoptic"),
+    "panoptic: name is a number": _json(_entry(lambda e: e.update(file_name=7)), "panoptic"),
+    "classes moved": _json(_classes_moved, "config"),
+    "mat: other variable": _matlab(lambda v: v, name="Something"),
+    "mat: negative": _matlab(lambda v: v.astype(np.int64) - v.max() - 1),
+    "mat: fractions": _matlab(lambda v: v + 0.5),
+    "mat: a cube": _matlab(lambda v: np.stack([v, v])),
+    "missing": missing,
+    "a folder instead": a_folder_instead,
+    "link to itself": link_to_itself,
+    "link out": link_out,
+    "folder in a circle": _link_folder(lambda victim: victim.root),
+    "folder out": _link_folder(lambda victim: victim.root.parent),
+    "key twice": key_twice,
+    "list: line twice": _listing(lambda text: text + "\n" + text.split()[0] + "\n"),
+    "list: leads out": _listing(lambda text: text + "\n../../etc/passwd\n", "../../etc/passwd"),
+    "list: not text": _listing(lambda text: text + "\xff\xfe"),
+    "list: unknown": _listing(lambda text: text + "\nzz9999_000000\n", "zz9999_000000"),
+    "zip cut": zip_cut,
+    "zip member damaged": zip_member_damaged,
+    "zip traversal": zip_traversal,
+    "zip two of one name": zip_two_of_one_name,
+}

@@ -1,0 +1,142 @@
+"""Damaged releases of every dataset: each fault is an error or a listed skip that names the file, or no conversion."""
+
+import itertools
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from shards.convert import ConvertRequest, convert
+from shards.datasets import dataset
+from shards.errors import DataError
+from shards.raw import Raw
+from shards.reader import open_shards
+from shards.world import DATASETS, draw
+from tests.shards.damage import KINDS, Victim
+from tests.shards.world.truth import tiny
+
+SHARED = {
+    "coco-panoptic-133": ("annotations/panoptic_train2017.json", "annotations/panoptic_val2017.json"),
+    "wilddash2-19": ("panoptic.json", "random_split/training.txt", "random_split/validation.txt"),
+    "gta5-19": ("split.mat",),
+    "mapillary-public65": ("config.json",),
+    "mapillary-19": ("config.json",),
+}
+FEW = ("ade20k-150", "coco-panoptic-133", "idd-39", "mapillary-public65", "pascal-context-60", "wilddash2-19", "bravo")
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory):
+    """Whole releases by dataset, drawn when first asked for, with their files by role and their labels by key."""
+    place, known = tmp_path_factory.mktemp("whole"), {}
+
+    def release(name):
+        if name not in known:
+            with tiny():
+                draw(place, name, train=2, val=2, seed=4, workers=1)
+            source, raw = dataset(name).source, Raw(place / name)
+            files = {"image": [], "label": [], "shared": list(SHARED.get(name, ()))}
+            splits = []
+            for split in dataset(name).splits:
+                if pairs := source.find(raw, split).pairs:
+                    splits.append(split)
+                    files["image"] += [p.image for p in pairs]
+                    files["label"] += [p.label for p in pairs if p.label]
+            reports, labels = converted(name, place / name, place / "out" / name, splits)
+            absent = [r for r in reports if not r.startswith("absent")]
+            assert not absent, absent
+            known[name] = (place / name, files, splits, labels)
+        return known[name]
+
+    return release
+
+
+def converted(name, raw, out, splits):
+    """(everything that was said, native label files by split and key)"""
+    reports, labels = [], {}
+    for split in splits:
+        try:
+            summary = convert(
+                ConvertRequest(dataset=name, split=split, raw=raw, out=str(out), skip_bad=10**6, short_side=4000)
+            )
+        except DataError as error:
+            assert "\n" not in str(error), f"an error of several lines: {error}"
+            reports.append(str(error))
+            continue
+        reports += [f"{reject.path}: {reject.reason}" for reject in summary.skipped]
+        reports += [f"absent: {path}" for path in summary.first_absent]
+        with open_shards(summary.url) as shards:
+            for i in range(len(shards)):
+                member = "native" if "native" in shards.manifest.members else "image"
+                labels[split, shards.entry(i).key] = shards.read(i, member)
+    return reports, labels
+
+
+def verdict(name, release, kind, victim_path, role, place, rng):
+    """None if that damage does not apply; else what is wrong with the answer to it, empty if nothing."""
+    whole, _, splits, labels = release
+    if place.exists():
+        shutil.rmtree(place)
+    shutil.copytree(whole, place / "raw", symlinks=True)
+    victim = Victim(name, place / "raw", victim_path, role, rng)
+    words = KINDS[kind](victim)
+    if words is None:
+        return None
+    try:
+        reports, found = converted(name, place / "raw", place / "out", splits)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    told = any(word in report for word in words for report in reports)
+    if wrong := [key for key, label in found.items() if labels.get(key) != label]:
+        return f"silently wrong: {wrong}"
+    return "" if told else f"not told; said only {reports}"
+
+
+def campaign(releases, names, place, *, count, seed):
+    """Damage so many times, every dataset and every kind in turn; returns how often each was, and what went wrong."""
+    rng = random.Random(seed)
+    tried, faults = Counter(), []
+    turns = itertools.cycle(itertools.product(range(len(KINDS)), names))
+    kinds = list(KINDS)
+    idle = 0
+    for turn, (shift, name) in enumerate(turns):
+        kind = kinds[(shift + turn) % len(kinds)]
+        _, files, _, _ = release = releases(name)
+        roles = [role for role in ("image", "label", "shared") if files[role]]
+        done = None
+        for role in rng.sample(roles, len(roles)):
+            path = rng.choice(files[role])
+            done = verdict(name, release, kind, path, role, place / "now", rng)
+            if done is not None:
+                break
+        idle = idle + 1 if done is None else 0
+        assert idle < len(KINDS) * len(names), "no damage applies any more"
+        if done is None:
+            continue
+        tried[kind, name] += 1
+        if done:
+            faults.append(f"{name}: {kind} of {path}: {done}")
+        if sum(tried.values()) == count:
+            return tried, faults
+    raise AssertionError("unreachable")
+
+
+def test_sixty_damages_are_told(releases, tmp_path: Path):
+    tried, faults = campaign(releases, FEW, tmp_path, count=60, seed=1)
+    assert not faults, "\n".join(faults)
+    assert len({kind for kind, _ in tried}) > 30
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3000)
+def test_many_damages_are_told(releases, tmp_path: Path, capsys):
+    tried, faults = campaign(releases, DATASETS, tmp_path, count=1000, seed=2)
+    by_kind = Counter()
+    for (kind, _), n in tried.items():
+        by_kind[kind] += n
+    with capsys.disabled():
+        print(f"\n{sum(tried.values())} damages of {len(by_kind)} kinds on {len({n for _, n in tried})} datasets:")
+        print(", ".join(f"{kind} {n}" for kind, n in sorted(by_kind.items())))
+    assert not faults, f"{len(faults)} answered wrongly:\n" + "\n".join(faults)
