@@ -1,0 +1,17 @@
+"""What the packages read beside their code is installed with them."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+
+
+@pytest.mark.parametrize("package", ["shards", "pipeline", "model", "cli"])
+def test_every_data_file_is_packaged(package):
+    folder = ROOT / package
+    files = {p for p in folder.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
+    packaged = {p for pattern in SETTINGS.get(package, ()) for p in folder.glob(pattern)}
+    assert not sorted(str(p.relative_to(ROOT)) for p in files - packaged)
