@@ -215,7 +215,9 @@ def break_ade(raw):
     return {
         f"annotations/training/{stem.format(1)}.png": "truncated PNG",
         f"images/training/{stem.format(2)}.jpg": "truncated",
-        f"annotations/training/{stem.format(3)}.png": f"label is 24 x 31, images/training/{stem.format(3)}.jpg is 24 x 32 (height x width)",
+        f"annotations/training/{stem.format(3)}.png": (
+            f"label is 24 x 31, images/training/{stem.format(3)}.jpg is 24 x 32 (height x width)"
+        ),
         f"annotations/training/{stem.format(4)}.png": foreign,
         f"annotations/training/{stem.format(5)}.png": "missing file",
     }
