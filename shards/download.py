@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from shards.errors import DataError, UsageError
 from shards.files import PART, make_folder, sole_writer, writing
@@ -253,13 +253,13 @@ def _open(archive: Archive, part: Path, known: Record, have: int) -> Iterator[ht
         raise _TryAgainError(f"the connection failed ({getattr(error, 'reason', None) or error})") from error
 
 
-def _receive(response: BinaryIO | http.client.HTTPResponse, part: Path, report: Report, total: int | None) -> None:
+def _receive(response: http.client.HTTPResponse, part: Path, report: Report, total: int | None) -> None:
     try:
         file = part.open("ab")
     except OSError as error:
         raise _refused(part, error) from error
     with file:
-        while chunk := response.read(_CHUNK):
+        while chunk := response.read1(_CHUNK):  # what has come, so that a cut loses none of it
             try:
                 file.write(chunk)
             except OSError as error:
