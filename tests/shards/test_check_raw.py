@@ -78,6 +78,19 @@ def test_where_the_folder_is_the_list_images_and_labels_are_counted_against_the_
     )
 
 
+def test_what_relabelling_needs_is_noted(tmp_path):
+    city, vistas = tmp_path / "city", tmp_path / "vistas"
+    names(city, "leftImg8bit/train/ulm/a_leftImg8bit.png", "gtFine/train/ulm/a_gtFine_labelIds.png")
+    (note,) = check_raw("cityscapes-19", city).notes
+    assert note == "without the *_gtFine_polygons.json --relabel cannot apply its records"
+    names(city, "gtFine/train/ulm/a_gtFine_polygons.json")
+    assert check_raw("cityscapes-34", city).notes == ()
+    names(vistas, "training/images/a.jpg", "training/labels/a.png")
+    assert "without instances/" in check_raw("mapillary-public65", vistas).notes[0]
+    names(vistas, "training/instances/a.png")
+    assert check_raw("mapillary-public65", vistas).notes == ()
+
+
 def test_a_zip_that_is_read_in_place_is_not_a_problem(tmp_path):
     kitti(tmp_path / "files")
     with zipfile.ZipFile(tmp_path / "data_semantics.zip", "w") as archive:
