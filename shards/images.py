@@ -31,15 +31,22 @@ class UnreadableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded source image."""
+    """A source image that is whole."""
 
-    pixels: Rgb
+    size_hw: tuple[int, int]
+    content: Rgb | bytes
+    """The picture; or the JPEG that holds it just so, decoded only when asked for."""
     as_is: str | None
     """`jpg` or `png` where the file's own bytes already are this RGB picture, the right way up; else None."""
 
+    @property
+    def pixels(self) -> Rgb:
+        """(H, W, 3) uint8."""
+        return jpeg.decode(self.content) if isinstance(self.content, bytes) else self.content
+
 
 def decode_picture(data: bytes) -> Picture:
-    """Decode an image file completely, EXIF orientation applied.
+    """Read an image file completely, EXIF orientation applied.
 
     Raises:
         UnreadableError: truncated, damaged, of an unknown format, or of more than 8 bits a channel.
@@ -50,16 +57,18 @@ def decode_picture(data: bytes) -> Picture:
         suffix = {"JPEG": "jpg", "PNG": "png"}.get(image.format or "")
         plain = image.mode == "RGB" and "transparency" not in image.info and _eight_bits(data)
         upright = _orientation(image) == 1
-        stored = _strict_jpeg(data) if data.startswith(jpeg.SIGNATURE) else None
-        if stored is not None and upright and image.mode in ("RGB", "L"):
-            pixels = stored
-        else:
+        size_hw = (image.height, image.width)
+        content: Rgb | bytes = data
+        if data.startswith(jpeg.SIGNATURE):
+            _check_jpeg(data)
+        if not (data.startswith(jpeg.SIGNATURE) and upright and image.mode in ("RGB", "L")):
             _load(image)
             turned = image if upright else ImageOps.exif_transpose(image)
-            pixels = np.asarray(turned.convert("RGB"))
+            content = pixels = np.asarray(turned.convert("RGB"))
+            size_hw = (pixels.shape[0], pixels.shape[1])
             if data.startswith(png.SIGNATURE) and not (pixels[-1].any() and pixels[:, -1].any()):
                 _check_rows(data)  # costly, and what is missing would be black
-    return Picture(pixels=pixels, as_is=suffix if plain and upright else None)
+    return Picture(size_hw=size_hw, content=content, as_is=suffix if plain and upright else None)
 
 
 def decode_ids(data: bytes) -> npt.NDArray[np.integer]:
@@ -198,9 +207,9 @@ def _damaged(error: Exception) -> UnreadableError:
     return UnreadableError(f"damaged or truncated ({' '.join(str(error).split()) or type(error).__name__})")
 
 
-def _strict_jpeg(data: bytes) -> Rgb:
+def _check_jpeg(data: bytes) -> None:
     try:
-        return jpeg.decode(data)
+        jpeg.check(data)
     except jpeg.BrokenJpegError as error:
         raise UnreadableError(str(error)) from error
 

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from shards.sources.common import Edits, Pair, Source
 from shards.taxonomy import IGNORE_INDEX, Remap, remap_label
 from shards.writer import Sample, Written, write_shard
 
+_FLOAT_EXACT = 1 << 24  # OpenCV counts in float32, whole numbers up to here
 _Files = dict[str, bytes | str]
 """A pair's files by path: their bytes, or why there are none."""
 
@@ -70,15 +71,25 @@ class _Tally:
     sources: list[Any] = field(default_factory=list)
     counts: dict[str, dict[int, tuple[int, int]]] = field(default_factory=lambda: defaultdict(dict))
 
-    def count(self, member: str, label: np.ndarray[Any, Any]) -> tuple[int, ...]:
-        """Add a label's pixels; returns the ids present, ascending."""
-        pixels = np.bincount(label.ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
-        present = tuple(np.flatnonzero(pixels).tolist())
-        totals = self.counts[member]
-        for i in present:
-            before = totals.get(i, (0, 0))
-            totals[i] = (before[0] + int(pixels[i]), before[1] + 1)
-        return present
+    def count(self, labels: Mapping[str, npt.NDArray[np.uint8]], universal: Remap | None) -> tuple[int, ...]:
+        """Add the pixels of a sample's labels; returns the native ids present, ascending."""
+        pixels = {name: _histogram(label) for name, label in labels.items() if name != "universal"}
+        if universal is not None and "native" in pixels:  # the same pixels by other names
+            pixels["universal"] = np.zeros_like(pixels["native"])
+            np.add.at(pixels["universal"], universal.table, pixels["native"])
+        for name, counts in pixels.items():
+            totals = self.counts[name]
+            for i in np.flatnonzero(counts[:IGNORE_INDEX]).tolist():
+                before = totals.get(i, (0, 0))
+                totals[i] = (before[0] + int(counts[i]), before[1] + 1)
+        return tuple(np.flatnonzero(pixels["native"][:IGNORE_INDEX]).tolist()) if "native" in pixels else ()
+
+
+def _histogram(label: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """(256,) pixels by id."""
+    if label.size >= _FLOAT_EXACT:
+        return np.bincount(label.ravel(), minlength=256)
+    return cv2.calcHist([label], [0], None, [256], [0, 256]).ravel().astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,14 +176,14 @@ def _convert(setup: Setup, pair: Pair, files: _Files, tally: _Tally) -> Sample:
         picture = setup.source.read_image(image)
     except images.UnreadableError as error:
         raise BadFileError(pair.image, str(error)) from error
-    original = (picture.pixels.shape[0], picture.pixels.shape[1])
+    original = picture.size_hw
     size_hw = images.fit(original, setup.short_side if setup.lossy else None)
     suffix, member = _image_member(setup, image, picture, size_hw)
     labels = {} if pair.label is None else _labels(setup, pair, files, original, size_hw, tally)
-    present = {name: tally.count(name, label) for name, label in labels.items()}
+    classes = tally.count(labels, setup.universal)
     members = {suffix: member, "json": _json(setup, pair, original)}
     members |= {f"{name}.png": encode_label(label) for name, label in labels.items()}
-    return Sample(key=pair.key, size_hw=size_hw, classes=present.get("native", ()), members=members)
+    return Sample(key=pair.key, size_hw=size_hw, classes=classes, members=members)
 
 
 def _labels(
@@ -229,7 +240,7 @@ def _image_member(setup: Setup, data: bytes, picture: images.Picture, size_hw: t
     """(suffix, bytes); the source's own bytes wherever they are what is wanted."""
     if not setup.lossy:
         return (picture.as_is, data) if picture.as_is else ("png", images.encode_png(picture.pixels))
-    if size_hw != picture.pixels.shape[:2]:
+    if size_hw != picture.size_hw:
         return "jpg", images.encode_jpeg(images.resize_picture(picture.pixels, size_hw), setup.jpeg_quality)
     if picture.as_is == "jpg":
         return "jpg", data

@@ -35,11 +35,23 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
     Raises:
         BrokenJpegError: it does not decode, or the decoder warns.
     """
+    return cv2.cvtColor(_decoded(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def check(data: bytes) -> None:
+    """Read all of the data, but draw a picture of an eighth of the size, in half the time.
+
+    Raises:
+        BrokenJpegError: as `decode`.
+    """
+    _decoded(data, cv2.IMREAD_REDUCED_GRAYSCALE_8)
+
+
+def _decoded(data: bytes, mode: int) -> npt.NDArray[np.uint8]:
     with tempfile.TemporaryFile(buffering=0) as caught:
         with _standard_error_to(caught.fileno()):
             try:
-                mode = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-                pixels = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
+                pixels = cv2.imdecode(np.frombuffer(data, np.uint8), mode | cv2.IMREAD_IGNORE_ORIENTATION)
             except cv2.error:  # more pixels than OpenCV accepts
                 pixels = None
         caught.seek(0)
@@ -51,7 +63,7 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
         raise BrokenJpegError(f"damaged JPEG ({warning[1].decode('ascii', 'replace').strip()})")
     if pixels is None:
         raise BrokenJpegError("damaged or truncated JPEG")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    return pixels  # type: ignore[return-value]
 
 
 @contextlib.contextmanager

@@ -99,7 +99,9 @@ def encode_label(label: npt.NDArray[np.uint8]) -> bytes:
     rows = np.zeros((height, width + 1), np.uint8)  # column 0: filter type "none"
     rows[:, 1:] = label
     header = struct.pack(">IIBBBBB", width, height, 8, _GREY, 0, 0, 0)
-    return SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows.data, 6)) + _chunk(b"IEND", b"")
+    packer = zlib.compressobj(strategy=zlib.Z_RLE)  # rows are runs: a third of the time, for a few more bytes
+    body = packer.compress(rows.data) + packer.flush()
+    return SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -195,7 +195,7 @@ def _check_image(row: Row, intact: Mapping[str, bytes], where: str) -> Iterator[
     if suffix is None:
         return
     try:
-        found = decode_picture(intact[suffix]).pixels.shape[:2]
+        found = decode_picture(intact[suffix]).size_hw
     except UnreadableError as error:
         yield Fault(kind="decode", where=f"{where}.{suffix}", what=str(error))
         return

@@ -54,10 +54,10 @@ def _stems(raw: Raw, variable: str) -> list[str]:
 
 def _read_image(data: bytes) -> Picture:
     picture = decode_picture(data)
-    if picture.pixels.shape[:2] == _SIZE_HW:
+    if picture.size_hw == _SIZE_HW:
         return picture
     resized = Image.fromarray(picture.pixels).resize(_SIZE_HW[::-1], Image.Resampling.BICUBIC)
-    return Picture(pixels=np.asarray(resized), as_is=None)
+    return Picture(size_hw=_SIZE_HW, content=np.asarray(resized), as_is=None)
 
 
 def _read_label(data: bytes, pair: Pair) -> Ids:
