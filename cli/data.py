@@ -85,8 +85,9 @@ def shard(
             summary = convert(request, report)
         summaries.append(dataclasses.asdict(summary))
         if summary.absent:
-            few = ", ".join(summary.first_absent)
-            note(f"warning: {summary.url}: {summary.absent} images that the release lists are not in {raw}: {few}, ...")
+            more = ", ..." if summary.absent > len(summary.first_absent) else ""
+            few = f"{', '.join(summary.first_absent)}{more}"
+            note(f"warning: {summary.url}: {summary.absent} images that the release lists are not in {raw}: {few}")
         if not json:
             _print_summary(summary, time.monotonic() - start)
     if json:

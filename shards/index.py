@@ -11,6 +11,7 @@ from typing import Any
 from shards.errors import DataError
 from shards.rejects import Reject
 from shards.relabel import Outcome, load_outcome
+from shards.schema import parse_json
 
 VERSION = 1
 IMAGE_SUFFIXES = ("jpg", "png")
@@ -114,7 +115,7 @@ def load_index(data: bytes, *, where: str) -> ShardIndex:
         DataError: not an index, or of a version this program does not know.
     """
     try:
-        raw = json.loads(data)
+        raw = parse_json(data)
         if raw["version"] != VERSION:
             raise DataError(f"{where}: index version {raw['version']}, this program reads {VERSION}; convert again")
         return ShardIndex(

@@ -12,6 +12,7 @@ from shards.errors import DataError
 from shards.index import Counts
 from shards.rejects import Reject
 from shards.relabel import Outcome, load_outcome
+from shards.schema import parse_json
 from shards.taxonomy import Taxonomy
 
 VERSION = 1
@@ -103,7 +104,7 @@ def load_manifest(data: bytes, *, where: str) -> Manifest:
         DataError: not a manifest, or of a version this program does not know.
     """
     try:
-        raw = json.loads(data)
+        raw = parse_json(data)
         if raw["version"] != VERSION:
             raise DataError(
                 f"{where}: manifest version {raw['version']}, this program reads {VERSION}; "

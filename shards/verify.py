@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import json
 import tarfile
 import zlib
 from collections import defaultdict
@@ -22,6 +21,7 @@ from shards.images import UnreadableError, decode_ids, decode_picture
 from shards.index import Counts, Row, ShardIndex, index_name, load_index, member_suffix, merge_counts
 from shards.manifest import Manifest, ShardInfo
 from shards.parallel import as_they_finish
+from shards.schema import parse_json
 from shards.stats import label_taxonomies
 from shards.store import Store, open_store
 from shards.taxonomy import IGNORE_INDEX, remap_label, universal_remap
@@ -205,7 +205,7 @@ def _check_image(row: Row, intact: Mapping[str, bytes], where: str) -> Iterator[
 
 def _check_json(intact: Mapping[str, bytes], where: str) -> Iterator[Fault]:
     try:
-        json.loads(intact.get("json", b"{}"))
+        parse_json(intact.get("json", b"{}"))
     except ValueError as error:
         yield Fault(kind="decode", where=f"{where}.json", what=f"not JSON ({error})")
 
@@ -250,8 +250,8 @@ def _compare_labels(manifest: Manifest, row: Row, labels: Mapping[str, Any], whe
 
 def _histogram(label: Any) -> dict[int, tuple[int, int]]:
     """Class id -> (pixels, 1), ascending, without the ignored."""
-    ids, pixels = np.unique(label[label != IGNORE_INDEX], return_counts=True)
-    return {int(i): (int(n), 1) for i, n in zip(ids, pixels, strict=True)}
+    pixels = np.bincount(label.ravel())
+    return {i: (int(pixels[i]), 1) for i in np.flatnonzero(pixels).tolist() if i != IGNORE_INDEX}
 
 
 def _plain(counts: Counts) -> dict[str, dict[int, tuple[int, int]]]:
