@@ -119,8 +119,13 @@ def fill(frame: Frame, polygon: Polygon) -> npt.NDArray[np.bool_]:
     return np.asarray(canvas)
 
 
-def object_masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int]) -> Iterator[npt.NDArray[np.bool_]]:
-    """Pixels of the objects that records of relabelling name: by `id`, or by place in the file if they have none.
+def object_masks(
+    data: bytes, segments: Sequence[int], size_hw: tuple[int, int], *, by_id: bool
+) -> Iterator[npt.NDArray[np.bool_]]:
+    """Pixels of the objects that records of relabelling name.
+
+    Args:
+        segments: places in the file's list of objects; with `by_id` the objects' `id`, where they have one.
 
     Returns:
         (H, W) bool of the frame's size, which should be `size_hw`; nothing for an object that the file does not have.
@@ -131,7 +136,7 @@ def object_masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int])
     frame = parse_polygons(data)
     objects: dict[int, Polygon] = {}
     for place, polygon in enumerate(frame.objects):
-        objects.setdefault(place if polygon.id is None else polygon.id, polygon)
+        objects.setdefault(polygon.id if by_id and polygon.id is not None else place, polygon)
     for segment in segments:
         found = objects.get(segment)
         yield np.zeros(frame.size_hw, np.bool_) if found is None else fill(frame, found)

@@ -33,5 +33,5 @@ def _polygon_files(raw: Raw, pairs: Sequence[Pair]) -> tuple[Raw, Mapping[str, s
     return raw, {key: label.replace("_gtFine_labelIds.png", "_gtFine_polygons.json") for key, label in labels.items()}
 
 
-SEGMENTS = Segments(strict=False, masks=object_masks, files=_polygon_files)
+SEGMENTS = Segments(strict=False, masks=functools.partial(object_masks, by_id=False), files=_polygon_files)
 """A record names a polygon, all of which is overwritten, with whatever was drawn on top of it, as upstream does."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from shards.polygons import object_masks, parse_polygons, rasterise
 from shards.raw import Raw
 from shards.sources.common import Found, Ids, Pair, Segments, Source, choose, label_files, pair_folders
@@ -21,7 +23,7 @@ def source() -> Source:
         release=release_remap("idd-39"),
         find=_find,
         read_label=read_polygons,
-        segments=Segments(strict=False, masks=object_masks, files=label_files),
+        segments=Segments(strict=False, masks=partial(object_masks, by_id=True), files=label_files),
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from shards.images import UnreadableError
-from shards.polygons import fill, parse_polygons, rasterise
+from shards.polygons import fill, object_masks, parse_polygons, rasterise
 
 IDS = {"sky": 1, "car": 2, "polegroup": 3, "pole": 4}
 
@@ -152,3 +152,18 @@ def test_what_is_no_polygon_json(change, message):
 def test_what_is_no_json(data):
     with pytest.raises(UnreadableError, match="not a polygon JSON"):
         parse_polygons(data)
+
+
+def test_records_count_places_or_go_by_id_as_the_release_means_them():
+    content = {
+        "imgHeight": 24,
+        "imgWidth": 32,
+        "objects": [thing("car", box(0, 0, 3, 3), id=1), thing("car", box(9, 9, 12, 12), id=0)],
+    }
+    data = json.dumps(content).encode()
+    first, second = np.zeros((24, 32), bool), np.zeros((24, 32), bool)
+    first[:4, :4], second[9:13, 9:13] = True, True
+    for by_id, expected in ((False, (first, second)), (True, (second, first))):
+        found = object_masks(data, [0, 1], (24, 32), by_id=by_id)
+        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert not next(object_masks(data, [7], (24, 32), by_id=True)).any()

@@ -117,12 +117,9 @@ def test_release_ids_resolve_as_mseg_does(name):
         if r["from_taxonomy"] == remap.source and r["to_taxonomy"] == name
     }
     found = {i: int(v) for i, v in enumerate(remap.table) if v != UNMAPPED}
-    known = names(remap.source)
-    gaps = {i for i in expected if i < len(known) and known[i] == "unlabeled" and i not in found}  # COCO's unused ids
     extra = found.keys() - expected.keys()
     assert extra <= {IGNORE_INDEX}
-    assert {i: v for i, v in expected.items() if i not in gaps} == {i: v for i, v in found.items() if i not in extra}
-    assert not gaps or name == "coco-panoptic-133"
+    assert expected == {i: v for i, v in found.items() if i not in extra}
 
 
 @needs_mseg

@@ -188,7 +188,7 @@ def test_ids_beyond_a_release_are_errors_but_255_of_eight_bits_is_ignored(name):
                 look(remap, [beyond])
 
 
-def test_coco_has_133_categories_and_its_68_gaps_are_errors():
+def test_coco_has_133_categories_and_its_68_gaps_carry_no_class():
     listed, through = names("coco-panoptic-201"), table("coco-panoptic-201", "coco-panoptic-133")
     ids = {c: i for i, c in enumerate(names("coco-panoptic-133"))}
     remap = release_remap("coco-panoptic-133")
@@ -196,9 +196,7 @@ def test_coco_has_133_categories_and_its_68_gaps_are_errors():
     real = [i for i in range(201) if i not in gaps]
     assert (len(real), len(gaps)) == (133, 68)
     assert look(remap, real) == [ids[through[listed[i]]] for i in real]
-    for gap in gaps:
-        with pytest.raises(DataError, match=rf"ids \[{gap}\]"):
-            look(remap, [gap])
+    assert look(remap, gaps) == [IGNORE_INDEX] * 68
 
 
 def test_ade20k_is_alphabetical_and_sunrgbd_and_mapillary_are_not_reordered():
