@@ -100,7 +100,7 @@ def finish(
                 save(root / f"random_split/{LAYOUTS[dataset].folders[split]}.txt", lines.encode())
         case "gta5-19":
             ids = {split: np.asarray([[int(s)] for s in stems.get(split, ())], np.uint16) for split in ("train", "val")}
-            save(root / "split.mat", encodings.mat(trainIds=ids["train"], valIds=ids["val"], testIds=ids["val"][:0]))
+            save(root / "split.mat", encodings.mat(trainIds=ids["train"], valIds=ids["val"], testIds=ids["val"]))
         case "mapillary-public65" | "mapillary-19":
             save(root / "config.json", _config(dataset))
 
