@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from shards import jpeg, png
 
+T = TypeVar("T")
 Rgb = npt.NDArray[np.uint8]
 """(H, W, 3) uint8, RGB."""
 
@@ -35,14 +36,23 @@ class Picture:
 
     size_hw: tuple[int, int]
     content: Rgb | bytes
-    """The picture; or the JPEG that holds it just so, decoded only when asked for."""
+    """The picture; or the file that holds it just so, decoded only when asked for."""
     as_is: str | None
     """`jpg` or `png` where the file's own bytes already are this RGB picture, the right way up; else None."""
 
     @property
     def pixels(self) -> Rgb:
-        """(H, W, 3) uint8."""
-        return jpeg.decode(self.content) if isinstance(self.content, bytes) else self.content
+        """(H, W, 3) uint8.
+
+        Raises:
+            UnreadableError: damage of a kind that shows in decoding only.
+        """
+        if not isinstance(self.content, bytes):
+            return self.content
+        if self.content.startswith(jpeg.SIGNATURE):
+            return _of_jpeg(jpeg.decode, self.content)
+        with _opened(self.content) as image:
+            return _rgb(image)
 
 
 def decode_picture(data: bytes) -> Picture:
@@ -51,24 +61,19 @@ def decode_picture(data: bytes) -> Picture:
     Raises:
         UnreadableError: truncated, damaged, of an unknown format, or of more than 8 bits a channel.
     """
-    with _opened(data, label=False) as image:
+    with _opened(data) as image:
         if image.mode not in _COLOUR_MODES:
             raise UnreadableError(f"image of mode {image.mode}, not 8-bit RGB or grey")
         suffix = {"JPEG": "jpg", "PNG": "png"}.get(image.format or "")
         plain = image.mode == "RGB" and "transparency" not in image.info and _eight_bits(data)
         upright = _orientation(image) == 1
-        size_hw = (image.height, image.width)
-        content: Rgb | bytes = data
+        as_is = suffix if plain and upright else None
         if data.startswith(jpeg.SIGNATURE):
-            _check_jpeg(data)
-        if not (data.startswith(jpeg.SIGNATURE) and upright and image.mode in ("RGB", "L")):
-            _load(image)
-            turned = image if upright else ImageOps.exif_transpose(image)
-            content = pixels = np.asarray(turned.convert("RGB"))
-            size_hw = (pixels.shape[0], pixels.shape[1])
-            if data.startswith(png.SIGNATURE) and not (pixels[-1].any() and pixels[:, -1].any()):
-                _check_rows(data)  # costly, and what is missing would be black
-    return Picture(size_hw=size_hw, content=content, as_is=suffix if plain and upright else None)
+            _of_jpeg(jpeg.check, data)
+        if as_is or (data.startswith(jpeg.SIGNATURE) and upright and image.mode == "L"):
+            return Picture(size_hw=(image.height, image.width), content=data, as_is=as_is)
+        pixels = _rgb(image, upright=upright)
+    return Picture(size_hw=(pixels.shape[0], pixels.shape[1]), content=pixels, as_is=None)
 
 
 def decode_ids(data: bytes) -> npt.NDArray[np.integer]:
@@ -169,13 +174,11 @@ def _eight_bits(data: bytes) -> bool:
     return not data.startswith(png.SIGNATURE) or data[24] == 8
 
 
-def _opened(data: bytes, *, label: bool = True) -> Image.Image:
-    """Read the header; of a PNG, test the checksums too, and of a label that no row is missing."""
+def _opened(data: bytes) -> Image.Image:
+    """Read the header; of a PNG, test all but how its rows are filtered."""
     try:
         if data.startswith(png.SIGNATURE):
-            header = png.check(data)
-            if label:
-                png.check_rows(data, header)
+            png.check_rows(data, png.check(data))
         with _warnings("ignore"):  # they are about EXIF, see `_orientation`
             return Image.open(io.BytesIO(data), formats=_FORMATS)
     except png.BrokenPngError as error:
@@ -186,11 +189,9 @@ def _opened(data: bytes, *, label: bool = True) -> Image.Image:
         raise _damaged(error) from error
 
 
-def _check_rows(data: bytes) -> None:
-    try:
-        png.check_rows(data, png.check(data))
-    except png.BrokenPngError as error:
-        raise UnreadableError(str(error)) from error
+def _rgb(image: Image.Image, *, upright: bool = True) -> Rgb:
+    _load(image)
+    return np.asarray((image if upright else ImageOps.exif_transpose(image)).convert("RGB"))
 
 
 def _load(image: Image.Image) -> None:
@@ -207,9 +208,9 @@ def _damaged(error: Exception) -> UnreadableError:
     return UnreadableError(f"damaged or truncated ({' '.join(str(error).split()) or type(error).__name__})")
 
 
-def _check_jpeg(data: bytes) -> None:
+def _of_jpeg(read: Callable[[bytes], T], data: bytes) -> T:
     try:
-        jpeg.check(data)
+        return read(data)
     except jpeg.BrokenJpegError as error:
         raise UnreadableError(str(error)) from error
 

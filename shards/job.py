@@ -174,11 +174,11 @@ def _convert(setup: Setup, pair: Pair, files: _Files, tally: _Tally) -> Sample:
     assert isinstance(image, bytes)
     try:
         picture = setup.source.read_image(image)
+        original = picture.size_hw
+        size_hw = images.fit(original, setup.short_side if setup.lossy else None)
+        suffix, member = _image_member(setup, image, picture, size_hw)
     except images.UnreadableError as error:
         raise BadFileError(pair.image, str(error)) from error
-    original = picture.size_hw
-    size_hw = images.fit(original, setup.short_side if setup.lossy else None)
-    suffix, member = _image_member(setup, image, picture, size_hw)
     labels = {} if pair.label is None else _labels(setup, pair, files, original, size_hw, tally)
     classes = tally.count(labels, setup.universal)
     members = {suffix: member, "json": _json(setup, pair, original)}

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from shards.errors import DataError
 from shards.images import UnreadableError
 
+_HEADER = b"MATLAB 5.0 MAT-file"
+
 
 def need_scipy() -> None:
     """Say so before hours of work if the extra is not installed.
@@ -36,6 +38,8 @@ def read_integers(data: bytes, name: str) -> npt.NDArray[np.integer[Any]]:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadWarning
 
+    if not data.startswith(_HEADER):
+        raise UnreadableError("damaged or not a .mat file (it does not say MATLAB 5.0)")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", MatReadWarning)  # of two variables of one name scipy would take the last

@@ -18,6 +18,7 @@ import numpy.typing as npt
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY = 0  # PNG colour type
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_LAST_FILTER = 4
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
@@ -63,23 +64,29 @@ def check(data: bytes) -> Header:
 
 
 def check_rows(data: bytes, header: Header) -> None:
-    """Test that a checked file's pixel data is neither shorter nor longer than its header says.
+    """Test that a checked file's pixel data unpacks to just the rows that its header says, each validly filtered.
 
     Decoders leave rows black that the data does not reach.
 
     Raises:
-        BrokenPngError: it is, or it does not unpack.
+        BrokenPngError: it does not.
     """
-    expected = sum(rows * (1 + -(-columns * _bits(header) // 8)) for rows, columns in _passes(header) if columns)
+    passes = [(rows, 1 + -(-columns * _bits(header) // 8)) for rows, columns in _passes(header) if columns]
+    expected = sum(rows * row for rows, row in passes)
     packed = b"".join(body for kind, body in _chunks(data, until=b"IEND") if kind == b"IDAT")
     unpacker = zlib.decompressobj()
     try:
-        found = len(unpacker.decompress(packed, expected + 1))
+        found = unpacker.decompress(packed, expected + 1)
         unpacker.decompress(unpacker.unconsumed_tail, 1)  # the end mark and the checksum
     except zlib.error as error:
         raise BrokenPngError(f"damaged PNG ({error})") from error
-    if found != expected or not unpacker.eof:
-        raise BrokenPngError(f"damaged PNG (pixel data of {found} bytes, its header says {expected})")
+    if len(found) != expected or not unpacker.eof:
+        raise BrokenPngError(f"damaged PNG (pixel data of {len(found)} bytes, its header says {expected})")
+    at = 0
+    for rows, row in passes:
+        if max(found[at : at + rows * row : row], default=0) > _LAST_FILTER:
+            raise BrokenPngError("damaged PNG (a row without a filter type)")
+        at += rows * row
 
 
 def _bits(header: Header) -> int:

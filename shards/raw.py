@@ -40,11 +40,10 @@ class Raw:
         return str(self.root)
 
     def has(self, path: str) -> bool:
-        """There is such a file (or a link that may turn out to lead nowhere)."""
-        try:
-            place = self._place(path)
-        except OSError:
+        """There is such a file, or a link of that name, wherever it leads: reading it will say."""
+        if _escapes(path):
             return False
+        place = self.root / path
         return place.is_symlink() or place.is_file() or self._zipped(path) is not None
 
     def has_folder(self, path: str) -> bool:

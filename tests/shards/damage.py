@@ -381,8 +381,12 @@ def link_out(victim: Victim) -> Words:
 
 def _link_folder(target: Callable[[Victim], Path]) -> Callable[[Victim], Words]:
     def apply(victim: Victim) -> Words:
-        listed = victim.role == "image" and victim.dataset not in ("voc2012", "kitti-19", "camvid-11")
-        if not listed or victim.dataset in ("pascal-context-60", "gta5-19", "wilddash-19", "sunrgbd-37"):
+        walked = victim.role == "image" and victim.dataset not in ("voc2012", "kitti-19", "camvid-11")
+        if (
+            not walked
+            or victim.path.startswith("more-images")
+            or victim.dataset in ("pascal-context-60", "gta5-19", "wilddash-19", "sunrgbd-37")
+        ):
             return None  # these go by lists of names, and never walk
         (victim.file.parent / "more").symlink_to(target(victim))
         return ("more",)
@@ -415,6 +419,8 @@ def _listing(change: Callable[[str], str], word: str = "") -> Callable[[Victim],
 
 def _zipped(victim: Victim, change: Callable[[Path], None]) -> Words:
     """The whole release as one archive, and that damaged."""
+    if victim.dataset == "own":
+        return None  # its YAML lies beside the data
     target = victim.root / "release.zip"
     files = sorted(p for p in victim.root.rglob("*") if p.is_file())
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:

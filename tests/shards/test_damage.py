@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shards.convert import ConvertRequest, convert
@@ -14,6 +15,7 @@ from shards.errors import DataError
 from shards.raw import Raw
 from shards.reader import open_shards
 from shards.world import DATASETS, draw
+from tests.shards import trees
 from tests.shards.damage import KINDS, Victim
 from tests.shards.world.truth import tiny
 
@@ -23,8 +25,18 @@ SHARED = {
     "gta5-19": ("split.mat",),
     "mapillary-public65": ("config.json",),
     "mapillary-19": ("config.json",),
+    "own": ("val.txt",),
 }
-FEW = ("ade20k-150", "coco-panoptic-133", "idd-39", "mapillary-public65", "pascal-context-60", "wilddash2-19", "bravo")
+FEW = (
+    "ade20k-150",
+    "coco-panoptic-133",
+    "idd-39",
+    "mapillary-public65",
+    "pascal-context-60",
+    "wilddash2-19",
+    "bravo",
+    "own",
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +47,12 @@ def releases(tmp_path_factory):
     def release(name):
         if name not in known:
             with tiny():
-                draw(place, name, train=2, val=2, seed=4, workers=1)
-            source, raw = dataset(name).source, Raw(place / name)
+                own_data(place / name) if name == "own" else draw(place, name, train=2, val=2, seed=4, workers=1)
+            known_as = dataset(called(name, place / name))
+            source, raw = known_as.source, Raw(place / name)
             files = {"image": [], "label": [], "shared": list(SHARED.get(name, ()))}
             splits = []
-            for split in dataset(name).splits:
+            for split in known_as.splits:
                 if pairs := source.find(raw, split).pairs:
                     splits.append(split)
                     files["image"] += [p.image for p in pairs]
@@ -53,13 +66,33 @@ def releases(tmp_path_factory):
     return release
 
 
+def own_data(root):
+    """Four pictures, two by globs and two by a list, with a YAML that describes them."""
+    rng = np.random.default_rng(0)
+    for n in range(4):
+        trees.save(root / f"{'images' if n < 2 else 'more-images'}/a{n}.jpg", trees.picture(rng))
+        label = trees.blocks(rng, [0, 2, 7, 255]).astype(np.uint8)
+        trees.save(root / f"{'labels' if n < 2 else 'more-labels'}/a{n}.png", label)
+    (root / "val.txt").write_text("".join(f"more-images/a{n}.jpg more-labels/a{n}.png\n" for n in (2, 3)))
+    (root / "own.yaml").write_text(
+        "name: own\nsplits: {train: {images: images/*.jpg, labels: labels/*.png}, val: {list: val.txt}}\n"
+        "classes: [{name: a, universal: sky}, {name: b, id: 7}, {name: c, id: 2}]\n"
+    )
+
+
+def called(name, raw):
+    return str(raw / "own.yaml") if name == "own" else name
+
+
 def converted(name, raw, out, splits):
     """(everything that was said, native label files by split and key)"""
     reports, labels = [], {}
     for split in splits:
         try:
             summary = convert(
-                ConvertRequest(dataset=name, split=split, raw=raw, out=str(out), skip_bad=10**6, short_side=4000)
+                ConvertRequest(
+                    dataset=called(name, raw), split=split, raw=raw, out=str(out), skip_bad=10**6, short_side=4000
+                )
             )
         except DataError as error:
             reports.append(str(error))
@@ -133,7 +166,7 @@ def test_sixty_damages_are_told(releases, tmp_path: Path):
 @pytest.mark.soak
 @pytest.mark.timeout(3000)
 def test_many_damages_are_told(releases, tmp_path: Path, capsys):
-    tried, faults = campaign(releases, DATASETS, tmp_path, count=1000, seed=2)
+    tried, faults = campaign(releases, (*DATASETS, "own"), tmp_path, count=1000, seed=2)
     by_kind = Counter()
     for (kind, _), n in tried.items():
         by_kind[kind] += n

@@ -68,6 +68,7 @@ ROWS = bytes(7 * 6)  # of 5 x 7 pixels, a filter type before each
         (packed(ROWS[:12], (5, 7, 8, 0, 0, 0, 0)), "pixel data of 12 bytes"),
         (packed(ROWS + b"0", (5, 7, 8, 0, 0, 0, 0)), "pixel data of 43 bytes"),
         (packed(ROWS, (5, 7, 8, 2, 0, 0, 0)), "its header says 112"),
+        (packed(ROWS[:36] + b"\5" + ROWS[37:], (5, 7, 8, 0, 0, 0, 0)), "a row without a filter type"),
         (packed(ROWS, (5, 7, 8, 0, 0, 0, 0), (b"IHDR", bytes(13))), "not one header"),
         (packed(ROWS, (5, 7, 8, 0, 0, 0, 0), (b"NEWS", b"")), "unknown chunk 'NEWS'"),
         (png.SIGNATURE + packed(ROWS, (5, 7, 8, 0, 0, 0, 0))[8 + 25 :], "not one header"),

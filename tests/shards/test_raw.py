@@ -83,6 +83,7 @@ def test_links_inside_are_followed_those_outside_are_not(root, tmp_path_factory)
     assert raw.below("images") == ("a/1.jpg", "a/link.jpg", "b/2.jpg", "same/2.jpg")
     assert raw.read("images/a/link.jpg") == b"images/b/2.jpg"
     (root / "images/a/out.jpg").symlink_to(outside / "9.jpg")
+    assert raw.has("images/a/out.jpg")
     assert "a/out.jpg" in raw.below("images")  # listed, so that reading it says what is wrong
     with pytest.raises(PermissionError, match="leads out of"):
         raw.read("images/a/out.jpg")
