@@ -70,6 +70,16 @@ def test_training_depends_on_its_recipe_and_the_shards_of_its_mix() -> None:
         assert stage["outs"][0][f"runs/{name}"] == {"persist": True}  # or a killed run would start over
 
 
+def test_own_recipes_are_trained_and_judged_on_the_set_that_params_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PARAMS, "own", {"oracle-camvid": {"data": "camvid-street"}})
+    recipe = load_recipe("oracle-camvid")
+    train, judge = instances("train-own")["oracle-camvid"], instances("eval-own")["oracle-camvid"]
+    assert {d for d in paths(train) if d.startswith("data/")} == {recipe.data.url(name) for name in recipe.data.mix}
+    assert "recipes/oracle-camvid.yaml" in paths(train)
+    assert {d for d in paths(judge) if d.startswith(MADE)} == {"runs/oracle-camvid", "data/shards/camvid-street/val"}
+    assert all((ROOT / d).exists() for d in (paths(train) | paths(judge)) if not d.startswith(MADE))
+
+
 def test_evaluation_is_on_datasets_that_no_recipe_trains_on() -> None:
     trained = {dataset for name in instances("eval") for dataset in load_recipe(name).data.mix}
     for stage in instances("eval").values():
