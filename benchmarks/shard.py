@@ -1,6 +1,6 @@
 """`segstream shard` against the straightforward way, its scaling over processes, and its memory as a set grows.
 
-Run: python -m benchmarks.shard [--images 400] [--rounds 5]
+Run: python -m benchmarks.shard [--images 2000] [--rounds 3]
      python -m benchmarks.shard --grow 10000
 
 The straightforward way makes the same label maps: read the label PNG, look up, write a PNG per image, all over one
@@ -179,8 +179,8 @@ def grow(count: int, size_hw: tuple[int, int]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=400)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", type=int, nargs=2, default=SIZE_HW, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--grow", type=int, metavar="IMAGES")
     args = parser.parse_args()
