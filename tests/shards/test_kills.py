@@ -20,11 +20,16 @@ from tests.shards.test_convert import content
 
 ROOT = Path(__file__).parents[2]
 SHARDS = 12
+LASTS_S = 0.9  # a conversion slowed down by the script, so that kills come in the midst of it
+START_S = 0.5  # of two workers
 CONVERT = """
-import sys
+import sys, time
 from pathlib import Path
+from shards import job
 from shards.convert import ConvertRequest, convert
 raw, out, workers = sys.argv[1:]
+encode = job.encode_label
+job.encode_label = lambda label: (time.sleep(0.008), encode(label))[1]
 if __name__ == "__main__":
     print("begun", flush=True)
     where = {"raw": Path(raw), "out": out, "workers": int(workers)}
@@ -59,11 +64,9 @@ def campaign(tmp_path, kills, seed):
     expected = []
     for n, raw in enumerate(raws):
         calm = tmp_path / "calm" / str(n)
-        begun = time.monotonic()
         convert(
             ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out=str(calm), shard_samples=4, short_side=40)
         )
-        takes = time.monotonic() - begun
         expected.append(content(calm))
     assert expected[0] == expected[1], "a zip is read as the folder it was made of"
     reached, conversion = [], 0
@@ -80,7 +83,7 @@ def campaign(tmp_path, kills, seed):
             assert process.stdout.readline() == b"begun\n", process.stderr.read()
             if len(reached) < kills:
                 try:
-                    process.wait(rng.uniform(0, takes + (1.0 if workers == 2 else 0.0)))
+                    process.wait(rng.uniform(0, LASTS_S if workers == 1 else START_S + LASTS_S / 2))
                 except subprocess.TimeoutExpired:
                     process.send_signal(signal.SIGKILL)
             process.communicate()
