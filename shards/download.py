@@ -72,7 +72,7 @@ def download(
         By archive, what is remembered of it.
 
     Raises:
-        UsageError: an unknown dataset, or one that cannot be had without registration.
+        UsageError: an unknown dataset, or one whose archives the registry has no addresses of.
         DataError: a server that fails for good, a file of another size or content than known, a damaged or unsafe
             archive, a disk that refuses.
     """
@@ -80,7 +80,7 @@ def download(
     if facts is None or not facts.downloads:
         can = ", ".join(known for known, f in registry().items() if f.downloads)
         where = f"; get it from {facts.home}" if facts else ""
-        raise UsageError(f"{name!r} cannot be downloaded without registration{where} (--download knows {can})")
+        raise UsageError(f"{name!r} cannot be downloaded from here{where} (--download knows {can})")
     make_folder(folder / ARCHIVES)
     with sole_writer(folder):
         book = _Book(folder / RECORDS)

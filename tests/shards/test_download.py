@@ -386,7 +386,7 @@ def test_only_what_needs_no_registration_is_downloaded(tmp_path):
     open_ones = {"ade20k-150", "coco-panoptic-133", "camvid-11", "voc2012", "pascal-context-60", "sunrgbd-37"}
     assert {name for name, facts in registry().items() if facts.downloads} == open_ones
     for name in ("cityscapes-19", "bravo"):
-        with pytest.raises(UsageError, match=f"'{name}' cannot be downloaded without registration; get it from http"):
+        with pytest.raises(UsageError, match=f"'{name}' cannot be downloaded from here; get it from http"):
             download(name, tmp_path)
     with pytest.raises(UsageError, match=r"'own\.yaml' cannot be downloaded"):
         download("own.yaml", tmp_path)
