@@ -150,8 +150,13 @@ class _Archive:
     """By path, and by path below the single top folder."""
     names: tuple[str, ...]
     """Those paths, sorted."""
+    packed: tuple[str, ...]
+    """The paths as packed only."""
 
     def below(self, prefix: str) -> Iterator[str]:
+        if not prefix:  # of all there is, each file once
+            yield from self.packed
+            return
         for name in self.names[bisect.bisect_left(self.names, prefix) :]:
             if not name.startswith(prefix):
                 return
@@ -188,11 +193,12 @@ def _archive(path: Path, size: int, changed: int) -> _Archive:
         if name in members and members[name].CRC != member.CRC:
             raise DataError(f"{path}: holds two different files {name!r}; download it again")
         members[name] = member
+    packed = tuple(sorted(members))
     tops = {name.partition("/")[0] for name in members}
     if len(tops) == 1:
         top = f"{tops.pop()}/"
         members |= {n.removeprefix(top): m for n, m in list(members.items()) if n.startswith(top)}
-    return _Archive(path, file, members, tuple(sorted(members)))
+    return _Archive(path, file, members, tuple(sorted(members)), packed)
 
 
 def _escapes(path: str) -> bool:

@@ -46,6 +46,7 @@ def test_a_zip_counts_as_unpacked_and_files_on_disk_go_first(root, top):
     packed(root / "all.zip", {top + name: data for name, data in files.items()})
     raw = pickle.loads(pickle.dumps(Raw(root)))
     assert raw.below("images", ".jpg") == ("a/1.jpg", "b/2.jpg", "c/3.jpg")
+    assert [path for path in raw.below("") if "3" in path] == [f"{top}images/c/3.jpg", f"{top}labels/3.png"]
     assert raw.read("images/a/1.jpg") == b"images/a/1.jpg"
     assert raw.read("images/c/3.jpg") == b"three"
     assert raw.size("labels/3.png") == 999
