@@ -99,12 +99,13 @@ def _check_split(data: Dataset, raw: Raw, split: str) -> SplitCheck:
     gone = [path for path in labels if path not in there]
     expected = data.splits[split] or 0
     more_images = expected - len(images) + len(lost)
-    more_labels = expected - len(labels) + len(gone) - len(found.orphans) - len(found.absent)
+    more_labels = 0 if found.absent else expected - len(labels) + len(gone) - len(found.orphans)
     labelled = data.source.release is not None
     missing_images = max(more_images, len(lost) + len(found.absent) + len(found.orphans))
     missing_labels = max(more_labels, len(gone)) if labelled else 0
     if not problem and missing_images + missing_labels:
-        problem = f"{missing_images} images and {missing_labels} labels are missing"
+        unasked, kind = (" (their labels were not looked for)", "other ") if found.absent and labelled else ("", "")
+        problem = f"{missing_images} images{unasked} and {missing_labels} {kind}labels are missing"
     return SplitCheck(
         split=split,
         expected=data.splits[split],
@@ -171,15 +172,18 @@ def _elsewhere(raw: Raw, facts: Facts) -> list[str]:
 
 def _packed(raw: Raw, facts: Facts) -> list[str]:
     return [
-        f"{path.relative_to(raw.root)} lies here packed; unpack it{_goal(archive)} (again, if files are missing)"
+        f"{path.relative_to(raw.root)} lies here packed; {_advice(archive)}"
         for archive in facts.archives
         for path in sorted(raw.root.glob(archive.name))
         if not archive.inside or not all(raw.has_folder(target) for target in archive.unpack.values())
     ]
 
 
-def _goal(archive: Archive) -> str:
-    return f" so that {', '.join(sorted(archive.unpack.values()))} appears" if archive.unpack else ""
+def _advice(archive: Archive) -> str:
+    if not archive.unpack and archive.name.endswith(".zip"):
+        return "it counts as unpacked; if files of it are missing, download it again"
+    goal = f" so that {', '.join(sorted(archive.unpack.values()))} appears" if archive.unpack else ""
+    return f"unpack it{goal} (again, if files are missing)"
 
 
 def _alternatives(name: str) -> list[str]:

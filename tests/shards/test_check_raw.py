@@ -50,7 +50,7 @@ def test_missing_files_are_counted_and_named(tmp_path):
     train, val = check_raw("kitti-19", raw).splits
     assert train.problem is None
     assert (val.images, val.labels, val.missing_images, val.missing_labels) == (49, 47, 1, 2)
-    assert val.problem == "1 images and 2 labels are missing"
+    assert val.problem == "1 images (their labels were not looked for) and 2 other labels are missing"
     assert val.first_missing == (
         *(f"training/semantic/{stem}.png" for stem in (second, third)),
         f"training/image_2/{first}.png",
@@ -167,6 +167,17 @@ def test_wrong_versions_and_places_are_told_by_their_signs(tmp_path, case):
     assert not found.ok
     with pytest.raises(AssertionError, match=says):
         raise AssertionError("\n".join(found.problems))
+
+
+def test_nobody_is_told_to_unpack_a_zip_that_is_read_in_place(tmp_path):
+    with zipfile.ZipFile(tmp_path / "data_semantics.zip", "w") as archive:
+        for kind in ("image_2", "semantic"):
+            archive.writestr(f"training/{kind}/{stems('kitti-19', 'val')[0]}.png", "")
+    found = check_raw("kitti-19", tmp_path)
+    assert [split.images for split in found.splits] == [0, 1]
+    assert found.problems == (
+        "data_semantics.zip lies here packed; it counts as unpacked; if files of it are missing, download it again",
+    )
 
 
 def test_a_folder_too_low_is_told(tmp_path):
