@@ -1,7 +1,8 @@
 """A release as downloaded: a folder, and the zip archives that lie in it as if they were unpacked there.
 
-Names come from lists, JSON files and archives of other people, so none may lead out of the folder, by `..` or by a
-link; and a link that leads in a circle is an error, not an endless walk.
+Names come from lists, JSON files and archives of other people, so none may lead out of the folder by `..`. Links are
+whoever made the folder's own and are followed wherever they lead (large releases often lie on several disks); one that
+leads in a circle is an error, not an endless walk.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Raw:
         """Paths of all files below a folder whose names end so, relative to it, sorted.
 
         Raises:
-            DataError: a folder cannot be listed, or a link leads out of the root or in a circle.
+            DataError: a folder cannot be listed, or a link leads in a circle.
         """
         prefix = f"{folder.strip('/')}/" if folder.strip("/.") else ""
         try:
@@ -100,19 +101,16 @@ class Raw:
         """Where a path lies on disk.
 
         Raises:
-            PermissionError: outside the root.
+            PermissionError: its name leads out of the root.
         """
-        place = self.root / path
-        if _escapes(path) or not _inside(os.path.realpath(place), self._real_root):
+        if _escapes(path):
             raise PermissionError(errno.EPERM, f"leads out of {self.root}, which is not followed", path)
-        return place
+        return self.root / path
 
     def _walk(self, folder: Path, relative: str, end: str, above: tuple[str, ...]) -> Iterator[str]:
         """Names below a folder on disk; `above` are the true places of the folders passed on the way."""
         real = os.path.realpath(folder)
-        if not _inside(real, self._real_root):
-            raise DataError(f"{folder}: a link out of {self.root}; put the files themselves there")
-        if real in above:
+        if real in above or (above and _inside(self._real_root, real)):
             raise DataError(f"{folder}: a link to a folder above it, a circle; remove the link")
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)

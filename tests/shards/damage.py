@@ -372,13 +372,6 @@ def link_to_itself(victim: Victim) -> Words:
     return (victim.file.name,)
 
 
-def link_out(victim: Victim) -> Words:
-    place = victim.root.parent / "elsewhere"
-    victim.file.replace(place)
-    victim.file.symlink_to(place)
-    return (victim.file.name,)
-
-
 def _link_folder(target: Callable[[Victim], Path]) -> Callable[[Victim], Words]:
     def apply(victim: Victim) -> Words:
         walked = victim.role == "image" and victim.dataset not in ("voc2012", "kitti-19", "camvid-11")
@@ -536,9 +529,8 @@ KINDS: dict[str, Callable[[Victim], Words]] = {
     "missing": missing,
     "a folder instead": a_folder_instead,
     "link to itself": link_to_itself,
-    "link out": link_out,
     "folder in a circle": _link_folder(lambda victim: victim.root),
-    "folder out": _link_folder(lambda victim: victim.root.parent),
+    "folder above": _link_folder(lambda victim: victim.root.parent),
     "key twice": key_twice,
     "list: line twice": _listing(lambda text: text + "\n" + text.split()[0] + "\n"),
     "list: leads out": _listing(lambda text: text + "\n../../etc/passwd\n", "../../etc/passwd"),
