@@ -5,6 +5,8 @@ Batch norms need nothing: torch makes them the identity.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -39,4 +41,4 @@ def _draw_bias(module: nn.Conv2d, generator: torch.Generator) -> None:
 
 
 def _bound(module: nn.Conv2d) -> float:
-    return float(module.in_channels * module.kernel_size[0] * module.kernel_size[1]) ** -0.5
+    return math.pow(module.in_channels * module.kernel_size[0] * module.kernel_size[1], -0.5)

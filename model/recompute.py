@@ -35,11 +35,13 @@ def call(block: nn.Module, *args: Any, checkpointing: bool) -> Any:
 
 @contextmanager
 def _unrecorded(block: nn.Module) -> Iterator[None]:
+    """With momentum 0 statistics stay; the count of batches is put aside, as a recomputation may stop half-way."""
     norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    kept = [(module.momentum, module.num_batches_tracked) for module in norms]
     for module in norms:
-        module.track_running_stats = False
+        module.momentum, module.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for module in norms:
-            module.track_running_stats = True
+        for module, (momentum, batches) in zip(norms, kept, strict=True):
+            module.momentum, module.num_batches_tracked = momentum, batches
