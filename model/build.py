@@ -8,15 +8,17 @@ from typing import Any, cast
 
 from torch import nn
 
-from model import hrnet, pspnet
+from model import hmsa, hrnet, ocr, pspnet
 from model.checkpoint import load_final
+from model.hmsa import HMSA, HMSAConfig
 from model.hrnet import HRNet, HRNetConfig, Init, StageConfig
+from model.ocr import OCRConfig, OCRNet
 from model.options import Options, did_you_mean
 from model.pspnet import PSPNet
 from model.resnet import ResNetConfig
 from shards.errors import DataError, UsageError
 
-Config = HRNetConfig | ResNetConfig
+Config = HRNetConfig | ResNetConfig | OCRConfig | HMSAConfig
 
 
 def _full(width: int) -> HRNetConfig:
@@ -51,6 +53,8 @@ PRESETS: Mapping[str, Config] = {
     "hrnet-tiny": _light(stem=32, mid=16, width=16, blocks=1),  # ours, for a demo on two cores
     "pspnet-50": ResNetConfig(blocks=(3, 4, 6, 3)),
     "pspnet-101": ResNetConfig(blocks=(3, 4, 23, 3)),
+    "hrnet-ocr": OCRConfig(trunk=_full(48)),
+    "hmsa": HMSAConfig(ocr=OCRConfig(trunk=_full(48))),
 }
 """Architecture name -> sizes. All but the tiny one are the authors' own."""
 
@@ -73,7 +77,11 @@ def build(arch: str, num_classes: int, **options: Any) -> nn.Module:
               for all stages or 3 for stages 2, 3, 4), `modules` (exchanges, likewise), `stage1_blocks` and
               `stage1_width` (int);
             - `pspnet-*`: `aux_weight` (what the auxiliary loss counts, 0.4), `blocks` (bottlenecks of a stage, 1 int
-              or 4) and `width` (channels that all others are multiples of, 64).
+              or 4) and `width` (channels that all others are multiples of, 64);
+            - `hrnet-ocr`: those of `hrnet-*`, for its trunk; `aux_weight` (0.4), `ocr_width` (channels of pixels and
+              classes, 512) and `ocr_key_width` (of query, key and value, 256);
+            - `hmsa`: those of `hrnet-ocr`; `n_scales` (numbers, the scales that eval mode combines, 1 among them),
+              `scale_weight` (what the losses of single scales count, 0) and `attention_width` (256).
 
     Raises:
         UsageError: an unknown architecture or option, with the nearest known one.
@@ -120,6 +128,30 @@ def _pspnet(config: ResNetConfig, num_classes: int, asked: Options) -> PSPNet:
     return PSPNet(sized, num_classes, aux_weight=aux_weight, **_common(asked, pspnet.BN_MOMENTUM))
 
 
+def _ocr(config: OCRConfig, num_classes: int, asked: Options) -> OCRNet:
+    return OCRNet(_ocr_sizes(config, asked), num_classes, **_ocr_common(asked))
+
+
+def _hmsa(config: HMSAConfig, num_classes: int, asked: Options) -> HMSA:
+    return HMSA(
+        HMSAConfig(ocr=_ocr_sizes(config.ocr, asked), attention=asked.count("attention_width", config.attention)),
+        num_classes,
+        n_scales=asked.values.get("n_scales", hmsa.N_SCALES),
+        scale_weight=asked.weight("scale_weight", 0.0),
+        **_ocr_common(asked),
+    )
+
+
+def _ocr_sizes(config: OCRConfig, asked: Options) -> OCRConfig:
+    mid, key = asked.count("ocr_width", config.mid), asked.count("ocr_key_width", config.key)
+    return OCRConfig(trunk=_trunk(config.trunk, asked), mid=mid, key=key)
+
+
+def _ocr_common(asked: Options) -> dict[str, Any]:
+    aux_weight = asked.weight("aux_weight", ocr.AUX_WEIGHT)
+    return {"init": _init(asked), "aux_weight": aux_weight} | _common(asked, ocr.BN_MOMENTUM)
+
+
 def _common(asked: Options, bn_momentum: float) -> dict[str, Any]:
     return {
         "bn_momentum": asked.share("bn_momentum", bn_momentum),
@@ -151,8 +183,11 @@ def _trunk(config: HRNetConfig, asked: Options) -> HRNetConfig:
 
 _COMMON = ("bn_momentum", "seed", "checkpointing")
 _TRUNK = (*_COMMON, "init", "stem", "widths", "blocks", "modules", "stage1_blocks", "stage1_width")
+_OCR = (*_TRUNK, "aux_weight", "ocr_width", "ocr_key_width")
 _FAMILIES: Mapping[type[Any], tuple[tuple[str, ...], Callable[[Any, int, Options], nn.Module]]] = {
     HRNetConfig: (_TRUNK, _hrnet),
     ResNetConfig: ((*_COMMON, "aux_weight", "blocks", "width"), _pspnet),
+    OCRConfig: (_OCR, _ocr),
+    HMSAConfig: ((*_OCR, "n_scales", "scale_weight", "attention_width"), _hmsa),
 }
 """Which options a family of architectures has, and how it is made of them."""

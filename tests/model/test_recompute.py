@@ -9,6 +9,8 @@ TINY_HRNET = {"stem": 8, "stage1_width": 4, "widths": [4, 4, 6, 8], "blocks": 1,
 NETS = {
     "hrnet-tiny": TINY_HRNET,
     "pspnet-50": {"width": 4, "blocks": 1},
+    "hrnet-ocr": TINY_HRNET | {"ocr_width": 12, "ocr_key_width": 5},
+    "hmsa": TINY_HRNET | {"ocr_width": 12, "ocr_key_width": 5, "attention_width": 6, "scale_weight": 0.05},
 }
 
 
