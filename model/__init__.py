@@ -8,6 +8,7 @@ from model.meter import LogRow
 from model.metrics import harmonic_mean
 from model.trainer import train
 from model.types import Batch, BatchSource, TrainOutput
+from model.weights import Loaded, load_weights
 
 __all__ = [
     "PRESETS",
@@ -15,6 +16,7 @@ __all__ = [
     "BatchSource",
     "ClassScore",
     "InferConfig",
+    "Loaded",
     "LogRow",
     "ModelConfig",
     "Score",
@@ -24,6 +26,7 @@ __all__ = [
     "evaluate",
     "harmonic_mean",
     "load_net",
+    "load_weights",
     "predict",
     "train",
 ]
