@@ -38,7 +38,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, scaled_dot_product_attention, softmax
+from torch.nn.functional import interpolate, softmax
 
 from model.blocks import conv, norm, set_momentum
 from model.hrnet import HRNetConfig, HRNetTrunk, Init, draw_trunk
@@ -85,7 +85,8 @@ class ObjectAttention(nn.Module):
         query = self.f_pixel(pixels).flatten(2).transpose(1, 2)  # (B, hw, k)
         key = self.f_object(classes).flatten(2).transpose(1, 2)  # (B, K, k)
         value = self.f_down(classes).flatten(2).transpose(1, 2)
-        context = scaled_dot_product_attention(query, key, value)  # scores / sqrt(k)
+        scores = torch.matmul(query, key.transpose(1, 2)) * query.shape[2] ** -0.5  # (B, hw, K)
+        context = torch.matmul(softmax(scores, dim=2), value)
         up: Tensor = self.f_up(context.transpose(1, 2).reshape(-1, context.shape[2], *pixels.shape[-2:]))
         return up
 
