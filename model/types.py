@@ -97,7 +97,10 @@ class TrainOutput:
 
 @runtime_checkable
 class Coarse(Protocol):
-    """A network that can stop before it upsamples, so that whoever needs no logits at full size saves them."""
+    """A network that can stop before it upsamples, so that whoever needs no logits at full size saves them.
+
+    They are upsampled with aligned corners; a network that upsamples in another way does not offer this.
+    """
 
     def coarse(self, images: Tensor) -> TrainOutput:
         """Normalised images (B, 3, H, W) to logits at the network's own resolution, in train and in eval mode."""

@@ -8,6 +8,12 @@ from tests.model.plain import shaken
 from tests.model.test_recompute import NETS
 
 
+@pytest.fixture(autouse=True)
+def forget():
+    """Another test's sizes would make this one's symbolic, which takes twice as long to trace."""
+    torch.compiler.reset()
+
+
 @pytest.mark.parametrize("arch", NETS)
 def test_training_is_one_graph(arch):
     net = shaken(build(arch, 3, checkpointing=True, **NETS[arch])).train()

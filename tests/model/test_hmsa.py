@@ -3,6 +3,7 @@ import torch
 from torch import Tensor
 
 from model import TrainOutput, build
+from model.types import Coarse
 from shards.errors import DataError, UsageError
 from tests.model.plain import Plain, bilinear, published, rows, shaken
 from tests.model.test_ocr import TINY as TINY_OCR
@@ -173,3 +174,10 @@ def test_channels_last_changes_nothing():
 def test_bad_calls_are_named(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+def test_only_networks_that_align_corners_offer_coarse_logits():
+    """Whoever takes them upsamples with aligned corners."""
+    offered = {"hrnet-tiny": True, "pspnet-50": True, "hrnet-ocr": False, "hmsa": False}
+    with torch.device("meta"):
+        assert {arch: isinstance(build(arch, 3), Coarse) for arch in offered} == offered
