@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli import data, judge, learn
+from cli import data, export, judge, learn
 from shards.errors import DataError, UsageError
 
 app = typer.Typer(
@@ -56,6 +56,7 @@ _command("train", learn.train, "segstream train union-universal seed=1 train.ste
 _command("eval", judge.evaluate, "segstream eval runs/union-universal/final.pt --data data/shards/camvid-11/val --json")
 _command("results", judge.results, "segstream results results/eval --form markdown")
 _command("report", judge.report, "segstream report --evals results/eval --out results")
+_command("export", export.export, "segstream export runs/union-universal/final.pt --out model.onnx")
 
 
 def run() -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from tests.cli.conftest import Command
 
-COMMANDS = ("datasets", "world", "shard", "verify", "stats", "train", "eval", "results", "report")
+COMMANDS = ("datasets", "world", "shard", "verify", "stats", "train", "eval", "results", "report", "export")
 CAMVID = Path(__file__).resolve().parents[2].parent / "shared" / "camvid"
 
 
