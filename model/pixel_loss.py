@@ -3,13 +3,15 @@
 The obvious composition (upsample to the crop, log-softmax, pick) holds three arrays of classes x H x W per image, and
 with 194 classes it is most of the step of a small network. The functions here give the same values and gradients but
 walk over strips of rows that fit the cache. The gradient of a sum over pixels is known as soon as the sum is, so
-forward computes both and nothing at full resolution outlives its strip.
+forward computes both and nothing at full resolution outlives its strip. On CUDA, cross-entropy is a kernel of its own
+(`model.loss_triton`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -49,6 +51,11 @@ def pixel_losses(
     Returns:
         (B,) float32.
     """
+    if fusable(logits):
+        from model.loss_triton import fused_pixel_losses
+
+        weights = labels != IGNORE_INDEX if class_weights is None else pixel_weights(labels, class_weights)
+        return fused_pixel_losses(logits, labels, weights.float(), size_hw, align_corners=align_corners)
     sums: Tensor = _PixelLosses.apply(logits, labels, size_hw, class_weights, align_corners, False)  # type: ignore[no-untyped-call]
     return sums
 
@@ -61,6 +68,11 @@ def binary_losses(logits: Tensor, labels: Tensor, size_hw: tuple[int, int], *, a
     """
     sums: Tensor = _PixelLosses.apply(logits, labels, size_hw, None, align_corners, True)  # type: ignore[no-untyped-call]
     return sums
+
+
+def fusable(logits: Tensor) -> bool:
+    """Whether the fused kernels of `model.loss_triton` take over: on CUDA, where triton is installed."""
+    return logits.is_cuda and logits.dtype != torch.float64 and find_spec("triton") is not None
 
 
 class _PixelLosses(torch.autograd.Function):

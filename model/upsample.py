@@ -96,16 +96,22 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def _weights(low: int, high: int, *, align_corners: bool) -> Tensor:
-    """(high, low) float64 weights of linear interpolation: each row holds at most two, summing to 1.
+def taps(low: int, high: int, *, align_corners: bool) -> tuple[Tensor, Tensor]:
+    """Between which low positions each of the `high` outputs lies: the left one (int64), and the right one's share.
 
-    Either the corner pixels of both grids coincide (align_corners), or the corners of their areas do, and what lies
-    outside the outermost pixel centres takes their value.
+    The right neighbour is the next position, or the left one itself where there is no other; shares are float64. Either
+    the corner pixels of both grids coincide (align_corners), or the corners of their areas do, and what lies outside
+    the outermost pixel centres takes their value.
     """
     at = torch.arange(high, dtype=torch.float64)
     at = at * ((low - 1) / max(high - 1, 1)) if align_corners else ((at + 0.5) * (low / high) - 0.5).clamp(0, low - 1)
     left = at.floor().long().clamp(max=max(low - 2, 0))
-    part = at - left
+    return left, at - left
+
+
+def _weights(low: int, high: int, *, align_corners: bool) -> Tensor:
+    """(high, low) float64 weights of linear interpolation: each row holds at most two, summing to 1."""
+    left, part = taps(low, high, align_corners=align_corners)
     weights = torch.zeros(high, low, dtype=torch.float64)
     row = torch.arange(high)
     weights[row, left] = 1 - part
