@@ -181,10 +181,11 @@ def _recognised(path: str | Path, content: Any, own: Mapping[str, Tensor]) -> _F
     if all(name.startswith("module.") for name in weights):
         weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
     if not any(name.startswith(("last_layer.", "backbone.", "ocr.", "layer0.")) for name in weights):
+        first = {name.partition(".")[0] for name in weights}
         classified = any(name.startswith(HRNET_CLASSIFIER) for name in weights)
-        if "stage4.0.branches.0.0.conv1.weight" in weights and (classified or not wrapped):
+        if "stage4" in first and (classified or not wrapped):
             return _hrnet(path, weights, own)
-        if "conv1.weight" in weights and "layer4.0.conv1.weight" in weights:
+        if "layer4" in first and first & RESNET_STEM.keys():
             return _resnet(path, weights, own)
     if any(name.startswith("ocr.") for name in weights):
         return _Found("HMSA checkpoint", weights)
@@ -202,7 +203,7 @@ def _tensors(path: str | Path, mapping: Any) -> dict[str, Tensor]:
 
 def _hrnet(path: str | Path, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> _Found:
     prefix = "backbone." if "backbone.conv1.weight" in own else ""
-    if f"{prefix}stage4.0.branches.0.0.conv1.weight" not in own:
+    if not any(name.startswith(f"{prefix}stage4.") for name in own):
         raise DataError(f"{path}: an ImageNet backbone of HRNet, which this network is not built on; choose another")
     heads = tuple(name for name in own if not (name.startswith(prefix) and HRNET_TRUNK.match(name[len(prefix) :])))
     named = {f"{prefix}{name}": tensor for name, tensor in _without(weights, HRNET_CLASSIFIER)}
