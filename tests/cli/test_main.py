@@ -10,7 +10,8 @@ import yaml
 
 from tests.cli.conftest import Command
 
-COMMANDS = ("datasets", "world", "shard", "verify", "stats", "train", "eval", "results", "report", "export")
+COMMANDS = ("datasets", "world", "shard", "verify", "stats", "train", "eval", "results", "report")
+COMMANDS += ("order", "export", "bench")
 CAMVID = Path(__file__).resolve().parents[2].parent / "shared" / "camvid"
 
 
