@@ -41,7 +41,7 @@ def export(
             raise UsageError(f"{checkpoint}: names no crop; give --size")
         size_hw = (crop, crop)
     note(f"export: {checkpoint} for images of {size_hw[0]} x {size_hw[1]}")
-    known = {name: meta[name] for name in ("arch", "num_classes", "taxonomy") if name in meta}
+    known: dict[str, Any] = {name: meta[name] for name in ("arch", "num_classes", "taxonomy") if name in meta}
     done = write(net, out, size_hw, meta=known)
     if json:
         print_json({"file": done.path, "bytes": out.stat().st_size, "size_hw": size_hw, "difference": done.difference})

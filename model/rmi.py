@@ -83,14 +83,15 @@ def _region_loss(logits_Khw: Tensor, labels_HW: Tensor, size_hw: tuple[int, int]
     factor, bad = torch.linalg.cholesky_ex(belief @ belief.mT + ridge)
     left = truth @ truth.mT - cross @ torch.cholesky_solve(cross.mT, factor)
     factor, worse = torch.linalg.cholesky_ex(left + ridge)
-    log_det_K = 2 * (factor.diagonal(dim1=-2, dim2=-1) + LOG_FLOOR).log().sum(dim=-1)
+    log_det_K: Tensor = 2 * (factor.diagonal(dim1=-2, dim2=-1) + LOG_FLOOR).log().sum(dim=-1)
     log_det_K = log_det_K.masked_fill((bad != 0) | (worse != 0), torch.nan)
-    return (0.5 * log_det_K.sum() / RADIUS**2).to(logits_KHW.dtype)
+    loss: Tensor = 0.5 * log_det_K.sum() / RADIUS**2
+    return loss.to(logits_KHW.dtype)
 
 
 def _points(maps_KHW: Tensor) -> Tensor:
     """(K, H, W) -> (K, 9, N) float64: every 3 x 3 neighbourhood of the pooled maps, less their mean."""
     pooled = avg_pool2d(maps_KHW, POOL, stride=POOL, padding=POOL // 2).double()
-    windows = pooled.unfold(1, RADIUS, 1).unfold(2, RADIUS, 1)  # (K, h, w, 3, 3)
-    points = windows.permute(0, 3, 4, 1, 2).flatten(3).flatten(1, 2)
+    windows: Tensor = pooled.unfold(1, RADIUS, 1).unfold(2, RADIUS, 1)  # (K, h, w, 3, 3)
+    points: Tensor = windows.permute(0, 3, 4, 1, 2).flatten(3).flatten(1, 2)
     return points - points.mean(dim=2, keepdim=True)
