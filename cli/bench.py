@@ -109,11 +109,13 @@ def loader(
     if crops % batch:
         raise UsageError(f"--crops {crops} is no multiple of --batch {batch}")
     chosen = [known[name] for name in setting or known]
-    rows = [_setting(s, crops, batch, threads or len(os.sched_getaffinity(0)), rounds) for s in chosen]
+    threads = threads or os.cpu_count() or 1
+    rows = [_setting(s, crops, batch, threads, rounds) for s in chosen]
     if json:
-        print_json({"machine": _machine(), "crops": crops, "batch": batch, "rounds": rounds, "settings": rows})
+        about = {"machine": _machine(threads), "crops": crops, "batch": batch, "rounds": rounds}
+        print_json(about | {"settings": rows})
         return
-    typer.echo(f"{_machine()}; crops/s, medians of {rounds} rounds")
+    typer.echo(f"{_machine(threads)}; crops/s, medians of {rounds} rounds")
     header = ("setting", "ours", "rule", "decoding", "ours / rule", "ours / decoding", "images apart", "labels equal")
     print_table(header, [_loader_cells(row) for row in rows])
 
@@ -175,6 +177,8 @@ def _config(
 
 
 def _network(config: BenchConfig, rounds: int, *, only_ours: bool, json: bool) -> None:
+    import torch
+
     from model import bench
     from model.image import pick_device, pick_precision
 
@@ -190,7 +194,7 @@ def _network(config: BenchConfig, rounds: int, *, only_ours: bool, json: bool) -
     with progress(f"bench {config.task}", "rounds") as report:
         took = interleaved(runs, rounds, warm_up=WARM_UP, report=report)
     device = pick_device(config.device)
-    result: dict[str, Any] = {"task": config.task, "machine": _machine(device.type)}
+    result: dict[str, Any] = {"task": config.task, "machine": _machine(torch.get_num_threads(), device.type)}
     result |= {"arch": config.arch} if config.task != "loss" else {}
     result |= {"classes": config.classes, "crop": config.crop, "batch": config.batch, "rounds": rounds}
     result |= {"precision": pick_precision(config.precision, device), "compile": config.compile}
@@ -230,8 +234,8 @@ def _print_network(result: dict[str, Any], variants: Sequence[str]) -> None:
         typer.echo(f"plain / ours: {times} (medians of {result['rounds']} rounds)")
 
 
-def _machine(device: str = "cpu") -> str:
+def _machine(threads: int, device: str = "cpu") -> str:
     import torch
 
     chip = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
-    return f"{chip}, {torch.get_num_threads()} of {os.cpu_count()} cores, torch {torch.__version__}"
+    return f"{chip}, {threads} threads on {os.cpu_count()} cores, torch {torch.__version__}"
