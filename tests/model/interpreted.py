@@ -12,8 +12,8 @@ from model.types import Aux, TrainOutput
 @pytest.mark.parametrize(
     ("low_hw", "size_hw", "classes", "align_corners", "dtype"),
     [
-        ((4, 5), (9, 11), 5, True, torch.float32),
-        ((4, 5), (9, 11), 5, False, torch.bfloat16),
+        ((4, 5), (7, 8), 5, True, torch.float32),
+        ((4, 5), (7, 8), 5, False, torch.bfloat16),
         ((2, 33), (3, 66), 34, True, torch.float32),  # more than a tile of classes and of columns
         ((5, 4), (5, 4), 3, False, torch.float32),
         ((6, 7), (4, 3), 4, False, torch.float32),
@@ -57,8 +57,8 @@ def test_extreme_logits_stay_finite():
     assert logits.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("by_class", [None, torch.tensor([0.5, 1.0, 2.0, 0.0])])
-def test_the_loss_over_a_mix_is_the_same_with_and_without_them(by_class, monkeypatch):
+def test_the_loss_over_a_mix_is_the_same_with_and_without_them(monkeypatch):
+    by_class = torch.tensor([0.5, 1.0, 2.0, 0.0])
     generator = torch.Generator().manual_seed(0)
     main, aux = (torch.randn(2, 4, *hw, generator=generator).requires_grad_() for hw in ((3, 4), (2, 3)))
     labels = torch.randint(0, 4, (2, 6, 7), generator=generator).to(torch.uint8)
