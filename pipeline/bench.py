@@ -185,7 +185,7 @@ def step_by_step(
 
 
 def draw_pictures(folder: Path, size_hw: tuple[int, int]) -> None:
-    """A dataset of one's own with detail at every size, as photographs have, and labels of soft-edged patches."""
+    """A dataset with detail at every size, as photographs have: 2.7 bits a pixel as JPEG; labels are patches."""
     (folder / "images").mkdir(parents=True)
     (folder / "labels").mkdir()
     names = "".join(f"  - {{name: c{i}}}\n" for i in range(CLASSES))
@@ -196,8 +196,8 @@ def draw_pictures(folder: Path, size_hw: tuple[int, int]) -> None:
     for number in range(PICTURES):
         rng = np.random.default_rng(number)
         image = np.full((height, width, 3), 128, np.float32)
-        for octave in range(8):
-            coarse = rng.normal(0, 6 * 2 ** (octave / 2), (-(-height // 2**octave), -(-width // 2**octave), 3))
+        for octave in range(2, 8):  # pixels are not independent in a photograph
+            coarse = rng.normal(0, 8 * 1.2**octave, (-(-height // 2**octave), -(-width // 2**octave), 3))
             image += cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
         patches = rng.integers(0, CLASSES, (-(-height // 40), -(-width // 40)), np.uint8)
         label = cv2.resize(patches, (width, height), interpolation=cv2.INTER_NEAREST)
