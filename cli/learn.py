@@ -50,13 +50,13 @@ def train(
 
 
 def _train(recipe: Recipe, folder: Path, *, restart_changed: bool) -> str:
-    from model import build
+    from model import build, load_weights
     from model import train as run_training
     from pipeline import Loader
 
     with Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed) as loader:
         num_classes = loader.taxonomy.num_classes
-        meta = {
+        meta: dict[str, Any] = {
             "arch": recipe.model.arch,
             "options": recipe.model.options,
             "num_classes": num_classes,
@@ -64,6 +64,11 @@ def _train(recipe: Recipe, folder: Path, *, restart_changed: bool) -> str:
             "recipe": dataclasses.asdict(recipe),
         }
         net = build(recipe.model.arch, num_classes, **{"seed": recipe.seed, **recipe.model.options})
+        if recipe.model.weights is not None:
+            loaded = load_weights(net, recipe.model.weights, fresh=recipe.model.fresh)
+            meta["weights"] = {"sha256": loaded.sha256, "fresh": recipe.model.fresh}
+            kept = f"; freshly drawn: {len(loaded.fresh)} tensors" if loaded.fresh else ""
+            note(f"{recipe.name}: starting from {loaded.kind} {recipe.model.weights}{kept}")
         with _curves(folder) as curves:
 
             def on_log(row: LogRow) -> None:

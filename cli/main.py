@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli import data, judge, learn, look, releases
+from cli import bench, data, export, judge, learn, look, order, releases
 from shards.errors import DataError, UsageError
 
 app = typer.Typer(
@@ -57,6 +57,9 @@ _command("train", learn.train, "segstream train union-universal seed=1 train.ste
 _command("eval", judge.evaluate, "segstream eval runs/union-universal/final.pt --data data/shards/camvid-11/val --json")
 _command("results", judge.results, "segstream results results/eval --form markdown")
 _command("report", judge.report, "segstream report --evals results/eval --out results")
+_command("order", order.order, "segstream order union-universal --step 1234")
+_command("export", export.export, "segstream export runs/union-universal/final.pt --out model.onnx")
+app.add_typer(bench.app, name="bench", epilog="Example: [bold]segstream bench step --arch hrnet-w48 --crop 713[/]")
 
 
 def run() -> None:

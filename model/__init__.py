@@ -7,14 +7,17 @@ from model.infer import predict
 from model.meter import LogRow
 from model.metrics import harmonic_mean
 from model.trainer import train
-from model.types import Batch, BatchSource, TrainOutput
+from model.types import Aux, Batch, BatchSource, TrainOutput
+from model.weights import Loaded, load_weights
 
 __all__ = [
     "PRESETS",
+    "Aux",
     "Batch",
     "BatchSource",
     "ClassScore",
     "InferConfig",
+    "Loaded",
     "LogRow",
     "ModelConfig",
     "Score",
@@ -24,6 +27,7 @@ __all__ = [
     "evaluate",
     "harmonic_mean",
     "load_net",
+    "load_weights",
     "predict",
     "train",
 ]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
 from torch import nn
 
+from model import hmsa, hrnet, ocr, pspnet
 from model.checkpoint import load_final
-from model.hrnet import BN_MOMENTUM, HRNet, HRNetConfig, Init, StageConfig
+from model.hmsa import HMSA, HMSAConfig
+from model.hrnet import HRNet, HRNetConfig, Init, StageConfig
+from model.ocr import OCRConfig, OCRNet
+from model.options import Options, did_you_mean
+from model.pspnet import PSPNet
+from model.resnet import ResNetConfig
 from shards.errors import DataError, UsageError
 
-INITS = ("reference", "kaiming")
+Config = HRNetConfig | ResNetConfig | OCRConfig | HMSAConfig
 
 
 def _full(width: int) -> HRNetConfig:
@@ -38,7 +43,7 @@ def _light(*, stem: int, mid: int, width: int, blocks: int) -> HRNetConfig:
     )
 
 
-PRESETS: Mapping[str, HRNetConfig] = {
+PRESETS: Mapping[str, Config] = {
     "hrnet-w18": _full(18),
     "hrnet-w32": _full(32),
     "hrnet-w48": _full(48),
@@ -46,8 +51,12 @@ PRESETS: Mapping[str, HRNetConfig] = {
         stem=64, mid=32, width=16, blocks=2
     ),  # the authors' "small v1": 16 channels despite its name
     "hrnet-tiny": _light(stem=32, mid=16, width=16, blocks=1),  # ours, for a demo on two cores
+    "pspnet-50": ResNetConfig(blocks=(3, 4, 6, 3)),
+    "pspnet-101": ResNetConfig(blocks=(3, 4, 23, 3)),
+    "hrnet-ocr": OCRConfig(trunk=_full(48)),
+    "hmsa": HMSAConfig(ocr=OCRConfig(trunk=_full(48))),
 }
-"""Architecture name -> sizes. W18, W32, W48 and the small one are the HRNet authors' own."""
+"""Architecture name -> sizes. All but the tiny one are the authors' own."""
 
 
 def build(arch: str, num_classes: int, **options: Any) -> nn.Module:
@@ -59,33 +68,34 @@ def build(arch: str, num_classes: int, **options: Any) -> nn.Module:
     Args:
         arch: one of `PRESETS`.
         num_classes: channels of the logits.
-        **options: `init` ("reference" or "kaiming") and `bn_momentum` (0..1), see `HRNet`; `seed` (int, key of the
-            initial weights); and overrides of the preset's sizes: `stem` (int), `widths` (4 ints, finest branch
-            first), `blocks` (residual blocks of a branch, 1 int for all stages or 3 for stages 2, 3, 4), `modules`
-            (exchanges, likewise), `stage1_blocks` and `stage1_width` (int).
+        **options: for every architecture `bn_momentum` (0..1; by default the published one), `seed` (int, key of the
+            initial weights) and `checkpointing` (bool: compute activations again in the backward pass, see
+            `model.recompute`). Furthermore
+
+            - `hrnet-*`: `init` ("reference" or "kaiming", see `model.hrnet.draw_trunk`) and overrides of the preset's
+              sizes: `stem` (int), `widths` (4 ints, finest branch first), `blocks` (residual blocks of a branch, 1 int
+              for all stages or 3 for stages 2, 3, 4), `modules` (exchanges, likewise), `stage1_blocks` and
+              `stage1_width` (int);
+            - `pspnet-*`: `aux_weight` (what the auxiliary loss counts, 0.4), `blocks` (bottlenecks of a stage, 1 int
+              or 4) and `width` (channels that all others are multiples of, 64);
+            - `hrnet-ocr`: those of `hrnet-*`, for its trunk; `aux_weight` (0.4), `ocr_width` (channels of pixels and
+              classes, 512) and `ocr_key_width` (of query, key and value, 256);
+            - `hmsa`: those of `hrnet-ocr`; `n_scales` (numbers, the scales that eval mode combines, 1 among them),
+              `scale_weight` (what the losses of single scales count, 0) and `attention_width` (256).
 
     Raises:
         UsageError: an unknown architecture or option, with the nearest known one.
         DataError: an option's value does not fit.
     """
     if arch not in PRESETS:
-        raise UsageError(f"arch {arch!r} is unknown; {_did_you_mean(arch, PRESETS)}")
+        raise UsageError(f"arch {arch!r} is unknown; {did_you_mean(arch, PRESETS)}")
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise DataError(f"num_classes: {num_classes!r}; a network needs at least 1 class")
-    for name in options:
-        if name not in OPTIONS:
-            raise UsageError(f"{arch} has no option {name!r}; {_did_you_mean(name, OPTIONS)}")
-    init = options.get("init", "reference")
-    if init not in INITS:
-        raise DataError(f"{arch} option init: {init!r} is not one of {', '.join(INITS)}")
-    seed = options.get("seed", 0)
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise DataError(f"{arch} option seed: {seed!r} is not an integer")
-    momentum = options.get("bn_momentum", BN_MOMENTUM)
-    if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 < momentum <= 1:
-        raise DataError(f"{arch} option bn_momentum: {momentum!r} is not a number above 0 and at most 1")
-    config = _sized(arch, options)
-    return HRNet(config, num_classes, init=cast(Init, init), bn_momentum=float(momentum), seed=seed)
+    config = PRESETS[arch]
+    known, make = _FAMILIES[type(config)]
+    asked = Options(arch, options)
+    asked.check_known(known)
+    return make(config, num_classes, asked)
 
 
 def load_net(path: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -108,41 +118,76 @@ def load_net(path: str) -> tuple[nn.Module, dict[str, Any]]:
     return net.eval(), meta
 
 
-OPTIONS = ("init", "bn_momentum", "seed", "stem", "widths", "blocks", "modules", "stage1_blocks", "stage1_width")
+def _hrnet(config: HRNetConfig, num_classes: int, asked: Options) -> HRNet:
+    return HRNet(_trunk(config, asked), num_classes, init=_init(asked), **_common(asked, hrnet.BN_MOMENTUM))
 
 
-def _sized(arch: str, options: Mapping[str, Any]) -> HRNetConfig:
-    config = PRESETS[arch]
-    stages = [config.stage2, config.stage3, config.stage4]
-    widths = _counts(arch, "widths", options, default=config.stage4.channels)
-    blocks = _counts(arch, "blocks", options, default=tuple(s.blocks for s in stages))
-    modules = _counts(arch, "modules", options, default=tuple(s.modules for s in stages))
-    (stem,) = _counts(arch, "stem", options, default=(config.stem,))
-    (first_blocks,) = _counts(arch, "stage1_blocks", options, default=(config.stage1.blocks,))
-    (first_width,) = _counts(arch, "stage1_width", options, default=config.stage1.channels)
-    stages = [
-        replace(stage, blocks=blocks[i], modules=modules[i], channels=widths[: i + 2]) for i, stage in enumerate(stages)
-    ]
-    return HRNetConfig(
-        stem=stem,
-        stage1=replace(config.stage1, blocks=first_blocks, channels=(first_width,)),
-        stage2=stages[0],
-        stage3=stages[1],
-        stage4=stages[2],
+def _pspnet(config: ResNetConfig, num_classes: int, asked: Options) -> PSPNet:
+    sized = ResNetConfig(blocks=asked.counts("blocks", config.blocks), width=asked.count("width", config.width))
+    aux_weight = asked.weight("aux_weight", pspnet.AUX_WEIGHT)
+    return PSPNet(sized, num_classes, aux_weight=aux_weight, **_common(asked, pspnet.BN_MOMENTUM))
+
+
+def _ocr(config: OCRConfig, num_classes: int, asked: Options) -> OCRNet:
+    return OCRNet(_ocr_sizes(config, asked), num_classes, **_ocr_common(asked))
+
+
+def _hmsa(config: HMSAConfig, num_classes: int, asked: Options) -> HMSA:
+    return HMSA(
+        HMSAConfig(ocr=_ocr_sizes(config.ocr, asked), attention=asked.count("attention_width", config.attention)),
+        num_classes,
+        n_scales=asked.values.get("n_scales", hmsa.N_SCALES),
+        scale_weight=asked.weight("scale_weight", 0.0),
+        **_ocr_common(asked),
     )
 
 
-def _counts(arch: str, name: str, options: Mapping[str, Any], *, default: tuple[int, ...]) -> tuple[int, ...]:
-    """Positive integers as many as `default` has; one integer stands for all of them, except for widths."""
-    value = options.get(name, default)
-    if isinstance(value, int) and not isinstance(value, bool) and (name != "widths"):
-        value = (value,) * len(default)
-    fits = isinstance(value, list | tuple) and len(value) == len(default)
-    if not fits or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in value):
-        raise DataError(f"{arch} option {name}: expected {len(default)} positive integers, found {value!r}")
-    return tuple(value)
+def _ocr_sizes(config: OCRConfig, asked: Options) -> OCRConfig:
+    mid, key = asked.count("ocr_width", config.mid), asked.count("ocr_key_width", config.key)
+    return OCRConfig(trunk=_trunk(config.trunk, asked), mid=mid, key=key)
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+def _ocr_common(asked: Options) -> dict[str, Any]:
+    aux_weight = asked.weight("aux_weight", ocr.AUX_WEIGHT)
+    return {"init": _init(asked), "aux_weight": aux_weight} | _common(asked, ocr.BN_MOMENTUM)
+
+
+def _common(asked: Options, bn_momentum: float) -> dict[str, Any]:
+    return {
+        "bn_momentum": asked.share("bn_momentum", bn_momentum),
+        "seed": asked.integer("seed", 0),
+        "checkpointing": asked.flag("checkpointing"),
+    }
+
+
+def _init(asked: Options) -> Init:
+    return cast(Init, asked.choice("init", ("reference", "kaiming")))
+
+
+def _trunk(config: HRNetConfig, asked: Options) -> HRNetConfig:
+    stages = [config.stage2, config.stage3, config.stage4]
+    widths = asked.counts("widths", config.stage4.channels, spread=False)
+    blocks = asked.counts("blocks", tuple(s.blocks for s in stages))
+    modules = asked.counts("modules", tuple(s.modules for s in stages))
+    first = replace(
+        config.stage1,
+        blocks=asked.count("stage1_blocks", config.stage1.blocks),
+        channels=(asked.count("stage1_width", config.stage1.channels[0]),),
+    )
+    stages = [
+        replace(stage, blocks=blocks[i], modules=modules[i], channels=widths[: i + 2]) for i, stage in enumerate(stages)
+    ]
+    stem = asked.count("stem", config.stem)
+    return HRNetConfig(stem=stem, stage1=first, stage2=stages[0], stage3=stages[1], stage4=stages[2])
+
+
+_COMMON = ("bn_momentum", "seed", "checkpointing")
+_TRUNK = (*_COMMON, "init", "stem", "widths", "blocks", "modules", "stage1_blocks", "stage1_width")
+_OCR = (*_TRUNK, "aux_weight", "ocr_width", "ocr_key_width")
+_FAMILIES: Mapping[type[Any], tuple[tuple[str, ...], Callable[[Any, int, Options], nn.Module]]] = {
+    HRNetConfig: (_TRUNK, _hrnet),
+    ResNetConfig: ((*_COMMON, "aux_weight", "blocks", "width"), _pspnet),
+    OCRConfig: (_OCR, _ocr),
+    HMSAConfig: ((*_OCR, "n_scales", "scale_weight", "attention_width"), _hmsa),
+}
+"""Which options a family of architectures has, and how it is made of them."""

@@ -10,6 +10,7 @@ from shards.errors import DataError
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "auto"]
 Optimizer = Literal["sgd", "adamw"]
+LossName = Literal["ce", "rmi"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,11 +21,20 @@ class ModelConfig:
     """A name of `model.PRESETS`."""
     options: dict[str, Any] = field(default_factory=dict)
     """Passed on to `model.build`."""
+    weights: str | None = None
+    """File that training starts from, see `model.load_weights`; None: freshly drawn."""
+    fresh: tuple[str, ...] = ()
+    """Parts of the network, e.g. `ocr.cls_head`, that keep freshly drawn weights though the file may have them: a head
+    for another number of classes."""
+
+    def __post_init__(self) -> None:
+        if self.fresh and self.weights is None:
+            raise DataError(f"fresh: {list(self.fresh)}; without `weights` everything is; remove it or name a file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """How to train. The first eight shape the result; the others only how it is reached."""
+    """How to train. The first nine shape the result; the others only how it is reached."""
 
     steps: int
     """Optimiser updates."""
@@ -39,6 +49,9 @@ class TrainConfig:
     """sgd adds it to the gradient; adamw takes lr x this share of each weight."""
     power: float = 0.9
     """Of the polynomial decay."""
+    loss: LossName = "ce"
+    """ce: cross-entropy. rmi: half region mutual information, half binary cross-entropy, as hierarchical multi-scale
+    attention was published."""
     class_balance: float = 0.0
     """How far the loss makes up for rare classes: a pixel of class c counts as (share of c in the data) to the power of
     -class_balance. 0: all pixels alike, as published results have it; 1: all classes alike."""
@@ -69,6 +82,8 @@ class TrainConfig:
             raise DataError(f"weight_decay: {self.weight_decay}; must be 0 or above")
         if not 0 <= self.class_balance <= 1:
             raise DataError(f"class_balance: {self.class_balance}; must be in [0, 1]")
+        if self.loss == "rmi" and self.class_balance:
+            raise DataError(f"class_balance: {self.class_balance}; loss rmi has no place for it, set 0 or loss ce")
         if not 0 < self.power < float("inf"):
             raise DataError(f"power: {self.power}; must be above 0")
 

@@ -29,6 +29,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
+from model.blocks import BasicBlock, Bottleneck, conv, norm, set_momentum
+from model.initial import draw_normal
+from model.recompute import call
 from model.types import TrainOutput
 
 BN_MOMENTUM = 0.01
@@ -53,50 +56,6 @@ class HRNetConfig:
     stage2: StageConfig
     stage3: StageConfig
     stage4: StageConfig
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut."""
-
-    expansion = 1
-
-    def __init__(self, num_in: int, num_out: int) -> None:
-        super().__init__()
-        self.conv1 = _conv(num_in, num_out, 3)
-        self.bn1 = _norm(num_out)
-        self.conv2 = _conv(num_out, num_out, 3)
-        self.bn2 = _norm(num_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> the same shape."""
-        out = relu(self.bn1(self.conv1(x)), inplace=True)
-        out = self.bn2(self.conv2(out))
-        return relu(out.add_(x), inplace=True)
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions, the last four times as wide, with a shortcut, projected where widths differ."""
-
-    expansion = 4
-
-    def __init__(self, num_in: int, num_mid: int) -> None:
-        super().__init__()
-        num_out = num_mid * self.expansion
-        self.conv1 = _conv(num_in, num_mid, 1)
-        self.bn1 = _norm(num_mid)
-        self.conv2 = _conv(num_mid, num_mid, 3)
-        self.bn2 = _norm(num_mid)
-        self.conv3 = _conv(num_mid, num_out, 1)
-        self.bn3 = _norm(num_out)
-        self.downsample = nn.Sequential(_conv(num_in, num_out, 1), _norm(num_out)) if num_in != num_out else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, num_in, h, w) -> (B, 4 * num_mid, h, w)."""
-        out = relu(self.bn1(self.conv1(x)), inplace=True)
-        out = relu(self.bn2(self.conv2(out)), inplace=True)
-        out = self.bn3(self.conv3(out))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return relu(out.add_(shortcut), inplace=True)
 
 
 class Exchange(nn.Module):
@@ -129,19 +88,63 @@ class Exchange(nn.Module):
         return relu(total)
 
 
-class HRNet(nn.Module):
+class HRNetTrunk(nn.Module):
+    """The network without its head; weights are as torch draws them, see `draw_trunk`.
+
+    Args:
+        config: sizes.
+        checkpointing: keep only what enters each bottleneck and each exchange, see `model.recompute`.
+    """
+
+    def __init__(self, config: HRNetConfig, *, checkpointing: bool = False) -> None:
+        super().__init__()
+        self.checkpointing = checkpointing
+        self.num_features = sum(config.stage4.channels)
+        stem, wide = config.stem, config.stage1.channels[0] * Bottleneck.expansion
+        self.conv1 = conv(3, stem, 3, stride=2)
+        self.bn1 = norm(stem)
+        self.conv2 = conv(stem, stem, 3, stride=2)
+        self.bn2 = norm(stem)
+        first = Bottleneck(stem, config.stage1.channels[0])
+        rest = (Bottleneck(wide, config.stage1.channels[0]) for _ in range(config.stage1.blocks - 1))
+        self.layer1 = nn.Sequential(first, *rest)
+        self.transition1 = _transition((wide,), config.stage2.channels)
+        self.stage2 = _stage(config.stage2)
+        self.transition2 = _transition(config.stage2.channels, config.stage3.channels)
+        self.stage3 = _stage(config.stage3)
+        self.transition3 = _transition(config.stage3.channels, config.stage4.channels)
+        self.stage4 = _stage(config.stage4)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) -> the four branches at 1/4 size, stacked: (B, C0 + C1 + C2 + C3, h, w)."""
+        x = relu(self.bn1(self.conv1(images)), inplace=True)
+        x = relu(self.bn2(self.conv2(x)), inplace=True)
+        for block in self.layer1:
+            x = call(block, x, checkpointing=self.checkpointing)
+        xs = [x]
+        for transition, stage in (
+            (self.transition1, self.stage2),
+            (self.transition2, self.stage3),
+            (self.transition3, self.stage4),
+        ):
+            xs = _grow(transition, xs)
+            for exchange in stage:
+                xs = call(exchange, xs, checkpointing=self.checkpointing)
+        size_hw = xs[0].shape[-2:]
+        return torch.cat([xs[0], *(_resize(x, size_hw) for x in xs[1:])], dim=1)
+
+
+class HRNet(HRNetTrunk):
     """The network. See the module's docstring for shapes.
 
     Args:
         config: sizes.
         num_classes: channels of the logits.
-        init: `reference` draws convolution weights from N(0, 0.001), as the published recipes do before they load
-            ImageNet weights (every convolution but the last is followed by batch norm, so the scale hardly matters
-            to the forward pass; it makes the first steps very large relative to the weights). `kaiming` draws them
-            from N(0, 2 / fan_out), the usual choice when training from scratch.
+        init: see `draw_trunk`; the head is drawn like the trunk.
         bn_momentum: share of the newest batch in the running statistics. The published 0.01 averages over some 100
             steps; in a run of a few hundred steps the statistics then lag behind the weights: use 0.1.
         seed: key of the initial weights; the same key gives the same weights whatever was drawn before.
+        checkpointing: see `HRNetTrunk`.
     """
 
     def __init__(
@@ -152,46 +155,15 @@ class HRNet(nn.Module):
         init: Init = "reference",
         bn_momentum: float = BN_MOMENTUM,
         seed: int = 0,
+        checkpointing: bool = False,
     ) -> None:
-        super().__init__()
-        stem, wide = config.stem, config.stage1.channels[0] * Bottleneck.expansion
-        self.conv1 = _conv(3, stem, 3, stride=2)
-        self.bn1 = _norm(stem)
-        self.conv2 = _conv(stem, stem, 3, stride=2)
-        self.bn2 = _norm(stem)
-        first = Bottleneck(stem, config.stage1.channels[0])
-        rest = (Bottleneck(wide, config.stage1.channels[0]) for _ in range(config.stage1.blocks - 1))
-        self.layer1 = nn.Sequential(first, *rest)
-        self.transition1 = _transition((wide,), config.stage2.channels)
-        self.stage2 = _stage(config.stage2)
-        self.transition2 = _transition(config.stage2.channels, config.stage3.channels)
-        self.stage3 = _stage(config.stage3)
-        self.transition3 = _transition(config.stage3.channels, config.stage4.channels)
-        self.stage4 = _stage(config.stage4)
-        stacked = sum(config.stage4.channels)
+        super().__init__(config, checkpointing=checkpointing)
+        stacked = self.num_features
         self.last_layer = nn.Sequential(
-            nn.Conv2d(stacked, stacked, 1), _norm(stacked), nn.ReLU(inplace=True), nn.Conv2d(stacked, num_classes, 1)
+            nn.Conv2d(stacked, stacked, 1), norm(stacked), nn.ReLU(inplace=True), nn.Conv2d(stacked, num_classes, 1)
         )
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = bn_momentum
-        _initialise(self, init, seed)
-
-    def features(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) -> the four branches at 1/4 size, stacked: (B, C0 + C1 + C2 + C3, h, w)."""
-        x = relu(self.bn1(self.conv1(images)), inplace=True)
-        x = relu(self.bn2(self.conv2(x)), inplace=True)
-        xs = [self.layer1(x)]
-        for transition, stage in (
-            (self.transition1, self.stage2),
-            (self.transition2, self.stage3),
-            (self.transition3, self.stage4),
-        ):
-            xs = _grow(transition, xs)
-            for exchange in stage:
-                xs = exchange(xs)
-        size_hw = xs[0].shape[-2:]
-        return torch.cat([xs[0], *(_resize(x, size_hw) for x in xs[1:])], dim=1)
+        set_momentum(self, bn_momentum)
+        draw_trunk(self, init, torch.Generator().manual_seed(seed))
 
     def coarse(self, images: Tensor) -> TrainOutput:
         """Normalised images (B, 3, H, W) -> logits before the last upsampling, (B, num_classes, h, w)."""
@@ -214,12 +186,15 @@ class HRNet(nn.Module):
         return interpolate(output.logits, size=output.size_hw, mode="bilinear", align_corners=True)
 
 
-def _conv(num_in: int, num_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(num_in, num_out, kernel, stride=stride, padding=kernel // 2, bias=False)
+def draw_trunk(net: nn.Module, init: Init, generator: torch.Generator) -> None:
+    """Draw the first weights of all convolutions of `net`.
 
-
-def _norm(num: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(num)
+    `reference` draws them from N(0, 0.001), as the published recipes do before they load ImageNet weights (nearly
+    every convolution is followed by batch norm, so the scale hardly matters to the forward pass; it makes the first
+    steps very large relative to the weights). `kaiming` draws from N(0, 2 / fan_out), the usual choice when training
+    from scratch.
+    """
+    draw_normal(net, generator, std=0.001 if init == "reference" else None)
 
 
 def _resize(x: Tensor, size_hw: Sequence[int]) -> Tensor:
@@ -231,11 +206,11 @@ def _fuse(widths: Sequence[int], source: int, target: int) -> nn.Module:
     if source == target:
         return nn.Identity()
     if source > target:
-        return nn.Sequential(_conv(widths[source], widths[target], 1), _norm(widths[target]))
+        return nn.Sequential(conv(widths[source], widths[target], 1), norm(widths[target]))
     steps: list[nn.Module] = []
     for i in range(source + 1, target + 1):
         width = widths[target] if i == target else widths[source]
-        step = [_conv(widths[source], width, 3, stride=2), _norm(width)]
+        step = [conv(widths[source], width, 3, stride=2), norm(width)]
         steps.append(nn.Sequential(*step) if i == target else nn.Sequential(*step, nn.ReLU(inplace=True)))
     return nn.Sequential(*steps)
 
@@ -257,22 +232,8 @@ def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
 
 
 def _conv_norm_relu(num_in: int, num_out: int, *, stride: int) -> tuple[nn.Module, ...]:
-    return _conv(num_in, num_out, 3, stride=stride), _norm(num_out), nn.ReLU(inplace=True)
+    return conv(num_in, num_out, 3, stride=stride), norm(num_out), nn.ReLU(inplace=True)
 
 
 def _grow(transition: nn.ModuleList, xs: list[Tensor]) -> list[Tensor]:
     return [layer(xs[min(i, len(xs) - 1)]) for i, layer in enumerate(transition)]
-
-
-@torch.no_grad()
-def _initialise(net: nn.Module, init: Init, seed: int) -> None:
-    """Batch norms start as the identity by themselves; the head's two biases are uniform, as torch draws them."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
-            std = 0.001 if init == "reference" else (2.0 / fan_out) ** 0.5
-            module.weight.normal_(0.0, std, generator=generator)
-            if module.bias is not None:
-                bound = module.in_channels**-0.5
-                module.bias.uniform_(-bound, bound, generator=generator)

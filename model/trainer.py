@@ -29,7 +29,7 @@ from model.checkpoint import (
     save_final,
     save_progress,
 )
-from model.config import Precision, TrainConfig
+from model.config import LossName, Precision, TrainConfig
 from model.image import normalise, pick_device, pick_precision
 from model.loss import MixLoss, balance_weights, mix_loss
 from model.meter import LogRow, Meter
@@ -45,6 +45,7 @@ SHAPING = (
     "momentum",
     "weight_decay",
     "power",
+    "loss",
     "class_balance",
     "precision",
 )  # the fields of TrainConfig that the result depends on
@@ -125,7 +126,7 @@ def train(
         torch.manual_seed(_step_seed(seed, step))
         for group in optimizer.param_groups:
             group["lr"] = poly_lr(step, base=config.lr, steps=config.steps, power=config.power)
-        loss = _loss(net, batch, step, source.weights, balance, device, layout, precision)
+        loss = _loss(net, batch, step, source.weights, config.loss, balance, device, layout, precision)
         meter.add(loss, len(batch.keys))
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
@@ -175,6 +176,7 @@ def _loss(
     batch: Batch,
     step: int,
     weights: Sequence[float],
+    loss: LossName,
     balance: Tensor | None,
     device: torch.device,
     layout: torch.memory_format,
@@ -193,7 +195,7 @@ def _loss(
             f"{', '.join(batch.keys)}); train in the taxonomy that the labels are in"
         )
     labels = batch.labels.to(device, non_blocking=True)
-    return mix_loss(output, labels, batch.dataset_ids.to(device), weights, class_weights=balance)
+    return mix_loss(output, labels, batch.dataset_ids.to(device), weights, loss=loss, class_weights=balance)
 
 
 def _step_seed(seed: int, step: int) -> int:

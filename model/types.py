@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -63,18 +63,44 @@ class BatchSource(Protocol):
 
 
 @dataclass(frozen=True)
+class Aux:
+    """One more prediction of the same labels, which the loss supervises besides the main one."""
+
+    name: Literal["aux", "lo", "hi"]
+    """An auxiliary head's, or that of a low or high scale before scales were combined."""
+    logits: Tensor
+    """(B, classes, h, w) at a resolution of its own."""
+    weight: float
+    """What its loss counts beside the main one, which counts 1."""
+    align_corners: bool = True
+    """How the loss upsamples it."""
+
+
+@dataclass(frozen=True)
 class TrainOutput:
-    """What a network returns in train mode: all that a loss needs, nothing computed for the eye."""
+    """What a network returns in train mode: all that a loss needs, nothing computed for the eye.
+
+    loss = loss(logits) + sum over `aux` of weight * loss(aux.logits), each upsampled to `size_hw` first.
+    """
 
     logits: Tensor
-    """(B, classes, h, w) at the network's own resolution."""
+    """(B, classes, h, w) at the network's own resolution; at the input's where scales are combined there."""
     size_hw: tuple[int, int]
-    """Size of the input, to which the loss upsamples (bilinear, align_corners=True)."""
+    """Size of the input, to which the loss upsamples (bilinear)."""
+    aux: tuple[Aux, ...] = ()
+    """Further predictions, in the order in which the reference adds their losses."""
+    align_corners: bool = True
+    """How the loss upsamples `logits`."""
+    features: Tensor | None = None
+    """The backbone's last features, (B, C, h', w'), of networks whose embedding a loss may compare (PSPNet: layer4)."""
 
 
 @runtime_checkable
 class Coarse(Protocol):
-    """A network that can stop before it upsamples, so that whoever needs no logits at full size saves them."""
+    """A network that can stop before it upsamples, so that whoever needs no logits at full size saves them.
+
+    They are upsampled with aligned corners; a network that upsamples in another way does not offer this.
+    """
 
     def coarse(self, images: Tensor) -> TrainOutput:
         """Normalised images (B, 3, H, W) to logits at the network's own resolution, in train and in eval mode."""

@@ -1,4 +1,4 @@
-"""Bilinear upsampling of logits with aligned corners, a strip of rows at a time.
+"""Bilinear upsampling of logits, a strip of rows at a time.
 
 At the size of the image, 194 classes are most of a small network's time and memory, in training as in use. Upsampling
 is linear and separable, so a strip of rows is two small matrix products, fits the cache, and need not be kept. The
@@ -52,9 +52,18 @@ class Upsampling:
         grad_hKw[strip.low].addmm_(strip.down.T, rows.view(len(strip.down), -1))
 
 
-def upsampling(low_hw: tuple[int, int], high_hw: tuple[int, int], num_classes: int, device: torch.device) -> Upsampling:
+def upsampling(
+    low_hw: tuple[int, int],
+    high_hw: tuple[int, int],
+    num_classes: int,
+    device: torch.device,
+    *,
+    align_corners: bool = True,
+    dtype: torch.dtype = torch.float32,
+) -> Upsampling:
     """The plan for logits of `num_classes` channels: strips as high as the device likes."""
-    down, across = _weights(low_hw[0], high_hw[0]), _weights(low_hw[1], high_hw[1])
+    down = _weights(low_hw[0], high_hw[0], align_corners=align_corners).to(dtype)
+    across = _weights(low_hw[1], high_hw[1], align_corners=align_corners).to(dtype)
     rows = max(1, STRIP_BYTES[device.type] // (4 * num_classes * high_hw[1]))
     strips = []
     for top in range(0, high_hw[0], rows):
@@ -70,24 +79,41 @@ def rows_first(logits_Khw: Tensor) -> Tensor:
 
 
 def shifted(logits: Tensor) -> tuple[Tensor, bool]:
-    """(B, K, h, w) logits in float32 with the maximum over classes at 0, and whether exp of them is safe as it is.
+    """(B, K, h, w) logits with the maximum over classes at 0, and whether exp of them is safe as it is.
 
+    In float32, except that float64 stays.
     A shift that is the same for all classes changes no softmax, before or after upsampling, and upsampled values stay
     at most 0. Only where the spread is enormous can all classes of an upsampled pixel be so low that exp gives 0; then
     the maximum must be subtracted once more at full size.
     """
-    logits = logits.float()
+    logits = at_least_float32(logits)
     logits = logits - logits.amax(dim=1, keepdim=True)
     return logits, bool(-logits.amin() < SAFE_SPREAD)
 
 
-def _weights(low: int, high: int) -> Tensor:
-    """(high, low) weights of linear interpolation with aligned corners: each row holds at most two, summing to 1."""
-    at = torch.arange(high, dtype=torch.float64) * ((low - 1) / max(high - 1, 1))
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision becomes float32; float64 stays, so that gradients can be checked."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def taps(low: int, high: int, *, align_corners: bool) -> tuple[Tensor, Tensor]:
+    """Between which low positions each of the `high` outputs lies: the left one (int64), and the right one's share.
+
+    The right neighbour is the next position, or the left one itself where there is no other; shares are float64. Either
+    the corner pixels of both grids coincide (align_corners), or the corners of their areas do, and what lies outside
+    the outermost pixel centres takes their value.
+    """
+    at = torch.arange(high, dtype=torch.float64)
+    at = at * ((low - 1) / max(high - 1, 1)) if align_corners else ((at + 0.5) * (low / high) - 0.5).clamp(0, low - 1)
     left = at.floor().long().clamp(max=max(low - 2, 0))
-    part = at - left
+    return left, at - left
+
+
+def _weights(low: int, high: int, *, align_corners: bool) -> Tensor:
+    """(high, low) float64 weights of linear interpolation: each row holds at most two, summing to 1."""
+    left, part = taps(low, high, align_corners=align_corners)
     weights = torch.zeros(high, low, dtype=torch.float64)
     row = torch.arange(high)
     weights[row, left] = 1 - part
     weights[row, (left + 1).clamp(max=low - 1)] += part
-    return weights.float()
+    return weights

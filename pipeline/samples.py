@@ -35,6 +35,19 @@ class Sample:
     draw: Draw
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """Which sample comes, and what will be done to it, before any of its pixels is read."""
+
+    key: str
+    pick: Pick
+    draw: Draw
+    shard: str
+    """File name of its shard."""
+    position: int
+    """Its place in the shard, from 0."""
+
+
 class Samples:
     """The mix as one function of step and slot. Safe to use from several threads."""
 
@@ -88,6 +101,23 @@ class Samples:
             "batch": self.order.batch,
             "augment": augmentation | {"crop": list(self._augment.crop_hw)},
         }
+
+    def find(self, step: int, slot: int) -> Found:
+        """What `at` would make its sample of; reads the index of a shard at most.
+
+        Raises:
+            DataError: an index that is missing or damaged.
+        """
+        pick = self.order.at(step, slot)
+        shard_set = self._sets[pick.dataset]
+        entry = shard_set.entry(pick.index)
+        return Found(
+            key=entry.key,
+            pick=pick,
+            draw=draw(self._augment, seed=self._seed, step=step, slot=slot, size_hw=entry.size_hw),
+            shard=shard_set.manifest.shards[pick.shard].name,
+            position=pick.index - sum(shard_set.shard_sizes[: pick.shard]),
+        )
 
     def at(self, step: int, slot: int) -> Sample:
         """The sample in place `slot` of global step `step`.

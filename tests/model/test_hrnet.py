@@ -1,12 +1,10 @@
-from pathlib import Path
-
 import pytest
 import torch
 
 from model import TrainOutput, build
 from shards.errors import DataError, UsageError
+from tests.model.plain import published, rows, shaken
 
-KEYS = Path(__file__).resolve().parents[2].parent / "shared" / "mseg" / "state_dict_keys" / "mseg_hrnet_w48_194.tsv"
 TINY = {"stem": 8, "stage1_width": 4, "widths": [4, 4, 6, 8], "blocks": 1}
 
 
@@ -26,14 +24,7 @@ def test_w48_naive_differs_in_the_last_layer_only():
 
 
 def test_w48_has_the_published_names_shapes_and_types_in_their_order(w48):
-    if not KEYS.exists():
-        pytest.skip(f"the published list of names is not at {KEYS}")
-    published = [line.split("\t") for line in KEYS.read_text().splitlines()[1:]]
-    ours = [
-        [name, "x".join(map(str, t.shape)) or "scalar", str(t.dtype).removeprefix("torch.")]
-        for name, t in w48.state_dict().items()
-    ]
-    assert ours == published
+    assert rows(w48) == published("mseg_hrnet_w48_194.tsv")
 
 
 def test_names_of_the_corners_of_the_structure(w48):
@@ -134,3 +125,12 @@ def test_presets_have_the_authors_sizes():
 def test_bad_calls_are_named(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+def test_channels_last_changes_nothing():
+    net = shaken(build("hrnet-tiny", 4, **TINY)).eval()
+    images = torch.randn(1, 3, 33, 42)
+    with torch.no_grad():
+        expected = net(images)
+        got = net.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)

@@ -6,8 +6,9 @@ import torch
 from torch.nn.functional import cross_entropy, interpolate
 
 from model import upsample
-from model.loss import balance_weights, mix_loss, pixel_losses
-from model.types import TrainOutput
+from model.loss import balance_weights, mix_loss
+from model.pixel_loss import binary_losses, pixel_losses
+from model.types import Aux, TrainOutput
 
 
 def numpy_loss(logits, labels, dataset_ids, weights):
@@ -161,3 +162,84 @@ def test_the_loss_stays_float32_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = pixel_losses(logits, labels, (17, 17))
     assert got.item() == pytest.approx(pixel_losses(logits, labels, (17, 17)).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("align_corners", "size_hw"), [(False, (33, 25)), (False, (5, 4)), (False, (9, 7)), (True, (9, 7))]
+)
+def test_both_ways_of_upsampling_equal_the_plain_composition(align_corners, size_hw, monkeypatch):
+    monkeypatch.setitem(upsample.STRIP_BYTES, "cpu", 4 * 6 * size_hw[1] * 2)
+    logits = torch.randn(2, 6, 9, 7, generator=torch.Generator().manual_seed(0))
+    labels = labels_like((2, *size_hw), 6, seed=7)
+    plain, lean = logits.double().requires_grad_(), logits.clone().requires_grad_()
+    upsampled = interpolate(plain, size=size_hw, mode="bilinear", align_corners=align_corners)
+    targets = labels.long()
+    expected = cross_entropy(upsampled, targets, ignore_index=255, reduction="sum")
+    got = pixel_losses(lean, labels, size_hw, align_corners=align_corners).sum()
+    torch.autograd.backward([expected, got])
+    assert got.item() == pytest.approx(expected.item(), rel=1e-6)
+    torch.testing.assert_close(lean.grad.double(), plain.grad, rtol=1e-5, atol=1e-5)
+
+    truth = torch.nn.functional.one_hot(torch.where(targets == 255, 0, targets), 6).permute(0, 3, 1, 2).double()
+    plain, lean = logits.double().requires_grad_(), logits.clone().requires_grad_()
+    upsampled = interpolate(plain, size=size_hw, mode="bilinear", align_corners=align_corners)
+    by_class = -(truth * upsampled.sigmoid().log() + (1 - truth) * (1 - upsampled.sigmoid()).log())
+    expected = (by_class.sum(dim=1) * (targets != 255)).sum()
+    got = binary_losses(lean, labels, size_hw, align_corners=align_corners).sum()
+    torch.autograd.backward([expected, got])
+    assert got.item() == pytest.approx(expected.item(), rel=1e-6)
+    torch.testing.assert_close(lean.grad.double(), plain.grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("losses", [pixel_losses, binary_losses])
+def test_gradients_are_those_of_finite_differences(losses):
+    logits = torch.randn(2, 4, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
+    labels = labels_like((2, 7, 9), 3, seed=8)  # the fourth class is absent
+    labels[1] = 255
+    assert torch.autograd.gradcheck(lambda z: losses(z, labels, (7, 9)), logits.requires_grad_())
+
+
+@pytest.mark.parametrize("losses", [pixel_losses, binary_losses])
+def test_extreme_logits_stay_finite(losses):
+    logits = (torch.tensor([-1e4, 0.0, 1e4]).view(1, 3, 1, 1) * torch.ones(1, 3, 2, 2)).requires_grad_()
+    sums = losses(logits, torch.zeros(1, 5, 5, dtype=torch.uint8), (5, 5))
+    sums.sum().backward()
+    assert sums.isfinite().all()
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("by_class", [None, torch.tensor([0.2, 1.0, 3.0, 1.0, 0.5])])
+def test_further_predictions_add_their_share(by_class):
+    """Heads of the same labels at resolutions of their own, against plain cross-entropies summed by dataset."""
+    generator = torch.Generator().manual_seed(1)
+    main, aux, low, high = (torch.randn(3, 5, *hw, generator=generator) for hw in ((5, 6), (3, 4), (17, 19), (17, 19)))
+    labels, ids, weights = labels_like((3, 17, 19), 5, seed=9), torch.tensor([1, 0, 1]), (0.25, 0.75)
+    labels[0, 3:] = 255
+
+    def plain(logits, align_corners=True):
+        up = interpolate(logits.double(), size=(17, 19), mode="bilinear", align_corners=align_corners)
+        weight = None if by_class is None else by_class.double()
+        means = [cross_entropy(up[ids == d], labels[ids == d].long(), weight, ignore_index=255) for d in (0, 1)]
+        return sum(w * mean for w, mean in zip(weights, means, strict=True))
+
+    expected = plain(main, align_corners=False) + 0.4 * plain(aux) + 0.05 * (plain(low) + plain(high))
+    heads = (
+        Aux(name="aux", logits=aux, weight=0.4),
+        Aux(name="lo", logits=low, weight=0.05, align_corners=False),
+        Aux(name="hi", logits=high, weight=0.05, align_corners=False),
+    )
+    output = TrainOutput(logits=main, size_hw=(17, 19), aux=heads, align_corners=False)
+    got = mix_loss(output, labels, ids, weights, class_weights=by_class)
+    assert got.total.item() == pytest.approx(expected.item(), rel=1e-6)
+    alone = TrainOutput(logits=main, size_hw=(17, 19), align_corners=False)
+    assert got.means.tolist() == mix_loss(alone, labels, ids, weights, class_weights=by_class).means.tolist()
+
+
+def test_an_ignored_batch_has_no_loss_from_further_predictions():
+    logits = torch.randn(2, 3, 4, 4, requires_grad=True)
+    aux = torch.randn(2, 3, 2, 2, requires_grad=True)
+    output = TrainOutput(logits=logits, size_hw=(8, 8), aux=(Aux(name="aux", logits=aux, weight=0.4),))
+    got = mix_loss(output, torch.full((2, 8, 8), 255, dtype=torch.uint8), torch.tensor([0, 0]), (1.0,))
+    got.total.backward()
+    assert got.total.item() == 0.0
+    assert aux.grad.abs().max() == 0.0

@@ -58,7 +58,9 @@ def test_an_interrupted_run_ends_in_the_same_bits(tmp_path, undisturbed, step):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"optimizer": "adamw", "lr": 0.002}, {"class_balance": 0.5}], ids=["adamw", "balance"]
+    "changes",
+    [{"optimizer": "adamw", "lr": 0.002}, {"class_balance": 0.5}, {"loss": "rmi"}],
+    ids=["adamw", "balance", "rmi"],
 )
 def test_other_ways_to_train_resume_in_the_same_bits_too(tmp_path, undisturbed, changes):
     calm = weights(run(str(tmp_path / "calm"), **changes))
@@ -152,6 +154,7 @@ CHANGES = {
     "lr": ({"lr": 0.01}, r"train.lr is 0.05, this run has 0.01"),
     "optimizer": ({"optimizer": "adamw"}, r"train.optimizer is 'sgd', this run has 'adamw'"),
     "balance": ({"class_balance": 0.5}, r"train.class_balance is 0.0, this run has 0.5"),
+    "loss": ({"loss": "rmi"}, r"train.loss is 'ce', this run has 'rmi'"),
     "steps": ({"steps": 9}, r"train.steps is 8, this run has 9"),
     "seed": ({"seed": 4}, r"seed is 3, this run has 4"),
     "data": ({"source": ToySource(seed=1)}, r"data.fingerprint.seed is 0, this run has 1"),

@@ -1,0 +1,86 @@
+"""What the commands print; what they time is tested with the rooms that do it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from cli import bench
+from pipeline.bench import Setting
+from shards.errors import UsageError
+
+NETWORK = {"classes": 3, "crop": 33, "batch": 2, "device": "cpu", "rounds": 3}
+
+
+@pytest.fixture
+def peaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.bench.peak_mib", lambda config, name: {"ours": 10.4, "plain": 26.0}[name])
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.usefixtures("peaks")
+def test_a_step_beside_the_plain_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    took = {"ours": [1.0, 2.0, 4.0], "plain": [10.0, 40.0, 12.0], "matmul": [0.5, 0.5, 0.5]}
+    timed: list[tuple[list[str], int]] = []
+
+    def interleaved(runs: Any, rounds: int, **_: Any) -> Any:
+        timed.append((list(runs), rounds))
+        return took
+
+    monkeypatch.setattr(bench, "interleaved", interleaved)
+    bench.step(arch="hrnet-tiny", precision="fp32", json=True, **NETWORK)
+    result = printed(capsys)
+    assert timed == [(["ours", "plain", "matmul"], 3)]
+    assert (result["task"], result["arch"], result["classes"], result["crop"]) == ("step", "hrnet-tiny", 3, 33)
+    assert result["ours"] == {
+        "ms": 2000,
+        "images_per_s": 1,
+        "peak_mib": 10,
+        "tflop_per_s": pytest.approx(result["gflop"] / 2000, abs=1e-3),
+    }
+    assert result["ratio_time"] == 10  # the median of 10, 20 and 3
+    assert result["ratio_peak"] == 2.5
+
+
+@pytest.mark.usefixtures("peaks")
+@pytest.mark.parametrize("task", ["infer", "loss"])
+def test_inference_and_loss(capsys: pytest.CaptureFixture[str], task: str) -> None:
+    getattr(bench, task)(precision="bf16", json=True, **NETWORK)
+    result = printed(capsys)
+    assert (result["task"], result["precision"]) == (task, "bf16")
+    assert {"ms", "images_per_s", "peak_mib"} <= result["ours"].keys() & result["plain"].keys()
+    assert ("matmul_tflop_per_s" in result) == (task == "infer")
+    getattr(bench, task)(precision="bf16", only_ours=True, **NETWORK)
+    out = capsys.readouterr().out
+    assert "ours" in out
+    assert "plain" not in out
+
+
+def test_the_loader_beside_the_rule(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Setting(name="small", source_hw=(48, 64), short_side=48, crop=33)
+    monkeypatch.setattr("pipeline.bench.SETTINGS", (small,))
+    bench.loader(crops=4, batch=2, threads=1, rounds=2, json=True)
+    result = printed(capsys)
+    (row,) = result["settings"]
+    assert row["name"] == "small"
+    assert all(row[key] > 0 for key in ("ours", "reference_rule", "decode_only", "ratio_reference", "ratio_decode"))
+    assert row["ratio_reference"] == pytest.approx(row["ours"] / row["reference_rule"], rel=0.9)
+    assert row["image_difference"] < 3
+    assert row["label_agreement"] > 0.9
+    assert isinstance(result["machine"], str)
+
+
+def test_bad_use_is_refused() -> None:
+    with pytest.raises(UsageError, match="--precision 'fp8': choose among fp32, bf16, auto"):
+        bench.step(precision="fp8")
+    with pytest.raises(UsageError, match="--device 'tpu'"):
+        bench.infer(device="tpu")
+    with pytest.raises(UsageError, match="choose among 480-473, 1080-713, city-713"):
+        bench.loader(setting=["513"])
+    with pytest.raises(UsageError, match="--crops 5 is no multiple of --batch 4"):
+        bench.loader(crops=5)
+    with pytest.raises(UsageError, match="did you mean 'hrnet-w48'"):
+        bench.step(arch="hrnet-w49", device="cpu", only_ours=True)
