@@ -1,5 +1,6 @@
 """dvc.yaml and params.yaml against the code and recipes they speak of."""
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -78,6 +79,36 @@ def test_own_recipes_are_trained_and_judged_on_the_set_that_params_name(monkeypa
     assert "recipes/oracle-camvid.yaml" in paths(train)
     assert {d for d in paths(judge) if d.startswith(MADE)} == {"runs/oracle-camvid", "data/shards/camvid-street/val"}
     assert all((ROOT / d).exists() for d in (paths(train) | paths(judge)) if not d.startswith(MADE))
+
+
+# Reached from the trainer and the evaluation, without a say in what an HRNet learns or scores.
+NO_SAY = {f"model/{name}.py" for name in ("hmsa", "ocr", "pspnet", "resnet", "rmi", "recompute", "options")}
+NO_SAY |= {"model/loss_triton.py", "model/checkpoint.py", "model/types.py", "model/initial.py"}
+
+
+def reached(*starts: str) -> set[str]:
+    """The modules of a room that these import, directly or not."""
+    seen: set[str] = set()
+    todo = list(starts)
+    while todo:
+        path = todo.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                files = [f"{name.replace('.', '/')}.py" for name in names]
+                todo += [f for f in files if f.split("/")[0] == path.split("/")[0] and (ROOT / f).is_file()]
+    return seen
+
+
+def test_stages_depend_on_every_module_that_shapes_their_output() -> None:
+    train, judge = instances("train-union")["union-universal"], instances("eval")["union-universal"]
+    assert reached("model/trainer.py", "model/build.py") - NO_SAY <= paths(train)
+    assert reached("model/evaluate.py", "model/build.py") - NO_SAY <= paths(judge)
+    messages = {f"shards/{name}.py" for name in ("datasets", "errors", "registry", "schema", "store", "sources/folder")}
+    assert reached("shards/convert.py") - messages <= paths(instances("shard")["ade20k-150-train"])
 
 
 def test_evaluation_is_on_datasets_that_no_recipe_trains_on() -> None:
