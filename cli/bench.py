@@ -238,4 +238,4 @@ def _machine(threads: int, device: str = "cpu") -> str:
     import torch
 
     chip = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
-    return f"{chip}, {threads} threads on {os.cpu_count()} cores, torch {torch.__version__}"
+    return f"{chip}, threads: {threads}, cores: {os.cpu_count()}, torch {torch.__version__}"
