@@ -177,10 +177,7 @@ def _config(
 
 
 def _network(config: BenchConfig, rounds: int, *, only_ours: bool, json: bool) -> None:
-    import torch
-
     from model import bench
-    from model.image import pick_device, pick_precision
 
     variants: tuple[bench.Variant, ...] = ("ours",) if only_ours else ("ours", "plain")
     peaks = {name: bench.peak_mib(config, name) for name in variants}  # first: it says what does not fit
@@ -193,21 +190,9 @@ def _network(config: BenchConfig, rounds: int, *, only_ours: bool, json: bool) -
         runs["matmul"], matmul_flop = bench.prepare_matmul(config)
     with progress(f"bench {config.task}", "rounds") as report:
         took = interleaved(runs, rounds, warm_up=WARM_UP, report=report)
-    device = pick_device(config.device)
-    result: dict[str, Any] = {"task": config.task, "machine": _machine(torch.get_num_threads(), device.type)}
-    result |= {"arch": config.arch} if config.task != "loss" else {}
-    result |= {"classes": config.classes, "crop": config.crop, "batch": config.batch, "rounds": rounds}
-    result |= {"precision": pick_precision(config.precision, device), "compile": config.compile}
-    result |= {"checkpointing": config.checkpointing}
+    result = _about(config, rounds)
     for name in variants:
-        seconds, peak = statistics.median(took[name]), peaks[name]
-        result[name] = {
-            "ms": round(1e3 * seconds, 3),
-            "images_per_s": round(config.batch / seconds, 2),
-            "peak_mib": None if peak is None else round(peak),
-        }
-        if flop:
-            result[name]["tflop_per_s"] = round(flop / seconds / 1e12, 3)
+        result[name] = _figures(config.batch, took[name], peaks[name], flop)
     if flop:
         result["gflop"] = round(flop / 1e9, 1)
         result["matmul_tflop_per_s"] = round(matmul_flop / statistics.median(took["matmul"]) / 1e12, 3)
@@ -219,6 +204,26 @@ def _network(config: BenchConfig, rounds: int, *, only_ours: bool, json: bool) -
         print_json(result)
     else:
         _print_network(result, variants)
+
+
+def _about(config: BenchConfig, rounds: int) -> dict[str, Any]:
+    import torch
+
+    from model.image import pick_device, pick_precision
+
+    device = pick_device(config.device)
+    about: dict[str, Any] = {"task": config.task, "machine": _machine(torch.get_num_threads(), device.type)}
+    about |= {"arch": config.arch} if config.task != "loss" else {}
+    about |= {"classes": config.classes, "crop": config.crop, "batch": config.batch, "rounds": rounds}
+    about |= {"precision": pick_precision(config.precision, device), "compile": config.compile}
+    return about | {"checkpointing": config.checkpointing}
+
+
+def _figures(batch: int, took_s: Sequence[float], peak_mib: float | None, flop: int) -> dict[str, Any]:
+    seconds = statistics.median(took_s)
+    figures: dict[str, Any] = {"ms": round(1e3 * seconds, 3), "images_per_s": round(batch / seconds, 2)}
+    figures["peak_mib"] = None if peak_mib is None else round(peak_mib)
+    return figures | ({"tflop_per_s": round(flop / seconds / 1e12, 3)} if flop else {})
 
 
 def _print_network(result: dict[str, Any], variants: Sequence[str]) -> None:
@@ -238,4 +243,4 @@ def _machine(threads: int, device: str = "cpu") -> str:
     import torch
 
     chip = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
-    return f"{chip}, {threads} threads on {os.cpu_count()} cores, torch {torch.__version__}"
+    return f"{chip}, threads: {threads}, cores: {os.cpu_count()}, torch {torch.__version__}"

@@ -32,7 +32,7 @@ Task = Literal["step", "infer", "loss"]
 Variant = Literal["ours", "plain"]
 COARSE = 4  # images are so many times as large as the logits that `loss` starts from, as HRNet's are
 IGNORED = 0.2  # share of the labels
-TOLERANCE = {"fp32": 1e-3, "bf16": 0.1}  # relative, between ours and plain
+TOLERANCE = {"fp32": 1e-2, "bf16": 0.1}  # relative, between ours and plain; a GPU may convolve float32 in TF32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
