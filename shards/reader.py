@@ -55,8 +55,9 @@ class ShardSet:
         self.close()
 
     def close(self) -> None:
-        """Forget the indexes read so far; the set can be used again."""
+        """Forget the indexes read so far and let go of connections; the set can be used again."""
         self._indexes.clear()
+        self._store.close()
 
     def index(self, shard: int) -> ShardIndex:
         """The index of a shard by its position, read once.
@@ -67,9 +68,12 @@ class ShardSet:
         if shard not in self._indexes:  # two threads may both read it; they find the same
             info = self.manifest.shards[shard]
             name = index_name(info.name)
-            data = self._store.read(name)
-            if hashlib.sha256(data).hexdigest() != info.index_sha256:
-                raise DataError(f"{self.url}/{name}: not the index that the manifest lists; convert again")
+
+            def check(data: bytes) -> None:
+                if hashlib.sha256(data).hexdigest() != info.index_sha256:
+                    raise DataError(f"{self.url}/{name}: not the index that the manifest lists; convert again")
+
+            data = self._store.read(name, check=check)
             self._indexes[shard] = load_index(data, where=f"{self.url}/{name}")
         return self._indexes[shard]
 
@@ -99,13 +103,15 @@ class ShardSet:
                 f"this set holds {', '.join(self.manifest.members)}"
             )
         span = entry.members[suffix]
-        data = self._store.read(name, span.offset, span.size)
-        if zlib.crc32(data) != span.crc32:
-            raise DataError(
-                f"{self.url}/{name}: {entry.key}.{suffix} fails its checksum (bytes {span.offset} to "
-                f"{span.offset + span.size}); run the conversion again to rewrite this shard"
-            )
-        return data
+
+        def check(data: bytes) -> None:
+            if zlib.crc32(data) != span.crc32:
+                raise DataError(
+                    f"{self.url}/{name}: {entry.key}.{suffix} fails its checksum (bytes {span.offset} to "
+                    f"{span.offset + span.size}); run the conversion again to rewrite this shard"
+                )
+
+        return self._store.read(name, span.offset, span.size, check=check)
 
     def _row(self, i: int) -> tuple[int, Row]:
         shard = bisect.bisect_right(self._ends, i)
@@ -120,16 +126,35 @@ def open_shards(url: str | Path) -> ShardSet:
         DataError: no manifest (the set is incomplete), another schema version, a shard missing or of another size.
         UsageError: a kind of URL that is not supported.
     """
-    store = open_store(url)
+    return open_set(open_store(url))
+
+
+def open_set(store: Store) -> ShardSet:
+    """Open the shard set of a store; raises as `open_shards` does."""
     if store.size(manifests.NAME) is None:
         raise DataError(
             f"{store.url}: incomplete: no {manifests.NAME} (it is written last); run the same `segstream shard` "
             f"again, it resumes; or give the folder DATASET/SPLIT"
         )
-    manifest = manifests.load_manifest(store.read(manifests.NAME), where=f"{store.url}/{manifests.NAME}")
-    for info in manifest.shards:
+    manifest = manifests.load_manifest(_read_manifest(store), where=f"{store.url}/{manifests.NAME}")
+    for info in () if store.remote else manifest.shards:  # over a network, every read says so soon enough
         size = store.size(info.name)
         if size != info.bytes:
             found = "missing" if size is None else f"{size} bytes long, the manifest says {info.bytes}"
             raise DataError(f"{store.url}/{info.name}: {found}; run the same `segstream shard` again to mend it")
     return ShardSet(store, manifest)
+
+
+def _read_manifest(store: Store) -> bytes:
+    """The one file whose hash nothing else knows: from a remote store, what two readings agree on."""
+    data = store.read(manifests.NAME)
+    if not store.remote:
+        return data
+    seen = {data}
+
+    def check(again: bytes) -> None:
+        if again not in seen:
+            seen.add(again)
+            raise DataError(f"{store.url}/{manifests.NAME}: differs from one reading to the next")
+
+    return store.read(manifests.NAME, check=check)
