@@ -92,6 +92,11 @@ def open_store(url: str | Path) -> Store:
         from shards.stores.remote import RemoteStore
 
         return RemoteStore(HttpOrigin(str(url)))
+    if scheme == "s3":
+        from shards.stores.remote import RemoteStore
+        from shards.stores.s3 import S3Origin
+
+        return RemoteStore(S3Origin(str(url)))
     folder = local_path(url)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give the folder DATASET/SPLIT that `segstream shard` wrote")

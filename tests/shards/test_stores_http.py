@@ -196,7 +196,7 @@ def test_wrong_urls(ade, server):
 def test_a_thousand_openings_leave_no_connection(ade, server):
     open_files = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(1000):
-        with open_shards(server.url) as shards:
+        with open_shards(server.url):
             pass
     assert len(list(Path("/proc/self/fd").iterdir())) < open_files + 10  # the server's own ends may linger
 
