@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from shards import manifest as manifests
+from shards.cache import CachedStore, ShardCache, cache_from_environment
 from shards.errors import DataError
 from shards.index import Row, ShardIndex, Span, index_name, load_index, member_suffix
 from shards.manifest import Manifest
@@ -119,17 +120,20 @@ class ShardSet:
         return shard, self.index(shard).rows[i - start]
 
 
-def open_shards(url: str | Path) -> ShardSet:
+def open_shards(url: str | Path, *, cache: ShardCache | None = None) -> ShardSet:
     """Open the shard set of a path or URL (`.../DATASET/SPLIT`).
+
+    Args:
+        cache: keeps shards of remote sets; by default what SEGSTREAM_CACHE asks for.
 
     Raises:
         DataError: no manifest (the set is incomplete), another schema version, a shard missing or of another size.
         UsageError: a kind of URL that is not supported.
     """
-    return open_set(open_store(url))
+    return open_set(open_store(url), cache or cache_from_environment())
 
 
-def open_set(store: Store) -> ShardSet:
+def open_set(store: Store, cache: ShardCache | None = None) -> ShardSet:
     """Open the shard set of a store; raises as `open_shards` does."""
     if store.size(manifests.NAME) is None:
         raise DataError(
@@ -142,6 +146,8 @@ def open_set(store: Store) -> ShardSet:
         if size != info.bytes:
             found = "missing" if size is None else f"{size} bytes long, the manifest says {info.bytes}"
             raise DataError(f"{store.url}/{info.name}: {found}; run the same `segstream shard` again to mend it")
+    if store.remote and cache is not None:
+        store = CachedStore(store, cache, {info.name: (info.sha256, info.bytes) for info in manifest.shards})
     return ShardSet(store, manifest)
 
 

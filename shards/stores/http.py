@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 import urllib.request
 from urllib.parse import quote, urlsplit
 
@@ -36,7 +35,6 @@ class HttpOrigin:
         except ValueError as error:
             raise UsageError(f"{url}: not a URL ({error}); correct it") from error
         self._timeout_s = timeout_s
-        self._lock = threading.Lock()
         self._pools: dict[int, urllib3.PoolManager] = {}
         """By process."""
 
@@ -69,10 +67,9 @@ class HttpOrigin:
 
     def close(self) -> None:
         """See `Origin.close`."""
-        with self._lock:
-            for pool in self._pools.values():
-                pool.clear()
-            self._pools.clear()
+        pool = self._pools.pop(os.getpid(), None)
+        if pool is not None:
+            pool.clear()
 
     def _request(self, method: str, name: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         url = f"{self.url}/{quote(name)}"
@@ -112,11 +109,10 @@ class HttpOrigin:
         raise DataError(f"{self.url}/{name}: {_NO_RANGES}")
 
     def _pool(self) -> urllib3.PoolManager:
-        with self._lock:
-            pool = self._pools.get(os.getpid())
-            if pool is None:
-                pool = self._pools[os.getpid()] = self._new_pool()
-            return pool
+        pool = self._pools.get(os.getpid())  # without the lock: a fork may happen while another thread holds it
+        if pool is None:
+            pool = self._pools.setdefault(os.getpid(), self._new_pool())
+        return pool
 
     def _new_pool(self) -> urllib3.PoolManager:
         timeout = urllib3.Timeout(connect=self._timeout_s, read=self._timeout_s)

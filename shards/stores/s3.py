@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -50,7 +49,6 @@ class S3Origin:
         self.url = url.rstrip("/")
         self._bucket, self._prefix = parts.netloc, parts.path.strip("/")
         self._access, self._timeout_s = access or Access(), timeout_s
-        self._lock = threading.Lock()
         self._clients: dict[int, Any] = {}
         """By process."""
 
@@ -83,10 +81,9 @@ class S3Origin:
 
     def close(self) -> None:
         """See `Origin.close`."""
-        with self._lock:
-            for client in self._clients.values():
-                client.close()
-            self._clients.clear()
+        client = self._clients.pop(os.getpid(), None)
+        if client is not None:
+            client.close()
 
     def key(self, name: str) -> str:
         """Key of a file in the bucket."""
@@ -94,14 +91,13 @@ class S3Origin:
 
     def client(self) -> Any:
         """This process's boto3 client, without retries of its own: `RemoteStore` does them, for all stores alike."""
-        with self._lock:
-            client = self._clients.get(os.getpid())
-            if client is None:
-                try:
-                    client = self._clients[os.getpid()] = self._connect()
-                except Exception as error:
-                    self._sort(error, "")
-            return client
+        client = self._clients.get(os.getpid())  # without a lock: a fork may happen while another thread holds it
+        if client is None:
+            try:
+                client = self._clients.setdefault(os.getpid(), self._connect())
+            except Exception as error:
+                self._sort(error, "")
+        return client
 
     def _connect(self) -> Any:
         try:
