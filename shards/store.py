@@ -92,6 +92,10 @@ def open_store(url: str | Path) -> Store:
         from shards.stores.remote import RemoteStore
 
         return RemoteStore(HttpOrigin(str(url)))
+    if scheme == "dvc":
+        from shards.stores.dvc import open_dvc
+
+        return open_dvc(str(url))
     if scheme == "s3":
         from shards.stores.remote import RemoteStore
         from shards.stores.s3 import S3Origin
