@@ -155,19 +155,27 @@ class RemoteStore:
             raise DataError(f"{self.url}/{name}: missing; check the URL, or upload the set again") from error
 
     def _try(self, name: str, once: Callable[[], T]) -> T:
-        policy = self._retries
-        begun = policy.clock()
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return once()
-            except TransientError as error:
-                spent = policy.clock() - begun
-                wait_s = policy.wait_s(attempt, error.wait_s)
-                if attempt >= policy.num_attempts or spent + wait_s > policy.budget_s:
-                    raise DataError(
-                        f"{self.url}/{name}: failed {attempt} times in {spent:.0f} s, lastly: {error}; check that the "
-                        f"server is well and reachable, then run again"
-                    ) from error
-            policy.sleep(wait_s)
+        return tried(once, where=f"{self.url}/{name}", retries=self._retries)
+
+
+def tried(once: Callable[[], T], *, where: str, retries: Retries) -> T:
+    """What `once` returns, as soon as an attempt at it succeeds.
+
+    Raises:
+        DataError: it failed until attempts or time were used up; names `where`, the attempts and the last cause.
+    """
+    begun = retries.clock()
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return once()
+        except TransientError as error:
+            spent = retries.clock() - begun
+            wait_s = retries.wait_s(attempt, error.wait_s)
+            if attempt >= retries.num_attempts or spent + wait_s > retries.budget_s:
+                raise DataError(
+                    f"{where}: failed {attempt} times in {spent:.0f} s, lastly: {error}; check that the server is well "
+                    f"and reachable, then run again"
+                ) from error
+        retries.sleep(wait_s)

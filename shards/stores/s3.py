@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -17,7 +20,7 @@ from shards.stores.remote import MissingError, Part, TransientError
 _CONNECTIONS = 32
 _MISSING = ("404", "NoSuchKey", "NotFound")
 _CREDENTIALS = (
-    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE), AWS_ENDPOINT_URL, and that they may read it"
+    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE), AWS_ENDPOINT_URL, and the account's rights"
 )
 
 
@@ -76,6 +79,34 @@ class S3Origin:
         """See `Origin.head`."""
         try:
             return int(self.client().head_object(Bucket=self._bucket, Key=self.key(name))["ContentLength"])
+        except Exception as error:
+            self._sort(error, name)
+
+    def put(self, name: str, path: Path, sha256: str) -> None:
+        """Write a file, whole or not at all: the server checks its MD5. Raises as `get` does."""
+        with path.open("rb") as file:
+            md5 = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
+            file.seek(0)
+            try:
+                self.client().put_object(
+                    Bucket=self._bucket, Key=self.key(name), Body=file, ContentMD5=md5, Metadata={"sha256": sha256}
+                )
+            except Exception as error:
+                self._sort(error, name)
+
+    def sha256(self, name: str) -> str | None:
+        """What `put` was told of a file, None if another program wrote it. Raises as `get` does."""
+        try:
+            head = self.client().head_object(Bucket=self._bucket, Key=self.key(name))
+        except Exception as error:
+            self._sort(error, name)
+        found: str | None = head.get("Metadata", {}).get("sha256")
+        return found
+
+    def delete(self, name: str) -> None:
+        """Remove a file; that there is none is fine. Raises as `get` does."""
+        try:
+            self.client().delete_object(Bucket=self._bucket, Key=self.key(name))
         except Exception as error:
             self._sort(error, name)
 

@@ -1,6 +1,8 @@
 """A small file server for tests, over HTTP or speaking enough S3, that can fail in every way a network does."""
 
+import base64
 import contextlib
+import hashlib
 import random
 import socket
 import struct
@@ -32,6 +34,8 @@ class Server:
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     """(method, path, Range)."""
     failed: list[str] = field(default_factory=list)
+    metadata: dict[Path, str] = field(default_factory=dict)
+    """SHA-256 told with what was written."""
     connections: int = 0
     sent: int = 0
     """Bytes of bodies."""
@@ -89,6 +93,11 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         self.state.connections += 1
 
+    def handle_expect_100(self):
+        going_on = super().handle_expect_100()
+        self.wfile.flush()
+        return going_on
+
     def log_message(self, *args):
         pass
 
@@ -128,8 +137,20 @@ class _Handler(BaseHTTPRequestHandler):
             return
         path = self.state.folder / urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
+        if base64.b64encode(hashlib.md5(data).digest()).decode() != self.headers["Content-MD5"]:
+            self._s3_error(400, "BadDigest")
+            return
         path.write_bytes(data)
+        self.state.metadata[path] = self.headers.get("x-amz-meta-sha256", "")
         self._answer(200, b"")
+
+    def do_DELETE(self):
+        self.state.requests.append((self.command, self.path, None))
+        if not self._known():
+            self._s3_error(403, "InvalidAccessKeyId")
+            return
+        (self.state.folder / urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).lstrip("/")).unlink(True)
+        self._answer(204, b"")
 
     def _known(self):
         return f"Credential={KEY}/" in self.headers.get("Authorization", "")
@@ -149,6 +170,8 @@ class _Handler(BaseHTTPRequestHandler):
             damaged = bytearray(data)
             damaged[self.state.rng.randrange(len(damaged))] ^= 1 << self.state.rng.randrange(8)
             data = bytes(damaged)
+        if path in self.state.metadata:
+            extra["x-amz-meta-sha256"] = self.state.metadata[path]
         self._answer(status, data, extra | {"ETag": f'"{total}-{path.stat().st_mtime_ns}"'}, fault)
 
     def _answer(self, status, data, extra=None, fault=None):
