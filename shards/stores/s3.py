@@ -186,7 +186,8 @@ class S3Origin:
             raise DataError(f"{where}: refused ({said}); {hint}") from error
         if isinstance(error, (known.NoCredentialsError, known.PartialCredentialsError)):
             raise DataError(f"{where}: no complete credentials; {_CREDENTIALS}") from error
-        if isinstance(error, (known.HTTPClientError, known.ResponseStreamingError, known.IncompleteReadError)):
+        broken = (known.HTTPClientError, known.ConnectionError, known.ResponseStreamingError, known.IncompleteReadError)
+        if isinstance(error, broken):
             raise TransientError(f"the connection failed ({' '.join(str(error).split())})") from error
         if isinstance(error, (known.BotoCoreError, ValueError)):
             raise DataError(f"{where}: {' '.join(str(error).split())}; {_CREDENTIALS}") from error

@@ -1,4 +1,5 @@
 import pickle
+import socket
 
 import pytest
 
@@ -74,6 +75,15 @@ def test_a_server_that_stays_broken_is_an_error_naming_all(server):
         DataError, match=r"^s3://bucket/sets/ade/train/shard-000000\.tar: failed 4 times .*lastly: .*503"
     ):
         shards.read(0, "image")
+
+
+def test_a_server_that_is_down_is_tried_again():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        access = Access(endpoint=f"http://127.0.0.1:{unused.getsockname()[1]}")
+        store = RemoteStore(S3Origin(SET, access=access), Retries(num_attempts=3, sleep=lambda seconds: None))
+        with pytest.raises(DataError, match=r"manifest\.json: failed 3 times .*lastly: the connection failed"):
+            open_set(store)
 
 
 def one_line(call):
