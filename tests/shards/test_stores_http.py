@@ -207,7 +207,7 @@ def stream(folder, url, monkeypatch, count, retries=PATIENT):
     def opener(where):
         store = open_store(where)
         if isinstance(store, RemoteStore):
-            store = RemoteStore(HttpOrigin(where, timeout_s=0.25), retries)
+            store = RemoteStore(type(store._origin)(where, timeout_s=0.25), retries)
         return open_set(store)
 
     monkeypatch.setattr(pipeline_samples, "open_shards", opener)
@@ -219,13 +219,14 @@ def stream(folder, url, monkeypatch, count, retries=PATIENT):
     return [(sample.key, sample.image.tobytes(), sample.label.tobytes()) for sample in found]
 
 
-def faulty_stream(tmp_path, monkeypatch, images, count, share):
+def faulty_stream(tmp_path, monkeypatch, images, count, share, s3=False):
     raw = trees.ade20k(tmp_path / "raw", train=images)
     out = tmp_path / "out"
     convert(ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out=str(out), shard_samples=16))
     expected = stream(out, str(out), monkeypatch, count)
-    with serving(out, share=share, seed=11, stall_s=0.4) as server:
-        found = stream(out, server.url, monkeypatch, count)
+    with serving(tmp_path, share=share, seed=11, stall_s=0.4, s3=s3) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        found = stream(out, "s3://out" if s3 else f"{server.url}/out", monkeypatch, count)
         failed = list(server.failed)
     assert found == expected
     assert len(failed) > count * share / 2

@@ -11,6 +11,7 @@ from shards.stores.s3 import Access, S3Origin
 from shards.verify import verify
 from tests.shards.servers import KEY, SECRET, serving
 from tests.shards.test_convert import members
+from tests.shards.test_stores_http import faulty_stream
 
 pytest.importorskip("boto3")
 PATIENT = Retries(num_attempts=25, sleep=lambda seconds: None)
@@ -138,3 +139,8 @@ def test_buckets_are_addressed_by_host_or_path(endpoint, config, host, monkeypat
     client = S3Origin("s3://bucket/x", access=Access(endpoint=endpoint, region="eu-west-1")).client()
     url = client.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "x/y"})
     assert url.startswith(f"https://{host}")
+
+
+def test_samples_through_a_faulty_network_are_the_right_ones_in_order(tmp_path, monkeypatch):
+    failed = faulty_stream(tmp_path, monkeypatch, images=40, count=160, share=0.12, s3=True)
+    assert len(set(failed)) == 7
