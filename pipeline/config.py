@@ -39,7 +39,8 @@ class DataConfig:
 
     def url(self, dataset: str) -> str:
         """Where the shard set of one dataset of the mix lies."""
-        return f"{self.shards.removesuffix('/')}/{dataset}/{self.split}"
+        root, mark, query = self.shards.partition("?") if "://" in self.shards else (self.shards, "", "")
+        return f"{root.removesuffix('/')}/{dataset}/{self.split}{mark}{query}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ import itertools
 import json
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,14 @@ def convert(request: ConvertRequest, progress: Callable[[int, int], None] | None
         BadSamplesError: more samples than `skip_bad` cannot be used; no manifest is written.
     """
     data = dataset(request.dataset)
+    if request.out.startswith("s3://"):
+        from shards.publish import Target
+
+        target = Target(f"{request.out.rstrip('/')}/{data.name}/{request.split}")
+        with target.staging() as folder:
+            summary = convert(replace(request, out=str(folder)), progress)
+            target.publish(Path(summary.url))
+        return replace(summary, url=target.url)
     root = request.raw or data.root
     if root is None:
         raise UsageError(f"{request.dataset}: says no `root`; give the folder of the data with --raw")

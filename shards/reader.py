@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from shards import manifest as manifests
+from shards.cache import CachedStore, ShardCache, cache_from_environment
 from shards.errors import DataError
 from shards.index import Row, ShardIndex, Span, index_name, load_index, member_suffix
 from shards.manifest import Manifest
@@ -55,8 +56,9 @@ class ShardSet:
         self.close()
 
     def close(self) -> None:
-        """Forget the indexes read so far; the set can be used again."""
+        """Forget the indexes read so far and let go of connections; the set can be used again."""
         self._indexes.clear()
+        self._store.close()
 
     def index(self, shard: int) -> ShardIndex:
         """The index of a shard by its position, read once.
@@ -67,9 +69,12 @@ class ShardSet:
         if shard not in self._indexes:  # two threads may both read it; they find the same
             info = self.manifest.shards[shard]
             name = index_name(info.name)
-            data = self._store.read(name)
-            if hashlib.sha256(data).hexdigest() != info.index_sha256:
-                raise DataError(f"{self.url}/{name}: not the index that the manifest lists; convert again")
+
+            def check(data: bytes) -> None:
+                if hashlib.sha256(data).hexdigest() != info.index_sha256:
+                    raise DataError(f"{self.url}/{name}: not the index that the manifest lists; convert again")
+
+            data = self._store.read(name, check=check)
             self._indexes[shard] = load_index(data, where=f"{self.url}/{name}")
         return self._indexes[shard]
 
@@ -99,13 +104,15 @@ class ShardSet:
                 f"this set holds {', '.join(self.manifest.members)}"
             )
         span = entry.members[suffix]
-        data = self._store.read(name, span.offset, span.size)
-        if zlib.crc32(data) != span.crc32:
-            raise DataError(
-                f"{self.url}/{name}: {entry.key}.{suffix} fails its checksum (bytes {span.offset} to "
-                f"{span.offset + span.size}); run the conversion again to rewrite this shard"
-            )
-        return data
+
+        def check(data: bytes) -> None:
+            if zlib.crc32(data) != span.crc32:
+                raise DataError(
+                    f"{self.url}/{name}: {entry.key}.{suffix} fails its checksum (bytes {span.offset} to "
+                    f"{span.offset + span.size}); run the conversion again to rewrite this shard"
+                )
+
+        return self._store.read(name, span.offset, span.size, check=check)
 
     def _row(self, i: int) -> tuple[int, Row]:
         shard = bisect.bisect_right(self._ends, i)
@@ -113,23 +120,47 @@ class ShardSet:
         return shard, self.index(shard).rows[i - start]
 
 
-def open_shards(url: str | Path) -> ShardSet:
+def open_shards(url: str | Path, *, cache: ShardCache | None = None) -> ShardSet:
     """Open the shard set of a path or URL (`.../DATASET/SPLIT`).
+
+    Args:
+        cache: keeps shards of remote sets; by default what SEGSTREAM_CACHE asks for.
 
     Raises:
         DataError: no manifest (the set is incomplete), another schema version, a shard missing or of another size.
         UsageError: a kind of URL that is not supported.
     """
-    store = open_store(url)
+    return open_set(open_store(url), cache or cache_from_environment())
+
+
+def open_set(store: Store, cache: ShardCache | None = None) -> ShardSet:
+    """Open the shard set of a store; raises as `open_shards` does."""
     if store.size(manifests.NAME) is None:
         raise DataError(
             f"{store.url}: incomplete: no {manifests.NAME} (it is written last); run the same `segstream shard` "
             f"again, it resumes; or give the folder DATASET/SPLIT"
         )
-    manifest = manifests.load_manifest(store.read(manifests.NAME), where=f"{store.url}/{manifests.NAME}")
-    for info in manifest.shards:
+    manifest = manifests.load_manifest(_read_manifest(store), where=f"{store.url}/{manifests.NAME}")
+    for info in () if store.remote else manifest.shards:  # over a network, every read says so soon enough
         size = store.size(info.name)
         if size != info.bytes:
             found = "missing" if size is None else f"{size} bytes long, the manifest says {info.bytes}"
             raise DataError(f"{store.url}/{info.name}: {found}; run the same `segstream shard` again to mend it")
+    if store.remote and cache is not None:
+        store = CachedStore(store, cache, {info.name: (info.sha256, info.bytes) for info in manifest.shards})
     return ShardSet(store, manifest)
+
+
+def _read_manifest(store: Store) -> bytes:
+    """The one file whose hash nothing else knows: from a remote store, what two readings agree on."""
+    data = store.read(manifests.NAME)
+    if not store.remote:
+        return data
+    seen = {data}
+
+    def check(again: bytes) -> None:
+        if again not in seen:
+            seen.add(again)
+            raise DataError(f"{store.url}/{manifests.NAME}: differs from one reading to the next")
+
+    return store.read(manifests.NAME, check=check)

@@ -1,24 +1,33 @@
-"""Where shard sets live: one byte-range interface over URLs. Local files today; other schemes join `open_store`."""
+"""Where shard sets live: one byte-range interface over URLs. Local folders here, other places in `shards.stores`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from shards.errors import DataError, UsageError
 
+Check = Callable[[bytes], None]
+"""Raises DataError if bytes are not those that were meant."""
+
 
 class Store(Protocol):
     """Read access to the files of one shard set; safe to use from several threads, picklable."""
 
     url: str
+    remote: bool
+    """A request takes time and may fail on its way."""
 
-    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+    def read(self, name: str, start: int = 0, length: int | None = None, *, check: Check | None = None) -> bytes:
         """Bytes [start, start + length) of a file, to its end if `length` is None.
 
+        Args:
+            check: asked about what was read; from a remote store, bytes that it refuses are fetched again.
+
         Raises:
-            DataError: there is no such file, it cannot be read, or it ends early.
+            DataError: there is no such file, it cannot be read, it ends early, or `check` refuses it.
         """
         ...
 
@@ -26,15 +35,21 @@ class Store(Protocol):
         """Bytes of a file, None if there is none."""
         ...
 
+    def close(self) -> None:
+        """Let go of connections and threads; the store can be used again."""
+        ...
+
 
 class LocalStore:
     """A folder of this machine."""
+
+    remote = False
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.url = str(folder)
 
-    def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
+    def read(self, name: str, start: int = 0, length: int | None = None, *, check: Check | None = None) -> bytes:
         """See `Store.read`."""
         path = self.folder / name
         try:
@@ -49,6 +64,8 @@ class LocalStore:
             raise DataError(
                 f"{path}: ends after {start + len(data)} bytes, expected {start + length}; run the conversion again"
             )
+        if check is not None:
+            check(data)
         return data
 
     def size(self, name: str) -> int | None:
@@ -58,6 +75,9 @@ class LocalStore:
         except OSError:
             return None
 
+    def close(self) -> None:
+        """See `Store.close`; nothing is held open."""
+
 
 def open_store(url: str | Path) -> Store:
     """The store of a shard set's URL.
@@ -66,6 +86,21 @@ def open_store(url: str | Path) -> Store:
         UsageError: a scheme that is not supported.
         DataError: no such folder.
     """
+    scheme = str(url).partition("://")[0] if isinstance(url, str) and "://" in url else "file"
+    if scheme in ("http", "https"):
+        from shards.stores.http import HttpOrigin
+        from shards.stores.remote import RemoteStore
+
+        return RemoteStore(HttpOrigin(str(url)))
+    if scheme == "dvc":
+        from shards.stores.dvc import open_dvc
+
+        return open_dvc(str(url))
+    if scheme == "s3":
+        from shards.stores.remote import RemoteStore
+        from shards.stores.s3 import S3Origin
+
+        return RemoteStore(S3Origin(str(url)))
     folder = local_path(url)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give the folder DATASET/SPLIT that `segstream shard` wrote")

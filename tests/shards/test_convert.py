@@ -442,7 +442,7 @@ def test_targets_that_cannot_be_used(raw, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be created"):
         convert(request(raw, tmp_path / "file"))
-    with pytest.raises(UsageError, match="s3:// is not supported"):
-        convert(request(raw, "s3://bucket/x"))
+    with pytest.raises(UsageError, match="gs:// is not supported"):
+        convert(request(raw, "gs://bucket/x"))
     convert(request(raw, f"file://{tmp_path}/url"))
     assert (tmp_path / "url" / ADE / "train" / "manifest.json").exists()

@@ -1,0 +1,181 @@
+"""Reading over a network: what fails is tried again, what arrives is checked, nothing is ever silently short."""
+
+from __future__ import annotations
+
+import random
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from shards.errors import DataError
+from shards.store import Check
+
+PIECE = 16 << 20  # bytes of one request when a whole file is read
+
+T = TypeVar("T")
+
+
+class TransientError(Exception):
+    """An attempt failed in a way that the next may not."""
+
+    def __init__(self, cause: str, *, wait_s: float = 0.0):
+        super().__init__(cause)
+        self.wait_s = wait_s
+        """Seconds the server asks us to wait."""
+
+
+class MissingError(Exception):
+    """The server says that there is no such file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one request brought."""
+
+    data: bytes
+    total: int
+    """Bytes of the whole file."""
+    version: str | None
+    """Equal for equal contents of the file, such as its entity tag."""
+
+
+class Origin(Protocol):
+    """A server's files, one attempt at a time; safe to use from several threads, picklable."""
+
+    url: str
+
+    def get(self, name: str, start: int, stop: int) -> Part:
+        """Bytes [start, stop) of a file, or to its end where that comes sooner; complete, or an exception.
+
+        Raises:
+            TransientError: worth another attempt.
+            MissingError: there is no such file.
+            DataError: the server refuses, or cannot serve ranges.
+        """
+        ...
+
+    def head(self, name: str) -> int:
+        """Bytes of a file. Raises as `get` does."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections; the origin can be used again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """How long a failing request is tried: `num_attempts` at most, none begun once `budget_s` have passed."""
+
+    num_attempts: int = 10
+    budget_s: float = 120.0
+    first_wait_s: float = 0.1
+    longest_wait_s: float = 10.0
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    chance: Callable[[], float] = random.random
+    """Between 0 and 1: the jitter, so that a thousand readers do not come back in the same instant."""
+
+    def wait_s(self, attempt: int, asked_s: float) -> float:
+        """Seconds to wait after a failed attempt (counted from 1): twice as long each time, half of it by chance."""
+        full = min(self.first_wait_s * 2.0 ** (attempt - 1), self.longest_wait_s)
+        return max(full * (0.5 + 0.5 * self.chance()), min(asked_s, self.longest_wait_s))
+
+
+class RemoteStore:
+    """A `Store` on top of an `Origin`."""
+
+    remote = True
+
+    def __init__(self, origin: Origin, retries: Retries | None = None):
+        self.url = origin.url
+        self._origin, self._retries = origin, retries or Retries()
+
+    def read(self, name: str, start: int = 0, length: int | None = None, *, check: Check | None = None) -> bytes:
+        """See `Store.read`."""
+        wrong: set[int] = set()
+
+        def once() -> bytes:
+            data = self._rest(name, start) if length is None else self._range(name, start, length)
+            if check is not None:
+                try:
+                    check(data)
+                except DataError as error:
+                    crc = zlib.crc32(data)
+                    if crc in wrong:  # damage on the way differs each time; this is how it is stored
+                        raise DataError(
+                            f"{error} (fetched {len(wrong) + 1} times, the same wrong bytes again)"
+                        ) from error
+                    wrong.add(crc)
+                    raise TransientError(str(error)) from error
+            return data
+
+        return self._persist(name, once)
+
+    def size(self, name: str) -> int | None:
+        """See `Store.size`."""
+        try:
+            return self._try(name, lambda: self._origin.head(name))
+        except MissingError:
+            return None
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._origin.close()
+
+    def _range(self, name: str, start: int, length: int) -> bytes:
+        if length == 0:
+            return b""
+        part = self._origin.get(name, start, start + length)
+        if len(part.data) != length:
+            raise DataError(
+                f"{self.url}/{name}: ends after {part.total} bytes, expected {start + length}; upload it again"
+            )
+        return part.data
+
+    def _rest(self, name: str, start: int) -> bytes:
+        """From `start` to the end, in pieces that are each tried again; never pieces of two versions."""
+        part = self._origin.get(name, start, start + PIECE)
+        version, total, pieces = part.version, part.total, [part.data]
+        at = start + len(part.data)
+        while at < total:
+            part = self._try(name, lambda at=at: self._origin.get(name, at, at + PIECE))  # type: ignore[misc]
+            if (part.version, part.total) != (version, total):
+                raise TransientError("it was replaced while being read")
+            pieces.append(part.data)
+            at += len(part.data)
+        return b"".join(pieces)
+
+    def _persist(self, name: str, once: Callable[[], T]) -> T:
+        try:
+            return self._try(name, once)
+        except MissingError as error:
+            raise DataError(f"{self.url}/{name}: missing; check the URL, or upload the set again") from error
+
+    def _try(self, name: str, once: Callable[[], T]) -> T:
+        return tried(once, where=f"{self.url}/{name}", retries=self._retries)
+
+
+def tried(once: Callable[[], T], *, where: str, retries: Retries) -> T:
+    """What `once` returns, as soon as an attempt at it succeeds.
+
+    Raises:
+        DataError: it failed until attempts or time were used up; names `where`, the attempts and the last cause.
+    """
+    begun = retries.clock()
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return once()
+        except TransientError as error:
+            spent = retries.clock() - begun
+            wait_s = retries.wait_s(attempt, error.wait_s)
+            if attempt >= retries.num_attempts or spent + wait_s > retries.budget_s:
+                raise DataError(
+                    f"{where}: failed {attempt} times in {spent:.0f} s, lastly: {error}; check that the server is well "
+                    f"and reachable, then run again"
+                ) from error
+        retries.sleep(wait_s)
