@@ -179,7 +179,7 @@ def test_five_hundred_shards_in_a_folder_below_what_is_tracked(tmp_path):
     repo = handmade(tmp_path, "[core]\n    remote = r\n['remote \"r\"']\n    url = ../../remote\n", files)
     begun = time.perf_counter()
     store = open_store(f"dvc://data/big/ade/train?repo={repo / 'data'}")
-    assert time.perf_counter() - begun < 3  # 0.05 s on an idle machine
+    assert time.perf_counter() - begun < 3  # 0.02 s measured with a folder as the remote
     assert store.size("other") is None
     assert [store.read(f"shard-{n:06d}.tar") for n in range(500)] == [b"%d" % n for n in range(500)]
 
