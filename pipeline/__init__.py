@@ -1,12 +1,14 @@
 """Shards become batches: sample order, augmentation, loading. Knows no network, and nothing of who trains on what.
 
-`Loader` is the way in; `Order` and `draw` are the two pure functions behind it, of use on their own.
+`Loader` is the way in, `Batches` the same for torch's DataLoader; `Order` and `draw` are the two pure functions
+behind them, of use on their own.
 """
 
 from pipeline.batch import Batch
 from pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from pipeline.dataset import Batches
 from pipeline.geometry import Draw, draw
 from pipeline.loader import Loader
 from pipeline.order import Order, Pick
 
-__all__ = ["AugmentConfig", "Batch", "DataConfig", "Draw", "Loader", "LoaderConfig", "Order", "Pick", "draw"]
+__all__ = ["AugmentConfig", "Batch", "Batches", "DataConfig", "Draw", "Loader", "LoaderConfig", "Order", "Pick", "draw"]

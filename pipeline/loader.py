@@ -58,7 +58,7 @@ class Loader:
         self._crop_hw = augment.crop_hw
         self._prefetch = loader.prefetch
         cv2.setNumThreads(1)
-        self._threads = ThreadPoolExecutor(loader.threads or _cores(), thread_name_prefix="loader")
+        self._threads = ThreadPoolExecutor(loader.threads or cores(), thread_name_prefix="loader")
         self._closed = False
         self.datasets = self._samples.datasets
         """Names, in the order of the mix; `Batch.dataset_ids` are positions in it."""
@@ -75,8 +75,8 @@ class Loader:
         self.queue_depth = 0
         """Batches that were ready when the latest one was asked for."""
 
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """The batches of steps start to stop - 1.
+    def batches(self, start: int, stop: int, *, every: int = 1) -> Iterator[Batch]:
+        """The batches of steps start, start + every, ... below stop.
 
         Leaving the loop early is fine: what was begun is dropped once the iterator is closed or forgotten.
 
@@ -84,11 +84,12 @@ class Loader:
             DataError: a sample cannot be read; comes in place of its batch.
         """
         ahead: deque[_Making] = deque()
-        begun = start
+        steps = range(start, stop, every)
+        begun = 0
         try:
-            for _ in range(start, stop):
-                while begun < stop and len(ahead) <= self._prefetch:
-                    ahead.append(self._begin(begun))
+            for _ in steps:
+                while begun < len(steps) and len(ahead) <= self._prefetch:
+                    ahead.append(self._begin(steps[begun]))
                     begun += 1
                 self.queue_depth = sum(making.is_done() for making in ahead)
                 asked = time.perf_counter()
@@ -157,5 +158,6 @@ class _Making:
         )
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
