@@ -16,7 +16,7 @@ from torch import nn
 from cli.output import Report
 from cli.pictures import colorize
 from model import InferConfig, evaluate, load_net, predict
-from pipeline.samples import decode_image, decode_label
+from pipeline.decode import decode_image, decode_label
 from shards.errors import DataError
 from shards.reader import ShardSet, open_shards
 from shards.schema import parse

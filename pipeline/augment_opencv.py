@@ -16,7 +16,7 @@ REACH_PX = BLUR_PX // 2
 
 
 def augment(
-    image_HW3: npt.NDArray[np.uint8], label_HW: npt.NDArray[Any], draw: Draw
+    image_HW3: npt.NDArray[np.uint8], label_HW: npt.NDArray[Any], draw: Draw, *, first_row: int = 0
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]:
     """Apply a draw to one sample.
 
@@ -26,15 +26,14 @@ def augment(
     Args:
         image_HW3: RGB, of the size the draw was made for.
         label_HW: ids, uint8 or int16, of the same size.
+        first_row: of the stored image, with which `image_HW3` begins; it may lack rows that `rows_touched` leaves out.
 
     Returns:
         The crop, (h, w, 3) uint8, and its label, (h, w) of the label's dtype.
     """
     top, left, bottom, right = draw.valid
-    around = REACH_PX if draw.blur else 0
-    first_y, last_y = _grown(top, bottom, draw.corner_px[0], draw.canvas_hw[0], around)
-    first_x, last_x = _grown(left, right, draw.corner_px[1], draw.canvas_hw[1], around)
-    crop = _warp_image(image_HW3, draw, (first_y, first_x, last_y, last_x))
+    first_y, first_x, *_ = part = _seen(draw)
+    crop = _warp_image(image_HW3, draw, part, first_row)
     if draw.blur:
         crop = cv2.GaussianBlur(crop, (BLUR_PX, BLUR_PX), 0)
         crop = crop[top - first_y : bottom - first_y, left - first_x : right - first_x]
@@ -46,15 +45,32 @@ def augment(
     return cast("npt.NDArray[np.uint8]", crop), label
 
 
+def rows_touched(draw: Draw) -> tuple[int, int]:
+    """First row of the stored image and label that the crop takes anything from, and the one after the last."""
+    top, _, bottom, _ = source_box(draw, _seen(draw))
+    return top, bottom
+
+
+def _seen(draw: Draw) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) in crop pixels: what the crop shows of the canvas, and what the blur sees around."""
+    top, left, bottom, right = draw.valid
+    around = REACH_PX if draw.blur else 0
+    first_y, last_y = _grown(top, bottom, draw.corner_px[0], draw.canvas_hw[0], around)
+    first_x, last_x = _grown(left, right, draw.corner_px[1], draw.canvas_hw[1], around)
+    return first_y, first_x, last_y, last_x
+
+
 def _grown(low: int, high: int, corner: int, side: int, by: int) -> tuple[int, int]:
     """A range of crop pixels, extended both ways by `by` but not beyond the canvas."""
     return max(low - by, -corner), min(high + by, side - corner)
 
 
-def _warp_image(image_HW3: npt.NDArray[np.uint8], draw: Draw, part: tuple[int, int, int, int]) -> npt.NDArray[Any]:
+def _warp_image(
+    image_HW3: npt.NDArray[np.uint8], draw: Draw, part: tuple[int, int, int, int], first_row: int
+) -> npt.NDArray[Any]:
     # OpenCV warps four channels twice as fast as three: only those can fill its vector registers.
     top, left, bottom, right = source_box(draw, part)
-    rgba_HW4 = cv2.cvtColor(image_HW3[top:bottom, left:right], cv2.COLOR_RGB2RGBA)
+    rgba_HW4 = cv2.cvtColor(image_HW3[top - first_row : bottom - first_row, left:right], cv2.COLOR_RGB2RGBA)
     return cv2.cvtColor(_warp(rgba_HW4, draw, part, (top, left), cv2.INTER_LINEAR, (*FILL_RGB, 0)), cv2.COLOR_RGBA2RGB)
 
 

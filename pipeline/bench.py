@@ -22,9 +22,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from pipeline.decode import decode_image, decode_label
 from pipeline.geometry import Draw
 from pipeline.loader import Loader
-from pipeline.samples import Samples, decode_image, decode_label
+from pipeline.samples import Samples
 from shards.convert import ConvertRequest, convert
 from shards.reader import ShardSet, open_shards
 from shards.taxonomy import IGNORE_INDEX
@@ -185,11 +186,14 @@ def step_by_step(
 
 
 def draw_pictures(folder: Path, size_hw: tuple[int, int]) -> None:
-    """A dataset with detail at every size, as photographs have: 2.7 bits a pixel as JPEG; labels are patches."""
+    """A dataset with detail at every size, as photographs have: 2.7 bits a pixel as JPEG; labels are patches.
+
+    PNGs, so that conversion encodes them, as it does what is larger than `short_side` or no JPEG.
+    """
     (folder / "images").mkdir(parents=True)
     (folder / "labels").mkdir()
     names = "".join(f"  - {{name: c{i}}}\n" for i in range(CLASSES))
-    splits = "splits: {train: {images: images/*.jpg, labels: labels/*.png}}\n"
+    splits = "splits: {train: {images: images/*.png, labels: labels/*.png}}\n"
     text = f"name: {NAME}\nlicence: none, drawn\nroot: {folder}\n{splits}classes:\n{names}"
     (folder / "set.yaml").write_text(text, encoding="utf-8")
     height, width = size_hw
@@ -202,7 +206,7 @@ def draw_pictures(folder: Path, size_hw: tuple[int, int]) -> None:
         patches = rng.integers(0, CLASSES, (-(-height // 40), -(-width // 40)), np.uint8)
         label = cv2.resize(patches, (width, height), interpolation=cv2.INTER_NEAREST)
         pixels = image.clip(0, 255).astype(np.uint8)
-        for path, array in ((f"images/{number}.jpg", pixels), (f"labels/{number}.png", label)):
+        for path, array in ((f"images/{number}.png", pixels), (f"labels/{number}.png", label)):
             cv2.imwrite(str(folder / path), array)
 
 

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.augment_opencv import augment
+from pipeline.augment_opencv import augment, augment_label, rows_touched
 from pipeline.config import AugmentConfig, DataConfig, shares
+from pipeline.decode import read_image, read_label
 from pipeline.geometry import Draw, draw
 from pipeline.labels import class_shares, label_views
 from pipeline.order import Order, Pick
@@ -46,6 +46,19 @@ class Found:
     """File name of its shard."""
     position: int
     """Its place in the shard, from 0."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Encoded:
+    """A sample whose image is still to be decoded and cropped."""
+
+    image: bytes
+    """A JPEG or PNG file, of the size that `draw` is for."""
+    label: npt.NDArray[Any]
+    """(h, w), the crop, as in `Sample`."""
+    key: str
+    pick: Pick
+    draw: Draw
 
 
 class Samples:
@@ -132,15 +145,12 @@ class Samples:
             entry = shard_set.entry(pick.index)
             where = f"{shard_set.url}: shard {pick.shard}, sample {entry.key} (step {step}, slot {slot})"
             view = self._views[pick.dataset]
-            image = decode_image(shard_set.read(pick.index, "image"), where=where)
-            label = decode_label(shard_set.read(pick.index, view.member), where=where)
-            if not image.shape[:2] == label.shape == tuple(entry.size_hw):
-                raise DataError(
-                    f"{where}: image {image.shape[:2]}, label {label.shape} and index {tuple(entry.size_hw)} differ in "
-                    f"size; run `segstream verify {shard_set.url}`"
-                )
-            drawn = draw(self._augment, seed=self._seed, step=step, slot=slot, size_hw=entry.size_hw)
-            image_crop, label_crop = augment(image, label, drawn)
+            size_hw = entry.size_hw
+            drawn = draw(self._augment, seed=self._seed, step=step, slot=slot, size_hw=size_hw)
+            rows = rows_touched(drawn)
+            image, first_row = read_image(shard_set, pick.index, rows, size_hw, where=where)
+            label = read_label(shard_set, pick.index, view.member, rows, size_hw, where=where)
+            image_crop, label_crop = augment(image, label, drawn, first_row=first_row)
             label_crop = view.of(label_crop, where=where)
         except OSError as error:
             raise DataError(f"{where}: cannot be read ({error}); check that the store can be reached") from error
@@ -149,40 +159,32 @@ class Samples:
             raise
         return Sample(image=image_crop, label=label_crop, key=entry.key, pick=pick, draw=drawn)
 
+    def encoded(self, step: int, slot: int) -> Encoded:
+        """As `at`, with the image as it is stored, for an engine that decodes it.
+
+        Raises:
+            DataError: as `at`.
+        """
+        found = self.find(step, slot)
+        shard_set, view = self._sets[found.pick.dataset], self._views[found.pick.dataset]
+        where = f"{shard_set.url}: shard {found.pick.shard}, sample {found.key} (step {step}, slot {slot})"
+        try:
+            image = shard_set.read(found.pick.index, "image")
+            label = decode_label(shard_set.read(found.pick.index, view.member), where=where)
+            if label.shape != tuple(found.draw.source_hw):
+                raise DataError(
+                    f"{where}: label {label.shape} and index {tuple(found.draw.source_hw)} differ in size; "
+                    f"run `segstream verify {shard_set.url}`"
+                )
+            label = view.of(augment_label(label, found.draw), where=where)
+        except OSError as error:
+            raise DataError(f"{where}: cannot be read ({error}); check that the store can be reached") from error
+        return Encoded(image=image, label=label, key=found.key, pick=found.pick, draw=found.draw)
+
     def close(self) -> None:
         """Let go of the shard sets."""
         for shard_set in self._sets.values():
             shard_set.close()
-
-
-def decode_image(data: bytes, *, where: str) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of a JPEG or PNG; orientation tags are not looked at, shards hold none.
-
-    Raises:
-        DataError: it is no image; `where` names it.
-    """
-    image = _decode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise DataError(f"{where}: the image cannot be decoded; convert the dataset again")
-    return image
-
-
-def decode_label(data: bytes, *, where: str) -> npt.NDArray[np.uint8]:
-    """(H, W) uint8 ids of an 8-bit, one-channel PNG.
-
-    Raises:
-        DataError: it is something else; `where` names it.
-    """
-    label = _decode(data, cv2.IMREAD_UNCHANGED)
-    if label is None or label.ndim != 2 or label.dtype != np.uint8:
-        found = "nothing readable" if label is None else f"{label.dtype} of shape {label.shape}"
-        raise DataError(f"{where}: the label holds {found}, not one byte a pixel; convert the dataset again")
-    return label
-
-
-def _decode(data: bytes, flags: int) -> npt.NDArray[Any] | None:
-    # OpenCV raises on an empty buffer and answers None to any other that it cannot read.
-    return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
 
 
 def _open(data: DataConfig, name: str) -> ShardSet:

@@ -23,6 +23,7 @@ Rgb = npt.NDArray[np.uint8]
 _COLOUR_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa"}
 _ID_MODES = {"1", "L", "P", "I", "I;16", "I;16B"}
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM", "GIF")
+_MCU_PX = 16  # side of a minimum coded unit at 4:2:0
 _ORIENTATION = 0x0112  # EXIF tag
 
 
@@ -154,8 +155,10 @@ def resize_label(label: npt.NDArray[np.uint8], size_hw: tuple[int, int]) -> npt.
 
 
 def encode_jpeg(pixels: Rgb, quality: int) -> bytes:
-    """JPEG of an RGB picture."""
-    return _encode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    """JPEG of an RGB picture, with a restart marker after every row of its MCUs (see `shards.slices`)."""
+    across = -(-pixels.shape[1] // _MCU_PX)
+    options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
+    return _encode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality, *options, cv2.IMWRITE_JPEG_RST_INTERVAL, across])
 
 
 def encode_png(pixels: Rgb) -> bytes:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from shards.errors import DataError
 from shards.rejects import Reject
 from shards.relabel import Outcome, load_outcome
 from shards.schema import parse_json
+from shards.slices import Blocks
 
 VERSION = 1
 IMAGE_SUFFIXES = ("jpg", "png")
@@ -25,6 +26,8 @@ class Span:
     offset: int
     size: int
     crc32: int
+    blocks: Blocks | None = None
+    """Where its rows can be had in blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,7 @@ def dump_index(index: ShardIndex) -> bytes:
             "size_hw": row.size_hw,
             "classes": row.classes,
             "members": {k: [m.offset, m.size, m.crc32] for k, m in sorted(row.members.items())},
+            "blocks": {k: astuple(m.blocks) for k, m in sorted(row.members.items()) if m.blocks},
         }
         for row in index.rows
     ]
@@ -131,10 +135,21 @@ def load_index(data: bytes, *, where: str) -> ShardIndex:
                     key=row["key"],
                     size_hw=(row["size_hw"][0], row["size_hw"][1]),
                     classes=tuple(row["classes"]),
-                    members={suffix: Span(*span) for suffix, span in row["members"].items()},
+                    members={
+                        suffix: _load_span(place, row.get("blocks", {}).get(suffix))
+                        for suffix, place in row["members"].items()
+                    },
                 )
                 for row in raw["samples"]
             ),
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{where}: not a shard index ({error!r}); run `segstream shard` again to mend it") from error
+
+
+def _load_span(place: list[int], blocks: list[Any] | None) -> Span:
+    offset, size, crc32 = place
+    if blocks is None:
+        return Span(offset, size, crc32)
+    rows, sizes, crc32s = blocks
+    return Span(offset, size, crc32, Blocks(rows, tuple(sizes), tuple(crc32s)))

@@ -24,6 +24,7 @@ from shards.png import encode_label
 from shards.raw import Raw
 from shards.rejects import BadFileError, Reject
 from shards.relabel import LEFT_OUT, Outcome, merge_outcomes, outcome_of, relabel
+from shards.slices import jpeg_blocks, label_blocks
 from shards.sources.common import Edits, Pair, Source
 from shards.taxonomy import IGNORE_INDEX, Remap, remap_label
 from shards.writer import Sample, Written, write_shard
@@ -182,8 +183,11 @@ def _convert(setup: Setup, pair: Pair, files: _Files, tally: _Tally) -> Sample:
     labels = {} if pair.label is None else _labels(setup, pair, files, original, size_hw, tally)
     classes = tally.count(labels, setup.universal)
     members = {suffix: member, "json": _json(setup, pair, original)}
-    members |= {f"{name}.png": encode_label(label) for name, label in labels.items()}
-    return Sample(key=pair.key, size_hw=size_hw, classes=classes, members=members)
+    encoded = {f"{name}.png": encode_label(label) for name, label in labels.items()}
+    blocks = {name: label_blocks(data) for name, data in encoded.items()}
+    if suffix == "jpg" and (found := jpeg_blocks(member)):
+        blocks["jpg"] = found
+    return Sample(key=pair.key, size_hw=size_hw, classes=classes, members=members | encoded, blocks=blocks)
 
 
 def _labels(

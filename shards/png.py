@@ -19,6 +19,8 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY = 0  # PNG colour type
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _LAST_FILTER = 4
+LABEL_ROWS = 64
+"""Of a label, in each IDAT chunk."""
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
@@ -101,14 +103,21 @@ def _passes(header: Header) -> Iterator[tuple[int, int]]:
 
 
 def encode_label(label: npt.NDArray[np.uint8]) -> bytes:
-    """An 8-bit one-channel PNG of a (H, W) uint8 array; the same array gives the same bytes."""
+    """An 8-bit one-channel PNG of a (H, W) uint8 array; the same array gives the same bytes.
+
+    Every `LABEL_ROWS` rows are a chunk of their own, which unpacks without those before it.
+    """
     height, width = label.shape
     rows = np.zeros((height, width + 1), np.uint8)  # column 0: filter type "none"
     rows[:, 1:] = label
     header = struct.pack(">IIBBBBB", width, height, 8, _GREY, 0, 0, 0)
     packer = zlib.compressobj(strategy=zlib.Z_RLE)  # rows are runs: a third of the time, for a few more bytes
-    body = packer.compress(rows.data) + packer.flush()
-    return SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
+    strips = []
+    for top in range(0, height, LABEL_ROWS):
+        strip = packer.compress(rows[top : top + LABEL_ROWS].data)
+        last = top + LABEL_ROWS >= height
+        strips.append(_chunk(b"IDAT", strip + packer.flush(zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH)))
+    return b"".join([SIGNATURE, _chunk(b"IHDR", header), *strips, _chunk(b"IEND", b"")])
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

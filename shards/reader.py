@@ -16,6 +16,7 @@ from shards.cache import CachedStore, ShardCache, cache_from_environment
 from shards.errors import DataError
 from shards.index import Row, ShardIndex, Span, index_name, load_index, member_suffix
 from shards.manifest import Manifest
+from shards.slices import Slice
 from shards.store import Store, open_store
 
 
@@ -95,14 +96,7 @@ class ShardSet:
         Raises:
             DataError: the sample has no such member, or its bytes are missing, cut short or fail their checksum.
         """
-        entry = self.entry(i)
-        name = self.manifest.shards[entry.shard].name
-        suffix = member_suffix(entry.members, member)
-        if suffix is None:
-            raise DataError(
-                f"{self.url}/{name}: sample {entry.key!r} has no member {member!r}; "
-                f"this set holds {', '.join(self.manifest.members)}"
-            )
+        entry, name, suffix = self._member(i, member)
         span = entry.members[suffix]
 
         def check(data: bytes) -> None:
@@ -113,6 +107,57 @@ class ShardSet:
                 )
 
         return self._store.read(name, span.offset, span.size, check=check)
+
+    def read_rows(self, i: int, member: str, top: int, bottom: int) -> Slice | None:
+        """The blocks of a member that hold rows top to bottom - 1, or None where only the whole can be had or is due.
+
+        Raises:
+            DataError: as `read`; of a block that fails its checksum, which one.
+        """
+        entry, name, suffix = self._member(i, member)
+        span, height = entry.members[suffix], entry.size_hw[0]
+        if span.blocks is None or not 0 <= top < bottom <= height:
+            return None
+        blocks = span.blocks
+        first, last = top // blocks.rows, -(-bottom // blocks.rows)
+        if last - first == len(blocks.sizes) - 1:
+            return None
+
+        def read(start: int, stop: int) -> list[bytes]:
+            sizes = blocks.sizes[start:stop]
+            ends = list(itertools.accumulate(sizes))
+            offset = span.offset + sum(blocks.sizes[:start])
+
+            def check(data: bytes) -> None:
+                for n, end, size in zip(range(start, stop), ends, sizes, strict=True):
+                    if zlib.crc32(data[end - size : end]) != blocks.crc32s[n]:
+                        what = f"block {n - 1} of its rows" if n else "its header"
+                        raise DataError(
+                            f"{self.url}/{name}: {entry.key}.{suffix}: {what} fails its checksum (bytes "
+                            f"{offset + end - size} to {offset + end}); run the conversion again to rewrite this shard"
+                        )
+
+            data = self._store.read(name, offset, ends[-1], check=check)
+            return [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+        return Slice(
+            top=first * blocks.rows,
+            bottom=min(last * blocks.rows, height),
+            head=read(0, 1)[0],
+            blocks=tuple(read(1 + first, 1 + last)),
+        )
+
+    def _member(self, i: int, member: str) -> tuple[Entry, str, str]:
+        """The sample, its shard's file name, and the member's suffix."""
+        entry = self.entry(i)
+        name = self.manifest.shards[entry.shard].name
+        suffix = member_suffix(entry.members, member)
+        if suffix is None:
+            raise DataError(
+                f"{self.url}/{name}: sample {entry.key!r} has no member {member!r}; "
+                f"this set holds {', '.join(self.manifest.members)}"
+            )
+        return entry, name, suffix
 
     def _row(self, i: int) -> tuple[int, Row]:
         shard = bisect.bisect_right(self._ends, i)

@@ -7,12 +7,13 @@ import io
 import tarfile
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from shards.files import writing
 from shards.index import Row, Span
+from shards.slices import Blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class Sample:
     classes: tuple[int, ...]
     members: Mapping[str, bytes]
     """By file name suffix."""
+    blocks: Mapping[str, Blocks] = field(default_factory=dict)
+    """Of the members whose rows can be had in blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,20 +53,20 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> Written:
         with tarfile.open(fileobj=stream, mode="w|") as tar:
             for sample in samples:
                 members = {
-                    suffix: _add(tar, f"{sample.key}.{suffix}", sample.members[suffix])
+                    suffix: _add(tar, f"{sample.key}.{suffix}", sample.members[suffix], sample.blocks.get(suffix))
                     for suffix in sorted(sample.members)
                 }
                 rows.append(Row(key=sample.key, size_hw=sample.size_hw, classes=sample.classes, members=members))
     return Written(bytes=stream.size, sha256=stream.sha256.hexdigest(), rows=tuple(rows))
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Span:
+def _add(tar: tarfile.TarFile, name: str, data: bytes, blocks: Blocks | None) -> Span:
     info = tarfile.TarInfo(name)
     info.size, info.mode, info.mtime = len(data), 0o444, 0  # a true time would make no two runs agree
     info.uname = info.gname = "bigdata"
     tar.addfile(info, io.BytesIO(data))
     padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    return Span(tar.offset - padded, len(data), zlib.crc32(data))
+    return Span(tar.offset - padded, len(data), zlib.crc32(data), blocks)
 
 
 class _HashingStream(io.RawIOBase):

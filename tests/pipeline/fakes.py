@@ -77,6 +77,9 @@ class FakeShards:
             return png(image)
         return png(native if member == "native" else remap_label(native, universal_remap(self.native), where="fake"))
 
+    def read_rows(self, i: int, member: str, top: int, bottom: int) -> None:
+        return None  # written by another tool
+
     def sample(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng((i, len(self.name)))
         return textured(rng, self.size_hw, min(self.native.num_classes, 255))

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from shards.errors import DataError
 from shards.index import Row, ShardIndex, Span, dump_index, index_name, load_index, member_suffix, merge_counts
 from shards.rejects import Reject
+from shards.slices import Blocks
 
 INDEX = ShardIndex(
     shard="shard-000003.tar",
@@ -35,6 +38,16 @@ def test_what_is_not_an_index(data):
 def test_an_index_of_another_version():
     with pytest.raises(DataError, match="index version 2, this program reads 1"):
         load_index(dump_index(INDEX).replace(b'"version": 1', b'"version": 2'), where="here")
+
+
+def test_an_index_from_before_there_were_blocks():
+    row = replace(INDEX.rows[0], members={"jpg": Span(512, 9, 1, Blocks(16, (3, 6), (4, 5)))})
+    index = replace(INDEX, rows=(row,))
+    data = dump_index(index)
+    assert load_index(data, where="i") == index
+    older = data.replace(b',"blocks":{"jpg":[16,[3,6],[4,5]]}', b"")
+    assert older != data
+    assert load_index(older, where="i").rows[0].members == {"jpg": Span(512, 9, 1)}
 
 
 def test_member_names():

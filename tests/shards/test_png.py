@@ -17,7 +17,7 @@ def saved(array, **options):
     return file.getvalue()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (24, 32), (3, 500)])
+@pytest.mark.parametrize("shape", [(1, 1), (24, 32), (3, 500), (64, 5), (65, 5), (200, 31)])
 def test_labels_survive_and_repeat(shape):
     label = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     data = png.encode_label(label)
