@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.augment_opencv import augment, augment_label, rows_touched
+from pipeline.augment_opencv import augment, rows_touched
 from pipeline.config import AugmentConfig, DataConfig, shares
 from pipeline.decode import read_image, read_label
 from pipeline.geometry import Draw, draw
@@ -46,19 +46,6 @@ class Found:
     """File name of its shard."""
     position: int
     """Its place in the shard, from 0."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Encoded:
-    """A sample whose image is still to be decoded and cropped."""
-
-    image: bytes
-    """A JPEG or PNG file, of the size that `draw` is for."""
-    label: npt.NDArray[Any]
-    """(h, w), the crop, as in `Sample`."""
-    key: str
-    pick: Pick
-    draw: Draw
 
 
 class Samples:
@@ -158,28 +145,6 @@ class Samples:
             error.add_note(f"while loading {where}")
             raise
         return Sample(image=image_crop, label=label_crop, key=entry.key, pick=pick, draw=drawn)
-
-    def encoded(self, step: int, slot: int) -> Encoded:
-        """As `at`, with the image as it is stored, for an engine that decodes it.
-
-        Raises:
-            DataError: as `at`.
-        """
-        found = self.find(step, slot)
-        shard_set, view = self._sets[found.pick.dataset], self._views[found.pick.dataset]
-        where = f"{shard_set.url}: shard {found.pick.shard}, sample {found.key} (step {step}, slot {slot})"
-        try:
-            image = shard_set.read(found.pick.index, "image")
-            label = decode_label(shard_set.read(found.pick.index, view.member), where=where)
-            if label.shape != tuple(found.draw.source_hw):
-                raise DataError(
-                    f"{where}: label {label.shape} and index {tuple(found.draw.source_hw)} differ in size; "
-                    f"run `segstream verify {shard_set.url}`"
-                )
-            label = view.of(augment_label(label, found.draw), where=where)
-        except OSError as error:
-            raise DataError(f"{where}: cannot be read ({error}); check that the store can be reached") from error
-        return Encoded(image=image, label=label, key=found.key, pick=found.pick, draw=found.draw)
 
     def close(self) -> None:
         """Let go of the shard sets."""
