@@ -55,6 +55,7 @@ def _train(recipe: Recipe, folder: Path, *, restart_changed: bool) -> str:
     from pipeline import Loader
 
     with Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed) as loader:
+        note(f"{recipe.name}: {loader.engine_note}")
         num_classes = loader.taxonomy.num_classes
         meta: dict[str, Any] = {
             "arch": recipe.model.arch,

@@ -14,7 +14,7 @@ class Batch:
     step: int
     """Global step."""
     images: torch.Tensor
-    """(B, 3, H, W) uint8 RGB, channels last in memory, not normalised."""
+    """(B, 3, H, W) uint8 RGB, channels last in memory, not normalised; on the GPU if DALI made them there."""
     labels: torch.Tensor
     """(B, H, W) uint8, or int16 where a taxonomy has ids above 255; 255 is ignored."""
     dataset_ids: torch.Tensor

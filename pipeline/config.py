@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from shards.errors import DataError
 
+EngineName = Literal["auto", "dali", "opencv"]
 View = Literal["universal", "universal-relabeled", "native", "naive"]
 
 
@@ -92,6 +93,9 @@ class LoaderConfig:
     """Threads that read, decode and augment; 0: one per processor core this process may use."""
     prefetch: int = 2
     """Batches being made ahead of the one in use."""
+    engine: EngineName = "auto"
+    """What makes the crops: `opencv` on the processor, `dali` on a GPU (extra `dali`; without a GPU on the processor,
+    slowly), `auto`: DALI where there is a GPU and DALI. The same draws and labels; images within interpolation."""
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -101,6 +105,8 @@ class LoaderConfig:
         ):
             if value < least:
                 raise DataError(f"loader.{name}: {value}; at least {least} is needed")
+        if self.engine not in get_args(EngineName):
+            raise DataError(f"loader.engine: {self.engine!r}; write one of {', '.join(get_args(EngineName))}")
 
 
 def shares(mix: Mapping[str, int | float | str]) -> dict[str, Fraction]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from types import TracebackType
@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pipeline.augment_dali import DaliEngine
 from pipeline.batch import Batch
 from pipeline.config import AugmentConfig, DataConfig, LoaderConfig
-from pipeline.samples import Samples
+from pipeline.dali import Encoded, EncodedSamples, choose
 from shards.errors import DataError
 
 
@@ -53,13 +54,29 @@ class Loader:
                 f"loader.batch: {loader.batch} samples do not divide among {world_size} processes; "
                 f"use a multiple of {world_size}"
             )
-        self._samples = Samples(data, augment, seed=seed, batch=loader.batch)
+        self._samples = EncodedSamples(data, augment, seed=seed, batch=loader.batch)
         self._slots = range(rank, loader.batch, world_size)
         self._crop_hw = augment.crop_hw
         self._prefetch = loader.prefetch
         cv2.setNumThreads(1)
         self._threads = ThreadPoolExecutor(loader.threads or cores(), thread_name_prefix="loader")
         self._closed = False
+        chosen = choose(loader.engine)
+        self.engine_note = chosen.why
+        """Which engine makes the crops, and why."""
+        self._dali: DaliEngine | None = None
+        self._dali_thread = ThreadPoolExecutor(1, thread_name_prefix="dali") if chosen.dali else None
+        if chosen.dali:
+            try:
+                self._dali = DaliEngine(
+                    batch=len(self._slots),
+                    crop_hw=self._crop_hw,
+                    threads=loader.threads or cores(),
+                    device_id=chosen.device_id,
+                )
+            except BaseException:
+                self.close()
+                raise
         self.datasets = self._samples.datasets
         """Names, in the order of the mix; `Batch.dataset_ids` are positions in it."""
         self.weights = self._samples.weights
@@ -105,6 +122,8 @@ class Loader:
         """Stop the threads, dropping what is not begun, and let go of the files. Again is fine."""
         self._closed = True
         self._threads.shutdown(wait=True, cancel_futures=True)
+        if self._dali_thread is not None:
+            self._dali_thread.shutdown(wait=True, cancel_futures=True)
         self._samples.close()
 
     def __enter__(self) -> Loader:
@@ -118,8 +137,12 @@ class Loader:
     def _begin(self, step: int) -> _Making:
         if self._closed:
             raise RuntimeError("the loader is closed; make a new one")
-        images_BHW3 = np.empty((len(self._slots), *self._crop_hw, 3), np.uint8)
         labels_BHW = np.empty((len(self._slots), *self._crop_hw), self._samples.label_dtype)
+        if self._dali_thread is not None:
+            reads = [self._threads.submit(self._read, step, slot, labels_BHW[i]) for i, slot in enumerate(self._slots)]
+            images = self._dali_thread.submit(self._run_dali, step, reads)
+            return _Making(step, images, labels_BHW, reads)
+        images_BHW3 = np.empty((len(self._slots), *self._crop_hw, 3), np.uint8)
         futures = [
             self._threads.submit(self._make, step, slot, images_BHW3[i], labels_BHW[i])
             for i, slot in enumerate(self._slots)
@@ -133,28 +156,49 @@ class Loader:
         image_HW3[:], label_HW[:] = sample.image, sample.label
         return self.datasets.index(sample.pick.dataset), sample.key
 
+    def _read(self, step: int, slot: int, label_HW: npt.NDArray[Any]) -> tuple[int, str, Encoded]:
+        sample = self._samples.encoded(step, slot)
+        label_HW[:] = sample.label
+        return self.datasets.index(sample.dataset), sample.key, sample
+
+    def _run_dali(self, step: int, reads: list[Future[tuple[int, str, Encoded]]]) -> torch.Tensor:
+        assert self._dali is not None
+        samples = [read.result()[2] for read in reads]
+        where = f"step {step} ({', '.join(sample.key for sample in samples)})"
+        return self._dali.images([sample.image for sample in samples], [sample.draw for sample in samples], where=where)
+
 
 @dataclass(frozen=True, slots=True)
 class _Making:
     """A batch under way: its arrays, and the tasks that each fill one row of them."""
 
     step: int
-    images: npt.NDArray[np.uint8]
+    images: npt.NDArray[np.uint8] | Future[torch.Tensor]
+    """Filled by the tasks, or what an engine makes of all they read."""
     labels: npt.NDArray[Any]
-    futures: list[Future[tuple[int, str]]]
+    tasks: Sequence[Future[Any]]
+    """Each gives (number of its dataset, key, ...)."""
+
+    @property
+    def futures(self) -> list[Future[Any]]:
+        return [*self.tasks, *([self.images] if isinstance(self.images, Future) else [])]
 
     def is_done(self) -> bool:
         return all(future.done() for future in self.futures)
 
     def result(self) -> Batch:
         """Wait for it; the failure of the earliest slot is raised."""
-        made = [future.result() for future in self.futures]
+        made = [task.result() for task in self.tasks]
+        if isinstance(self.images, Future):
+            images_B3HW = self.images.result()
+        else:
+            images_B3HW = torch.from_numpy(self.images).permute(0, 3, 1, 2)
         return Batch(
             step=self.step,
-            images=torch.from_numpy(self.images).permute(0, 3, 1, 2),
+            images=images_B3HW,
             labels=torch.from_numpy(self.labels),
-            dataset_ids=torch.tensor([dataset for dataset, _ in made], dtype=torch.int64),
-            keys=tuple(key for _, key in made),
+            dataset_ids=torch.tensor([dataset for dataset, *_ in made], dtype=torch.int64),
+            keys=tuple(key for _, key, *_ in made),
         )
 
 

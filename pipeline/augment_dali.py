@@ -1,0 +1,145 @@
+"""The GPU engine: a batch of encoded images decoded, warped, blurred and padded by NVIDIA DALI, no pixel on the host.
+
+It applies the same draws as `augment_opencv` and agrees with it within interpolation and JPEG decoding; labels stay
+with OpenCV, which costs little and keeps them equal. Without a GPU (`device_id=None`) DALI's CPU operators run the
+same graph, slowly: for tests.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pipeline.augment_opencv import BLUR_PX, REACH_PX
+from pipeline.geometry import FILL_RGB, Draw
+from shards.errors import DataError
+
+BLUR_SIGMA = 0.3 * ((BLUR_PX - 1) * 0.5 - 1) + 0.8  # what OpenCV derives from the kernel's side
+
+
+class DaliEngine:
+    """Images of a batch by DALI. For one thread at a time."""
+
+    def __init__(self, *, batch: int, crop_hw: tuple[int, int], threads: int, device_id: int | None) -> None:
+        """Build the graph.
+
+        Args:
+            batch: most images of a call.
+            crop_hw: height and width of every crop.
+            threads: of DALI on the host.
+            device_id: number of the CUDA device, None for the host.
+
+        Raises:
+            DataError: DALI is not installed or does not find the device.
+        """
+        self._sizes = batch, crop_hw, threads, device_id
+        self._pipeline = _build(batch, crop_hw, threads, device_id)
+
+    def images(self, encoded: Sequence[bytes], draws: Sequence[Draw], *, where: str) -> torch.Tensor:
+        """The crops of one batch.
+
+        Args:
+            encoded: JPEG or PNG files, each of the size its draw was made for.
+            where: names the batch in errors.
+
+        Returns:
+            (B, 3, h, w) uint8 RGB on the device, channels last in memory; the caller's own.
+
+        Raises:
+            DataError: a file cannot be decoded.
+        """
+        try:
+            for name, values in _inputs(encoded, draws).items():
+                self._pipeline.feed_input(name, values)
+            (made,) = self._pipeline.run()
+        except RuntimeError as error:
+            self._pipeline = _build(*self._sizes)  # a failed one does not run again
+            cause = str(error).strip().splitlines()[0]
+            raise DataError(f"{where}: DALI cannot make the images ({cause}); try loader.engine: opencv") from error
+        crops_BHW3: torch.Tensor
+        if self._sizes[-1] is None:
+            crops_BHW3 = torch.from_numpy(np.array(made.as_tensor()))
+        else:
+            # Cloned, for DALI fills the same memory again.
+            crops_BHW3 = torch.utils.dlpack.from_dlpack(made.as_tensor()).clone()
+            torch.cuda.current_stream(self._sizes[-1]).synchronize()
+        return crops_BHW3.permute(0, 3, 1, 2)
+
+
+def _build(batch: int, crop_hw: tuple[int, int], threads: int, device_id: int | None) -> Any:
+    """Decode, frame, warp the part of the canvas that is needed, blur, cut and pad to the crop."""
+    try:
+        dali: Any = importlib.import_module("nvidia.dali")
+    except ImportError as error:
+        raise DataError('loader.engine: dali is not installed; `pip install "segstream[dali]"`, or opencv') from error
+    fn, types = dali.fn, dali.types
+    pipeline = dali.Pipeline(batch_size=batch, num_threads=threads, device_id=device_id, prefetch_queue_depth=1)
+    with pipeline:
+        encoded = fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)
+        integers = {
+            name: fn.external_source(name=name, dtype=types.INT32, ndim=ndim)
+            for name, ndim in (("frame_at", 1), ("frame_hw", 1), ("part_at", 1), ("blur_px", 0))
+        }
+        part_hw = fn.external_source(name="part_hw", dtype=types.FLOAT, ndim=1)
+        matrix = fn.external_source(name="matrix", dtype=types.FLOAT, ndim=2)
+        image = fn.decoders.image(
+            encoded,
+            device="cpu" if device_id is None else "mixed",
+            output_type=types.RGB,
+            adjust_orientation=False,
+            jpeg_fancy_upsampling=True,
+        )
+        fill = {"axes": (0, 1), "out_of_bounds_policy": "pad", "fill_values": FILL_RGB}
+        framed = fn.slice(image, start=integers["frame_at"], shape=integers["frame_hw"], **fill)
+        part = fn.warp_affine(framed, matrix=matrix, size=part_hw, interp_type=types.INTERP_LINEAR)
+        blurred = fn.gaussian_blur(part, window_size=integers["blur_px"], sigma=BLUR_SIGMA)
+        pipeline.set_outputs(fn.slice(blurred, start=integers["part_at"], shape=crop_hw, **fill))
+    try:
+        pipeline.build()
+    except RuntimeError as error:
+        cause = str(error).strip().splitlines()[0]
+        raise DataError(f"loader.engine: dali does not start ({cause}); use opencv") from error
+    return pipeline
+
+
+def _inputs(encoded: Sequence[bytes], draws: Sequence[Draw]) -> dict[str, Any]:
+    """Arguments of the graph, by name, one row a sample."""
+    parts = [_part(drawn) for drawn in draws]
+    # A warp repeats edge pixels outside its input. Rotation brings in the fill instead: a frame of it, one pixel wide.
+    frames = [1 if drawn.angle_deg else 0 for drawn in draws]
+    return {
+        "encoded": [np.frombuffer(data, np.uint8) for data in encoded],
+        "frame_at": np.array([(-frame, -frame) for frame in frames], np.int32),
+        "frame_hw": np.array(
+            [[s + 2 * frame for s in drawn.source_hw] for frame, drawn in zip(frames, draws, strict=True)], np.int32
+        ),
+        "matrix": np.stack([_matrix(*of) for of in zip(draws, parts, frames, strict=True)]),
+        "part_hw": np.array([(bottom - top, right - left) for top, left, bottom, right in parts], np.float32),
+        "part_at": np.array([(-top, -left) for top, left, _, _ in parts], np.int32),
+        "blur_px": np.array([BLUR_PX if drawn.blur else 1 for drawn in draws], np.int32),
+    }
+
+
+def _part(drawn: Draw) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) of the crop that is on the canvas, and around it what the blur sees of the canvas."""
+    around = REACH_PX if drawn.blur else 0
+    (top, left), (height, width) = drawn.corner_px, drawn.canvas_hw
+    first_y, first_x, last_y, last_x = drawn.valid
+    return (
+        max(first_y - around, -top),
+        max(first_x - around, -left),
+        min(last_y + around, height - top),
+        min(last_x + around, width - left),
+    )
+
+
+def _matrix(drawn: Draw, part: tuple[int, int, int, int], frame: int) -> npt.NDArray[np.float32]:
+    """Part pixel -> framed pixel, both counted from the corner of the first pixel, as DALI does."""
+    matrix = np.array(drawn.matrix, np.float64)
+    matrix[:, 2] += matrix[:, :2] @ (part[1] - 0.5, part[0] - 0.5) + (frame + 0.5)
+    return matrix.astype(np.float32)
