@@ -40,6 +40,7 @@ class ToySource:
     class_shares: tuple[float, ...] = (0.5, 0.25, 0.25)
     extra: dict[str, Any] = field(default_factory=dict)
     taxonomy: Taxonomy = field(default=Taxonomy(name="toy", kind="own", classes=CLASSES))
+    engine_note: str = "engine toy"
 
     @property
     def fingerprint(self) -> dict[str, Any]:
