@@ -37,18 +37,29 @@ def augment(
     if draw.blur:
         crop = cv2.GaussianBlur(crop, (BLUR_PX, BLUR_PX), 0)
         crop = crop[top - first_y : bottom - first_y, left - first_x : right - first_x]
+    if draw.valid != (0, 0, *draw.crop_hw):
+        crop = cv2.copyMakeBorder(crop, *_pads(draw), cv2.BORDER_CONSTANT, value=FILL_RGB)
+    return cast("npt.NDArray[np.uint8]", crop), crop_label(label_HW, draw)
+
+
+def crop_label(label_HW: npt.NDArray[Any], draw: Draw) -> npt.NDArray[Any]:
+    """The label's part of `augment`: (h, w)."""
     label = _warp(label_HW, draw, draw.valid, (0, 0), cv2.INTER_NEAREST, (IGNORE_INDEX,))
     if draw.valid != (0, 0, *draw.crop_hw):
-        pads = (top, draw.crop_hw[0] - bottom, left, draw.crop_hw[1] - right)
-        crop = cv2.copyMakeBorder(crop, *pads, cv2.BORDER_CONSTANT, value=FILL_RGB)
-        label = cv2.copyMakeBorder(label, *pads, cv2.BORDER_CONSTANT, value=(IGNORE_INDEX,))
-    return cast("npt.NDArray[np.uint8]", crop), label
+        label = cv2.copyMakeBorder(label, *_pads(draw), cv2.BORDER_CONSTANT, value=(IGNORE_INDEX,))
+    return label
 
 
 def rows_touched(draw: Draw) -> tuple[int, int]:
     """First row of the stored image and label that the crop takes anything from, and the one after the last."""
     top, _, bottom, _ = source_box(draw, _seen(draw))
     return top, bottom
+
+
+def _pads(draw: Draw) -> tuple[int, int, int, int]:
+    """(top, bottom, left, right): pixels of the crop around what it shows of the image."""
+    top, left, bottom, right = draw.valid
+    return top, draw.crop_hw[0] - bottom, left, draw.crop_hw[1] - right
 
 
 def _seen(draw: Draw) -> tuple[int, int, int, int]:

@@ -85,7 +85,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoaderConfig:
-    """How much is loaded at a time. Only `batch` has a say in which samples come; the rest changes speed alone."""
+    """How much is loaded at a time. Only `batch` has a say in which samples come."""
 
     batch: int
     """Samples in a step, all ranks together."""
@@ -93,7 +93,7 @@ class LoaderConfig:
     """Threads that read, decode and augment; 0: one per processor core this process may use."""
     prefetch: int = 2
     """Batches being made ahead of the one in use."""
-    engine: EngineName = "auto"
+    engine: EngineName = "opencv"
     """What makes the crops: `opencv` on the processor, `dali` on a GPU (extra `dali`; without a GPU on the processor,
     slowly), `auto`: DALI where there is a GPU and DALI. The same draws and labels; images within interpolation."""
 

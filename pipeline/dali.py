@@ -6,17 +6,15 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
-import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.augment_opencv import _warp
+from pipeline.augment_opencv import crop_label, rows_touched
 from pipeline.config import EngineName
+from pipeline.decode import read_label
 from pipeline.geometry import Draw, draw
 from pipeline.samples import Samples
 from shards.errors import DataError
-from shards.taxonomy import IGNORE_INDEX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,16 +74,11 @@ class EncodedSamples(Samples):
         try:
             entry = shard_set.entry(pick.index)
             where = f"{shard_set.url}: shard {pick.shard}, sample {entry.key} (step {step}, slot {slot})"
+            drawn = draw(self._augment, seed=self._seed, step=step, slot=slot, size_hw=entry.size_hw)
             image = shard_set.read(pick.index, "image")
-            data = shard_set.read(pick.index, view.member)
+            label = read_label(shard_set, pick.index, view.member, rows_touched(drawn), entry.size_hw, where=where)
         except OSError as error:
             raise DataError(f"{where}: cannot be read ({error}); check that the store can be reached") from error
-        drawn = draw(self._augment, seed=self._seed, step=step, slot=slot, size_hw=entry.size_hw)
-        label = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-        if label is None or label.dtype != np.uint8 or label.shape != tuple(drawn.source_hw):
-            raise DataError(
-                f"{where}: the label cannot be decoded, or differs from its index; convert the dataset again"
-            )
         return Encoded(
             image=image,
             label=view.of(crop_label(label, drawn), where=where),
@@ -93,11 +86,3 @@ class EncodedSamples(Samples):
             dataset=pick.dataset,
             draw=drawn,
         )
-
-
-def crop_label(label_HW: npt.NDArray[Any], drawn: Draw) -> npt.NDArray[Any]:
-    """The label's crop, (h, w), exactly as `augment_opencv.augment` makes it."""
-    (top, left, bottom, right), (height, width) = drawn.valid, drawn.crop_hw
-    crop = _warp(label_HW, drawn, drawn.valid, (0, 0), cv2.INTER_NEAREST, (IGNORE_INDEX,))
-    pads = (top, height - bottom, left, width - right)
-    return cv2.copyMakeBorder(crop, *pads, cv2.BORDER_CONSTANT, value=(IGNORE_INDEX,))

@@ -85,7 +85,7 @@ class Loader:
         """Of the labels."""
         self.class_shares = self._samples.class_shares
         """By class of the taxonomy, its share of the labelled pixels of the stored images, mixed by `weights`."""
-        self.fingerprint: dict[str, Any] = self._samples.fingerprint
+        self.fingerprint: dict[str, Any] = self._samples.fingerprint | {"engine": "dali" if chosen.dali else "opencv"}
         """All that decides which sample comes when and how it looks; a run may resume only under an equal one."""
         self.wait_s = 0.0
         """Seconds that iterators have waited for a batch, all together."""

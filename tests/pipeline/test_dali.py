@@ -32,7 +32,7 @@ def test_dali_makes_the_batches_of_opencv(sets):
     pytest.importorskip("nvidia.dali", reason="nvidia-dali is not installed")
     threads = set(threading.enumerate())
     with load("opencv") as one, load("dali") as other:
-        assert one.fingerprint == other.fingerprint
+        assert other.fingerprint == one.fingerprint | {"engine": "dali"}  # a run may not go on under the other
         for ours, theirs in zip(other.batches(3, 7), one.batches(3, 7), strict=True):
             assert (ours.step, ours.keys) == (theirs.step, theirs.keys)
             assert torch.equal(ours.labels, theirs.labels)
@@ -51,7 +51,7 @@ def test_failures_with_dali_name_the_sample_and_the_loader_lives_on(sets):
         with pytest.raises(DataError, match=rf"step 0 \({keys[0]}, .*DALI cannot make the images"):
             next(loader.batches(0, 1))
         sets[name].replaced = {(int(index), "universal"): b"no label"}
-        with pytest.raises(DataError, match=rf"{keys[0]} \(step 0, slot 0\): the label cannot be decoded"):
+        with pytest.raises(DataError, match=rf"{keys[0]} \(step 0, slot 0\): the label holds nothing readable"):
             next(loader.batches(0, 1))
         sets[name].replaced = {}
         assert next(loader.batches(0, 1)).keys == keys
