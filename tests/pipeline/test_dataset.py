@@ -122,7 +122,8 @@ def test_an_exception_in_the_loop_ends_the_threads(data):
 
 
 LOOP = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
 from pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig
 data = DataConfig(shards=sys.argv[1], mix={"yard": 1}, taxonomy="native")
 with Loader(data, AugmentConfig(short_side=16, crop=8), LoaderConfig(batch=4, prefetch=20), seed=0) as loader:
