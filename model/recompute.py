@@ -35,11 +35,11 @@ def call(block: nn.Module, *args: Any, checkpointing: bool) -> Any:
 
 @contextmanager
 def _unrecorded(block: nn.Module) -> Iterator[None]:
-    """With momentum 0 statistics stay; the count of batches is put aside, as a recomputation may stop half-way."""
+    """With momentum 0 statistics stay; a copy counts the batches, as a recomputation may stop half-way."""
     norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     kept = [(module.momentum, module.num_batches_tracked) for module in norms]
     for module in norms:
-        module.momentum, module.num_batches_tracked = 0.0, None
+        module.momentum, module.num_batches_tracked = 0.0, module.num_batches_tracked.clone()
     try:
         yield
     finally:
