@@ -1,6 +1,6 @@
 """The checkpoints of a run: the latest few, written while the run goes on.
 
-    RUN/checkpoints/step-00000200.pt, step-00000400.pt
+RUN/checkpoints/step-00000200.pt, step-00000400.pt
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ class Keeper:
     def paths(self) -> list[Path]:
         """Of the checkpoints that are there, the newest first."""
         return sorted(self._folder.glob("step-*.pt"), reverse=True)
+
+    def path(self, step: int) -> Path:
+        """Of the checkpoint after so many steps."""
+        return self._folder / f"step-{step:08d}.pt"
 
     def latest(self, identity: Mapping[str, Any], note: Callable[[str], None]) -> Progress | None:
         """The newest checkpoint that can be read; None where there is none at all.
@@ -87,7 +91,7 @@ class Keeper:
                 left.unlink(missing_ok=True)
         except OSError as error:
             raise DataError(f"{self._folder}: cannot be used ({error}); free space, or check permissions") from error
-        path = self._folder / f"step-{progress.step:08d}.pt"
+        path = self.path(progress.step)
         save_progress(path, progress)
         for old in [other for other in self.paths() if other <= path][self._keep :]:
             old.unlink(missing_ok=True)

@@ -57,9 +57,7 @@ class MixLoss:
     """See `means_of`."""
 
 
-def count(
-    labels: Tensor, dataset_ids: Tensor, num_datasets: int, class_weights: Tensor | None = None
-) -> Counts:
+def count(labels: Tensor, dataset_ids: Tensor, num_datasets: int, class_weights: Tensor | None = None) -> Counts:
     """What the means of a mix divide by, of these images.
 
     Args:
@@ -76,9 +74,7 @@ def count(
     )
 
 
-def judge(
-    output: TrainOutput, labels: Tensor, *, loss: LossName = "ce", class_weights: Tensor | None = None
-) -> Judged:
+def judge(output: TrainOutput, labels: Tensor, *, loss: LossName = "ce", class_weights: Tensor | None = None) -> Judged:
     """A network's predictions against labels, image by image.
 
     `rmi`: half the region mutual information, averaged over a dataset's images, and half the binary cross-entropy,
@@ -174,9 +170,7 @@ def mix_loss(
     judged = judge(output, labels, loss=loss, class_weights=class_weights)
     everywhere = everywhere or count(labels, dataset_ids, len(weights), class_weights)
     shares = torch.tensor(weights, dtype=torch.float32, device=labels.device)
-    return MixLoss(
-        total=mix(judged, dataset_ids, shares, everywhere), means=means_of(judged, dataset_ids, everywhere)
-    )
+    return MixLoss(total=mix(judged, dataset_ids, shares, everywhere), means=means_of(judged, dataset_ids, everywhere))
 
 
 def _by_dataset(values: Tensor, dataset_ids: Tensor, num_datasets: int) -> Tensor:

@@ -27,8 +27,7 @@ class _Bucket:
         self.flat = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
         ends = torch.tensor([0, *(p.numel() for p in parameters)]).cumsum(0).tolist()
         self.views = [
-            self.flat.as_strided(p.shape, p.stride(), start)
-            for p, start in zip(parameters, ends, strict=False)
+            self.flat.as_strided(p.shape, p.stride(), start) for p, start in zip(parameters, ends, strict=False)
         ]
         self.missing = 0
         self.wait: Callable[[], None] | None = None
@@ -63,7 +62,7 @@ class Reducer:
             self._buckets.append(_Bucket(group))
             for parameter in group:
                 self._of[parameter] = self._buckets[-1]
-                parameter.register_post_accumulate_grad_hook(self._arrived)
+                parameter.register_post_accumulate_grad_hook(self._arrived)  # type: ignore[no-untyped-call]
 
     def arm(self) -> None:
         """From here on a gradient that arrives is complete."""

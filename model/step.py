@@ -14,14 +14,12 @@ from torch import Tensor, nn
 
 from model.config import LossName
 from model.image import normalise
-from model.loss import Counts, Judged, count, judge, means_of, mix
+from model.loss import Counts, Judged, judge, means_of, mix
 from model.mgda import min_norm
 from model.precision import Arithmetic
 from model.ranks import Ranks
 from model.reduce import Reducer
 from model.types import Batch, TrainOutput
-from shards.errors import DataError
-from shards.taxonomy import IGNORE_INDEX
 
 COLUMNS = 2**22  # of gradients that are float64 at one time
 
@@ -106,7 +104,7 @@ class SharedGradient:
         """Set the gradient."""
         present = torch.nonzero(everywhere.pixels.cpu() > 0).flatten().tolist()
         sizes = [parameter.numel() for parameter in self._parameters]
-        gradients = self._each.new_zeros(max(len(present), 1), sum(sizes))  # (D', all parameters)
+        gradients = self._each.new_zeros(len(present), sum(sizes))  # (D', all parameters)
         losses, means = self._each.new_zeros(2, len(self._each))
         for judged, ids in self._judging.passes(batch):
             means += means_of(judged, ids, everywhere)
@@ -119,44 +117,19 @@ class SharedGradient:
                 gradients[row] += torch.cat([part.reshape(-1) for part in parts])
         self._ranks.sum_(gradients)
         report = self._ranks.sum_(torch.stack([losses, means]))
-        shares = self._shares(gradients[: len(present)])
-        for parameter, part in zip(self._parameters, (shares @ gradients[: len(present)]).split(sizes), strict=True):
+        shares = self._shares(gradients)
+        combined = torch.split(shares @ gradients, sizes)  # type: ignore[no-untyped-call]
+        for parameter, part in zip(self._parameters, combined, strict=True):
             parameter.grad = torch.empty_like(parameter).copy_(part.view_as(parameter))
         return Report(loss=(shares * report[0, present]).sum(), means=report[1])
 
     def _shares(self, gradients: Tensor) -> Tensor:
-        """(D', P) -> (D',), of rank 0: the same bits on all processes whatever theirs solve to."""
-        gram = sum((part.double() @ part.double().T for part in gradients.split(COLUMNS, dim=1)), gradients.new_zeros(()))
-        on_cpu = gram.cpu().double()
-        if on_cpu.numel() and bool(on_cpu.isfinite().all()):
-            solved = min_norm(on_cpu)
+        """(D', P) -> (D',), solved by rank 0 for all, so that they are the same bits everywhere."""
+        num = len(gradients)
+        blocks = (gradients[:, start : start + COLUMNS].double() for start in range(0, gradients.shape[1], COLUMNS))
+        gram = torch.stack([block @ block.T for block in blocks]).sum(dim=0).cpu()
+        if num and bool(gram.isfinite().all()):
+            shares = min_norm(gram)
         else:  # nothing to share, or a loss that is not finite, which the trainer deals with
-            solved = on_cpu.new_full((len(gradients),), 1.0 / max(len(gradients), 1))
-        return self._ranks.broadcast_(solved).to(gradients)
-
-
-def own_counts(batch: Batch, num_datasets: int, class_weights: Tensor | None) -> Counts:
-    """Of this process' samples, on the CPU, where labels are made: no GPU has to wait."""
-    return count(batch.labels, batch.dataset_ids, num_datasets, class_weights)
-
-
-def check_batch(batch: Batch, step: int, *, num_classes: int, parts: int) -> None:
-    """Is this batch what the step can use?
-
-    Raises:
-        RuntimeError: it is another step's.
-        DataError: a label is beyond the network, or there are fewer samples than passes.
-    """
-    if batch.step != step:
-        raise RuntimeError(f"asked for the batch of step {step}, got that of step {batch.step}")
-    if len(batch.keys) < parts:
-        raise DataError(
-            f"accumulate: {parts} parts of the {len(batch.keys)} samples that a process gets; lower it to "
-            f"{len(batch.keys)}, use fewer processes or a larger batch"
-        )
-    largest = int(torch.where(batch.labels == IGNORE_INDEX, 0, batch.labels).max())
-    if largest >= num_classes:
-        raise DataError(
-            f"step {step}: a label holds id {largest}, the network has {num_classes} classes (samples "
-            f"{', '.join(batch.keys)}); train in the taxonomy that the labels are in"
-        )
+            shares = torch.full((num,), 1.0 / max(num, 1), dtype=torch.float64)
+        return self._ranks.broadcast_(shares).to(gradients) if num else shares.to(gradients)
