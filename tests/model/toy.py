@@ -15,6 +15,7 @@ from shards.taxonomy import Taxonomy
 
 CLASSES = ("sky", "road", "tree")
 TINY = {"stem": 8, "stage1_width": 4, "widths": [4, 4, 4, 4], "blocks": 1}
+CALL = ("source", "meta", "seed", "ranks", "on_log", "on_note", "on_validate", "restart_changed")
 META: dict[str, Any] = {"arch": "hrnet-tiny", "num_classes": 3, "options": TINY, "recipe": {"name": "toy"}}
 
 
@@ -74,10 +75,11 @@ def toy_net(seed: int = 1) -> torch.nn.Module:
 def run(run_dir: str, **changes: Any) -> str:
     """Train the toy with a few settings changed."""
     call = {"source": ToySource(), "meta": META, "seed": 3} | {
-        k: changes.pop(k) for k in ("source", "meta", "seed", "on_log", "on_note", "restart_changed") if k in changes
+        k: changes.pop(k) for k in (*CALL, "net") if k in changes
     }
     settings = {"steps": 8, "lr": 0.05, "log_every": 2, "checkpoint_every": 3, "device": "cpu"} | changes
-    return train(toy_net(), config=TrainConfig(**settings), run_dir=run_dir, **call)
+    net = call.pop("net", None) or toy_net()
+    return train(net, config=TrainConfig(**settings), run_dir=run_dir, **call)
 
 
 if __name__ == "__main__":  # python -m tests.model.toy RUN_DIR STEPS CHECKPOINT_EVERY
