@@ -104,7 +104,9 @@ def dry_run(recipe: Recipe, *, json: bool) -> None:
     elif row is not None:
         print(f"one step    loss {row.loss:.3f} in {recipe.loader.batch / row.crops_per_s:.2f} s, {_taken(row)}")
     if plan.missing:
-        raise DataError("; ".join(plan.missing))
+        for line in plan.missing:
+            note(line)
+        raise DataError(f"{recipe.name}: {len(plan.missing)} of {len(plan.mix)} shard sets are missing, see above")
     if not plan.fits:
         note(f"{recipe.name}: no step was made: {_too_large(plan)}")
 
@@ -212,10 +214,7 @@ def _taxonomy(recipe: Recipe, manifests: Mapping[str, Manifest]) -> Taxonomy:
 def _parts(recipe: Recipe, manifests: Mapping[str, Manifest], missing: Mapping[str, str]) -> tuple[Part, ...]:
     parts = []
     for name, share in shares(recipe.data.mix).items():
-        if name in manifests:
-            images = manifests[name].samples
-        else:
-            images = registry()[name].splits.get(recipe.data.split) if name in registry() else None
+        images = manifests[name].samples if name in manifests else _expected(name, recipe.data.split)
         slots = float(share * recipe.loader.batch)
         parts.append(
             Part(
@@ -228,6 +227,11 @@ def _parts(recipe: Recipe, manifests: Mapping[str, Manifest], missing: Mapping[s
             )
         )
     return tuple(parts)
+
+
+def _expected(dataset: str, split: str) -> int | None:
+    known = registry().get(dataset)
+    return None if known is None else known.splits.get(split)
 
 
 def _free(device: torch.device) -> int | None:
