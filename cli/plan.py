@@ -103,12 +103,12 @@ def dry_run(recipe: Recipe, *, json: bool) -> None:
         print_json(_as_json(plan, row))
     elif row is not None:
         print(f"one step    loss {row.loss:.3f} in {recipe.loader.batch / row.crops_per_s:.2f} s, {_taken(row)}")
-    if plan.missing:
-        for line in plan.missing:
-            note(line)
-        raise DataError(f"{recipe.name}: {len(plan.missing)} of {len(plan.mix)} shard sets are missing, see above")
     if not plan.fits:
-        note(f"{recipe.name}: no step was made: {_too_large(plan)}")
+        note(f"{recipe.name}: no step is made: {_too_large(plan)}")
+    for line in plan.missing:
+        note(line)
+    if plan.missing:
+        raise DataError(f"{recipe.name}: {len(plan.missing)} of {len(plan.mix)} shard sets are missing, see above")
 
 
 def make_plan(recipe: Recipe) -> Plan:
@@ -274,13 +274,21 @@ def _print(plan: Plan) -> None:
 
 def _too_large(plan: Plan) -> str:
     assert plan.memory_free is not None
-    fixed = plan.memory_needed - plan.memory.activations
-    room = (plan.memory_free - fixed) * plan.images_at_once // max(plan.memory.activations, 1)
     need = f"it needs about {_gib(plan.memory_needed)} and {_gib(plan.memory_free)} are free"
-    if room < 1:
+    room = _room(plan, plan.memory_free)
+    if room == 0:
         return f"{need}, too little for a single crop; try model.options.checkpointing=true or another machine"
     parts = -(-plan.batch // room)
-    return f"{need}; train.accumulate={parts}, or {parts} processes with a device each, would fit {room} crops at once"
+    return f"{need}; train.accumulate={parts} would fit, or {parts} processes with a device each"
+
+
+def _room(plan: Plan, free: int) -> int:
+    """How many crops at once would fit: activations grow with them, nothing else does."""
+    for crops in range(plan.images_at_once - 1, 0, -1):
+        fewer = replace(plan.memory, activations=plan.memory.activations * crops // plan.images_at_once)
+        if needed(fewer, plan.device) <= free:
+            return crops
+    return 0
 
 
 def _taken(row: LogRow) -> str:

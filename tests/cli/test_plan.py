@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from cli import plan as plans
+from cli.learn import train
 from cli.plan import dry_run, make_plan
 from cli.recipe import load_recipe, recipe_names
 from model.memory import StepMemory
@@ -161,12 +162,25 @@ def test_a_step_that_does_not_fit_is_not_made(
 
     monkeypatch.setattr(plans, "estimate_step", large)
     monkeypatch.setattr(plans, "one_step", never)
-    monkeypatch.setattr(plans, "_free", lambda device: 2**49 + 2**48)
+    monkeypatch.setattr(plans, "_free", lambda device: 2**50)  # holds 10 of 14 crops, and what a CPU adds to each
     name = "mseg-relabeled-1m-1080p"
-    dry_run(load_recipe(name, [*tiny_overrides(name, world), "loader.batch=14"]), json=False)
+    recipe = load_recipe(name, [*tiny_overrides(name, world), "loader.batch=14"])
+    dry_run(recipe, json=False)
     err = capsys.readouterr().err
-    assert "no step was made: it needs about" in err
-    assert "train.accumulate=" in err
+    assert "no step is made: it needs about 1363149.0 GiB and 1048576.0 GiB are free" in err
+    assert "train.accumulate=2 would fit, or 2 processes" in err
+    monkeypatch.setattr(plans, "_free", lambda device: 2**46)
+    dry_run(recipe, json=True)
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["fits"], json.loads(out)["step"]) == (False, None)
+    assert "too little for a single crop" in err
+
+
+def test_the_command_takes_it(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train("union-universal", tiny_overrides("union-universal", world), dry_run=True, json=True)
+    assert json.loads(capsys.readouterr().out)["classes"] == 194
+    train(list_recipes=True, markdown=True)
+    assert capsys.readouterr().out.startswith("# Recipes\n")
 
 
 def test_the_page_of_recipes_is_the_generated_one(capsys: pytest.CaptureFixture[str]) -> None:
