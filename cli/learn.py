@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import note, print_json, print_table
+from cli.output import note
 from shards.errors import UsageError
 
 if TYPE_CHECKING:
     from cli.recipe import Recipe
-    from model import LogRow
+    from model import LogRow, Ranks
 
 
 def train(
@@ -33,28 +33,41 @@ def train(
         bool, typer.Option("--restart-changed", help="Start over if the folder holds another recipe, data or seed.")
     ] = False,
     list_recipes: Annotated[bool, typer.Option("--list", help="List the recipes and exit.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="With --list: print JSON.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the run would be, make one step of it, and exit.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="With --list or --dry-run: print JSON.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="With --list: print docs/recipes.md.")] = False,
 ) -> None:
     """Train a recipe. A killed run started again goes on exactly where it was."""
     from cli.recipe import load_recipe
 
     if list_recipes:
-        _list(json)
+        from cli.listing import show
+
+        show("json" if json else "markdown" if markdown else "text")
         return
     if recipe is None:
         raise UsageError("which recipe? segstream train --list names them")
     chosen = load_recipe(recipe, overrides or ())
+    if dry_run:
+        from cli.plan import dry_run as show_plan
+
+        show_plan(chosen, json=json)
+        return
     folder = run or Path("runs") / chosen.name
     final = _train(chosen, folder, restart_changed=restart_changed)
     note(f"{chosen.name}: done; weights in {final}")
 
 
-def _train(recipe: Recipe, folder: Path, *, restart_changed: bool) -> str:
-    from model import build, load_weights
+def _train(recipe: Recipe, folder: Path, *, restart_changed: bool, ranks: Ranks | None = None) -> str:
+    from model import Ranks, build, load_weights
     from model import train as run_training
     from pipeline import Loader
 
-    with Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed) as loader:
+    ranks = ranks or Ranks()
+    share = {"rank": ranks.rank, "world_size": ranks.world_size}
+    with Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed, **share) as loader:
         note(f"{recipe.name}: {loader.engine_note}")
         num_classes = loader.taxonomy.num_classes
         meta: dict[str, Any] = {
@@ -83,38 +96,13 @@ def _train(recipe: Recipe, folder: Path, *, restart_changed: bool) -> str:
                 str(folder),
                 meta=meta,
                 seed=recipe.seed,
+                ranks=ranks,
                 on_log=on_log,
                 on_note=lambda line: note(f"{recipe.name}: {line}"),
                 restart_changed=restart_changed,
             )
         _write_run_json(folder, recipe, loader.fingerprint)
         return final
-
-
-def _list(json: bool) -> None:
-    from cli.recipe import load_recipe, recipe_names
-
-    rows = []
-    for name in recipe_names():
-        recipe = load_recipe(name)
-        rows.append(
-            {
-                "recipe": name,
-                "arch": recipe.model.arch,
-                "taxonomy": recipe.data.taxonomy,
-                "datasets": list(recipe.data.mix),
-                "crops": recipe.train.steps * recipe.loader.batch,
-                "short_side": recipe.augment.short_side,
-                "crop": recipe.augment.crop,
-            }
-        )
-    if json:
-        print_json(rows)
-    else:
-        print_table(
-            ("recipe", "network", "taxonomy", "datasets", "crops", "short side", "crop"),
-            [(*list(r.values())[:3], len(r["datasets"]), *list(r.values())[4:]) for r in rows],  # type: ignore[arg-type]
-        )
 
 
 def _line(row: LogRow) -> str:
