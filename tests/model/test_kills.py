@@ -109,7 +109,7 @@ def test_torchrun_starts_again_after_the_death_of_one_process(tmp_path, calm):
 def test_the_machines_that_are_left_go_on(tmp_path):
     """Two agents stand for two machines; the second is lost with its process."""
     folder, port = tmp_path / "run", free_port()
-    arguments = [str(folder), "600", str(EVERY)]
+    arguments = [str(folder), "300", str(EVERY)]
     first = start_torchrun(arguments, restarts=5, nodes="1:2", per_node=1, port=port)
     time.sleep(1)  # the first agent holds the meeting point
     second = start_torchrun(arguments, restarts=5, nodes="1:2", per_node=1, port=port)
@@ -123,7 +123,7 @@ def test_the_machines_that_are_left_go_on(tmp_path):
     second.kill()
     os.kill(lost, signal.SIGKILL)
     assert first.wait(timeout=300) == 0
-    assert load_final(folder / "final.pt").step == 600
+    assert load_final(folder / "final.pt").step == 300
 
 
 def children(pid: int) -> list[int]:
