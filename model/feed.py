@@ -60,7 +60,9 @@ class Feed:
         """
         try:
             check()
-            batch = next(self.batches)
+            batch = next(self.batches, None)
+            if batch is None:
+                raise RuntimeError(f"the source ended before step {step}")
             check_batch(batch, step, num_classes=self.num_classes, parts=self.parts)
             own = count(batch.labels, batch.dataset_ids, self.num_datasets, self.class_weights)
         except Exception:

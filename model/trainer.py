@@ -218,7 +218,7 @@ def _discard_another(final: Path, keeper: Keeper, identity: Mapping[str, Any], n
         if final.exists():
             wrong = differences(load_final(final).identity, identity)
         else:
-            keeper.latest(identity, note)
+            keeper.latest(identity, lambda line: None)  # told when it is read to go on from
     except DataError as error:
         wrong = [str(error)]
     if wrong:
