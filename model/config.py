@@ -62,6 +62,8 @@ class TrainConfig:
     """Steps between log rows."""
     checkpoint_every: int = 200
     """Steps between checkpoints: what a killed run loses at most."""
+    validate_every: int | None = None
+    """Steps between validations; None: never."""
     device: Device = "auto"
     """auto = cuda where there is one."""
     channels_last: bool = True
@@ -72,8 +74,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "checkpoint_every"):
             _at_least(name, getattr(self, name), 1)
-        if self.threads is not None:
-            _at_least("threads", self.threads, 1)
+        for name in ("threads", "validate_every"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1)
         if not 0 < self.lr < float("inf"):
             raise DataError(f"lr: {self.lr}; must be above 0")
         if not 0 <= self.momentum < 1:
