@@ -11,7 +11,7 @@ import yaml
 from tests.cli.conftest import Command
 
 COMMANDS = ("datasets", "world", "shard", "verify", "stats", "show", "train", "eval", "results", "report")
-COMMANDS += ("order", "export", "bench")
+COMMANDS += ("order", "export", "launch", "bench")
 CAMVID = Path(__file__).resolve().parents[2].parent / "shared" / "camvid"
 
 
