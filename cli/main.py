@@ -81,7 +81,7 @@ def run() -> None:
         if debug:
             raise
         typer.echo(f"error: {error}", err=True)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        sys.exit(getattr(error, "exit_code", 2 if isinstance(error, UsageError) else 1))
     except Exception as error:
         if debug:
             raise

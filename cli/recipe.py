@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cli.validation_config import ValidateConfig
 from model.config import InferConfig, ModelConfig, TrainConfig
 from pipeline.config import AugmentConfig, DataConfig, LoaderConfig
 from shards.errors import UsageError
@@ -30,6 +31,7 @@ class Recipe:
     model: ModelConfig
     train: TrainConfig
     eval: InferConfig
+    validate: ValidateConfig = field(default_factory=ValidateConfig)
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
