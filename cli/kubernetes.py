@@ -123,7 +123,7 @@ def _pod(run: Run, kube: Kubernetes) -> dict[str, Any]:
 
 def _literal(script: str) -> str:
     """A container's command in which Kubernetes replaces nothing: `$(NAME)` and `$$` mean something to it."""
-    return re.sub(r"\$(?=[$(])", "$$$$", script)
+    return re.sub(r"\$(?=[$(])", "$$", script)
 
 
 class _Readable(yaml.SafeDumper):
