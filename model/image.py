@@ -33,7 +33,16 @@ def pick_device(name: Device) -> torch.device:
 
 
 def pick_precision(name: Precision, device: torch.device) -> Precision:
-    """The precision that a configuration means on a device: fp32 or bf16."""
+    """The precision that a configuration means on a device; there is no tf32 on a CPU, where it is fp32.
+
+    Raises:
+        DataError: fp16 on a CPU.
+    """
+    if device.type != "cuda":
+        if name == "fp16":
+            raise DataError("precision: fp16 needs a GPU; on a CPU use fp32, bf16 or auto")
+        if name == "tf32":
+            return "fp32"
     if name != "auto":
         return name
     if device.type == "cuda":

@@ -12,7 +12,7 @@ from shards.errors import DataError
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # what schedulers send before they kill; SLURM's --signal=USR1@120
 
 
-class Stopped(DataError):
+class Stopped(DataError):  # noqa: N818 - the run is well
     """A run was told to stop and has kept all it did; the same command goes on from there."""
 
     exit_code = 75
