@@ -18,6 +18,7 @@ EXIT_STOPPED = 75
 """EX_TEMPFAIL of sysexits.h: try again later."""
 STOPPED = "SEGSTREAM_STOPPED"
 """Environment variable: path of the file that a worker makes which stopped with its checkpoint saved."""
+MEET_S = 900  # machines may come up minutes apart
 NAME = r"[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?"  # RFC 1123; a pod adds its index and a suffix of six to the job's name
 WORD = r"[A-Za-z0-9][A-Za-z0-9._,/:@+=-]*"
 
@@ -64,13 +65,20 @@ class Run:
         low, _, high = self.nodes.partition(":")
         return int(low), int(high or low)
 
-    def torchrun(self, *, host: str, run_id: str) -> str:
-        """The command of each machine, as shell text; `host` and `run_id` are shell words already."""
+    def torchrun(self, *, host: str, run_id: str, conf: str | None = None) -> str:
+        """The command of each machine, as shell text; `host`, `run_id` and `conf` are shell words already.
+
+        Args:
+            host: of the first machine.
+            conf: more about the rendezvous, `--rdzv-conf`.
+        """
         options = (
             f"--nnodes={self.nodes} --nproc-per-node={self.processes} --max-restarts={self.max_restarts} "
             f"--rdzv-backend=c10d --rdzv-endpoint={host}:{self.port} --rdzv-id={run_id}"
         )
-        return f"torchrun {options} --no-python segstream train {shlex.join(self.train)}"
+        more = "" if conf is None else f" --rdzv-conf={conf}"
+        # Without `--`, torchrun takes our `--run` for a short form of its own `--run-path`.
+        return f"torchrun {options}{more} --no-python -- segstream train {shlex.join(self.train)}"
 
 
 def check(name: str, value: str, pattern: str, wanted: str) -> None:
@@ -95,18 +103,23 @@ def torchrun_line(run: Run, host: str) -> str:
     return run.torchrun(host=host, run_id=run.name) + "\n"
 
 
-def node_script(run: Run, *, host: str, run_id: str, forward: bool) -> str:
+def node_script(run: Run, *, host: str, run_id: str, index: str, forward: bool) -> str:
     """Shell text that runs torchrun on one machine and ends with its code, or with 75 where the run stopped.
 
     Args:
+        host: of the first machine, `run_id` the name of the rendezvous, both shell words.
+        index: shell word, the number of this machine; 0 is the host. torchrun would compare names and addresses, which
+            fails where a machine has several, or where its name is not known yet.
         forward: pass TERM on to torchrun, as the first process of a container must; a SLURM step's processes are all
             told, and a second TERM would make torchrun drop the workers that it is waiting for.
     """
     on_term = 'kill -TERM "$child"' if forward else ":"
+    conf = f'"is_host=$is_host,read_timeout={MEET_S},join_timeout={MEET_S}"'
     return f"""export TORCH_ELASTIC_SHUTDOWN_TIMEOUT={run.grace_s}
 export {STOPPED}="${{TMPDIR:-/tmp}}/segstream-stopped-$RANDOM-$RANDOM"
+if [ {index} = 0 ]; then is_host=1; else is_host=0; fi
 told=
-{run.torchrun(host=host, run_id=run_id)} &
+{run.torchrun(host=host, run_id=run_id, conf=conf)} &
 child=$!
 trap 'told=x$told; {on_term}' TERM
 while :; do # a signal ends `wait` before the process has ended

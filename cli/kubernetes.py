@@ -96,7 +96,7 @@ def kubernetes_manifest(run: Run, kube: Kubernetes) -> str:
 def _pod(run: Run, kube: Kubernetes) -> dict[str, Any]:
     """One pod: torchrun in a container that may take its time to stop."""
     host = f"{run.name}-0.{run.name}"
-    script = node_script(run, host=host, run_id=run.name, forward=True)
+    script = node_script(run, host=host, run_id=run.name, index='"$JOB_COMPLETION_INDEX"', forward=True)
     limits = {"cpu": kube.cpus, "memory": kube.memory, "nvidia.com/gpu": str(kube.gpus) if kube.gpus else None}
     container: dict[str, Any] = {
         "name": "train",

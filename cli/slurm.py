@@ -52,7 +52,7 @@ def slurm_script(run: Run, slurm: Slurm) -> str:
         "signal": f"B:USR1@{run.grace_s + 60}",
     }
     head = "".join(f"#SBATCH --{name}={value}\n" for name, value in asked.items() if value is not None)
-    node = node_script(run, host='"$MASTER"', run_id='"$SLURM_JOB_ID"', forward=False)
+    node = node_script(run, host='"$MASTER"', run_id='"$SLURM_JOB_ID"', index='"$SLURM_NODEID"', forward=False)
     return f"""#!/usr/bin/env bash
 {head}#SBATCH --requeue
 set -u

@@ -23,7 +23,7 @@ RUN = Run(name="job", train=AWKWARD, nodes="2", processes=4)
 SCRIPTS = {
     "slurm": slurm_script(RUN, Slurm(gpus=4, time="1-12", partition="gpu", account="me", cpus=32)),
     "slurm without anything": slurm_script(Run(name="job", train=("x",)), Slurm(gpus=0)),
-    "node": node_script(RUN, host="a", run_id="b", forward=True),
+    "node": node_script(RUN, host="a", run_id="b", index="0", forward=True),
     "torchrun": torchrun_line(RUN, "node-1.cluster"),
 }
 
@@ -36,10 +36,10 @@ def words_after_train(script: str) -> list[str]:
         capture_output=True,
         text=True,
         check=True,
-        env={"MASTER": "m", "SLURM_JOB_ID": "7", "PATH": "/usr/bin:/bin"},
+        env={"MASTER": "m", "SLURM_JOB_ID": "7", "is_host": "1", "PATH": "/usr/bin:/bin"},
     ).stdout.split("\0")[:-1]
     at = shown.index("train")
-    assert shown[at - 2 : at] == ["--no-python", "segstream"]
+    assert shown[at - 3 : at] == ["--no-python", "--", "segstream"]
     return shown[at + 1 :]
 
 
