@@ -122,13 +122,17 @@ def figures(row: LogRow) -> str:
     parts = [
         f"loss {row.loss:.3f}",
         f"lr {row.lr:.4g}",
-        f"{row.crops_per_s:.3g} crops/s",
+        f"{_brief(row.crops_per_s)} crops/s",
         f"data wait {row.data_wait:.0%}",
         *([] if math.isnan(row.memory_mib) else [f"{row.memory_mib / 1024:.1f} GiB"]),
         *([f"{row.skipped} steps skipped"] if row.skipped else []),
         f"{duration(row.eta_s)} to go",
     ]
     return ", ".join(parts)
+
+
+def _brief(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2f}"
 
 
 def duration(seconds: float) -> str:
