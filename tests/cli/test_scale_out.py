@@ -1,5 +1,6 @@
 """Training by torchrun on one machine, by a job script that is stopped and queued again, and on two hosts."""
 
+import json
 import os
 import re
 import shutil
@@ -125,11 +126,13 @@ def host_command(host: tuple[str, str], master: str, nodes: str, train: tuple[st
 def test_two_hosts_are_as_one_with_two_processes(
     place: Path, undisturbed: Path, tmp_path: Path, two_hosts: tuple[tuple[str, str], ...]
 ) -> None:
+    """Though these two look at their weights in between, each at a share of the images."""
     run = tmp_path / "run"
     environment = ENVIRONMENT | {"GLOO_SOCKET_IFNAME": "cable"}
+    looking = ("train.validate_every=12", f"validate.data=[{place}/shards/camvid-11/val]")
     processes = [
         subprocess.Popen(
-            host_command(host, two_hosts[0][1], "2", training(place, run)),
+            host_command(host, two_hosts[0][1], "2", (*training(place, run), *looking)),
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -141,6 +144,8 @@ def test_two_hosts_are_as_one_with_two_processes(
     assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
     assert sum(f"step {STEPS} of {STEPS}" in out for out in outputs) == 1
     assert_same_bits(weights(run), weights(undisturbed))
+    rows = json.loads((run / "validation.json").read_text())
+    assert [(row["step"], row["sets"]["camvid-11"]["images"]) for row in rows] == [(12, 2), (24, 2)]
 
 
 @pytest.mark.soak

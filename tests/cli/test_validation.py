@@ -72,6 +72,6 @@ def test_a_limit_and_a_side_of_its_own(place: Path) -> None:
 
 def test_a_set_that_cannot_be_used_is_told_before_training(place: Path, tmp_path: Path) -> None:
     taxonomy = Taxonomy(name="own", kind="own", classes=("a", "b"))
-    for url, message in ((str(tmp_path / "none"), "incomplete"), (str(place / "shards/camvid-11/val"), "camvid-11")):
+    for url, message in ((str(tmp_path / "none"), "no such folder"), (str(place / "shards/camvid-11/val"), "camvid-11")):
         with pytest.raises(DataError, match=message):
             Validation(ValidateConfig(data=(url,)), InferConfig(crop=24), taxonomy, Ranks())
