@@ -118,7 +118,7 @@ class SharedGradient:
         self._ranks.sum_(gradients)
         report = self._ranks.sum_(torch.stack([losses, means]))
         shares = self._shares(gradients)
-        combined = torch.split(shares @ gradients, sizes)  # type: ignore[no-untyped-call]
+        combined = torch.split(shares @ gradients, sizes)
         for parameter, part in zip(self._parameters, combined, strict=True):
             parameter.grad = torch.empty_like(parameter).copy_(part.view_as(parameter))
         return Report(loss=(shares * report[0, present]).sum(), means=report[1])
