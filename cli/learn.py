@@ -106,7 +106,7 @@ def _list(json: bool) -> None:
                 "arch": recipe.model.arch,
                 "taxonomy": recipe.data.taxonomy,
                 "datasets": list(recipe.data.mix),
-                "crops": recipe.train.steps * recipe.loader.batch,
+                "crops": recipe.steps * recipe.loader.batch,
                 "short_side": recipe.augment.short_side,
                 "crop": recipe.augment.crop,
             }

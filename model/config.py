@@ -36,10 +36,12 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """How to train. The first nine shape the result; the others only how it is reached."""
+    """How to train. The first ten shape the result; the others only how it is reached."""
 
-    steps: int
-    """Optimiser updates."""
+    steps: int | None = None
+    """Optimiser updates. A recipe gives either these or `crops`; who trains needs these."""
+    crops: int | None = None
+    """Crops of each dataset, on average over the mix, as MSeg counts the length of a run."""
     lr: float
     """Learning rate of step 0; decays as `model.schedule.poly_lr`."""
     optimizer: Optimizer = "sgd"
@@ -74,9 +76,12 @@ class TrainConfig:
     """CPU threads of the tensor library; None leaves its own choice. Another count may round sums differently."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "log_every", "checkpoint_every"):
+        if (self.steps is None) == (self.crops is None):
+            found = "both are given" if self.crops is not None else "neither is given"
+            raise DataError(f"steps, crops: {found}; the length of a run is either of the two")
+        for name in ("log_every", "checkpoint_every"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("threads", "validate_every"):
+        for name in ("steps", "crops", "threads", "validate_every"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
         if not 0 < self.lr < float("inf"):

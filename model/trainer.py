@@ -86,6 +86,8 @@ def train(
         DataError: the folder holds another run or a damaged file, a label does not fit the network, the loss is no
             longer finite, or a file cannot be written. The last good checkpoint stays.
     """
+    if config.steps is None:
+        raise DataError("train.steps: missing; only a recipe can say how many steps its crops are")
     note = on_note or (lambda line: None)
     checkpoint, final = str(Path(run_dir) / "checkpoint.pt"), str(Path(run_dir) / "final.pt")
     identity = run_identity(source, config, meta=meta, seed=seed)
