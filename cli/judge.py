@@ -6,13 +6,17 @@ import json as jsonlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
 from cli.output import note, print_json, print_table, write_text
-from cli.protocol import Scheme
-from shards.errors import UsageError
+from shards.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from cli.protocol import Scheme
+    from cli.results import Format
+    from cli.tables import Scales
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 NATIVE, MULTI = "native", "multi"
@@ -67,9 +71,9 @@ def evaluate(
     """
     sides, factors, schemes = _short_sides(short_side), _scales(scales), _schemes(taxonomy)
     if processes > 1:
-        from cli.processes import run_processes
+        from cli.processes import run_processes, without
 
-        raise typer.Exit(run_processes(_without(sys.argv[1:], "--processes"), processes))
+        raise typer.Exit(run_processes(without(sys.argv[1:], "--processes"), processes))
 
     from cli.confusion import write_confusion
     from cli.evaluation import draw, examine
@@ -101,6 +105,8 @@ def evaluate(
 
 
 def _schemes(text: str) -> list[Scheme]:
+    from cli.protocol import Scheme
+
     known = get_args(Scheme)
     asked = [part.strip() for part in text.split(",")]
     for name in asked:
@@ -129,16 +135,6 @@ def _scales(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise UsageError(f"--scales {text}: give numbers, as in 0.75,1.0,1.25, or {MULTI}") from error
-
-
-def _without(args: Sequence[str], option: str) -> list[str]:
-    """Arguments of this command without an option and its value."""
-    kept, skip = [], False
-    for arg in args:
-        if not skip and arg != option and not arg.startswith(f"{option}="):
-            kept.append(arg)
-        skip = arg == option
-    return kept
 
 
 def _headline(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -172,9 +168,20 @@ def _line(row: dict[str, Any], side: str) -> tuple[str, ...]:
 
 
 def results(
-    runs: Annotated[list[Path] | None, typer.Argument(help="Result files of `eval --out`, or folders of them.")] = None,
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Result files of `eval --out`, folders of them, or run folders.")
+    ] = None,
     summary: Annotated[Path | None, typer.Option(help="Print a summary that `report` wrote instead.")] = None,
-    form: Annotated[Literal["text", "markdown", "csv", "json"], typer.Option(help="How to print.")] = "text",
+    table: Annotated[
+        Literal["zero-shot", "training", "training-own", "oracle", "all"] | None,
+        typer.Option(help="A table of the paper; by default all datasets stand side by side.", show_default="none"),
+    ] = None,
+    at: Annotated[str, typer.Option(help="With --table: a shorter side, or max: the best of those there are.")] = "max",
+    scales: Annotated[
+        Literal["ss", "ms"], typer.Option(help="With --table: results at a single scale, or at several.")
+    ] = "ss",
+    published: Annotated[bool, typer.Option("--published", help="With --table: the published figures beside.")] = False,
+    form: Annotated[Literal["text", "markdown", "latex", "csv", "json"], typer.Option(help="How to print.")] = "text",
     json: Annotated[bool, typer.Option("--json", help="The same as --form json.")] = False,
 ) -> None:
     """Put models side by side: mIoU on every dataset and their harmonic mean, the best marked."""
@@ -183,13 +190,43 @@ def results(
 
     if (summary is None) == (not runs):
         raise UsageError("name result files or folders, or --summary FILE; one of the two")
+    if table is None and (at != "max" or scales != "ss" or published):
+        raise UsageError("--at, --scales and --published choose among the results of a table: add --table")
+    style = "json" if json else form
+    if table is not None:
+        if not runs:
+            raise UsageError("--table needs result files or folders; a summary has only one table")
+        _print_tables(runs, table, at, scales, style, published)
+        return
     if summary is not None:
-        table = read_summary(summary)
+        shown = read_summary(summary)
     else:
         found = [result for path in runs or () for result in read_any(path)]
         columns = list(dict.fromkeys(score.dataset for result in found for score in result.scores))
-        table = summarize(found, heldout=columns, seed=common_seed(found), data=manifests(found))
-    typer.echo(render(table, "json" if json else form, bold=sys.stdout.isatty()))
+        shown = summarize(found, heldout=columns, seed=common_seed(found), data=manifests(found))
+    typer.echo(render(shown, style, bold=sys.stdout.isatty()))
+
+
+def _print_tables(runs: Sequence[Path], table: str, at: str, scales: Scales, form: Format, published: bool) -> None:
+    """One table, or all that there are results for."""
+    from cli.gather import manifests, read_any
+    from cli.tables import TableName, build_table, render_table, table_dict
+
+    if at != "max" and not at.isdigit():
+        raise UsageError(f"--at {at}: give a shorter side, as 720, or max")
+    side: int | Literal["max"] = "max" if at == "max" else int(at)
+    found = [result for path in runs for result in read_any(path)]
+    manifests(found)
+    names: Sequence[TableName] = get_args(TableName) if table == "all" else [table]  # type: ignore[list-item]
+    made = [build_table(name, found, at=side, scales=scales, compare=published) for name in names]
+    made = [t for t in made if t.rows]
+    if not made:
+        where = f"at {at}, {'single scale' if scales == 'ss' else 'several scales'}"
+        raise DataError(f"no result belongs into the table {table} {where}; evaluate so, or choose another table")
+    if form == "json":
+        print_json([table_dict(t) for t in made])
+    else:
+        typer.echo("\n\n".join(render_table(t, form, bold=sys.stdout.isatty()) for t in made))
 
 
 def report(
