@@ -11,8 +11,6 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "auto"]
 Optimizer = Literal["sgd", "adamw"]
 LossName = Literal["ce", "rmi"]
-MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-"""What is averaged over where several scales are asked for, as MSeg's published multi-scale results."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
