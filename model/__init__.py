@@ -4,6 +4,7 @@ from model.build import PRESETS, build, load_net
 from model.config import InferConfig, ModelConfig, TrainConfig
 from model.evaluate import ClassScore, Score, evaluate
 from model.infer import predict
+from model.load import load_any
 from model.meter import LogRow
 from model.metrics import harmonic_mean
 from model.trainer import train
@@ -26,6 +27,7 @@ __all__ = [
     "build",
     "evaluate",
     "harmonic_mean",
+    "load_any",
     "load_net",
     "load_weights",
     "predict",
