@@ -1,9 +1,9 @@
 """Networks ready for use, from our own files and from published ones, which are recognised by their tensors.
 
 MSeg's files (HRNet, PSPNet) and those of hierarchical multi-scale attention do not say what they are of. Names and
-shapes do: the architecture is the preset that they fit to the last tensor, the number of classes that of its head. Class
-lists follow from that number where the publication has one: MSeg 194 universal and 316 naive; hierarchical multi-scale
-attention 19 (Cityscapes) and 65 (Mapillary Vistas).
+shapes do: the architecture is the preset that they fit to the last tensor, the number of classes that of its head.
+Class lists follow from that number where the publication has one: MSeg 194 universal and 316 naive; hierarchical
+multi-scale attention 19 (Cityscapes) and 65 (Mapillary Vistas).
 """
 
 from __future__ import annotations
