@@ -23,7 +23,7 @@ NATIVE, MULTI = "native", "multi"
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of `train`.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of `train`, or a published one.")],
     data: Annotated[list[str], typer.Option(help="Shard sets with native-size images (val, test).")],
     taxonomy: Annotated[
         str,
@@ -38,6 +38,9 @@ def evaluate(
     ] = None,
     scales: Annotated[
         str | None, typer.Option(help="Scales to average over: 0.75,1.0,1.25, or multi.", show_default="recipe's")
+    ] = None,
+    n_scales: Annotated[
+        str | None, typer.Option(help="Scales of hierarchical attention: 0.5,1.0,2.0.", show_default="recipe's")
     ] = None,
     crop: Annotated[int | None, typer.Option(help="Window side.", show_default="recipe's")] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image.")] = None,
@@ -69,20 +72,25 @@ def evaluate(
 
     Under torchrun, or with --processes, each process takes its share of the images and the result is the same.
     """
-    sides, factors, schemes = _short_sides(short_side), _scales(scales), _schemes(taxonomy)
-    if processes > 1:
-        from cli.processes import run_processes, without
-
-        raise typer.Exit(run_processes(without(sys.argv[1:], "--processes"), processes))
-
     from cli.confusion import write_confusion
     from cli.evaluation import draw, examine
-    from cli.exam import Exam, Judge
+    from cli.exam import Asked, Exam, Judge
+    from cli.processes import run_processes, without
     from model import ranks
 
+    schemes = _schemes(taxonomy)
+    asked = Asked(
+        short_sides=_short_sides(short_side),
+        scales=_scales(scales),
+        n_scales=_numbers("--n-scales", n_scales) if n_scales else None,
+        crop=crop,
+        flip=flip,
+    )
+    if processes > 1:
+        raise typer.Exit(run_processes(without(sys.argv[1:], "--processes"), processes))
     me = ranks.start()
     try:
-        judge = Judge.load(checkpoint, short_sides=sides, scales=factors, crop=crop, flip=flip)
+        judge = Judge.load(checkpoint, asked)
         exams = [Exam.open(judge, url, schemes=schemes, relabeled=relabeled) for url in data]
         verdicts = examine(judge, exams, me, rule=rule, out=out, restart_changed=restart_changed)
     finally:
@@ -127,14 +135,18 @@ def _short_sides(text: str | None) -> list[int | None] | None:
 
 def _scales(text: str | None) -> tuple[float, ...] | None:
     """`0.75,1.0`, or `multi`; None leaves the recipe's."""
-    from model.config import MULTI_SCALE
+    from model import MULTI_SCALE
 
     if text is None or text == MULTI:
         return None if text is None else MULTI_SCALE
+    return _numbers("--scales", text)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError(f"--scales {text}: give numbers, as in 0.75,1.0,1.25, or {MULTI}") from error
+        raise UsageError(f"{option} {text}: give numbers, as in 0.75,1.0,1.25") from error
 
 
 def _headline(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
