@@ -97,8 +97,6 @@ def _train(
     with ExitStack() as opened:
         share = {"rank": ranks.rank, "world_size": ranks.world_size}
         loader = opened.enter_context(Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed, **share))
-        observer = opened.enter_context(observe(recipe, folder, loader, ranks, tensorboard=tensorboard))
-        observer.on_note(loader.engine_note)
         meta: dict[str, Any] = {
             "arch": recipe.model.arch,
             "options": recipe.model.options,
@@ -107,6 +105,8 @@ def _train(
             "recipe": dataclasses.asdict(recipe),
         }
         net = build(recipe.model.arch, meta["num_classes"], **{"seed": recipe.seed, **recipe.model.options})
+        observer = opened.enter_context(observe(recipe, net, folder, loader, ranks, tensorboard=tensorboard))
+        observer.on_note(loader.engine_note)
         if recipe.model.weights is not None:
             meta["weights"] = _start_from(net, recipe.model.weights, recipe.model.fresh, observer.on_note)
         account = opened.enter_context(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
@@ -15,9 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import nn
 
 from cli.curves import Curves, open_curves
+from cli.exam import Judge
 from cli.output import note, write_text
 from cli.panel import crop_panel, write_jpeg
 from cli.pictures import class_colors
+from cli.protocol import RELABELED
 from cli.validation import Validation, headline
 
 if TYPE_CHECKING:
@@ -88,7 +91,9 @@ class Observer:
 
 
 @contextmanager
-def observe(recipe: Recipe, folder: Path, loader: Loader, ranks: Ranks, *, tensorboard: bool) -> Iterator[Observer]:
+def observe(
+    recipe: Recipe, net: nn.Module, folder: Path, loader: Loader, ranks: Ranks, *, tensorboard: bool
+) -> Iterator[Observer]:
     """The observer of a run, its files open for as long.
 
     Raises:
@@ -96,13 +101,26 @@ def observe(recipe: Recipe, folder: Path, loader: Loader, ranks: Ranks, *, tenso
         UsageError: TensorBoard is asked for and not installed.
     """
     with ExitStack() as opened:
-        validation = opened.enter_context(Validation(recipe.validate, recipe.eval, loader.taxonomy, ranks))
+        validation = opened.enter_context(Validation(recipe.validate, _judge(recipe, net, loader), ranks))
         curves: tuple[Curves, ...] = ()
         line: Callable[[LogRow], None] = _nothing
         if ranks.is_main:
             curves = opened.enter_context(open_curves(folder, tensorboard=tensorboard))
             line = opened.enter_context(training_line(recipe.name))
         yield Observer(recipe, folder, loader, ranks, line=line, curves=curves, validation=validation)
+
+
+def _judge(recipe: Recipe, net: nn.Module, loader: Loader) -> Judge:
+    side = recipe.validate.short_side
+    return Judge(
+        name=recipe.name,
+        seed=recipe.seed,
+        checkpoint="",  # none yet
+        net=net,
+        taxonomy=loader.taxonomy,
+        learnt_relabeled=recipe.data.taxonomy == RELABELED,
+        configs=(recipe.eval if side is None else dataclasses.replace(recipe.eval, short_side=side),),
+    )
 
 
 @contextmanager

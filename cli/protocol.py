@@ -24,6 +24,8 @@ from shards.errors import DataError
 from shards.taxonomy import Taxonomy, counted_universal, load_taxonomy, projection
 
 Scheme = Literal["auto", "native", "universal"]
+RELABELED = "universal-relabeled"
+"""The member that holds relabelled labels; also the view of a recipe that trains on them."""
 Regime = Literal["zero-shot", "training", "training-own", "oracle", "naive"]
 
 
@@ -107,7 +109,7 @@ def _in_universal(
         )
     if "universal" not in members:
         raise DataError(f"{native.name}: its labels have no universal classes; write --taxonomy native")
-    if relabeled and "universal-relabeled" not in members:
+    if relabeled and RELABELED not in members:
         raise DataError(
             f"{native.name}: the set holds no relabelled labels; convert it with --relabel, or write --no-relabeled"
         )
@@ -116,7 +118,7 @@ def _in_universal(
     return Protocol(
         regime="training",
         label="universal",
-        relabeled=wanted and "universal-relabeled" in members,
+        relabeled=wanted and RELABELED in members,
         taxonomy=universal,
         matrix=projection(model, universal),
         counted=counted_universal(native),

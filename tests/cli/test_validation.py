@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from cli.exam import Asked, Judge
 from cli.validation import Validation, headline, spread
 from cli.validation_config import ValidateConfig
-from model import InferConfig, Ranks, load_net
+from model import Ranks
 from shards.errors import DataError
-from shards.schema import parse
-from shards.taxonomy import Taxonomy
 from tests.cli.conftest import Command
 
 
@@ -39,13 +38,11 @@ def test_samples_are_spread_over_the_set() -> None:
 
 
 def test_scores_are_those_of_eval_and_parts_add_up_to_the_whole(segstream: Command, place: Path) -> None:
-    net, meta = load_net(str(place / "runs/recipe/final.pt"))
-    taxonomy = parse(Taxonomy, meta["taxonomy"], at="checkpoint")
-    infer = parse(InferConfig, meta["recipe"]["eval"], at="checkpoint")
+    judge = Judge.load(place / "runs/recipe/final.pt", Asked())
     urls = (str(place / "shards/camvid-11/val"), str(place / "shards/ade20k-150/val"))
     config = ValidateConfig(data=urls)
-    with Validation(config, infer, taxonomy, Ranks()) as whole:
-        scores = whole.scores(net.eval())
+    with Validation(config, judge, Ranks()) as whole:
+        scores = whole.scores(judge.net.eval())
     done = segstream("eval", place / "runs/recipe/final.pt", "--data", urls[0], "--data", urls[1], "--json")
     for row in json.loads(done.out):
         assert scores[row["dataset"]].miou == pytest.approx(row["miou"], rel=1e-12)
@@ -54,24 +51,25 @@ def test_scores_are_those_of_eval_and_parts_add_up_to_the_whole(segstream: Comma
     for world_size in (2, 3):  # of three processes, one has no image of two
         KEPT.clear()
         for rank in range(world_size):
-            with Validation(config, infer, taxonomy, Part(rank=rank, world_size=world_size)) as part:
-                part.scores(net)
+            with Validation(config, judge, Part(rank=rank, world_size=world_size)) as part:
+                part.scores(judge.net)
         summed = torch.stack(KEPT[::2]).sum(dim=0)
         np.testing.assert_array_equal(summed.numpy(), scores["camvid-11"].confusion)
 
 
-def test_a_limit_and_a_side_of_its_own(place: Path) -> None:
-    net, meta = load_net(str(place / "runs/recipe/final.pt"))
-    taxonomy = parse(Taxonomy, meta["taxonomy"], at="checkpoint")
-    infer = parse(InferConfig, meta["recipe"]["eval"], at="checkpoint")
-    config = ValidateConfig(data=(str(place / "shards/camvid-11/val"),), limit=1, short_side=40)
-    with Validation(config, infer, taxonomy, Ranks()) as validation:
-        assert validation.scores(net.eval())["camvid-11"].images == 1
-        assert validation._infer.short_side == 40
+def test_a_limit_leaves_images_out(place: Path) -> None:
+    judge = Judge.load(place / "runs/recipe/final.pt", Asked())
+    config = ValidateConfig(data=(str(place / "shards/camvid-11/val"),), limit=1)
+    with Validation(config, judge, Ranks()) as validation:
+        assert validation.scores(judge.net.eval())["camvid-11"].images == 1
 
 
 def test_a_set_that_cannot_be_used_is_told_before_training(place: Path, tmp_path: Path) -> None:
-    taxonomy = Taxonomy(name="own", kind="own", classes=("a", "b"))
-    for url, message in ((str(tmp_path / "none"), "no such folder"), (str(place / "shards/camvid-11/val"), "camvid-11")):
+    judge = Judge.load(place / "runs/recipe/final.pt", Asked())
+    train = str(place / "shards/ade20k-150/train")
+    for url, message in ((str(tmp_path / "none"), "no such folder"), (train, "a training split")):
         with pytest.raises(DataError, match=message):
-            Validation(ValidateConfig(data=(url,)), InferConfig(crop=24), taxonomy, Ranks())
+            Validation(ValidateConfig(data=(url,)), judge, Ranks())
+    val = str(place / "shards/camvid-11/val")
+    with pytest.raises(DataError, match=r"validate\.data: .*camvid-11-val is named twice"):
+        Validation(ValidateConfig(data=(val, f"{val}/", f"{val}/.")), judge, Ranks())
