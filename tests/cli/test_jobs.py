@@ -3,7 +3,9 @@
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,34 @@ def test_a_script_is_printed_or_written_with_the_line_that_starts_it(tmp_path: P
     assert f"sbatch {file}" in written.stderr
     assert file.read_text() == printed.stdout
     assert shlex.split(torchrun_line(RUN, "a"))[0] == "torchrun"
+
+
+WORKERS = {  # what torchrun does: it ends with 1 whatever its workers' codes were
+    "finish": "exit 0",
+    "fail": "exit 1",
+    "stop": 'trap \'touch "$SEGSTREAM_STOPPED"; exit 1\' TERM; touch "$READY"; while :; do sleep 0.05; done',
+    "are told too late": 'trap "exit 1" TERM; touch "$READY"; while :; do sleep 0.05; done',
+    "finish when told": 'trap "exit 0" TERM; touch "$READY"; while :; do sleep 0.05; done',
+}
+
+
+@pytest.mark.parametrize(
+    ("workers", "code"),
+    [("finish", 0), ("fail", 1), ("stop", 75), ("are told too late", 1), ("finish when told", 0)],
+)
+def test_the_first_process_of_a_container_passes_term_on_and_ends_as_the_run_did(
+    workers: str, code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "torchrun").write_text(f"#!/bin/bash\n{WORKERS[workers]}\n")
+    (tmp_path / "torchrun").chmod(0o755)
+    ready = tmp_path / "ready"
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "READY": str(ready), "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(["bash", "-c", SCRIPTS["node"]], env=environment)
+    while process.poll() is None and not ready.exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == code
+    assert not list(tmp_path.glob("segstream-stopped-*"))
 
 
 def test_names_of_jobs_are_made_of_recipes() -> None:
