@@ -58,12 +58,15 @@ def start_toys(arguments: Sequence[str], *, world_size: int = 2) -> list[subproc
     ]
 
 
-def start_torchrun(arguments: Sequence[str], *, restarts: int, world_size: int = 2) -> subprocess.Popen[bytes]:
-    """torchrun with `tests.model.toy`, which it starts again when a process dies."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(world_size)]
-    command += ["--master-addr", "127.0.0.1", "--master-port", str(free_port()), "--max-restarts", str(restarts)]
+def start_torchrun(
+    arguments: Sequence[str], *, restarts: int, nodes: str = "1", per_node: int = 2, port: int | None = None
+) -> subprocess.Popen[bytes]:
+    """torchrun with `tests.model.toy`, which it starts again when a process dies; one per machine."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", nodes, "--nproc-per-node", str(per_node)]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port or free_port()}"]
+    command += ["--rdzv-conf", "last_call_timeout=2", "--local-addr", "127.0.0.1", "--monitor-interval", "0.1"]
     return subprocess.Popen(
-        [*command, "--monitor-interval", "0.1", "-m", "tests.model.toy", *arguments],
+        [*command, "--max-restarts", str(restarts), "-m", "tests.model.toy", *arguments],
         cwd=ROOT,
         stderr=subprocess.DEVNULL,
     )
