@@ -16,19 +16,19 @@ INTRO = """# Recipes
 
 Made by `segstream train --list --markdown`; change the recipes, not this page.
 
-A recipe is a file in [recipes/](../recipes). `segstream train NAME` trains it, `segstream train NAME --dry-run` says what
-that will take, `KEY=VALUE` changes any part of it. How to convert the data: [real-data.md](real-data.md).
+A recipe is a file in [recipes/](../recipes). `segstream train NAME` trains it, `segstream train NAME --dry-run` says
+what that will take, `KEY=VALUE` changes any part of it. How to convert the data: [real-data.md](real-data.md).
 
 *Crops* are those of each dataset, as the paper counts; steps = floor(crops x datasets / batch). *Zero-shot* is the
 published harmonic mean of mIoU over six datasets that the model has not seen, *training* that over the validation sets
-of the seven training datasets, *oracle* the mIoU on the dataset's own validation set, all in percent, single scale, best
-of three sizes. A dash: nothing was published. All figures and their source: [cli/published.yaml](../cli/published.yaml),
-`segstream results --published`. Published models start from ImageNet weights (`model.weights=FILE`).
+of the seven training datasets, *oracle* the mIoU on the dataset's own validation set, all in percent, single scale,
+best of three sizes. A dash: nothing was published. All figures and their source:
+[cli/published.yaml](../cli/published.yaml). Published models start from ImageNet weights (`model.weights=FILE`).
 """
 SECTIONS = {
     "Published models": 'With the published networks, sizes and lengths (Lambert et al., "MSeg", CVPR 2020).',
     "The same with other networks": "Sizes and lengths as above; no results were published.",
-    "Demo and examples": "Small networks for one or two processor cores; what they reach: [performance.md](performance.md).",
+    "Demo and examples": "Small networks for one or two processor cores; see [performance.md](performance.md).",
 }
 
 

@@ -103,10 +103,12 @@ def dry_run(recipe: Recipe, *, json: bool) -> None:
         print_json(_as_json(plan, row))
     elif row is not None:
         print(f"one step    loss {row.loss:.3f} in {recipe.loader.batch / row.crops_per_s:.2f} s, {_taken(row)}")
-    if plan.missing:
-        raise DataError("; ".join(plan.missing))
     if not plan.fits:
-        note(f"{recipe.name}: no step was made: {_too_large(plan)}")
+        note(f"{recipe.name}: no step is made: {_too_large(plan)}")
+    for line in plan.missing:
+        note(line)
+    if plan.missing:
+        raise DataError(f"{recipe.name}: {len(plan.missing)} of {len(plan.mix)} shard sets are missing, see above")
 
 
 def make_plan(recipe: Recipe) -> Plan:
@@ -212,10 +214,7 @@ def _taxonomy(recipe: Recipe, manifests: Mapping[str, Manifest]) -> Taxonomy:
 def _parts(recipe: Recipe, manifests: Mapping[str, Manifest], missing: Mapping[str, str]) -> tuple[Part, ...]:
     parts = []
     for name, share in shares(recipe.data.mix).items():
-        if name in manifests:
-            images = manifests[name].samples
-        else:
-            images = registry()[name].splits.get(recipe.data.split) if name in registry() else None
+        images = manifests[name].samples if name in manifests else _expected(name, recipe.data.split)
         slots = float(share * recipe.loader.batch)
         parts.append(
             Part(
@@ -228,6 +227,11 @@ def _parts(recipe: Recipe, manifests: Mapping[str, Manifest], missing: Mapping[s
             )
         )
     return tuple(parts)
+
+
+def _expected(dataset: str, split: str) -> int | None:
+    known = registry().get(dataset)
+    return None if known is None else known.splits.get(split)
 
 
 def _free(device: torch.device) -> int | None:
@@ -270,13 +274,21 @@ def _print(plan: Plan) -> None:
 
 def _too_large(plan: Plan) -> str:
     assert plan.memory_free is not None
-    fixed = plan.memory_needed - plan.memory.activations
-    room = (plan.memory_free - fixed) * plan.images_at_once // max(plan.memory.activations, 1)
     need = f"it needs about {_gib(plan.memory_needed)} and {_gib(plan.memory_free)} are free"
-    if room < 1:
+    room = _room(plan, plan.memory_free)
+    if room == 0:
         return f"{need}, too little for a single crop; try model.options.checkpointing=true or another machine"
     parts = -(-plan.batch // room)
-    return f"{need}; train.accumulate={parts}, or {parts} processes with a device each, would fit {room} crops at once"
+    return f"{need}; train.accumulate={parts} would fit, or {parts} processes with a device each"
+
+
+def _room(plan: Plan, free: int) -> int:
+    """How many crops at once would fit: activations grow with them, nothing else does."""
+    for crops in range(plan.images_at_once - 1, 0, -1):
+        fewer = replace(plan.memory, activations=plan.memory.activations * crops // plan.images_at_once)
+        if needed(fewer, plan.device) <= free:
+            return crops
+    return 0
 
 
 def _taken(row: LogRow) -> str:
