@@ -15,6 +15,7 @@ from tests.model.toy import run
 
 WAYS = ("kill all", "kill one", "terminate one", "terminate all")
 EVERY = 4
+FEW = 80  # steps
 
 
 def _calm(ranks, folder: str, steps: int) -> None:
@@ -60,13 +61,26 @@ def assert_same(a: Path, b: Path) -> None:
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """By number of steps, the folder of a run that nobody disturbed."""
+    made = {}
+
+    def of(steps: int) -> Path:
+        if steps not in made:
+            made[steps] = tmp_path_factory.mktemp(f"calm-{steps}")
+            together(_calm, str(made[steps]), steps)
+        return made[steps]
+
+    return of
+
+
 @pytest.mark.parametrize(
     "kills", [3, pytest.param(30, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])], ids=["few", "soak"]
 )
-def test_however_often_it_is_killed_it_ends_in_the_same_bits(tmp_path, kills):
-    steps = 80 if kills == 3 else 1200
-    calm, disturbed, rng = tmp_path / "calm", tmp_path / "disturbed", random.Random(kills)
-    together(_calm, str(calm), steps)
+def test_however_often_it_is_killed_it_ends_in_the_same_bits(tmp_path, calm, kills):
+    steps = FEW if kills == 3 else 1200
+    disturbed, rng = tmp_path / "disturbed", random.Random(kills)
     arguments, hit, tried = [str(disturbed), str(steps), str(EVERY)], 0, 0
     while hit < kills and not (disturbed / "final.pt").exists():
         way = WAYS[tried % len(WAYS)]
@@ -79,17 +93,16 @@ def test_however_often_it_is_killed_it_ends_in_the_same_bits(tmp_path, kills):
     assert hit >= min(kills, 2), "the run finished before it could be killed: make it longer"
     for process in start_toys(arguments):
         assert process.wait(timeout=600) == 0
-    assert_same(calm, disturbed)
+    assert_same(calm(steps), disturbed)
 
 
-def test_torchrun_starts_again_after_the_death_of_one_process(tmp_path):
-    calm, disturbed = tmp_path / "calm", tmp_path / "disturbed"
-    together(_calm, str(calm), 60)
-    agent = start_torchrun([str(disturbed), "60", str(EVERY)], restarts=3)
+def test_torchrun_starts_again_after_the_death_of_one_process(tmp_path, calm):
+    disturbed = tmp_path / "disturbed"
+    agent = start_torchrun([str(disturbed), str(FEW), str(EVERY)], restarts=3)
     wait_for_news(disturbed, [agent])
     os.kill(int((disturbed / "1.pid").read_text()), signal.SIGKILL)
     assert agent.wait(timeout=200) == 0
-    assert_same(calm, disturbed)
+    assert_same(calm(FEW), disturbed)
 
 
 @pytest.mark.soak
