@@ -4,58 +4,196 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from cli.output import note, print_json, print_table, progress, write_text
-from shards.errors import UsageError
+from cli.output import note, print_json, print_table, write_text
+from shards.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from cli.protocol import Scheme
+    from cli.results import Format
+    from cli.tables import Scales
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
+NATIVE, MULTI = "native", "multi"
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of `train`.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of `train`, or a published one.")],
     data: Annotated[list[str], typer.Option(help="Shard sets with native-size images (val, test).")],
-    short_side: Annotated[int | None, typer.Option(help="Resize to this side first.", show_default="recipe's")] = None,
+    taxonomy: Annotated[
+        str,
+        typer.Option(
+            help="Classes to judge in: auto, native, universal, or native,universal. auto: universal classes for a "
+            "universal model on a dataset to train on, otherwise the dataset's own."
+        ),
+    ] = "auto",
+    short_side: Annotated[
+        str | None,
+        typer.Option(help="Resize to this side first; several: 360,720,1080; or native.", show_default="recipe's"),
+    ] = None,
+    scales: Annotated[
+        str | None, typer.Option(help="Scales to average over: 0.75,1.0,1.25, or multi.", show_default="recipe's")
+    ] = None,
+    n_scales: Annotated[
+        str | None, typer.Option(help="Scales of hierarchical attention: 0.5,1.0,2.0.", show_default="recipe's")
+    ] = None,
     crop: Annotated[int | None, typer.Option(help="Window side.", show_default="recipe's")] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Also write the result (JSON) to this file.")] = None,
+    rule: Annotated[
+        Literal["mseg", "hmsa"], typer.Option(help="A class that occurs nowhere counts 0 (mseg) or not at all (hmsa).")
+    ] = "mseg",
+    relabeled: Annotated[
+        bool | None,
+        typer.Option(
+            "--relabeled/--no-relabeled",
+            help="Judge as a model of relabelled labels.",
+            show_default="if it was trained on them and the set has them",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the result (JSON) to this file; a killed evaluation then goes on.")
+    ] = None,
     metrics: Annotated[Path | None, typer.Option(help="Write the headline numbers for `dvc metrics show`.")] = None,
+    confusion: Annotated[Path | None, typer.Option(help="Folder for confusion matrices, JSON and PNG.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder for pictures of the first images.")] = None,
     num_pictures: Annotated[int, typer.Option(min=0, help="Pictures per data set.")] = 4,
+    processes: Annotated[int, typer.Option(min=1, help="Processes on this machine that share the images.")] = 1,
+    restart_changed: Annotated[
+        bool, typer.Option("--restart-changed", help="Forget another, unfinished evaluation of the same --out.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Judge a checkpoint: mIoU in each dataset's own taxonomy."""
-    from cli.evaluation import Judge
+    """Judge a checkpoint: mIoU in each dataset's own taxonomy, or in universal classes.
 
-    judge = Judge.load(checkpoint, short_side=short_side, crop=crop, flip=flip)
-    results = []
-    for url in data:
-        with progress(f"eval {judge.name} on {url}") as report:
-            results.append(judge.on(url, report, pictures=pictures, num_pictures=num_pictures))
-    if out is not None:
-        write_text(out, jsonlib.dumps(results, indent=2, allow_nan=False) + "\n")
-    if metrics is not None:
-        headline = {r["dataset"]: {k: r[k] for k in ("miou", "macc", "acc")} for r in results}
-        write_text(metrics, jsonlib.dumps(headline, indent=2) + "\n")
-    if json:
-        print_json(results)
-        return
-    print_table(
-        ("dataset", "classes", "images", "mIoU", "mAcc", "pixel acc."),
-        [
-            (r["dataset"], r["taxonomy"], r["images"], *(f"{100 * r[k]:.1f}" for k in ("miou", "macc", "acc")))
-            for r in results
-        ],
+    Under torchrun, or with --processes, each process takes its share of the images and the result is the same.
+    """
+    from cli.confusion import write_confusion
+    from cli.evaluation import draw, examine
+    from cli.exam import Asked, Exam, Judge
+    from cli.processes import run_processes, without
+    from model import ranks
+
+    schemes = _schemes(taxonomy)
+    asked = Asked(
+        short_sides=_short_sides(short_side),
+        scales=_scales(scales),
+        n_scales=_numbers("--n-scales", n_scales) if n_scales else None,
+        crop=crop,
+        flip=flip,
     )
+    if processes > 1:
+        raise typer.Exit(run_processes(without(sys.argv[1:], "--processes"), processes))
+    me = ranks.start()
+    try:
+        judge = Judge.load(checkpoint, asked)
+        exams = [Exam.open(judge, url, schemes=schemes, relabeled=relabeled) for url in data]
+        verdicts = examine(judge, exams, me, rule=rule, out=out, restart_changed=restart_changed)
+    finally:
+        ranks.stop()
+    if not me.is_main:
+        return
+    rows = [verdict.row for verdict in verdicts]
+    if metrics is not None:
+        write_text(metrics, jsonlib.dumps(_headline(rows), indent=2) + "\n")
+    if confusion is not None:
+        for verdict in verdicts:
+            write_confusion(confusion, verdict)
+    if pictures is not None:
+        for exam in exams:
+            draw(judge, exam, pictures, num_pictures)
+    if json:
+        print_json(rows)
+    else:
+        _print_rows(rows)
+
+
+def _schemes(text: str) -> list[Scheme]:
+    from cli.protocol import Scheme
+
+    known = get_args(Scheme)
+    asked = [part.strip() for part in text.split(",")]
+    for name in asked:
+        if name not in known:
+            raise UsageError(f"--taxonomy {text}: {name!r} is not one of {', '.join(known)}")
+    return [scheme for scheme in known if scheme in asked]
+
+
+def _short_sides(text: str | None) -> list[int | None] | None:
+    """`360,720`, or `native`; None leaves the recipe's."""
+    if text is None:
+        return None
+    try:
+        return [None if part.strip() == NATIVE else int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--short-side {text}: give whole numbers, as in 360,720,1080, or {NATIVE}") from error
+
+
+def _scales(text: str | None) -> tuple[float, ...] | None:
+    """`0.75,1.0`, or `multi`; None leaves the recipe's."""
+    from model import MULTI_SCALE
+
+    if text is None or text == MULTI:
+        return None if text is None else MULTI_SCALE
+    return _numbers("--scales", text)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: give numbers, as in 0.75,1.0,1.25") from error
+
+
+def _headline(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The maximum over shorter sides, by data set; by data set and classes where there are several."""
+    best = [row for row in rows if row["max"]]
+    names = [row["dataset"] for row in best]
+    return {
+        row["dataset"] if names.count(row["dataset"]) == 1 else f"{row['dataset']} {row['taxonomy']}": {
+            key: row[key] for key in ("miou", "macc", "acc")
+        }
+        for row in best
+    }
+
+
+def _print_rows(rows: Sequence[dict[str, Any]]) -> None:
+    """A line for each row; where a set was judged at several sides, one more for the maximum."""
+    lines: list[tuple[str, ...]] = []
+    several = len({row["short_side"] for row in rows}) > 1
+    for i, row in enumerate(rows):
+        lines.append(_line(row, str(row["short_side"] or NATIVE)))
+        following = rows[i + 1] if i + 1 < len(rows) else None
+        of_set = [r for r in rows if (r["url"], r["taxonomy"]) == (row["url"], row["taxonomy"])]
+        if several and following not in of_set:
+            lines.append(_line(next(r for r in of_set if r["max"]), "max"))
+    print_table(("dataset", "classes", "images", "short side", "mIoU", "mAcc", "pixel acc."), lines)
+
+
+def _line(row: dict[str, Any], side: str) -> tuple[str, ...]:
+    classes = row["taxonomy"] + (", relabelled" if row["relabeled"] else "")
+    return row["dataset"], classes, str(row["images"]), side, *(f"{100 * row[k]:.1f}" for k in ("miou", "macc", "acc"))
 
 
 def results(
-    runs: Annotated[list[Path] | None, typer.Argument(help="Result files of `eval --out`, or folders of them.")] = None,
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Result files of `eval --out`, folders of them, or run folders.")
+    ] = None,
     summary: Annotated[Path | None, typer.Option(help="Print a summary that `report` wrote instead.")] = None,
-    form: Annotated[Literal["text", "markdown", "csv", "json"], typer.Option(help="How to print.")] = "text",
+    table: Annotated[
+        Literal["zero-shot", "training", "training-own", "oracle", "all"] | None,
+        typer.Option(help="A table of the paper; by default all datasets stand side by side.", show_default="none"),
+    ] = None,
+    at: Annotated[str, typer.Option(help="With --table: a shorter side, or max: the best of those there are.")] = "max",
+    scales: Annotated[
+        Literal["ss", "ms"], typer.Option(help="With --table: results at a single scale, or at several.")
+    ] = "ss",
+    published: Annotated[bool, typer.Option("--published", help="With --table: the published figures beside.")] = False,
+    form: Annotated[Literal["text", "markdown", "latex", "csv", "json"], typer.Option(help="How to print.")] = "text",
     json: Annotated[bool, typer.Option("--json", help="The same as --form json.")] = False,
 ) -> None:
     """Put models side by side: mIoU on every dataset and their harmonic mean, the best marked."""
@@ -64,13 +202,43 @@ def results(
 
     if (summary is None) == (not runs):
         raise UsageError("name result files or folders, or --summary FILE; one of the two")
+    if table is None and (at != "max" or scales != "ss" or published):
+        raise UsageError("--at, --scales and --published choose among the results of a table: add --table")
+    style = "json" if json else form
+    if table is not None:
+        if not runs:
+            raise UsageError("--table needs result files or folders; a summary has only one table")
+        _print_tables(runs, table, at, scales, style, published)
+        return
     if summary is not None:
-        table = read_summary(summary)
+        shown = read_summary(summary)
     else:
         found = [result for path in runs or () for result in read_any(path)]
         columns = list(dict.fromkeys(score.dataset for result in found for score in result.scores))
-        table = summarize(found, heldout=columns, seed=common_seed(found), data=manifests(found))
-    typer.echo(render(table, "json" if json else form, bold=sys.stdout.isatty()))
+        shown = summarize(found, heldout=columns, seed=common_seed(found), data=manifests(found))
+    typer.echo(render(shown, style, bold=sys.stdout.isatty()))
+
+
+def _print_tables(runs: Sequence[Path], table: str, at: str, scales: Scales, form: Format, published: bool) -> None:
+    """One table, or all that there are results for."""
+    from cli.gather import manifests, read_any
+    from cli.tables import TableName, build_table, render_table, table_dict
+
+    if at != "max" and not at.isdigit():
+        raise UsageError(f"--at {at}: give a shorter side, as 720, or max")
+    side: int | Literal["max"] = "max" if at == "max" else int(at)
+    found = [result for path in runs for result in read_any(path)]
+    manifests(found)
+    names: Sequence[TableName] = get_args(TableName) if table == "all" else [table]  # type: ignore[list-item]
+    made = [build_table(name, found, at=side, scales=scales, compare=published) for name in names]
+    made = [t for t in made if t.rows]
+    if not made:
+        where = f"at {at}, {'single scale' if scales == 'ss' else 'several scales'}"
+        raise DataError(f"no result belongs into the table {table} {where}; evaluate so, or choose another table")
+    if form == "json":
+        print_json([table_dict(t) for t in made])
+    else:
+        typer.echo("\n\n".join(render_table(t, form, bold=sys.stdout.isatty()) for t in made))
 
 
 def report(

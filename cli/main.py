@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, data, export, judge, learn, look, order, releases
+from cli import bench, data, export, judge, launch, learn, look, order, releases
 from shards.errors import DataError, UsageError
 
 app = typer.Typer(
@@ -59,6 +59,7 @@ _command("results", judge.results, "segstream results results/eval --form markdo
 _command("report", judge.report, "segstream report --evals results/eval --out results")
 _command("order", order.order, "segstream order union-universal --step 1234")
 _command("export", export.export, "segstream export runs/union-universal/final.pt --out model.onnx")
+app.add_typer(launch.app, name="launch", epilog="Example: [bold]segstream launch slurm union-universal --nodes 2[/]")
 app.add_typer(bench.app, name="bench", epilog="Example: [bold]segstream bench step --arch hrnet-w48 --crop 713[/]")
 
 
@@ -80,7 +81,7 @@ def run() -> None:
         if debug:
             raise
         typer.echo(f"error: {error}", err=True)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        sys.exit(getattr(error, "exit_code", 2 if isinstance(error, UsageError) else 1))
     except Exception as error:
         if debug:
             raise

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cli.validation_config import ValidateConfig
 from model.config import InferConfig, ModelConfig, TrainConfig
 from pipeline.config import AugmentConfig, DataConfig, LoaderConfig
 from shards.errors import DataError, UsageError, did_you_mean
@@ -32,6 +33,7 @@ class Recipe:
     train: TrainConfig
     """Its length always in steps; `resolve` says how many a length in crops makes."""
     eval: InferConfig
+    validate: ValidateConfig = field(default_factory=ValidateConfig)
 
     @property
     def steps(self) -> int:
