@@ -1,157 +1,248 @@
-"""A checkpoint meets shard sets: which labels, which classes, and the pictures of what it saw."""
+"""A checkpoint meets shard sets: every image is segmented once for all the ways in which it is judged, and counted."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from torch import nn
+import torch
 
-from cli.output import Report
+from cli.exam import Exam, Judge, Sample
+from cli.journal import Journal, Place, claimed, read_journal, remove
+from cli.output import Report, progress, write_text
 from cli.pictures import colorize
-from model import InferConfig, evaluate, load_net, predict
-from pipeline.decode import decode_image, decode_label
+from cli.protocol import Protocol
+from model import InferConfig, predict
+from model.evaluate import score, tally
+from model.image import pick_device
+from model.metrics import Confusion, Rule
+from model.ranks import Ranks
 from shards.errors import DataError
-from shards.reader import ShardSet, open_shards
-from shards.schema import parse
-from shards.taxonomy import Taxonomy, counted_universal, load_taxonomy, projection
+
+AHEAD = 2  # images read and decoded while the network is busy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Protocol:
-    """How a model is judged on a data set: which labels, in which classes, and which of them count."""
+class Verdict:
+    """What a model reached on one set, judged and segmented in one way."""
 
-    label: Literal["native", "universal"]
-    taxonomy: Taxonomy
-    matrix: npt.NDArray[np.float32]
-    counted: tuple[int, ...]
+    exam: Exam
+    protocol: Protocol
+    config: InferConfig
+    confusion: Confusion
+    row: dict[str, Any]
+    """An element of what `segstream eval --json` prints."""
 
 
-def protocol(model: Taxonomy, native: Taxonomy) -> Protocol:
-    """The rule of MSeg for a pair of model and data set.
+def examine(
+    judge: Judge, exams: Sequence[Exam], ranks: Ranks, *, rule: Rule, out: Path | None, restart_changed: bool
+) -> list[Verdict]:
+    """Judge on every set. Each process of a run takes its share of the images; the outcome is the same in all.
 
-    A universal model is judged on a training dataset in universal classes (those its class list reaches), and on
-    any other dataset in that dataset's own classes; other models in the dataset's own classes.
+    Args:
+        out: file that gets the rows, written whole by rank 0. Until then finished images are noted beside it, and
+            another call goes on from there, with any number of processes.
+        restart_changed: forget what another evaluation noted there, instead of refusing.
+
+    Returns:
+        By set, by protocol, by configuration.
 
     Raises:
-        DataError: the model's classes say nothing about the dataset's.
+        DataError: an image or label cannot be read or does not fit, the notes belong to another evaluation, no pixel
+            of a set is labelled and the rule leaves absent classes out, or a file cannot be written.
     """
-    if model.kind == "universal" and native.kind == "train":
-        universal = load_taxonomy("universal")
-        matrix = projection(model, universal)
-        return Protocol(label="universal", taxonomy=universal, matrix=matrix, counted=counted_universal(native))
-    counted = tuple(range(native.num_classes))
-    return Protocol(label="native", taxonomy=native, matrix=projection(model, native), counted=counted)
+    found = []
+    with _notes(judge, exams, ranks, out, restart_changed) as notes:
+        for number, exam in enumerate(exams):
+            with progress(f"eval {judge.name} on {exam.url}") if ranks.is_main else nullcontext(_silent) as report:
+                total = _summed(judge, exam, ranks, number, notes, report)
+            found += verdicts(judge, exam, total, rule=rule)
+        if out is not None and ranks.is_main:
+            write_text(out, json.dumps([verdict.row for verdict in found], indent=2, allow_nan=False) + "\n")
+            remove(_notes_folder(out))
+    return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judge:
-    """A network ready to be judged."""
+def verdicts(judge: Judge, exam: Exam, total: Sequence[Confusion], *, rule: Rule) -> list[Verdict]:
+    """What comes out of a set's counts: for each protocol in turn a verdict for each configuration.
 
-    name: str
-    seed: int
-    net: nn.Module
-    taxonomy: Taxonomy
-    config: InferConfig
+    Args:
+        total: for each configuration in turn a matrix for each protocol.
 
-    @classmethod
-    def load(cls, checkpoint: Path, *, short_side: int | None, crop: int | None, flip: bool | None) -> Judge:
-        """Rebuild the network of a checkpoint; None leaves what its recipe says.
+    Raises:
+        DataError: no pixel is labelled, and the rule leaves absent classes out.
+    """
+    found = []
+    for p, protocol in enumerate(exam.protocols):
+        of_sides = []
+        for c, config in enumerate(judge.configs):
+            confusion = total[c * len(exam.protocols) + p]
+            row = _row(judge, exam, protocol, config, confusion, rule)
+            of_sides.append(Verdict(exam=exam, protocol=protocol, config=config, confusion=confusion, row=row))
+        best = max(of_sides, key=lambda v: v.row["miou"])
+        for verdict in of_sides:
+            verdict.row["max"] = verdict is best
+        found += of_sides
+    return found
 
-        Raises:
-            DataError: the file is missing, damaged or no checkpoint of ours.
-        """
-        net, meta = load_net(str(checkpoint))
-        recipe = meta["recipe"]
-        stored = parse(InferConfig, recipe["eval"], at=f"{checkpoint}: recipe.eval")
-        config = dataclasses.replace(
-            stored,
-            short_side=stored.short_side if short_side is None else short_side,
-            crop=stored.crop if crop is None else crop,
-            flip=stored.flip if flip is None else flip,
-        )
-        taxonomy = parse(Taxonomy, meta["taxonomy"], at=f"{checkpoint}: taxonomy")
-        return cls(name=recipe["name"], seed=recipe["seed"], net=net, taxonomy=taxonomy, config=config)
 
-    def on(self, url: str, report: Report, *, pictures: Path | None, num_pictures: int) -> dict[str, Any]:
-        """Judge on one shard set.
+def draw(judge: Judge, exam: Exam, folder: Path, count: int) -> None:
+    """Pictures of samples spread over the set, `N_image.jpg`, `N_label.png` and `N_pred.png` in `folder/DATASET`.
 
-        Args:
-            pictures: folder that gets `DATASET/N_image.jpg`, `N_label.png` and `N_pred.png` of the first images.
+    They show the first protocol at the first configuration.
+    """
+    protocol, config = exam.protocols[0], judge.configs[0]
+    folder = folder / exam.shards.manifest.dataset
+    folder.mkdir(parents=True, exist_ok=True)
+    total = len(exam.shards)
+    for i in np.linspace(0, total - 1, min(count, total)).astype(int).tolist():
+        _, image, labels = exam.sample(i)
+        pred = predict(judge.net.eval(), image, [protocol.matrix], config)[0].argmax(dim=0).cpu().numpy()
+        stem = folder / exam.shards.entry(i).key.replace("/", "_")
+        _write(f"{stem}_image.jpg", image)
+        _write(f"{stem}_label.png", colorize(labels[protocol.label], protocol.taxonomy.num_classes))
+        _write(f"{stem}_pred.png", colorize(pred, protocol.taxonomy.num_classes))
 
-        Returns:
-            The row of `segstream eval --json`.
 
-        Raises:
-            DataError: the set is incomplete, its images are not at native size, or its classes do not fit.
-        """
-        with open_shards(url) as shards:
-            rule = protocol(self.taxonomy, shards.manifest.native)
-            _check_judgeable(shards)
-            score = evaluate(
-                self.net,
-                _samples(shards, rule.label),
-                classes=rule.taxonomy.classes,
-                projection=rule.matrix,
-                counted=rule.counted,
-                config=self.config,
-                progress=lambda done: report(done, len(shards)),
-            )
-            if pictures is not None:
-                self._draw(shards, rule, pictures / shards.manifest.dataset, num_pictures)
-            return {
-                "dataset": shards.manifest.dataset,
-                "split": shards.manifest.split,
-                "url": url,
-                "taxonomy": rule.taxonomy.name,
-                "miou": score.miou,
-                "macc": score.macc,
-                "acc": score.acc,
-                "classes": [{"name": c.name, "iou": c.iou, "pixels": c.pixels} for c in score.classes],
-                "images": score.images,
-                "manifest": shards.manifest.digest,
-                "seed": self.seed,
-                "inference": dataclasses.asdict(self.config),
+@dataclass(frozen=True, slots=True)
+class _Notes:
+    """What any process had finished before, and where this one notes what it finishes now."""
+
+    blanks: Sequence[Sequence[Confusion]]
+    done: Mapping[Place, Sequence[Confusion]]
+    journal: Journal | None
+
+
+@contextmanager
+def _notes(
+    judge: Judge, exams: Sequence[Exam], ranks: Ranks, out: Path | None, restart_changed: bool
+) -> Iterator[_Notes]:
+    blanks = [[view.zeros() for _ in judge.configs for view in exam.views] for exam in exams]
+    if out is None:
+        yield _Notes(blanks, {}, None)
+        return
+    folder, identity = _notes_folder(out), _identity(judge, exams)
+    with ExitStack() as stack:
+        ranks.from_main(lambda: stack.enter_context(claimed(folder, identity, restart_changed=restart_changed)))
+        done = read_journal(folder, blanks)
+        ranks.barrier()  # all have read what is done before anyone writes more
+        yield _Notes(blanks, done, stack.enter_context(Journal(folder, ranks.rank)))
+
+
+def _notes_folder(out: Path) -> Path:
+    return out.with_name(f"{out.name}.journal")
+
+
+def _silent(done: int, total: int) -> None:
+    pass
+
+
+def _summed(judge: Judge, exam: Exam, ranks: Ranks, number: int, notes: _Notes, report: Report) -> list[Confusion]:
+    """The counts of a set, the same in every process: integers, so that their order does not matter."""
+    known = {sample: counts for (at, sample), counts in notes.done.items() if at == number}
+    total = [blank.copy() for blank in notes.blanks[number]]
+    for counts in known.values() if ranks.is_main else ():
+        _add(total, counts)
+    for sample, counts in _counted(judge, exam, ranks, known, report):
+        if notes.journal is not None:
+            notes.journal.note((number, sample), counts)
+        _add(total, counts)
+    return [ranks.sum_(torch.from_numpy(counts)).numpy() for counts in total]
+
+
+def _counted(
+    judge: Judge, exam: Exam, ranks: Ranks, known: Iterable[int], report: Report
+) -> Iterator[tuple[int, list[Confusion]]]:
+    """This process' share of the images that are not `known`, with their counts, as they are finished."""
+    views, taken, total = exam.views, set(known), len(exam.shards)
+    mine = [i for i in range(total) if i not in taken][ranks.rank :: ranks.world_size]
+    net = judge.net.eval()
+    report(len(taken), total)
+    for n, (i, (where, image, labels)) in enumerate(_ahead(exam.sample, mine), start=1):
+        counts = [c for config in judge.configs for c in tally(net, image, labels, views, config, key=where)]
+        yield i, counts
+        report(min(len(taken) + n * ranks.world_size, total), total)
+
+
+def _ahead(read: Callable[[int], Sample], numbers: Sequence[int]) -> Iterator[tuple[int, Sample]]:
+    """What `read` gives of each number, in order; the next are read while the caller works on one."""
+    coming: deque[tuple[int, Future[Sample]]] = deque()
+    with ThreadPoolExecutor(1, "read") as pool:
+        for number in numbers:
+            coming.append((number, pool.submit(read, number)))
+            if len(coming) > AHEAD:
+                first, future = coming.popleft()
+                yield first, future.result()
+        for number, future in coming:
+            yield number, future.result()
+
+
+def _add(total: Sequence[Confusion], counts: Sequence[Confusion]) -> None:
+    for a, b in zip(total, counts, strict=True):
+        a += b
+
+
+def _identity(judge: Judge, exams: Sequence[Exam]) -> dict[str, Any]:
+    """What the counts of an image depend on; not the rule, which comes after them."""
+    return {
+        "checkpoint": judge.checkpoint,
+        "inference": {str(n): dataclasses.asdict(config) for n, config in enumerate(judge.configs, start=1)},
+        "device": str(pick_device(judge.configs[0].device)),
+        "data": {
+            f"{n} {exam.shards.manifest.dataset}/{exam.shards.manifest.split}": {
+                "manifest": exam.shards.manifest.digest,
+                "labels": {
+                    p.taxonomy.name: f"{p.label}{', relabelled' if p.relabeled else ''}" for p in exam.protocols
+                },
             }
-
-    def _draw(self, shards: ShardSet, rule: Protocol, folder: Path, count: int) -> None:
-        """Pictures of samples spread over the set: photograph, label and prediction."""
-        folder.mkdir(parents=True, exist_ok=True)
-        chosen = np.linspace(0, len(shards) - 1, min(count, len(shards))).astype(int)
-        for key, image, label in _samples(shards, rule.label, [int(i) for i in chosen]):
-            pred = predict(self.net, image, [rule.matrix], self.config)[0].argmax(dim=0).cpu().numpy()
-            stem = folder / key.replace("/", "_")
-            _write(f"{stem}_image.jpg", image)
-            _write(f"{stem}_label.png", colorize(label, rule.taxonomy.num_classes))
-            _write(f"{stem}_pred.png", colorize(pred, rule.taxonomy.num_classes))
+            for n, exam in enumerate(exams, start=1)
+        },
+    }
 
 
-def _check_judgeable(shards: ShardSet) -> None:
-    if "native" not in shards.manifest.members:
-        raise DataError(f"{shards.url}: images without labels, to predict; evaluation needs a set with labels")
-    if shards.manifest.split == "train":
-        raise DataError(
-            f"{shards.url}: a training split, stored at a reduced size; evaluation is at native size: give a val or "
-            f"test split"
+def _row(
+    judge: Judge, exam: Exam, protocol: Protocol, config: InferConfig, confusion: Confusion, rule: Rule
+) -> dict[str, Any]:
+    manifest = exam.shards.manifest
+    try:
+        result = score(
+            confusion, classes=protocol.taxonomy.classes, counted=protocol.counted, images=len(exam.shards), rule=rule
         )
+    except DataError as error:
+        raise DataError(f"{exam.url}: {error}") from error
+    return {
+        "dataset": manifest.dataset,
+        "split": manifest.split,
+        "url": exam.url,
+        "taxonomy": protocol.taxonomy.name,
+        "regime": protocol.regime,
+        "relabeled": protocol.relabeled,
+        "rule": rule,
+        "short_side": config.short_side,
+        "scales": list(config.scales),
+        "miou": result.miou,
+        "macc": result.macc,
+        "acc": result.acc,
+        "classes": [dataclasses.asdict(c) for c in result.classes],
+        "images": result.images,
+        "manifest": manifest.digest,
+        "model": judge.name,
+        "checkpoint": judge.checkpoint,
+        "seed": judge.seed,
+        "inference": dataclasses.asdict(config),
+    }
 
 
 def _write(path: str, picture: npt.NDArray[np.uint8]) -> None:
     if not cv2.imwrite(path, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
         raise DataError(f"{path}: cannot be written; check the folder and free space")
-
-
-def _samples(
-    shards: ShardSet, label: str, chosen: Iterable[int] | None = None
-) -> Iterator[tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]:
-    for i in range(len(shards)) if chosen is None else chosen:
-        key = shards.entry(i).key
-        where = f"{shards.url}/{key}"
-        image = decode_image(shards.read(i, "image"), where=where)
-        yield key, image, decode_label(shards.read(i, label), where=where)

@@ -20,7 +20,7 @@ from shards.errors import UsageError
 
 if TYPE_CHECKING:
     from cli.recipe import Recipe
-    from model import LogRow
+    from model import LogRow, Ranks
 
 
 def train(
@@ -49,12 +49,14 @@ def train(
     note(f"{chosen.name}: done; weights in {final}")
 
 
-def _train(recipe: Recipe, folder: Path, *, restart_changed: bool) -> str:
-    from model import build, load_weights
+def _train(recipe: Recipe, folder: Path, *, restart_changed: bool, ranks: Ranks | None = None) -> str:
+    from model import Ranks, build, load_weights
     from model import train as run_training
     from pipeline import Loader
 
-    with Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed) as loader:
+    ranks = ranks or Ranks()
+    share = {"rank": ranks.rank, "world_size": ranks.world_size}
+    with Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed, **share) as loader:
         note(f"{recipe.name}: {loader.engine_note}")
         num_classes = loader.taxonomy.num_classes
         meta: dict[str, Any] = {
@@ -83,6 +85,7 @@ def _train(recipe: Recipe, folder: Path, *, restart_changed: bool) -> str:
                 str(folder),
                 meta=meta,
                 seed=recipe.seed,
+                ranks=ranks,
                 on_log=on_log,
                 on_note=lambda line: note(f"{recipe.name}: {line}"),
                 restart_changed=restart_changed,
@@ -103,7 +106,7 @@ def _list(json: bool) -> None:
                 "arch": recipe.model.arch,
                 "taxonomy": recipe.data.taxonomy,
                 "datasets": list(recipe.data.mix),
-                "crops": recipe.train.steps * recipe.loader.batch,
+                "crops": recipe.steps * recipe.loader.batch,
                 "short_side": recipe.augment.short_side,
                 "crop": recipe.augment.crop,
             }

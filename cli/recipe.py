@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import yaml
 
 from model.config import InferConfig, ModelConfig, TrainConfig
 from pipeline.config import AugmentConfig, DataConfig, LoaderConfig
-from shards.errors import UsageError
+from shards.errors import DataError, UsageError
 from shards.schema import did_you_mean, parse, read_yaml
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 WHOLE = {"data.mix", "model.options"}  # replaced, not merged: a base's datasets are not also yours
+INSTEAD = {"train.steps": "crops", "train.crops": "steps"}  # who gives the one does not mean a base's other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,19 @@ class Recipe:
     loader: LoaderConfig
     model: ModelConfig
     train: TrainConfig
+    """Its length always in steps; `resolve` says how many a length in crops makes."""
     eval: InferConfig
+
+    @property
+    def steps(self) -> int:
+        """Optimiser updates of the whole run."""
+        assert self.train.steps is not None
+        return self.train.steps
+
+    @property
+    def crops_per_dataset(self) -> int:
+        """Crops that a dataset of the mix gives to the run, on average over the mix, rounded down."""
+        return self.steps * self.loader.batch // len(self.data.mix)
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -47,7 +60,29 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _apply(values, override)
     values.setdefault("name", path.stem)
-    return parse(Recipe, values, at=str(path))
+    return resolve(parse(Recipe, values, at=str(path)))
+
+
+def resolve(recipe: Recipe) -> Recipe:
+    """The same recipe with its length in steps.
+
+    `train.crops` counts crops of each dataset, as MSeg does. A step holds batch / D of each of D datasets with equal
+    shares, so a run has floor(crops x D / batch) steps. With other shares that many steps still make crops x D crops in
+    all: each dataset gives `crops` on average, and shares move crops between datasets without changing the length.
+
+    Raises:
+        DataError: the crops do not fill one batch.
+    """
+    crops, batch, datasets = recipe.train.crops, recipe.loader.batch, len(recipe.data.mix)
+    if crops is None:
+        return recipe
+    steps = crops * datasets // batch
+    if steps < 1:
+        raise DataError(
+            f"{recipe.name}: train.crops: {crops} of each of {datasets} datasets do not fill a batch of {batch}; "
+            f"ask for more, or a smaller loader.batch"
+        )
+    return replace(recipe, train=replace(recipe.train, steps=steps, crops=None))
 
 
 def find_recipe(name_or_path: str) -> Path:
@@ -92,6 +127,8 @@ def _merge(base: Mapping[str, Any], top: Mapping[str, Any], at: str = "") -> dic
     merged = dict(base)
     for key, value in top.items():
         here = f"{at}{key}"
+        if here in INSTEAD and INSTEAD[here] not in top:
+            merged.pop(INSTEAD[here], None)
         if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and here not in WHOLE:
             merged[key] = _merge(merged[key], value, at=f"{here}.")
         else:
@@ -109,6 +146,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
         at = at.setdefault(parent, {})
         if not isinstance(at, dict):
             raise UsageError(f"{override!r}: {parent!r} is a value, not a section")
+    at.pop(INSTEAD.get(key, ""), None)
     try:
         at[leaf] = yaml.safe_load(text)
     except yaml.YAMLError as error:

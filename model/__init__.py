@@ -6,6 +6,7 @@ from model.evaluate import ClassScore, Score, evaluate
 from model.infer import predict
 from model.meter import LogRow
 from model.metrics import harmonic_mean
+from model.ranks import Ranks
 from model.trainer import train
 from model.types import Aux, Batch, BatchSource, TrainOutput
 from model.weights import Loaded, load_weights
@@ -20,6 +21,7 @@ __all__ = [
     "Loaded",
     "LogRow",
     "ModelConfig",
+    "Ranks",
     "Score",
     "TrainConfig",
     "TrainOutput",

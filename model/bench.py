@@ -6,13 +6,13 @@ float32, its logits interpolated to the size of the images, then cross_entropy. 
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -24,6 +24,7 @@ from model.build import build
 from model.config import Device, Precision
 from model.image import pick_device, pick_precision
 from model.loss import mix_loss
+from model.meter import high_water_mib
 from model.types import TrainOutput
 from shards.errors import DataError
 from shards.taxonomy import IGNORE_INDEX
@@ -148,20 +149,12 @@ def _peak_mib(config: BenchConfig, variant: Variant, threads: int) -> float | No
     torch.set_num_threads(threads)
     device = pick_device(config.device)
     nn.Conv2d(3, 3, 3)(torch.zeros(1, 3, 8, 8)).sum().backward()  # libraries are loaded at first use: not ours to count
-    before = _high_water_kib()
+    before = high_water_mib(device)
     work = prepare(config, variant)
     for _ in range(2):  # momentum exists after the first
         work.run()
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    after = _high_water_kib()
-    return None if before is None or after is None else (after - before) / 1024
-
-
-def _high_water_kib() -> int | None:
-    """Linux' count for this program; getrusage's would include that of the process it was started from."""
-    status = Path("/proc/self/status")
-    return int(status.read_text().split("VmHWM:")[1].split()[0]) if status.exists() else None
+    grown = high_water_mib(device) - before
+    return None if math.isnan(grown) else grown
 
 
 def _step(config: BenchConfig, ours: bool, device: torch.device) -> Work:

@@ -11,6 +11,8 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "auto"]
 Optimizer = Literal["sgd", "adamw"]
 LossName = Literal["ce", "rmi"]
+MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+"""What is averaged over where several scales are asked for, as MSeg's published multi-scale results."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +36,12 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """How to train. The first nine shape the result; the others only how it is reached."""
+    """How to train. The first ten shape the result; the others only how it is reached."""
 
-    steps: int
-    """Optimiser updates."""
+    steps: int | None = None
+    """Optimiser updates. A recipe gives either these or `crops`; who trains needs these."""
+    crops: int | None = None
+    """Crops of each dataset, on average over the mix, as MSeg counts the length of a run."""
     lr: float
     """Learning rate of step 0; decays as `model.schedule.poly_lr`."""
     optimizer: Optimizer = "sgd"
@@ -62,6 +66,8 @@ class TrainConfig:
     """Steps between log rows."""
     checkpoint_every: int = 200
     """Steps between checkpoints: what a killed run loses at most."""
+    validate_every: int | None = None
+    """Steps between validations; None: never."""
     device: Device = "auto"
     """auto = cuda where there is one."""
     channels_last: bool = True
@@ -70,10 +76,14 @@ class TrainConfig:
     """CPU threads of the tensor library; None leaves its own choice. Another count may round sums differently."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "log_every", "checkpoint_every"):
+        if (self.steps is None) == (self.crops is None):
+            found = "both are given" if self.crops is not None else "neither is given"
+            raise DataError(f"steps, crops: {found}; the length of a run is either of the two")
+        for name in ("log_every", "checkpoint_every"):
             _at_least(name, getattr(self, name), 1)
-        if self.threads is not None:
-            _at_least("threads", self.threads, 1)
+        for name in ("steps", "crops", "threads", "validate_every"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1)
         if not 0 < self.lr < float("inf"):
             raise DataError(f"lr: {self.lr}; must be above 0")
         if not 0 <= self.momentum < 1:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,31 @@ from torch import nn
 from model.config import InferConfig
 from model.image import pick_device
 from model.infer import predict
-from model.metrics import Confusion, confusion, measure
+from model.metrics import Confusion, Rule, confusion, measure, unrelabel
 from shards.errors import DataError
 from shards.taxonomy import IGNORE_INDEX
+
+Labels = Mapping[str, npt.NDArray[Any]]
+"""An image's label maps by name, each (H, W) integers with 255 = ignored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One way to judge what a network says of an image: in which classes, by which label."""
+
+    classes: tuple[str, ...]
+    """Names by id."""
+    projection: npt.NDArray[np.float32] | None
+    """(K', K) matrix from the network's classes to these; None if they are the same."""
+    label: str = "label"
+    """Which of the image's labels."""
+    relabeled: str | None = None
+    """The label that the network learnt from, where it differs: `model.metrics.unrelabel` then applies."""
+
+    def zeros(self) -> Confusion:
+        """The counts of no image: (K', K'), with `relabeled` (K', K' + 1)."""
+        num_classes = len(self.classes)
+        return np.zeros((num_classes, num_classes + (self.relabeled is not None)), np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +46,10 @@ class ClassScore:
     """One counted class."""
 
     name: str
-    iou: float
-    """0..1; 0 for a class that occurs in neither labels nor predictions."""
+    iou: float | None
+    """0..1; of a class that occurs in neither labels nor predictions 0, with the rule `hmsa` None."""
+    accuracy: float | None
+    """0..1, the share of its labelled pixels that was found; without any 0, with the rule `hmsa` None."""
     pixels: int
     """Labelled pixels of the class."""
 
@@ -40,7 +65,7 @@ class Score:
     """The counted classes, by id."""
     images: int
     confusion: Confusion
-    """(K, K) pixels, rows = label, columns = prediction; all classes."""
+    """Of all classes."""
 
 
 def evaluate(
@@ -52,6 +77,7 @@ def evaluate(
     counted: Sequence[int] | None,
     config: InferConfig,
     progress: Callable[[int], None] | None = None,
+    rule: Rule = "mseg",
 ) -> Score:
     """Segment every image, compare with its label, sum up.
 
@@ -63,37 +89,93 @@ def evaluate(
         counted: ids over which the means go; None for all.
         config: how to segment.
         progress: called with the number of images done.
+        rule: what absent classes count, see `model.metrics.measure`.
 
     Raises:
         DataError: there is no sample, a label has another size than its image or an id that `classes` lacks (names
             the key), or the projection gives another number of classes.
     """
-    if projection is not None and len(projection) != len(classes):
-        raise DataError(f"the projection gives {len(projection)} classes, the labels have {len(classes)}")
+    view = View(classes=tuple(classes), projection=projection)
     net = net.to(pick_device(config.device)).eval()
-    total = np.zeros((len(classes), len(classes)), np.int64)
+    total = view.zeros()
     images = 0
     for key, image, label in samples:
-        _check(key, image, label, len(classes))
-        scores = predict(net, image, [projection], config)[0]
-        if len(scores) != len(classes):
-            raise DataError(f"the network has {len(scores)} classes, the labels {len(classes)}; give a projection")
-        total += confusion(label, scores.argmax(dim=0).cpu().numpy(), len(classes))
+        total += tally(net, image, {view.label: label}, [view], config, key=key)[0]
         images += 1
         if progress is not None:
             progress(images)
     if images == 0:
         raise DataError("nothing to evaluate: the data set holds no sample; check its split and limit")
-    return score(total, classes=classes, counted=counted, images=images)
+    return score(total, classes=classes, counted=counted, images=images, rule=rule)
 
 
-def score(total: Confusion, *, classes: Sequence[str], counted: Sequence[int] | None, images: int) -> Score:
-    """The Score of a confusion matrix, (K, K) summed over `images`."""
-    measures = measure(total, counted)
+def tally(
+    net: nn.Module,
+    image: npt.NDArray[np.uint8],
+    labels: Labels,
+    views: Sequence[View],
+    config: InferConfig,
+    *,
+    key: str,
+) -> list[Confusion]:
+    """Pixel counts of one image in every view, from the same forward passes.
+
+    Args:
+        net: in eval mode, on its device.
+        image: (H, W, 3) RGB.
+        labels: at least those that the views name.
+        key: names the sample in errors.
+
+    Raises:
+        DataError: as `evaluate`.
+    """
+    for view in views:
+        if view.projection is not None and len(view.projection) != len(view.classes):
+            raise DataError(f"the projection gives {len(view.projection)} classes, the labels have {len(view.classes)}")
+        for name in filter(None, (view.label, view.relabeled)):
+            _check(key, image, labels[name], len(view.classes))
+    counts = []
+    for view, scores in zip(views, predict(net, image, [v.projection for v in views], config), strict=True):
+        if len(scores) != len(view.classes):
+            raise DataError(f"the network has {len(scores)} classes, the labels {len(view.classes)}; give a projection")
+        pred, label = scores.argmax(dim=0).cpu().numpy(), labels[view.label]
+        if view.relabeled is not None:
+            pred, label = unrelabel(pred, label, labels[view.relabeled])
+        counts.append(confusion(label, pred, len(view.classes), no_class=view.relabeled is not None))
+    return counts
+
+
+def score(
+    total: Confusion,
+    *,
+    classes: Sequence[str],
+    counted: Sequence[int] | None,
+    images: int,
+    rule: Rule = "mseg",
+) -> Score:
+    """The Score of a confusion matrix summed over `images`.
+
+    Raises:
+        DataError: the rule leaves absent classes out, and no pixel is labelled at all.
+    """
+    measures = measure(total, counted, rule=rule)
+    if math.isnan(measures.miou) or math.isnan(measures.macc):
+        raise DataError("no pixel of a class that counts is labelled: there is nothing to score; check the labels")
     pixels = total.sum(axis=1)
-    ids = range(len(classes)) if counted is None else counted
-    rows = tuple(ClassScore(name=classes[i], iou=float(measures.iou[i]), pixels=int(pixels[i])) for i in ids)
+    rows = tuple(
+        ClassScore(
+            name=classes[i],
+            iou=_defined(measures.iou[i]),
+            accuracy=_defined(measures.accuracy[i]),
+            pixels=int(pixels[i]),
+        )
+        for i in (range(len(classes)) if counted is None else counted)
+    )
     return Score(miou=measures.miou, macc=measures.macc, acc=measures.acc, classes=rows, images=images, confusion=total)
+
+
+def _defined(share: float) -> float | None:
+    return None if math.isnan(share) else float(share)
 
 
 def _check(key: str, image: npt.NDArray[np.uint8], label: npt.NDArray[Any], num_classes: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -32,6 +33,10 @@ class LogRow:
     """Seconds to go at this pace."""
     losses: dict[str, float]
     """Mean cross-entropy by dataset, over the steps that had a labelled pixel of it; nan if none had."""
+    memory_mib: float
+    """Most memory so far: of the device on CUDA, of this process on a CPU (nan where the system does not say)."""
+    skipped: int
+    """Steps of the whole run whose update was left out because the loss was not finite."""
 
 
 class Meter:
@@ -70,7 +75,7 @@ class Meter:
         """Whether every loss since the last row was a number; waits for the device."""
         return bool(torch.isfinite(self._total))
 
-    def row(self, step: int, steps: int, *, lr: float) -> LogRow:
+    def row(self, step: int, steps: int, *, lr: float, skipped: int = 0) -> LogRow:
         """Report and start again; waits for the device."""
         loss = float(self._total) / max(self._steps, 1)
         means = (self._sums / self._seen).tolist()
@@ -84,6 +89,20 @@ class Meter:
             data_wait=min(self._waited / took, 1.0),
             eta_s=(steps - step) * took / max(self._steps, 1),
             losses=dict(zip(self._datasets, means, strict=True)),
+            memory_mib=high_water_mib(self._total.device),
+            skipped=skipped,
         )
         self._reset()
         return row
+
+
+def high_water_mib(device: torch.device) -> float:
+    """Most memory so far: what torch had allocated on a GPU, what was resident of this process on a CPU.
+
+    nan where the system does not say (Linux does).
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    # Linux' count for this program; getrusage's would include that of the process it was started from.
+    status = Path("/proc/self/status")
+    return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024 if status.exists() else float("nan")

@@ -33,6 +33,7 @@ from model.config import LossName, Precision, TrainConfig
 from model.image import normalise, pick_device, pick_precision
 from model.loss import MixLoss, balance_weights, mix_loss
 from model.meter import LogRow, Meter
+from model.ranks import Ranks
 from model.schedule import poly_lr
 from model.types import Batch, BatchSource, TrainOutput
 from shards.errors import DataError
@@ -59,8 +60,10 @@ def train(
     *,
     meta: Mapping[str, Any],
     seed: int,
+    ranks: Ranks | None = None,
     on_log: Callable[[LogRow], None] | None = None,
     on_note: Callable[[str], None] | None = None,
+    on_validate: Callable[[nn.Module, int], None] | None = None,
     restart_changed: bool = False,
 ) -> str:
     """Train `net`, going on from where an interrupted run of the same identity stopped.
@@ -83,6 +86,8 @@ def train(
         DataError: the folder holds another run or a damaged file, a label does not fit the network, the loss is no
             longer finite, or a file cannot be written. The last good checkpoint stays.
     """
+    if config.steps is None:
+        raise DataError("train.steps: missing; only a recipe can say how many steps its crops are")
     note = on_note or (lambda line: None)
     checkpoint, final = str(Path(run_dir) / "checkpoint.pt"), str(Path(run_dir) / "final.pt")
     identity = run_identity(source, config, meta=meta, seed=seed)
@@ -138,6 +143,11 @@ def train(
             raise _diverged(run_dir, step, batch, config)
         if logging and on_log is not None:
             on_log(meter.row(done, config.steps, lr=optimizer.param_groups[0]["lr"]))
+        due = config.validate_every is not None and (done % config.validate_every == 0 or done == config.steps)
+        if due and on_validate is not None:
+            with torch.random.fork_rng(enabled=True):
+                on_validate(net.eval(), done)
+            net.train()
         if keeping:
             weights = _on_cpu(net)
             if not all(bool(w.isfinite().all()) for w in weights.values()):

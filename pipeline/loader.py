@@ -44,15 +44,16 @@ class Loader:
 
         Args:
             seed: of the run, 0 to 2**64 - 1; the same on every rank.
-            rank: which of `world_size` processes this is; it gets slots rank, rank + world_size, ...
+            rank: which of `world_size` processes this is; it gets slots rank, rank + world_size, ...;
+                where the batch does not divide, the first ranks get one more.
 
         Raises:
-            DataError: the batch does not divide among the ranks, or what `Samples` refuses.
+            DataError: there are more ranks than slots, or what `Samples` refuses.
         """
-        if loader.batch % world_size:
+        if loader.batch < world_size:
             raise DataError(
-                f"loader.batch: {loader.batch} samples do not divide among {world_size} processes; "
-                f"use a multiple of {world_size}"
+                f"loader.batch: {loader.batch} samples leave some of {world_size} processes without any; "
+                f"start at most {loader.batch} processes, or use a larger batch"
             )
         self._samples = EncodedSamples(data, augment, seed=seed, batch=loader.batch)
         self._slots = range(rank, loader.batch, world_size)

@@ -61,7 +61,8 @@ def test_a_set_depends_on_its_own_converter_and_classes_alone() -> None:
 
 def test_training_depends_on_its_recipe_and_the_shards_of_its_mix() -> None:
     stages = instances("train-union") | {f"single-{k}": s for k, s in instances("train-single").items()}
-    assert sorted(stages) == [n for n in recipe_names() if n.startswith(("union-", "single-"))]
+    demo = [n for n in recipe_names() if n.startswith(("union-", "single-")) and "-1m-" not in n]
+    assert sorted(stages) == demo
     for name, stage in stages.items():
         recipe = load_recipe(name)
         wanted = {recipe.data.url(dataset) for dataset in recipe.data.mix}

@@ -78,12 +78,12 @@ def test_threads_and_prefetch_change_nothing(sets):
     assert contents(0, 12, threads=4, prefetch=8) == expected
 
 
-@pytest.mark.parametrize("world_size", [2, 3, 4, 8])
-def test_ranks_together_see_the_batches_of_one(sets, world_size):
-    with load(batch=24) as loader:
+@pytest.mark.parametrize(("world_size", "batch"), [(2, 24), (3, 24), (4, 24), (8, 24), (3, 7), (4, 7), (7, 7)])
+def test_ranks_together_see_the_batches_of_one(sets, world_size, batch):
+    with load(batch=batch) as loader:
         whole = list(loader.batches(3, 6))
     for rank in range(world_size):
-        with load(batch=24, rank=rank, world_size=world_size) as loader:
+        with load(batch=batch, rank=rank, world_size=world_size) as loader:
             part = list(loader.batches(3, 6))
         for one, share in zip(whole, part, strict=True):
             assert share.step == one.step
@@ -286,9 +286,9 @@ def test_opencv_is_left_with_one_thread(sets):
         assert cv2.getNumThreads() == 1
 
 
-def test_a_batch_that_does_not_divide_is_refused(sets):
-    with pytest.raises(DataError, match=r"loader\.batch: 6 samples do not divide among 4 processes"):
-        load(world_size=4)
+def test_more_ranks_than_slots_are_refused(sets):
+    with pytest.raises(DataError, match=r"loader\.batch: 6 samples leave some of 7 processes without any"):
+        load(world_size=7, rank=3)
 
 
 def test_a_missing_dataset_is_named_with_the_command_that_makes_it(tmp_path):

@@ -1,0 +1,79 @@
+"""What processes tell one another, in two of them over gloo."""
+
+import os
+import socket
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from model import ranks as ranks_module
+from model.ranks import Ranks
+from shards.errors import DataError
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def _speak(rank: int, port: int, folder: str) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1"}
+    os.environ["MASTER_PORT"] = str(port)
+    torch.set_num_threads(1)
+    ranks = ranks_module.start()
+    said = {
+        "who": (ranks.rank, ranks.world_size, ranks.local_rank, ranks.is_main),
+        "sum": ranks.sum_(torch.tensor([1.0 + rank, 10.0])).tolist(),
+        "first": ranks.broadcast_(torch.tensor([rank + 5])).tolist(),
+        "any": [ranks.any(rank == 1), ranks.any(False)],
+        "told": ranks.from_main(lambda: {"step": 3, "weights": torch.arange(3)})["weights"].tolist(),
+    }
+
+    def fails() -> None:
+        raise DataError("a.pt: damaged")
+
+    try:
+        ranks.from_main(fails)
+    except DataError as error:
+        said["failure"] = str(error)
+    ranks.barrier()
+    if rank == 1:
+        os._exit(0)  # gone without a word, once its results are with the others
+    try:
+        for _ in range(2):
+            ranks.barrier()
+    except DataError as error:
+        said["lost"] = str(error)
+    torch.save(said, f"{folder}/{rank}.pt")
+    os._exit(0)
+
+
+def test_two_processes_agree(tmp_path):
+    mp.spawn(_speak, (free_port(), str(tmp_path)), nprocs=2)
+    said = torch.load(tmp_path / "0.pt")
+    assert said["who"] == (0, 2, 0, True)
+    assert said["sum"] == [3.0, 20.0]
+    assert said["first"] == [5]
+    assert said["any"] == [True, False]
+    assert said["told"] == [0, 1, 2]
+    assert said["failure"] == "a.pt: damaged"
+    assert said["lost"].startswith("another process of this run is gone or cannot be reached")
+
+
+def test_alone_everything_is_the_identity(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    ranks = ranks_module.start()
+    assert ranks == Ranks() and ranks.is_main
+    assert ranks.sum_(torch.tensor([2.0])).item() == 2.0
+    assert ranks.any(True) and not ranks.any(False)
+    assert ranks.from_main(lambda: 7) == 7
+    ranks_module.stop()
+
+
+def test_half_an_environment_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(DataError, match="WORLD_SIZE is set but RANK is not usable"):
+        ranks_module.start()
