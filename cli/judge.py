@@ -19,8 +19,13 @@ NATIVE, MULTI = "native", "multi"
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of `train`.")],
-    data: Annotated[list[str], typer.Option(help="Shard sets with native-size images (val, test).")],
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="A checkpoint of `train`.", show_default="with --grid: none")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Shard sets with native-size images (val, test).", show_default="with --grid: none"),
+    ] = None,
     taxonomy: Annotated[
         str,
         typer.Option(
@@ -59,12 +64,38 @@ def evaluate(
     restart_changed: Annotated[
         bool, typer.Option("--restart-changed", help="Forget another, unfinished evaluation of the same --out.")
     ] = False,
+    grid: Annotated[
+        Path | None,
+        typer.Option(
+            help="Judge all models of this file on all its data instead, each in a process of its own; --out is a "
+            "folder then. What is finished is kept."
+        ),
+    ] = None,
+    runner: Annotated[Literal["local", "ray", "slurm"], typer.Option(help="With --grid: what runs it.")] = "local",
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --grid: evaluations at a time (local, slurm).", show_default="GPUs, or 1"),
+    ] = None,
+    retries: Annotated[int, typer.Option(min=0, help="With --grid: further tries at what failed.")] = 1,
+    print_script: Annotated[
+        bool, typer.Option("--print", help="With --grid: print a SLURM array script, run nothing.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Judge a checkpoint: mIoU in each dataset's own taxonomy, or in universal classes.
 
     Under torchrun, or with --processes, each process takes its share of the images and the result is the same.
     """
+    if grid is not None:
+        if checkpoint is not None or data:
+            raise UsageError("--grid names checkpoints and data itself; leave out CHECKPOINT and --data")
+        from cli.fanout import judge_grid
+
+        folder = Path("results/grid") if out is None else out
+        whole = judge_grid(grid, folder, runner=runner, jobs=jobs, retries=retries, script=print_script, json=json)
+        raise typer.Exit(0 if whole else 1)
+    if checkpoint is None or not data:
+        raise UsageError("name a CHECKPOINT and at least one --data URL, or a --grid FILE")
     sides, factors, schemes = _short_sides(short_side), _scales(scales), _schemes(taxonomy)
     if processes > 1:
         from cli.processes import run_processes
