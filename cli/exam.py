@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
 from cli.protocol import RELABELED, Protocol, Scheme, protocols
-from model import InferConfig, load_net
+from model import InferConfig, load_any
 from model.evaluate import View
+from model.hmsa import HMSA
 from model.image import pick_device
+from model.weights import file_sha256
 from pipeline.decode import decode_image, decode_label
 from shards.errors import DataError
 from shards.reader import ShardSet, open_shards
 from shards.schema import parse
 from shards.taxonomy import Taxonomy
 
+REFERENCE_CROP = 713  # windows of MSeg's evaluation, whatever a model was trained at
 Sample = tuple[str, npt.NDArray[np.uint8], dict[str, npt.NDArray[np.uint8]]]
 """Where it lies, for errors; image (H, W, 3) RGB; label maps (H, W) by member."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """How to segment, as far as a user says so; None leaves what the checkpoint's recipe says."""
+
+    short_sides: Sequence[int | None] | None = None
+    """A configuration for each; a None among them is the images' own size."""
+    scales: tuple[float, ...] | None = None
+    n_scales: tuple[float, ...] | None = None
+    crop: int | None = None
+    flip: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +46,8 @@ class Judge:
     """A network ready to be judged."""
 
     name: str
-    seed: int
+    seed: int | None
+    """Of its run; None for a published checkpoint."""
     checkpoint: str
     """SHA-256 of its file."""
     net: nn.Module
@@ -42,51 +58,64 @@ class Judge:
     """How to segment: one for every shorter side."""
 
     @classmethod
-    def load(
-        cls,
-        checkpoint: Path,
-        *,
-        short_sides: Sequence[int | None] | None = None,
-        scales: tuple[float, ...] | None = None,
-        crop: int | None = None,
-        flip: bool | None = None,
-    ) -> Judge:
-        """Rebuild the network of a checkpoint; None leaves what its recipe says.
-
-        Args:
-            short_sides: one configuration for each; a None among them is the images' own size.
+    def load(cls, checkpoint: Path, asked: Asked) -> Judge:
+        """Rebuild the network of a checkpoint, ours or a published one, on its device.
 
         Raises:
-            DataError: the file is missing, damaged, no checkpoint of ours, or has another number of classes than its
-                taxonomy.
+            DataError: the file is missing, damaged or of no known kind, its classes are unknown, or their number is
+                not that of the network's.
+            UsageError: a file without a head.
         """
-        net, meta = load_net(str(checkpoint))
-        recipe = meta["recipe"]
-        stored = parse(InferConfig, recipe["eval"], at=f"{checkpoint}: recipe.eval")
+        net, meta = load_any(checkpoint)
+        if "taxonomy" not in meta:
+            raise DataError(
+                f"{checkpoint}: nothing says what its {meta['num_classes']} classes are; it cannot be judged"
+            )
         taxonomy = parse(Taxonomy, meta["taxonomy"], at=f"{checkpoint}: taxonomy")
         if meta["num_classes"] != taxonomy.num_classes:
             raise DataError(
                 f"{checkpoint}: the network has {meta['num_classes']} classes, its taxonomy {taxonomy.name!r} has "
                 f"{taxonomy.num_classes}; train again, or restore the file"
             )
-        config = dataclasses.replace(
-            stored,
-            scales=stored.scales if scales is None else scales,
-            crop=stored.crop if crop is None else crop,
-            flip=stored.flip if flip is None else flip,
-        )
-        sides = [stored.short_side] if short_sides is None else dict.fromkeys(short_sides)
-        with checkpoint.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        recipe = meta.get("recipe")
+        configs = _configs(checkpoint, net, recipe, asked)
         return cls(
-            name=recipe["name"],
-            seed=recipe["seed"],
-            checkpoint=sha256,
-            net=net.to(pick_device(config.device)),
+            name=recipe["name"] if recipe else checkpoint.stem,
+            seed=recipe["seed"] if recipe else None,
+            checkpoint=file_sha256(checkpoint),
+            net=net.to(pick_device(configs[0].device)),
             taxonomy=taxonomy,
-            learnt_relabeled=recipe["data"].get("taxonomy") == RELABELED,
-            configs=tuple(dataclasses.replace(config, short_side=side) for side in sides),
+            learnt_relabeled=_learnt_relabeled(checkpoint, recipe),
+            configs=configs,
         )
+
+
+def _configs(
+    checkpoint: Path, net: nn.Module, recipe: Mapping[str, Any] | None, asked: Asked
+) -> tuple[InferConfig, ...]:
+    if recipe is None:
+        stored = InferConfig(crop=REFERENCE_CROP)
+    else:
+        stored = parse(InferConfig, recipe["eval"], at=f"{checkpoint}: recipe.eval")
+    n_scales = asked.n_scales or stored.n_scales
+    if n_scales is None and recipe is None and isinstance(net, HMSA) and asked.scales is None and asked.crop is None:
+        n_scales = net.n_scales  # its own procedure, unless windows are asked for
+    config = dataclasses.replace(
+        stored,
+        scales=stored.scales if asked.scales is None else asked.scales,
+        n_scales=n_scales,
+        crop=stored.crop if asked.crop is None else asked.crop,
+        flip=stored.flip if asked.flip is None else asked.flip,
+    )
+    sides = [stored.short_side] if asked.short_sides is None else dict.fromkeys(asked.short_sides)
+    return tuple(dataclasses.replace(config, short_side=side) for side in sides)
+
+
+def _learnt_relabeled(checkpoint: Path, recipe: Mapping[str, Any] | None) -> bool:
+    """A recipe says so; of MSeg's published files the name does, by their authors' own rule."""
+    if recipe is not None:
+        return bool(recipe["data"].get("taxonomy") == RELABELED)
+    return "mseg" in checkpoint.stem and "unrelabeled" not in checkpoint.stem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +164,7 @@ class Exam:
         return tuple(
             View(
                 classes=p.taxonomy.classes,
-                projection=p.matrix,
+                projection=None if _is_identity(p.matrix) else p.matrix,
                 label=p.label,
                 relabeled=RELABELED if p.relabeled else None,
             )
@@ -143,13 +172,18 @@ class Exam:
         )
 
     def sample(self, i: int) -> Sample:
-        """Key, image and labels of a sample.
+        """Where a sample lies, its image, and the labels that the protocols need.
 
         Raises:
             DataError: it cannot be read or decoded.
         """
-        key = self.shards.entry(i).key
-        where = f"{self.url}/{key}"
-        members = {name: None for view in self.views for name in (view.label, view.relabeled) if name is not None}
+        where = f"{self.url}/{self.shards.entry(i).key}"
+        members = dict.fromkeys(p.label for p in self.protocols) | dict.fromkeys(
+            RELABELED for p in self.protocols if p.relabeled
+        )
         image = decode_image(self.shards.read(i, "image"), where=where)
         return where, image, {name: decode_label(self.shards.read(i, name), where=where) for name in members}
+
+
+def _is_identity(matrix: npt.NDArray[np.float32]) -> bool:
+    return matrix.shape[0] == matrix.shape[1] and bool(np.array_equal(matrix, np.eye(len(matrix))))

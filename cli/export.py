@@ -4,37 +4,33 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from cli.output import note, print_json
 from shards.errors import UsageError
 
-if TYPE_CHECKING:
-    from torch import nn
-
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A final.pt; with --arch, any file of weights for it.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A final.pt, or a published file of weights.")],
     out: Annotated[Path, typer.Option(help="FILE.onnx or FILE.pt2 (torch.export).")],
     size: Annotated[
         str | None, typer.Option(help="Height and width of the images, e.g. 713 or 1024x2048.", show_default="recipe's")
     ] = None,
-    arch: Annotated[str | None, typer.Option(help="Architecture of a published file.")] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Its number of classes.")] = None,
+    arch: Annotated[str | None, typer.Option(help="Its architecture, if it is not recognised.")] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="Its number of classes, to be checked.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
 ) -> None:
     """Write a model as ONNX or as an exported torch program, and run it once against the original."""
+    from model import load_any
     from model.export import FORMATS
     from model.export import export as write
 
     if out.suffix not in FORMATS:
         raise UsageError(f"--out {out}: give a file that ends in {' or '.join(FORMATS)}")
-    if (arch is None) != (classes is None):
-        raise UsageError("--arch and --classes go together, for a file that does not say what it is of")
     size_hw = None if size is None else _size(size)
-    net, meta = _network(checkpoint, arch, classes)
+    net, meta = load_any(checkpoint, arch, classes)
     if size_hw is None:
         crop = meta.get("recipe", {}).get("eval", {}).get("crop")
         if crop is None:
@@ -49,18 +45,6 @@ def export(
     note(
         f"export: {done.path}, {out.stat().st_size / 1e6:.1f} MB; logits within {done.difference:.1e} of the original's"
     )
-
-
-def _network(checkpoint: Path, arch: str | None, classes: int | None) -> tuple[nn.Module, dict[str, Any]]:
-    from model import build, load_net, load_weights
-
-    if arch is None or classes is None:
-        return load_net(str(checkpoint))
-    net = build(arch, classes)
-    loaded = load_weights(net, checkpoint)
-    if loaded.fresh:
-        raise UsageError(f"{checkpoint}: {loaded.kind}, without a head to segment with; give a trained network")
-    return net.eval(), {"arch": arch, "num_classes": classes}
 
 
 def _size(text: str) -> tuple[int, int]:

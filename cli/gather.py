@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cli.chart import Curve, read_curve
 from cli.report import DataSet, Gallery, PictureRow, ReportInputs
-from cli.results import ModelResult, read_result, read_results, summarize
+from cli.results import ModelResult, pick, read_result, read_results, summarize
 from shards.errors import DataError
 from shards.reader import open_shards
 from shards.taxonomy import load_taxonomy
 
 
 def read_any(path: Path) -> tuple[ModelResult, ...]:
-    """Results from one file, from a folder of MODEL.json files, or from a run folder that holds `eval.json`.
+    """Results from one file, from a folder of MODEL.json files, or from a run folder.
+
+    A run folder is one that holds `eval.json` or a folder `eval` of result files (or both): all are of one model, which
+    is named by the folder.
 
     Raises:
         DataError: there is no result at that place.
     """
     if path.is_file():
         return (read_result(path),)
-    if (path / "eval.json").is_file():
-        return (ModelResult(name=path.name, scores=read_result(path / "eval.json").scores),)
-    return read_results(path)
+    files = [path / "eval.json"] if (path / "eval.json").is_file() else []
+    files += sorted((path / "eval").glob("*.json"))
+    if not files:
+        return read_results(path)
+    return (ModelResult(name=path.resolve().name, scores=tuple(s for file in files for s in read_result(file).scores)),)
 
 
 def common_seed(results: Sequence[ModelResult]) -> int:
@@ -60,7 +66,7 @@ def gather(*, evals: Path, pictures: Path, runs: Path) -> ReportInputs:
     Raises:
         DataError: results are missing, damaged, or do not belong together.
     """
-    results = read_results(evals)
+    results = tuple(replace(r, scores=tuple(pick(r).values())) for r in read_results(evals))
     accounts = {r.name: _run_json(runs / r.name / "run.json") for r in results}
     urls = {score.dataset: score.url for r in results for score in r.scores if score.url}
     trained = {

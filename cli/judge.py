@@ -6,13 +6,17 @@ import json as jsonlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
 from cli.output import note, print_json, print_table, write_text
-from cli.protocol import Scheme
-from shards.errors import UsageError
+from shards.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from cli.protocol import Scheme
+    from cli.results import Format
+    from cli.tables import Scales
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 NATIVE, MULTI = "native", "multi"
@@ -20,7 +24,7 @@ NATIVE, MULTI = "native", "multi"
 
 def evaluate(
     checkpoint: Annotated[
-        Path | None, typer.Argument(help="A checkpoint of `train`.", show_default="with --grid: none")
+        Path | None, typer.Argument(help="A checkpoint of `train`, or a published one.", show_default="with --grid: none")
     ] = None,
     data: Annotated[
         list[str] | None,
@@ -39,6 +43,9 @@ def evaluate(
     ] = None,
     scales: Annotated[
         str | None, typer.Option(help="Scales to average over: 0.75,1.0,1.25, or multi.", show_default="recipe's")
+    ] = None,
+    n_scales: Annotated[
+        str | None, typer.Option(help="Scales of hierarchical attention: 0.5,1.0,2.0.", show_default="recipe's")
     ] = None,
     crop: Annotated[int | None, typer.Option(help="Window side.", show_default="recipe's")] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image.")] = None,
@@ -87,8 +94,9 @@ def evaluate(
     Under torchrun, or with --processes, each process takes its share of the images and the result is the same.
     """
     if grid is not None:
-        if checkpoint is not None or data:
-            raise UsageError("--grid names checkpoints and data itself; leave out CHECKPOINT and --data")
+        given = (checkpoint, data, short_side, scales, n_scales, crop, flip, relabeled, metrics, confusion, pictures)
+        if any(value is not None for value in given):
+            raise UsageError("--grid FILE says what to judge and how; of other options give --out and those for grids")
         from cli.fanout import judge_grid
 
         folder = Path("results/grid") if out is None else out
@@ -96,20 +104,25 @@ def evaluate(
         raise typer.Exit(0 if whole else 1)
     if checkpoint is None or not data:
         raise UsageError("name a CHECKPOINT and at least one --data URL, or a --grid FILE")
-    sides, factors, schemes = _short_sides(short_side), _scales(scales), _schemes(taxonomy)
-    if processes > 1:
-        from cli.processes import run_processes
-
-        raise typer.Exit(run_processes(_without(sys.argv[1:], "--processes"), processes))
-
     from cli.confusion import write_confusion
     from cli.evaluation import draw, examine
-    from cli.exam import Exam, Judge
+    from cli.exam import Asked, Exam, Judge
+    from cli.processes import run_processes, without
     from model import ranks
 
+    schemes = _schemes(taxonomy)
+    asked = Asked(
+        short_sides=_short_sides(short_side),
+        scales=_scales(scales),
+        n_scales=_numbers("--n-scales", n_scales) if n_scales else None,
+        crop=crop,
+        flip=flip,
+    )
+    if processes > 1:
+        raise typer.Exit(run_processes(without(sys.argv[1:], "--processes"), processes))
     me = ranks.start()
     try:
-        judge = Judge.load(checkpoint, short_sides=sides, scales=factors, crop=crop, flip=flip)
+        judge = Judge.load(checkpoint, asked)
         exams = [Exam.open(judge, url, schemes=schemes, relabeled=relabeled) for url in data]
         verdicts = examine(judge, exams, me, rule=rule, out=out, restart_changed=restart_changed)
     finally:
@@ -132,6 +145,8 @@ def evaluate(
 
 
 def _schemes(text: str) -> list[Scheme]:
+    from cli.protocol import Scheme
+
     known = get_args(Scheme)
     asked = [part.strip() for part in text.split(",")]
     for name in asked:
@@ -152,24 +167,18 @@ def _short_sides(text: str | None) -> list[int | None] | None:
 
 def _scales(text: str | None) -> tuple[float, ...] | None:
     """`0.75,1.0`, or `multi`; None leaves the recipe's."""
-    from model.config import MULTI_SCALE
+    from model import MULTI_SCALE
 
     if text is None or text == MULTI:
         return None if text is None else MULTI_SCALE
+    return _numbers("--scales", text)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError(f"--scales {text}: give numbers, as in 0.75,1.0,1.25, or {MULTI}") from error
-
-
-def _without(args: Sequence[str], option: str) -> list[str]:
-    """Arguments of this command without an option and its value."""
-    kept, skip = [], False
-    for arg in args:
-        if not skip and arg != option and not arg.startswith(f"{option}="):
-            kept.append(arg)
-        skip = arg == option
-    return kept
+        raise UsageError(f"{option} {text}: give numbers, as in 0.75,1.0,1.25") from error
 
 
 def _headline(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -203,9 +212,20 @@ def _line(row: dict[str, Any], side: str) -> tuple[str, ...]:
 
 
 def results(
-    runs: Annotated[list[Path] | None, typer.Argument(help="Result files of `eval --out`, or folders of them.")] = None,
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Result files of `eval --out`, folders of them, or run folders.")
+    ] = None,
     summary: Annotated[Path | None, typer.Option(help="Print a summary that `report` wrote instead.")] = None,
-    form: Annotated[Literal["text", "markdown", "csv", "json"], typer.Option(help="How to print.")] = "text",
+    table: Annotated[
+        Literal["zero-shot", "training", "training-own", "oracle", "all"] | None,
+        typer.Option(help="A table of the paper; by default all datasets stand side by side.", show_default="none"),
+    ] = None,
+    at: Annotated[str, typer.Option(help="With --table: a shorter side, or max: the best of those there are.")] = "max",
+    scales: Annotated[
+        Literal["ss", "ms"], typer.Option(help="With --table: results at a single scale, or at several.")
+    ] = "ss",
+    published: Annotated[bool, typer.Option("--published", help="With --table: the published figures beside.")] = False,
+    form: Annotated[Literal["text", "markdown", "latex", "csv", "json"], typer.Option(help="How to print.")] = "text",
     json: Annotated[bool, typer.Option("--json", help="The same as --form json.")] = False,
 ) -> None:
     """Put models side by side: mIoU on every dataset and their harmonic mean, the best marked."""
@@ -214,13 +234,43 @@ def results(
 
     if (summary is None) == (not runs):
         raise UsageError("name result files or folders, or --summary FILE; one of the two")
+    if table is None and (at != "max" or scales != "ss" or published):
+        raise UsageError("--at, --scales and --published choose among the results of a table: add --table")
+    style = "json" if json else form
+    if table is not None:
+        if not runs:
+            raise UsageError("--table needs result files or folders; a summary has only one table")
+        _print_tables(runs, table, at, scales, style, published)
+        return
     if summary is not None:
-        table = read_summary(summary)
+        shown = read_summary(summary)
     else:
         found = [result for path in runs or () for result in read_any(path)]
         columns = list(dict.fromkeys(score.dataset for result in found for score in result.scores))
-        table = summarize(found, heldout=columns, seed=common_seed(found), data=manifests(found))
-    typer.echo(render(table, "json" if json else form, bold=sys.stdout.isatty()))
+        shown = summarize(found, heldout=columns, seed=common_seed(found), data=manifests(found))
+    typer.echo(render(shown, style, bold=sys.stdout.isatty()))
+
+
+def _print_tables(runs: Sequence[Path], table: str, at: str, scales: Scales, form: Format, published: bool) -> None:
+    """One table, or all that there are results for."""
+    from cli.gather import manifests, read_any
+    from cli.tables import TableName, build_table, render_table, table_dict
+
+    if at != "max" and not at.isdigit():
+        raise UsageError(f"--at {at}: give a shorter side, as 720, or max")
+    side: int | Literal["max"] = "max" if at == "max" else int(at)
+    found = [result for path in runs for result in read_any(path)]
+    manifests(found)
+    names: Sequence[TableName] = get_args(TableName) if table == "all" else [table]  # type: ignore[list-item]
+    made = [build_table(name, found, at=side, scales=scales, compare=published) for name in names]
+    made = [t for t in made if t.rows]
+    if not made:
+        where = f"at {at}, {'single scale' if scales == 'ss' else 'several scales'}"
+        raise DataError(f"no result belongs into the table {table} {where}; evaluate so, or choose another table")
+    if form == "json":
+        print_json([table_dict(t) for t in made])
+    else:
+        typer.echo("\n\n".join(render_table(t, form, bold=sys.stdout.isatty()) for t in made))
 
 
 def report(

@@ -41,6 +41,16 @@ def run_processes(args: Sequence[str], count: int) -> int:
         _end(running)
 
 
+def without(args: Sequence[str], option: str) -> list[str]:
+    """Arguments of a command without an option and its value."""
+    kept, skip = [], False
+    for arg in args:
+        if not skip and arg != option and not arg.startswith(f"{option}="):
+            kept.append(arg)
+        skip = arg == option
+    return kept
+
+
 def _first_failure(running: Sequence[subprocess.Popen[bytes]]) -> int:
     while True:
         codes = [process.poll() for process in running]

@@ -10,14 +10,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from cli.layout import lay_out
 from model.metrics import harmonic_mean
 from shards.errors import DataError
 from shards.schema import parse
 
-Format = Literal["text", "markdown", "csv", "json"]
+Format = Literal["text", "markdown", "latex", "csv", "json"]
 Known = TypeVar("Known")
 HMEAN = "h. mean"
-BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
+FOOT = "mIoU in percent; h. mean: harmonic mean over the datasets; *: best"
+ALIKE = ("taxonomy", "regime", "relabeled", "rule", "scales", "manifest")  # in results that can stand for one another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,12 @@ class DatasetScore:
     manifest: str | None = None
     url: str | None = None  # of the shard set
     seed: int | None = None  # of the model's run
+    model: str | None = None  # its recipe
+    regime: str | None = None  # see `cli.protocol`
+    relabeled: bool = False
+    rule: str = "mseg"
+    short_side: int | None = None  # None: the images' own
+    scales: tuple[float, ...] = (1.0,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,21 +138,40 @@ def summarize(results: Sequence[ModelResult], *, heldout: Sequence[str], seed: i
         data: digest of the manifest of every dataset that was used.
 
     Raises:
-        DataError: a model has two results for one dataset.
+        DataError: a model has two results for one dataset that are not the same at another shorter side.
     """
     models = {}
     for result in results:
-        found: dict[str, float] = {}
-        for score in result.scores:
-            if score.dataset in found:
-                raise DataError(f"{result.name}: two results on {score.dataset}; keep one of them")
-            found[score.dataset] = score.miou
+        found = {dataset: score.miou for dataset, score in pick(result).items()}
         row = {name: found[name] for name in heldout if name in found}
         complete = bool(heldout) and len(row) == len(heldout)
         models[result.name] = ModelSummary(
             heldout=row, hmean=float(harmonic_mean(list(row.values()))) if complete else None
         )
     return Summary(models=models, seed=seed, data=dict(data))
+
+
+def pick(result: ModelResult) -> dict[str, DatasetScore]:
+    """The one result on each dataset that stands for a model: that of the shorter side at which it did best.
+
+    Raises:
+        DataError: two results differ in something else than the shorter side.
+    """
+    chosen: dict[str, DatasetScore] = {}
+    sides: set[tuple[str, int | None]] = set()
+    for score in result.scores:
+        known = chosen.setdefault(score.dataset, score)
+        differs = [name for name in ALIKE if getattr(known, name) != getattr(score, name)]
+        if differs or (score.dataset, score.short_side) in sides:
+            what = f", of different {' and '.join(differs)}" if differs else ""
+            raise DataError(
+                f"{result.name}: two results on {score.dataset}{what}; keep one of them, or choose with --table, --at "
+                f"and --scales"
+            )
+        sides.add((score.dataset, score.short_side))
+        if score.miou > known.miou:
+            chosen[score.dataset] = score
+    return chosen
 
 
 def read_summary(path: Path) -> Summary:
@@ -169,8 +196,8 @@ def cell(model: ModelSummary, column: str) -> float | None:
 def render(summary: Summary, form: Format, *, bold: bool = False) -> str:
     """The table of models by held-out datasets, best first.
 
-    `text` and `markdown` give percent with one decimal, as such tables are printed, with the best of each column
-    marked (`*`, or bold in Markdown); `csv` and `json` give unrounded values in [0, 1].
+    `text`, `markdown` and `latex` give percent with one decimal, as such tables are printed, the best of each column
+    marked (`*`, or bold); `csv` and `json` give unrounded values in [0, 1].
 
     Args:
         bold: with `text`, also print the best in bold (for a terminal).
@@ -186,41 +213,14 @@ def render(summary: Summary, form: Format, *, bold: bool = False) -> str:
         values = {column: cell(model, column) for column in columns}
         marked = [(percent(v), v is not None and v == best[column]) for column, v in values.items()]
         rows.append((name, marked))
-    if form == "markdown":
-        return _markdown(columns, rows)
-    return _text(columns, rows, bold=bold)
+    return lay_out(
+        form, columns, rows, bold=bold, foot="mIoU in percent; h. mean: harmonic mean over the datasets; *: best"
+    )
 
 
 def percent(value: float | None) -> str:
     """A ratio as percent with one decimal; a dash where there is none."""
     return "-" if value is None else f"{100 * value:.1f}"
-
-
-Rows = Sequence[tuple[str, Sequence[tuple[str, bool]]]]
-
-
-def _markdown(columns: Sequence[str], rows: Rows) -> str:
-    lines = ["| " + " | ".join(("model", *columns)) + " |", "|---|" + "---:|" * len(columns)]
-    lines += [
-        f"| {name} | " + " | ".join(f"**{text}**" if best else text for text, best in cells) + " |"
-        for name, cells in rows
-    ]
-    return "\n".join(lines)
-
-
-def _text(columns: Sequence[str], rows: Rows, *, bold: bool) -> str:
-    first = max(len("model"), *(len(name) for name, _ in rows)) if rows else len("model")
-    widths = [max(len(column), len("100.0")) for column in columns]
-    heads = "".join(f"  {column:>{width}} " for column, width in zip(columns, widths, strict=True))
-    lines = [f"{'model':<{first}}{heads}".rstrip(), "-" * (first + sum(widths) + 3 * len(widths) - 1)]
-    for name, cells in rows:
-        line = f"{name:<{first}}"
-        for (text, best), width in zip(cells, widths, strict=True):
-            shown = f"{BOLD}{text}*{PLAIN}" if best and bold else f"{text}{'*' if best else ' '}"
-            line += " " * (2 + width - len(text)) + shown
-        lines.append(line.rstrip())
-    lines.append("mIoU in percent; h. mean: harmonic mean over the datasets; *: best")
-    return "\n".join(lines)
 
 
 def _csv(summary: Summary) -> str:

@@ -12,7 +12,7 @@ Precision = Literal["fp32", "bf16", "auto"]
 Optimizer = Literal["sgd", "adamw"]
 LossName = Literal["ce", "rmi"]
 MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-"""What is averaged over where several scales are asked for, as MSeg's published multi-scale results."""
+"""The scales of MSeg's multi-scale evaluation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +108,13 @@ class InferConfig:
     """Shorter side to which an image is resized at scale 1; None keeps its own."""
     scales: tuple[float, ...] = (1.0,)
     """Scales whose probabilities are averaged."""
+    n_scales: tuple[float, ...] | None = None
+    """Whole images by hierarchical multi-scale attention, at these scales of its own; for networks that have it. None:
+    windows, and probabilities averaged."""
     flip: bool = True
     """Average with the mirror image."""
     batch: int = 4
-    """Windows per forward pass; with `flip` each counts twice."""
+    """Windows per forward pass, of one image or several; with `flip` each counts twice."""
     device: Device = "auto"
     """auto = cuda where there is one."""
 
@@ -122,6 +125,10 @@ class InferConfig:
             _at_least("short_side", self.short_side, 1)
         if not self.scales or min(self.scales) <= 0:
             raise DataError(f"scales: {list(self.scales)}; give at least one, all above 0")
+        if self.n_scales is not None and self.scales != (1.0,):
+            raise DataError(
+                f"n_scales and scales {list(self.scales)}: the network combines its scales itself; give one"
+            )
 
 
 def _at_least(name: str, value: int, least: int) -> None:

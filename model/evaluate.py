@@ -13,7 +13,7 @@ from torch import nn
 
 from model.config import InferConfig
 from model.image import pick_device
-from model.infer import predict
+from model.infer import segment
 from model.metrics import Confusion, Rule, confusion, measure, unrelabel
 from shards.errors import DataError
 from shards.taxonomy import IGNORE_INDEX
@@ -135,10 +135,13 @@ def tally(
         for name in filter(None, (view.label, view.relabeled)):
             _check(key, image, labels[name], len(view.classes))
     counts = []
-    for view, scores in zip(views, predict(net, image, [v.projection for v in views], config), strict=True):
-        if len(scores) != len(view.classes):
-            raise DataError(f"the network has {len(scores)} classes, the labels {len(view.classes)}; give a projection")
-        pred, label = scores.argmax(dim=0).cpu().numpy(), labels[view.label]
+    preds = segment(net, [image], [v.projection for v in views], config)[0]
+    for view, pred in zip(views, preds, strict=True):
+        if pred.max() >= len(view.classes):
+            raise DataError(
+                f"the network knows a class {pred.max()}, the labels have {len(view.classes)}; give a projection"
+            )
+        label = labels[view.label]
         if view.relabeled is not None:
             pred, label = unrelabel(pred, label, labels[view.relabeled])
         counts.append(confusion(label, pred, len(view.classes), no_class=view.relabeled is not None))

@@ -1,38 +1,38 @@
-"""One image of any size to class probabilities at its own size.
+"""Images of any size to class probabilities at their own size.
 
 Per scale: resize, pad, cut into overlapping windows, average each window's softmax with that of its mirror image, map
 to the classes asked for, average windows where they overlap, take the padding away, resize to the image. Then average
 the scales. Mapping to other classes is linear, so it comes after softmax and before argmax, and the order of the
 averages does not matter to it.
 Source: the inference procedure of MSeg (Lambert et al., CVPR 2020).
+
+With `n_scales`, the rule of hierarchical multi-scale attention (Tao et al., arXiv 2005.10821) instead: the whole image
+at once, the scales combined by the network, logits averaged with those of the mirror image and resized to the image,
+then softmax.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from model.config import InferConfig
-from model.image import MEAN_RGB, normalise
-from model.types import Coarse
-from model.upsample import Strip, Upsampling, rows_first, shifted, upsampling
+from model.hmsa import HMSA
+from model.resize import resize_short_side, resized, resized_rows, strips
+from model.windows import at_scale, normalised, num_windows
+from shards.errors import DataError
 
-OVERLAP = 3  # windows advance by 2/3 of their side
+Image = npt.NDArray[np.uint8]
+LARGEST_8_BIT = 255  # classes; the value 255 itself means "none"
+FLOOR = 2.0**-24  # the smallest float16: what a probability of 0 counts as where its logarithm is asked for
 
 
 def predict(
-    net: nn.Module,
-    image: npt.NDArray[np.uint8],
-    projections: Sequence[npt.NDArray[np.float32] | None],
-    config: InferConfig,
+    net: nn.Module, image: Image, projections: Sequence[npt.NDArray[np.float32] | None], config: InferConfig
 ) -> list[Tensor]:
     """Class scores of one image, in several taxonomies from the same forward passes.
 
@@ -46,102 +46,112 @@ def predict(
     Returns:
         For each projection (K', H, W) float32 on the network's device: sums of probabilities, in 0..1 for 0/1
         matrices. They sum to 1 over classes only where every class of the network is mapped to one.
+
+    Raises:
+        DataError: `n_scales` for a network without scales of its own, or that do not fit it.
     """
-    device = next(net.parameters()).device
-    matrices = [None if p is None else torch.from_numpy(np.ascontiguousarray(p)).to(device) for p in projections]
-    size_hw = image.shape[:2]
-    totals: list[Tensor] = []
-    with torch.inference_mode():
-        for scale in config.scales:
-            scaled = resize_short_side(image, round(scale * (config.short_side or min(size_hw))))
-            maps = _predict_scaled(net, scaled, matrices, config, device)
-            maps = [_resized(scores, size_hw) for scores in maps]
-            totals = [a.add_(b) for a, b in zip(totals, maps, strict=True)] if totals else maps
-        return [total.div_(len(config.scales)) if len(config.scales) > 1 else total for total in totals]
+    return predict_many(net, [image], projections, config)[0]
 
 
-def resize_short_side(image: npt.NDArray[Any], short_side: int) -> npt.NDArray[np.float32]:
-    """Resize to a shorter side of `short_side`, the other rounded, bilinear; (H, W, 3) of 0..255 as float32."""
-    height, width = image.shape[:2]
-    target_h, target_w = short_side, short_side
-    if height > width:
-        target_h = round(short_side / width * height)
-    else:
-        target_w = round(short_side / height * width)
-    pixels = image.astype(np.float32)
-    if (target_h, target_w) != (height, width):
-        pixels = cv2.resize(pixels, (target_w, target_h), interpolation=cv2.INTER_LINEAR).astype(np.float32, copy=False)
-    return pixels
-
-
-def window_starts(size: int, crop: int) -> list[int]:
-    """Where windows of `crop` start along an axis of `size` >= crop: steps of two thirds, the last moved inside."""
-    stride = math.ceil(crop * 2 / OVERLAP)
-    return [min(i * stride, size - crop) for i in range(math.ceil((size - crop) / stride) + 1)]
-
-
-def _predict_scaled(
+def predict_many(
     net: nn.Module,
-    image: npt.NDArray[np.float32],
-    matrices: Sequence[Tensor | None],
+    images: Sequence[Image],
+    projections: Sequence[npt.NDArray[np.float32] | None],
     config: InferConfig,
-    device: torch.device,
+) -> list[list[Tensor]]:
+    """`predict` of several images of one size; their windows share forward passes.
+
+    All scores are held at once: as many images as `images_at_once` says keep a device busy.
+    """
+    with torch.inference_mode():
+        size_hw = images[0].shape[:2]
+        matrices = _matrices(net, projections)
+        if config.n_scales is not None:
+            shares = hierarchical_logits(net, images, config).softmax(dim=1)
+            return [[p if m is None else _mapped(m, p) for m in matrices] for p in shares]
+        totals = [
+            [resized(m, size_hw) for m in maps] for maps in at_scale(net, images, matrices, config, config.scales[0])
+        ]
+        for scale in config.scales[1:]:
+            for total, maps in zip(totals, at_scale(net, images, matrices, config, scale), strict=True):
+                for so_far, scores in zip(total, maps, strict=True):
+                    for rows in strips(scores, size_hw):
+                        so_far[:, rows] += resized_rows(scores, size_hw, rows)
+        return [[t.div_(len(config.scales)) if len(config.scales) > 1 else t for t in total] for total in totals]
+
+
+def segment(
+    net: nn.Module,
+    images: Sequence[Image],
+    projections: Sequence[npt.NDArray[np.float32] | None],
+    config: InferConfig,
+) -> list[list[npt.NDArray[np.integer]]]:
+    """The class with the highest score of every pixel, as by `predict_many`, without scores at full size.
+
+    Returns:
+        For each image and projection (H, W) ids: uint8, or uint16 above 255 classes.
+    """
+    with torch.inference_mode():
+        if config.n_scales is not None or len(config.scales) > 1:
+            return [[_ids(p.argmax(dim=0), len(p)) for p in s] for s in predict_many(net, images, projections, config)]
+        size_hw = images[0].shape[:2]
+        maps = at_scale(net, images, _matrices(net, projections), config, config.scales[0])
+        return [[_ids(_best(scores, size_hw), len(scores)) for scores in image] for image in maps]
+
+
+def logits(
+    net: nn.Module, images: Sequence[Image], projection: npt.NDArray[np.float32] | None, config: InferConfig
 ) -> list[Tensor]:
-    """(H, W, 3) -> per matrix (K', H, W): windows and mirror images averaged."""
-    crop = config.crop
-    (height, width), (pad_h, pad_w) = image.shape[:2], (max(crop - side, 0) for side in image.shape[:2])
-    top, left = pad_h // 2, pad_w // 2
-    if pad_h or pad_w:
-        image = cv2.copyMakeBorder(
-            image, top, pad_h - top, left, pad_w - left, cv2.BORDER_CONSTANT, value=MEAN_RGB
-        ).astype(np.float32, copy=False)
-    pixels = normalise(torch.from_numpy(image).to(device).permute(2, 0, 1)[None])
-    corners = [(y, x) for y in window_starts(height + pad_h, crop) for x in window_starts(width + pad_w, crop)]
-    visits = pixels.new_zeros(height + pad_h, width + pad_w)
-    sums: list[Tensor] = []
-    for start in range(0, len(corners), config.batch):
-        group = corners[start : start + config.batch]
-        windows = torch.cat([pixels[:, :, y : y + crop, x : x + crop] for y, x in group])
-        logits = _logits(net, torch.cat([windows, windows.flip(3)]) if config.flip else windows)
-        num_classes = logits.shape[1]
-        logits, bounded = shifted(logits)
-        plan = upsampling((logits.shape[2], logits.shape[3]), (crop, crop), num_classes, device)
-        if not sums:
-            sums = [visits.new_zeros(num_classes if m is None else len(m), *visits.shape) for m in matrices]
-        for i, (y, x) in enumerate(group):
-            views = [rows_first(view) for view in logits[i :: len(group)]]
-            visits[y : y + crop, x : x + crop] += 1
-            for strip in plan.strips:
-                p_rKW = _probabilities(views, plan, strip, bounded=bounded)
-                for total, matrix in zip(sums, matrices, strict=True):
-                    scores = p_rKW if matrix is None else matrix @ p_rKW
-                    total[:, y : y + crop, x : x + crop][:, strip.high] += scores.permute(1, 0, 2)
-    if len(corners) > 1:
-        sums = [total.div_(visits) for total in sums]
-    return [total[:, top : top + height, left : left + width] for total in sums]
+    """Scores before softmax, (K', H, W) float32 for each image, all of one size.
+
+    By `n_scales` and in the network's own classes these are the network's logits, averaged with the mirror image's.
+    Otherwise, where probabilities have been averaged or mapped, they are the probabilities' natural logarithms (of at
+    least 2**-24): their softmax gives the probabilities back, made to sum to 1.
+    """
+    with torch.inference_mode():
+        if config.n_scales is not None and projection is None:
+            return list(hierarchical_logits(net, images, config))
+        return [scores[0].clamp_(min=FLOOR).log_() for scores in predict_many(net, images, [projection], config)]
 
 
-def _logits(net: nn.Module, windows: Tensor) -> Tensor:
-    """At the network's own resolution where it offers that, otherwise at the windows'."""
-    logits: Tensor = net.coarse(windows).logits if isinstance(net, Coarse) else net(windows)
-    return logits
+def hierarchical_logits(net: nn.Module, images: Sequence[Image], config: InferConfig) -> Tensor:
+    """(N, K, H, W) float32 logits of images of one size, by the network's own scales; `config.n_scales` is given.
+
+    Raises:
+        DataError: the network has no scales of its own, or these do not fit.
+    """
+    if not isinstance(net, HMSA):
+        raise DataError("n_scales: only hierarchical multi-scale attention (hmsa) has scales of its own; use scales")
+    size_hw, device = images[0].shape[:2], next(net.parameters()).device
+    pixels = normalised([resize_short_side(image, config.short_side or min(size_hw)) for image in images], device)
+    combined: Tensor = net(pixels, config.n_scales)
+    if config.flip:
+        combined = (combined + net(pixels.flip(3), config.n_scales).flip(3)) / 2
+    return torch.stack([resized(scores.float(), size_hw) for scores in combined])
 
 
-def _probabilities(views: Sequence[Tensor], plan: Upsampling, strip: Strip, *, bounded: bool) -> Tensor:
-    """Softmax of a strip of a window, (r, K, W), averaged with that of its mirror image if there are two views."""
-    mean: Tensor | None = None
-    for view, across in zip(views, (plan.across, plan.across.flip(0)), strict=False):
-        p_rKW = plan.rows(view, strip, across)
-        if not bounded:
-            p_rKW -= p_rKW.amax(dim=1, keepdim=True)
-        share = p_rKW.exp_().sum(dim=1, keepdim=True).mul_(len(views)).reciprocal_()
-        mean = p_rKW.mul_(share) if mean is None else mean.addcmul_(p_rKW, share)
-    assert mean is not None
-    return mean
+def images_at_once(size_hw: tuple[int, int], config: InferConfig) -> int:
+    """How many images of a size fill a forward pass with windows; 1 without windows."""
+    if config.n_scales is not None:
+        return 1
+    most = max(num_windows(size_hw, config, scale) for scale in config.scales)
+    return max(1, config.batch // most)
 
 
-def _resized(scores: Tensor, size_hw: Sequence[int]) -> Tensor:
-    """(K, h, w) -> (K, H, W), bilinear with half-pixel centres and no smoothing: what OpenCV's INTER_LINEAR does."""
-    if tuple(scores.shape[1:]) == tuple(size_hw):
-        return scores
-    return interpolate(scores[None], size=tuple(size_hw), mode="bilinear", align_corners=False)[0]
+def _matrices(net: nn.Module, projections: Sequence[npt.NDArray[np.float32] | None]) -> list[Tensor | None]:
+    device = next(net.parameters()).device
+    return [None if p is None else torch.from_numpy(np.ascontiguousarray(p)).to(device) for p in projections]
+
+
+def _mapped(matrix: Tensor, scores_Khw: Tensor) -> Tensor:
+    return (matrix @ scores_Khw.flatten(1)).view(len(matrix), *scores_Khw.shape[1:])
+
+
+def _best(scores: Tensor, size_hw: Sequence[int]) -> Tensor:
+    """(K, h, w) -> (H, W) ids at the image's size."""
+    return torch.cat([resized_rows(scores, size_hw, rows).argmax(dim=0) for rows in strips(scores, size_hw)])
+
+
+def _ids(best: Tensor, num_classes: int) -> npt.NDArray[np.integer]:
+    wide = num_classes > LARGEST_8_BIT
+    return best.to(torch.int32).cpu().numpy().astype(np.uint16 if wide else np.uint8)

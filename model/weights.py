@@ -66,8 +66,13 @@ class Mismatch:
     misshapen: tuple[str, ...]
     """In both, with another shape: `NAME: 3x4 in the file, 5x4 in the network`."""
 
+    @property
+    def count(self) -> int:
+        """Tensors that differ."""
+        return len(self.missing) + len(self.unexpected) + len(self.misshapen)
+
     def __bool__(self) -> bool:
-        return bool(self.missing or self.unexpected or self.misshapen)
+        return self.count > 0
 
     def __str__(self) -> str:
         groups = (("missing", self.missing), ("unexpected", self.unexpected), ("wrongly shaped", self.misshapen))
@@ -94,7 +99,11 @@ def load_weights(net: nn.Module, path: str | Path, *, fresh: Sequence[str] = ())
         DataError: the file is missing, damaged, holds code or is none of the above; its names or shapes differ from
             the network's (all are listed, by kind of difference); a value is not finite; `fresh` names no part.
     """
-    content = _read(path)
+    return copy_weights(net, path, read_file(path), fresh=fresh)
+
+
+def copy_weights(net: nn.Module, path: str | Path, content: Any, *, fresh: Sequence[str] = ()) -> Loaded:
+    """`load_weights` of a file that `read_file` has read."""
     own = net.state_dict()
     found = _recognised(path, content, own)
     left = {name for part in fresh for name in _part(own, part)}
@@ -140,7 +149,12 @@ def file_sha256(path: str | Path) -> str:
         raise DataError(f"{path}: cannot be read ({error}); check the path") from error
 
 
-def _read(path: str | Path) -> Any:
+def read_file(path: str | Path) -> Any:
+    """What a torch file holds, on the CPU: tensors and plain values, checksums compared.
+
+    Raises:
+        DataError: missing, damaged, or with code in it.
+    """
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file of weights; check the path")
     try:
@@ -177,9 +191,7 @@ def _recognised(path: str | Path, content: Any, own: Mapping[str, Tensor]) -> _F
             raise DataError(f"{path}: version {content.get('version')!r}, expected {VERSION}; give a file of this one")
         return _Found(f"our own {content.get('kind')}", _tensors(path, content.get("weights")))
     wrapped = isinstance(content, dict) and "state_dict" in content
-    weights = _tensors(path, content["state_dict"] if wrapped else content)
-    if all(name.startswith("module.") for name in weights):
-        weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    weights = named_tensors(path, content)
     if not any(name.startswith(("last_layer.", "backbone.", "ocr.", "layer0.")) for name in weights):
         first = {name.partition(".")[0] for name in weights}
         classified = any(name.startswith(HRNET_CLASSIFIER) for name in weights)
@@ -190,6 +202,19 @@ def _recognised(path: str | Path, content: Any, own: Mapping[str, Tensor]) -> _F
     if any(name.startswith("ocr.") for name in weights):
         return _Found("HMSA checkpoint", weights)
     return _Found("MSeg checkpoint" if wrapped else "state_dict", weights)
+
+
+def named_tensors(path: str | Path, content: Any) -> dict[str, Tensor]:
+    """The tensors of what `read_file` gave, by the network's names, whether or not several GPUs wrote it (`module.`).
+
+    Raises:
+        DataError: the content is neither a checkpoint nor a mapping of tensors.
+    """
+    key = next((k for k in ("weights", "state_dict") if isinstance(content, dict) and k in content), None)
+    weights = _tensors(path, content if key is None else content[key])
+    if all(name.startswith("module.") for name in weights):
+        weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    return weights
 
 
 def _tensors(path: str | Path, mapping: Any) -> dict[str, Tensor]:

@@ -87,5 +87,5 @@ def test_bad_samples_are_named():
 
 
 def test_class_counts_must_agree():
-    refuse(r"the network has 4 classes, the labels 3", [sample(0)], projection=None)
+    refuse(r"the network knows a class 3, the labels have 3", [sample(0)], projection=None)
     refuse(r"projection gives 3 classes, the labels have 2", [sample(0)], classes=CLASSES[:2])

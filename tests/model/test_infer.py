@@ -1,30 +1,44 @@
 import copy
 import math
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from model import InferConfig, build, predict
-from model.infer import resize_short_side, window_starts
+from model import MULTI_SCALE, InferConfig, build, images_at_once, logits, predict, predict_many, segment
+from model.resize import resize_short_side
+from model.windows import num_windows, window_starts
+from shards.errors import DataError
+from shards.taxonomy import load_taxonomy
+from shards.taxonomy import projection as taxonomy_projection
 
 TINY = {"stem": 8, "stage1_width": 4, "widths": [4, 4, 6, 8], "blocks": 1, "init": "kaiming"}
 MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
 NUM = 6
+SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 
 
 @pytest.fixture(scope="module")
 def net():
+    return settled("hrnet-tiny", NUM, **TINY)
+
+
+def settled(arch, classes, **options):
     """A random network with settled batch norm, confident enough that an average in the wrong place would show."""
-    net = build("hrnet-tiny", NUM, seed=5, **TINY)
+    net = build(arch, classes, seed=5, **options)
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
     images = torch.stack([torch.from_numpy(random_image(64, 64, seed)).float() for seed in range(4)])
     with torch.no_grad():
         logits = net((images.permute(0, 3, 1, 2) - 120) / 57).logits
-        net.last_layer[3].weight *= 2 / logits.std()
+        head = net.ocr.cls_head if arch == "hmsa" else net.last_layer[3]
+        mean = logits.mean(dim=(0, 2, 3))
+        scale = 2 / (logits - mean[:, None, None]).std()
+        head.weight *= scale
+        head.bias.copy_(scale * (head.bias - mean))  # no class is above the others everywhere
     return net.eval()
 
 
@@ -171,3 +185,124 @@ def test_resizing_keeps_the_shorter_side():
     assert resize_short_side(np.zeros((75, 50, 3), np.uint8), 31).shape == (46, 31, 3)  # 46.5 to even
     image = random_image(20, 30)
     assert (resize_short_side(image, 20) == image).all()
+
+
+@pytest.mark.parametrize(("batch", "crop", "scales"), [(5, 33, (1.0,)), (4, 71, (1.0,)), (3, 33, (0.5, 1.25))])
+def test_images_share_batches_and_nothing_else(net, batch, crop, scales):
+    images, matrix = [random_image(50, 66, seed) for seed in range(3)], projection(3)
+    config = InferConfig(crop=crop, short_side=48, scales=scales, batch=batch, device="cpu")
+    together = predict_many(net, images, [None, matrix], config)
+    for image, scores in zip(images, together, strict=True):
+        for got, expected in zip(scores, predict(net, image, [None, matrix], config), strict=True):
+            np.testing.assert_allclose(got.numpy(), expected.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0)])
+@pytest.mark.parametrize("size_hw", [(120, 150), (48, 60)])  # enlarged in strips of rows; nothing to enlarge
+def test_labels_are_the_best_classes_of_the_scores(net, monkeypatch, scales, size_hw):
+    monkeypatch.setattr("model.resize.ROW_BYTES", 4 * NUM * 150 * 7)  # seven rows at a time
+    images = [random_image(*size_hw, seed) for seed in range(2)]
+    config = InferConfig(crop=33, short_side=48, scales=scales, device="cpu")
+    scores = predict_many(net, images, [None, projection(3)], config)
+    for got, expected in zip(segment(net, images, [None, projection(3)], config), scores, strict=True):
+        for ids, each in zip(got, expected, strict=True):
+            assert (ids.dtype, ids.shape) == (np.uint8, size_hw)
+            best = each.max(dim=0).values.numpy()
+            chosen = np.take_along_axis(each.numpy(), ids[None].astype(int), axis=0)[0]
+            np.testing.assert_allclose(chosen, best, atol=1e-6)
+
+
+def test_more_than_255_classes_take_16_bits(net):
+    wide = np.zeros((300, NUM), np.float32)
+    wide[range(290, 290 + NUM), range(NUM)] = 1
+    config = InferConfig(crop=33, device="cpu")
+    image = random_image(33, 40)
+    ((ids, own),) = segment(net, [image], [wide, None], config)
+    assert ids.dtype == np.uint16
+    np.testing.assert_array_equal(ids, own.astype(int) + 290)
+
+
+def test_as_many_images_as_fill_a_pass():
+    config = InferConfig(crop=33, batch=8, device="cpu")
+    assert num_windows((50, 66), config, 1.0) == 2 * 3
+    assert [images_at_once(size, config) for size in ((20, 30), (33, 34), (50, 66))] == [8, 4, 1]
+    assert images_at_once((20, 30), InferConfig(crop=33, batch=8, n_scales=(1.0,), device="cpu")) == 1
+
+
+def test_logarithms_of_averaged_probabilities_give_them_back(net):
+    image = random_image(40, 52)
+    config = InferConfig(crop=33, scales=(0.5, 1.0), device="cpu")
+    (own,) = predict(net, image, [None], config)
+    np.testing.assert_allclose(logits(net, [image], None, config)[0].softmax(dim=0), own, atol=1e-6)
+    merged = np.zeros((2, NUM), np.float32)
+    (empty,) = logits(net, [image], merged, config)  # no class of the network's
+    assert (empty == math.log(2.0**-24)).all()
+
+
+HMSA = TINY | {"ocr_width": 8, "ocr_key_width": 4, "attention_width": 4}
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_hierarchical_scales_take_the_whole_image_and_average_logits(flip):
+    """Spelt out from the scales' own outputs, in float64 after the network."""
+    net = settled("hmsa", NUM, **HMSA)
+    image, matrix = random_image(61, 75), projection(3)
+    config = InferConfig(crop=9, short_side=50, n_scales=(0.5, 1.0, 2.0), flip=flip, device="cpu")
+
+    def combined(pixels):
+        with torch.no_grad():
+            low, one, two = (net.at_scale(pixels, scale) for scale in (0.5, 1.0, 2.0))
+        up = lambda x, size: torch.nn.functional.interpolate(  # noqa: E731
+            x.double(), size=size, mode="bilinear", align_corners=False
+        )
+        p = one.attention * one.logits + (1 - one.attention) * up(two.logits, (50, 61))
+        return up(low.attention * low.logits, (50, 61)) + (1 - up(low.attention, (50, 61))) * p
+
+    scaled = cv2.resize(image.astype(np.float32), (61, 50), interpolation=cv2.INTER_LINEAR)
+    pixels = torch.from_numpy(((scaled - MEAN) / STD).astype(np.float32)).permute(2, 0, 1)[None]
+    expected = combined(pixels)
+    if flip:
+        expected = (expected + combined(pixels.flip(3)).flip(3)) / 2
+    expected = torch.nn.functional.interpolate(expected, size=(61, 75), mode="bilinear", align_corners=False)[0].numpy()
+    np.testing.assert_allclose(logits(net, [image], None, config)[0], expected, rtol=1e-4, atol=1e-3)
+    e = np.exp(expected - expected.max(axis=0))
+    shares = e / e.sum(axis=0)
+    own, mapped = predict(net, image, [None, matrix], config)
+    np.testing.assert_allclose(own, shares, atol=1e-4)
+    np.testing.assert_allclose(mapped, np.tensordot(matrix, shares, axes=1), atol=1e-4)
+    (log_mapped,) = logits(net, [image], matrix, config)
+    np.testing.assert_allclose(log_mapped.exp(), mapped.clamp(min=2.0**-24), rtol=1e-4)
+
+
+def test_scales_of_the_network_are_refused_where_they_do_not_fit(net):
+    image = random_image(33, 33)
+    with pytest.raises(DataError, match="only hierarchical multi-scale attention"):
+        predict(net, image, [None], InferConfig(crop=33, n_scales=(1.0,), device="cpu"))
+    with pytest.raises(DataError, match="give one"):
+        InferConfig(crop=33, n_scales=(1.0,), scales=(0.5, 1.0))
+    with pytest.raises(DataError, match=r"n_scales \(0.5,\)"):
+        predict(settled("hmsa", NUM, **HMSA), image, [None], InferConfig(crop=33, n_scales=(0.5,), device="cpu"))
+
+
+STREET, HORSES = "camvid/images/val/*.jpg", "mseg/samples/mseg-semantic/demo_images/bike_horses.jpg"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "short_side", "crop", "scales"),
+    [(STREET, 360, 241, (1.0,)), (STREET, 60, 49, MULTI_SCALE), (HORSES, 60, 49, MULTI_SCALE)],
+)
+def test_labels_of_photographs_are_the_literal_ones(pattern, short_side, crop, scales):
+    """In the classes of a held-out dataset, from the universal ones."""
+    photo = next(iter(sorted(SHARED.glob(pattern))), None)
+    if photo is None:
+        pytest.skip(f"needs the photographs {SHARED / pattern}")
+    image = cv2.cvtColor(cv2.imread(str(photo)), cv2.COLOR_BGR2RGB)
+    image = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    universal, held_out = load_taxonomy("universal"), load_taxonomy("camvid-11")
+    matrix = taxonomy_projection(universal, held_out)
+    net = settled("hrnet-tiny", universal.num_classes, **TINY)
+    config = InferConfig(crop=crop, short_side=short_side, scales=scales, device="cpu")
+    ((ids,),) = segment(net, [image], [matrix], config)
+    expected = literal(net, image, matrix.astype(float), base=short_side, crop=crop, scales=scales, flip=True)
+    assert (ids == expected.argmax(axis=0)).mean() >= 0.995
+    assert len(np.unique(ids)) > 3
