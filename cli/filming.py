@@ -13,7 +13,7 @@ from cli import overlay
 from cli.media import Video, write_video
 from cli.output import Report
 from cli.pictures import Rgb
-from cli.predictions import Item, Predictions, newer, write_label
+from cli.predictions import IDENTITY, Item, Predictions, newer, write_label
 from cli.segmenter import Segmenter
 from cli.segmenting import Done, Ids
 from shards.errors import DataError
@@ -79,7 +79,7 @@ def filmed(item: Item, out: Predictions, row: dict[str, Any], *, frame_labels: b
         return False
     paths = [out.overlay(item.name, ".mp4")] if out.wanted.overlay else []
     paths += [out.label(f"{item.name}/{i:0{DIGITS}d}") for i in range(row["frames"])] if frame_labels else []
-    return bool(paths) and newer(paths, item.path)
+    return bool(paths) and newer(paths, item.path, out.root / IDENTITY)
 
 
 class _Kept:

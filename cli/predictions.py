@@ -70,50 +70,42 @@ class Predictions:
         return self.root / "logits" / f"{name}_{self.wanted.dump}.npz"
 
     def claim(self, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
-        """Make the folder ours.
-
-        Returns:
-            Whether outputs in it count as finished: they were made by the same checkpoint in the same way.
-
-        Raises:
-            DataError: it holds another's, or cannot be written.
-        """
-        path = self.root / IDENTITY
-        found = self._identity(path)
-        wrong = [] if found is None else differences(found, identity)
-        if wrong and not overwrite:
-            more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-            raise DataError(
-                f"{path}: made in another way: {'; '.join(wrong[:3])}{more}. Choose another --out, or --overwrite"
-            )
-        if wrong or found is None or overwrite:
-            write_text(path, json.dumps(identity, indent=2) + "\n")
-        return found is not None and not overwrite
+        """`claim` of the folder."""
+        return claim(self.root / IDENTITY, identity, overwrite=overwrite)
 
     def finished(self, item: Item) -> bool:
-        """Whether a picture has all outputs, none older than itself."""
+        """Whether a picture has all outputs, none older than itself or than the folder's identity."""
         paths = [self.label(item.name)]
         paths += [self.overlay(item.name)] if self.wanted.overlay else []
         paths += [self.dump(item.name)] if self.wanted.dump else []
-        return newer(paths, item.path)
-
-    @staticmethod
-    def _identity(path: Path) -> dict[str, Any] | None:
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read ({error}); choose another --out, or delete the file") from error
-        if not isinstance(found, dict):
-            raise DataError(f"{path}: not of this command; choose another --out")
-        return found
+        return newer(paths, item.path, self.root / IDENTITY)
 
 
-def newer(paths: Sequence[Path], than: Path) -> bool:
-    """Whether all of the files exist and none is older than another one."""
+def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Make a folder ours by a file that says what decides its contents.
+
+    Returns:
+        Whether outputs in it count as finished: they were made in the same way.
+
+    Raises:
+        DataError: they were made in another way, or the file cannot be read or written.
+    """
+    found = _identity(path)
+    wrong = [] if found is None else differences(found, identity)
+    if wrong and not overwrite:
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise DataError(
+            f"{path}: made in another way: {'; '.join(wrong[:3])}{more}. Choose another --out, or --overwrite"
+        )
+    if wrong or found is None or overwrite:  # its time tells what an interrupted --overwrite has made since
+        write_text(path, json.dumps(identity, indent=2) + "\n")
+    return found is not None and not overwrite
+
+
+def newer(paths: Sequence[Path], *than: Path) -> bool:
+    """Whether all files exist and none is older than any of the others."""
     try:
-        changed = than.stat().st_mtime_ns
+        changed = max(path.stat().st_mtime_ns for path in than)
         return all(path.stat().st_mtime_ns >= changed for path in paths)
     except OSError:
         return False
@@ -136,6 +128,18 @@ def named(paths: Sequence[Path], root: Path) -> list[Item]:
         first[name.lower()] = path
         items.append(Item(path, name))
     return items
+
+
+def _identity(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); choose another --out, or delete the file") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: not of this command; choose another --out")
+    return found
 
 
 def write_label(path: Path, ids: npt.NDArray[np.integer]) -> None:

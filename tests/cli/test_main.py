@@ -11,7 +11,7 @@ import yaml
 from tests.cli.conftest import Command
 
 COMMANDS = ("datasets", "world", "shard", "verify", "stats", "show", "train", "eval", "results", "report")
-COMMANDS += ("order", "export", "bench", "predict")
+COMMANDS += ("order", "export", "bench", "predict", "ensemble")
 CAMVID = Path(__file__).resolve().parents[2].parent / "shared" / "camvid"
 
 

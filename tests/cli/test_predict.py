@@ -152,6 +152,16 @@ def test_another_way_to_make_them_is_refused(tmp_path, final):
     np.testing.assert_array_equal(label(tmp_path / "out/labels/a.png"), expected(final, picture(0), crop=17))
 
 
+def test_an_overwriting_call_that_was_killed_leaves_nothing_old(tmp_path, final):
+    source = folder(tmp_path / "in", ("a.png", "b.png"))
+    run(source, final, tmp_path / "out")
+    (source / "b.png").rename(tmp_path / "b.png")  # a call that gets as far as a.png
+    run(source, final, tmp_path / "out", crop=17, overwrite=True)
+    (tmp_path / "b.png").rename(source / "b.png")
+    run(source, final, tmp_path / "out", crop=17)
+    np.testing.assert_array_equal(label(tmp_path / "out/labels/b.png"), expected(final, picture(1), crop=17))
+
+
 def test_a_bad_picture_is_reported_and_the_others_are_made(tmp_path, final, capsys):
     source = folder(tmp_path / "in", ("a.png", "c.png"))
     (source / "b.png").write_bytes(b"")
@@ -283,7 +293,7 @@ def test_bad_options_are_told(tmp_path, final, options, text):
 def test_places_that_cannot_be_used_are_told(tmp_path, final):
     source = folder(tmp_path / "in", ("a.png",))
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="file/predict.json: cannot be read"):
+    with pytest.raises(DataError, match=r"file/predict.json: cannot be read"):
         run(source, final, tmp_path / "file")
     with pytest.raises(DataError, match="no picture there"):
         run(tmp_path / "none", final, tmp_path / "out")
