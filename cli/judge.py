@@ -24,7 +24,8 @@ NATIVE, MULTI = "native", "multi"
 
 def evaluate(
     checkpoint: Annotated[
-        Path | None, typer.Argument(help="A checkpoint of `train`, or a published one.", show_default="with --grid: none")
+        Path | None,
+        typer.Argument(help="A checkpoint of `train`, or a published one.", show_default="with --grid: none"),
     ] = None,
     data: Annotated[
         list[str] | None,

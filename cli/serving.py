@@ -144,7 +144,9 @@ def serve_forever(service: Service, host: str, port: int) -> None:
     try:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
-        raise DataError(f"{host}:{port}: cannot be served at ({os.strerror(error.errno or 0)}); choose --port") from error
+        raise DataError(
+            f"{host}:{port}: cannot be served at ({os.strerror(error.errno or 0)}); choose --port"
+        ) from error
     shown = f"[{host}]" if ":" in host else host
     note(f"serve: {service.name} at http://{shown}:{listener.getsockname()[1]}/ (Ctrl-C stops it)")
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
