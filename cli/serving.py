@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import socket
 import threading
 import time
@@ -13,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import cv2
-import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
@@ -144,9 +142,7 @@ def serve_forever(service: Service, host: str, port: int) -> None:
     try:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
-        raise DataError(
-            f"{host}:{port}: cannot be served at ({os.strerror(error.errno or 0)}); choose --port"
-        ) from error
+        raise DataError(f"{host}:{port}: cannot be served at ({error.strerror}); choose another --port") from error
     shown = f"[{host}]" if ":" in host else host
     note(f"serve: {service.name} at http://{shown}:{listener.getsockname()[1]}/ (Ctrl-C stops it)")
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
@@ -176,5 +172,5 @@ def _check_size(data: bytes) -> None:
         raise RefusedError(413, f"a picture of more than {MAX_PIXELS // 1_000_000} million pixels; make it smaller")
 
 
-def _encoded(suffix: str, pixels: npt.NDArray[np.integer]) -> str:
+def _encoded(suffix: str, pixels: npt.NDArray[Any]) -> str:
     return base64.b64encode(cv2.imencode(suffix, pixels)[1].tobytes()).decode("ascii")
