@@ -277,14 +277,17 @@ def _print_tables(runs: Sequence[Path], table: str, at: str, scales: Scales, for
 def report(
     evals: Annotated[Path, typer.Option(help="Folder of result files, MODEL.json.")] = Path("results/eval"),
     pictures: Annotated[Path, typer.Option(help="Folder of pictures, MODEL/DATASET/.")] = Path("results/pictures"),
+    confusion: Annotated[Path, typer.Option(help="Folder of confusion matrices, MODEL/; may be missing.")] = Path(
+        "results/confusion"
+    ),
     runs: Annotated[Path, typer.Option(help="Folder of run folders.")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")] = Path("results"),
 ) -> None:
-    """Write results/summary.json and results/report.html: table, curves, pictures, data, in one page."""
+    """Write results/summary.json and results/report.html: tables, curves, pictures, speed, data, in one page."""
     from cli.gather import gather
     from cli.report import render_report
 
-    inputs = gather(evals=evals, pictures=pictures, runs=runs)
+    inputs = gather(evals=evals, pictures=pictures, confusion=confusion, runs=runs)
     write_text(out / "summary.json", jsonlib.dumps(inputs.summary.as_dict(), indent=2, allow_nan=False) + "\n")
     write_text(out / "report.html", render_report(inputs))
     note(f"report: {(out / 'report.html').resolve()}")
