@@ -136,7 +136,7 @@ class Slurm:
 
 
 def array_script(cells_file: Path, count: int, jobs: int, options: Mapping[str, Any]) -> str:
-    """A script for `sbatch` that runs every cell of a file of `cli.cells.write_cells`, with nothing but SLURM."""
+    """A script for `sbatch` that runs every cell of a file of `cli.cells.write_cells`, without submitit."""
     folder = cells_file.parent.resolve()
     head = {"job_name": "segstream-grid", "array": f"0-{count - 1}%{jobs}", "output": f"{folder}/%A_%a.out"}
     lines = [f"#SBATCH --{key.replace('_', '-')}={value}" for key, value in (head | dict(options)).items()]
