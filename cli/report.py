@@ -175,7 +175,8 @@ def matrix_of(path: Path) -> tuple[str, Rgb, list[tuple[str, str, float]]]:
         pixels = np.array(content["pixels"], np.int64)
         values, rows, columns = shares(pixels, content["classes"], content["counted"])
         side, scales = content["short_side"] or "native", content["scales"]
-        text = f"{content['dataset']}, {content['taxonomy']}, short side {side}, {len(scales)} scale"
+        sets = " in ".join(dict.fromkeys([content["dataset"], content["taxonomy"]]))
+        about = f"{sets}, short side {side}, {len(scales)} scale{'s' if len(scales) > 1 else ''}"
         picture = plot(values, rows, columns)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{path}: not a confusion matrix ({error}); evaluate the model again") from error
@@ -185,7 +186,7 @@ def matrix_of(path: Path) -> tuple[str, Rgb, list[tuple[str, str, float]]]:
         if columns[j] not in (rows[i], OTHERS)
     ]
     found.sort(key=lambda item: -item[2])
-    return text + ("" if len(scales) == 1 else "s"), picture, found[:NUM_CONFUSIONS]
+    return about, picture, found[:NUM_CONFUSIONS]
 
 
 def inline_photo(path: Path) -> str:

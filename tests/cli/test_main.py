@@ -69,6 +69,8 @@ def test_report_and_results_follow_from_evaluations(segstream: Command, place: P
             tmp_path / "m.json",
             "--pictures",
             tmp_path / f"p/{name}",
+            "--confusion",
+            tmp_path / f"c/{name}",
         ),
     )
     assert done.code == 0, done.err
@@ -80,6 +82,8 @@ def test_report_and_results_follow_from_evaluations(segstream: Command, place: P
         tmp_path / "eval",
         "--pictures",
         tmp_path / "p",
+        "--confusion",
+        tmp_path / "c",
         "--runs",
         place / "runs",
         "--out",
@@ -91,7 +95,9 @@ def test_report_and_results_follow_from_evaluations(segstream: Command, place: P
     assert summary["seed"] == 0
     assert set(summary["data"]) == {"ade20k-150", "sunrgbd-37", "camvid-11"}
     page = (tmp_path / "report.html").read_text()
-    assert page.count("data:image") >= 3
+    assert page.count("data:image") == 4  # photograph, label, prediction, confusion matrix
+    assert page.count('class="chart"') == 2  # loss and learning rate
+    assert "crops/s" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     table = segstream("results", tmp_path / "eval", "--form", "csv")
     assert table.out.splitlines()[0] == "model,camvid-11,hmean"
