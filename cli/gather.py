@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cli.chart import Curve, read_curve
-from cli.report import DataSet, Gallery, PictureRow, ReportInputs
+from cli.chart import read_curve
+from cli.report import DataSet, Gallery, Matrix, Panel, PictureRow, ReportInputs, Speed
 from cli.results import ModelResult, pick, read_result, read_results, summarize
 from shards.errors import DataError
 from shards.reader import open_shards
@@ -60,7 +61,7 @@ def manifests(results: Sequence[ModelResult]) -> dict[str, str]:
     return found
 
 
-def gather(*, evals: Path, pictures: Path, runs: Path) -> ReportInputs:
+def gather(*, evals: Path, pictures: Path, confusion: Path, runs: Path) -> ReportInputs:
     """Read everything the report shows.
 
     Raises:
@@ -86,7 +87,11 @@ def gather(*, evals: Path, pictures: Path, runs: Path) -> ReportInputs:
         summary=summary,
         results=results,
         about=_about(accounts),
-        curves=tuple(_curves(runs, results)),
+        panels=tuple(_panels(runs, results)),
+        matrices=tuple(
+            Matrix(model=r.name, path=path) for r in results for path in sorted((confusion / r.name).glob("*.json"))
+        ),
+        speeds=tuple(_speeds(runs, results)),
         galleries=tuple(_gallery(pictures, dataset, results) for dataset in urls),
         data=tuple(data),
         facts=_facts(next(iter(accounts.values()))),
@@ -135,9 +140,36 @@ def _facts(account: dict[str, Any]) -> dict[str, str]:
     return facts | ({"commit": account["git"]} if account["git"] else {})
 
 
-def _curves(runs: Path, results: Sequence[ModelResult]) -> list[Curve]:
-    files = {r.name: runs / r.name / "dvclive" / "plots" / "metrics" / "loss.tsv" for r in results}
-    return [read_curve(file, name=name) for name, file in files.items() if file.is_file()]
+def _panels(runs: Path, results: Sequence[ModelResult]) -> list[Panel]:
+    """Charts of what runs logged, those of validation by data set; what no run logged is left out."""
+    judged = {path.parent.name for r in results for path in _metrics(runs, r.name).glob("val/*/miou.tsv")}
+    wanted = [("Training loss", "training loss", "loss.tsv")]
+    wanted += [(f"Validation on {name}", "mIoU (0 to 1)", f"val/{name}/miou.tsv") for name in sorted(judged)]
+    wanted += [("Learning rate", "learning rate", "lr.tsv")]
+    panels = []
+    for title, y_label, file in wanted:
+        files = {r.name: _metrics(runs, r.name) / file for r in results}
+        curves = tuple(read_curve(path, name=name) for name, path in files.items() if path.is_file())
+        panels.append(Panel(title=title, y_label=y_label, curves=curves))
+    return panels
+
+
+def _speeds(runs: Path, results: Sequence[ModelResult]) -> list[Speed]:
+    rows = []
+    for r in results:
+        crops, wait = (_median(_metrics(runs, r.name) / file) for file in ("crops_per_s.tsv", "data_wait.tsv"))
+        if crops is not None:
+            rows.append(Speed(model=r.name, crops_per_s=crops, data_wait=wait))
+    return rows
+
+
+def _metrics(runs: Path, name: str) -> Path:
+    return runs / name / "dvclive" / "plots" / "metrics"
+
+
+def _median(path: Path) -> float | None:
+    values = [value for _, value in read_curve(path, name="").points] if path.is_file() else []
+    return statistics.median(values) if values else None
 
 
 def _gallery(pictures: Path, dataset: str, results: Sequence[ModelResult]) -> Gallery:

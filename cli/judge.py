@@ -23,8 +23,14 @@ NATIVE, MULTI = "native", "multi"
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of `train`, or a published one.")],
-    data: Annotated[list[str], typer.Option(help="Shard sets with native-size images (val, test).")],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(help="A checkpoint of `train`, or a published one.", show_default="with --grid: none"),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Shard sets with native-size images (val, test).", show_default="with --grid: none"),
+    ] = None,
     taxonomy: Annotated[
         str,
         typer.Option(
@@ -66,12 +72,39 @@ def evaluate(
     restart_changed: Annotated[
         bool, typer.Option("--restart-changed", help="Forget another, unfinished evaluation of the same --out.")
     ] = False,
+    grid: Annotated[
+        Path | None,
+        typer.Option(
+            help="Judge all models of this file on all its data instead, each in a process of its own; --out is a "
+            "folder then. What is finished is kept."
+        ),
+    ] = None,
+    runner: Annotated[Literal["local", "ray", "slurm"], typer.Option(help="With --grid: what runs it.")] = "local",
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --grid: evaluations at a time (local, slurm).", show_default="GPUs, or 1"),
+    ] = None,
+    retries: Annotated[int, typer.Option(min=0, help="With --grid: further tries at what failed.")] = 1,
+    print_script: Annotated[
+        bool, typer.Option("--print", help="With --grid: print a SLURM array script, run nothing.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Judge a checkpoint: mIoU in each dataset's own taxonomy, or in universal classes.
 
     Under torchrun, or with --processes, each process takes its share of the images and the result is the same.
     """
+    if grid is not None:
+        given = (checkpoint, data, short_side, scales, n_scales, crop, flip, relabeled, metrics, confusion, pictures)
+        if any(value is not None for value in given):
+            raise UsageError("--grid FILE says what to judge and how; of other options give --out and those for grids")
+        from cli.fanout import judge_grid
+
+        folder = Path("results/grid") if out is None else out
+        whole = judge_grid(grid, folder, runner=runner, jobs=jobs, retries=retries, script=print_script, json=json)
+        raise typer.Exit(0 if whole else 1)
+    if checkpoint is None or not data:
+        raise UsageError("name a CHECKPOINT and at least one --data URL, or a --grid FILE")
     from cli.confusion import write_confusion
     from cli.evaluation import draw, examine
     from cli.exam import Asked, Exam, Judge
@@ -244,14 +277,17 @@ def _print_tables(runs: Sequence[Path], table: str, at: str, scales: Scales, for
 def report(
     evals: Annotated[Path, typer.Option(help="Folder of result files, MODEL.json.")] = Path("results/eval"),
     pictures: Annotated[Path, typer.Option(help="Folder of pictures, MODEL/DATASET/.")] = Path("results/pictures"),
+    confusion: Annotated[Path, typer.Option(help="Folder of confusion matrices, MODEL/; may be missing.")] = Path(
+        "results/confusion"
+    ),
     runs: Annotated[Path, typer.Option(help="Folder of run folders.")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")] = Path("results"),
 ) -> None:
-    """Write results/summary.json and results/report.html: table, curves, pictures, data, in one page."""
+    """Write results/summary.json and results/report.html: tables, curves, pictures, speed, data, in one page."""
     from cli.gather import gather
     from cli.report import render_report
 
-    inputs = gather(evals=evals, pictures=pictures, runs=runs)
+    inputs = gather(evals=evals, pictures=pictures, confusion=confusion, runs=runs)
     write_text(out / "summary.json", jsonlib.dumps(inputs.summary.as_dict(), indent=2, allow_nan=False) + "\n")
     write_text(out / "report.html", render_report(inputs))
     note(f"report: {(out / 'report.html').resolve()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from cli.pictures import Rgb, legend
 from cli.results import HMEAN, DatasetScore, ModelResult, Summary, cell, percent
 from shards.errors import DataError
 
+NUM_CONFUSIONS = 5  # told in words beside a confusion matrix
 MAX_SIDE = 480  # pixels of an inlined picture's longer side: a page of a few MB
 
 
@@ -52,13 +54,42 @@ class DataSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One chart: the same figure of several runs over their steps."""
+
+    title: str
+    y_label: str
+    curves: tuple[Curve, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """A confusion matrix as `eval --confusion` writes it; of one model on one dataset."""
+
+    model: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """How fast a run trained: medians over its log."""
+
+    model: str
+    crops_per_s: float
+    data_wait: float | None
+    """Share of a step that was spent waiting for data, 0..1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportInputs:
     """Everything the page shows; where the files lie is the caller's decision."""
 
     summary: Summary
     results: tuple[ModelResult, ...]
     about: str = ""  # a sentence or two: what was compared, with which budget
-    curves: tuple[Curve, ...] = ()
+    panels: tuple[Panel, ...] = ()
+    matrices: tuple[Matrix, ...] = ()
+    speeds: tuple[Speed, ...] = ()
     galleries: tuple[Gallery, ...] = ()
     data: tuple[DataSet, ...] = ()
     commands: tuple[str, ...] = ("make demo",)
@@ -71,7 +102,7 @@ def render_report(inputs: ReportInputs) -> str:
     Raises:
         DataError: a picture is missing or damaged, or jinja2 (extra `report`) is not installed.
     """
-    curves = sorted(inputs.curves, key=lambda curve: curve.name)
+    names = sorted({curve.name for panel in inputs.panels for curve in panel.curves})
     return render(
         "report.html",
         percent=percent,
@@ -81,8 +112,9 @@ def render_report(inputs: ReportInputs) -> str:
         table=_results_table(inputs.summary),
         columns=(*inputs.summary.datasets, HMEAN),
         class_tables=[t for d in inputs.summary.datasets if (t := class_table(d, inputs.results, inputs.summary))],
-        chart=line_chart(curves, x_label="step", y_label="training loss"),
-        chart_legend=[(curve.name, i % NUM_COLORS) for i, curve in enumerate(curves)],
+        charts=[chart for panel in inputs.panels if (chart := _chart(panel, names))["svg"]],
+        chart_legend=[(name, i % NUM_COLORS) for i, name in enumerate(names)],
+        matrices=[_matrix(matrix) for matrix in inputs.matrices],
         galleries=[_gallery(gallery, inputs.summary) for gallery in inputs.galleries],
         megabytes=lambda count: f"{count / 1e6:.1f} MB",
     )
@@ -126,6 +158,37 @@ def class_table(dataset: str, results: Sequence[ModelResult], summary: Summary) 
     return {"dataset": dataset, "models": models, "rows": rows, "images": scores[models[0]].images}
 
 
+def matrix_of(path: Path) -> tuple[str, Rgb, list[tuple[str, str, float]]]:
+    """A confusion matrix for the page.
+
+    Returns:
+        Dataset and how it was judged, in words; the heat map, (H, W, 3); the most frequent confusions as (label,
+        prediction, share of the label's pixels), the largest first.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    from cli.confusion import OTHERS, plot, shares  # with the network's code, which other pages do without
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        pixels = np.array(content["pixels"], np.int64)
+        values, rows, columns = shares(pixels, content["classes"], content["counted"])
+        side, scales = content["short_side"] or "native", content["scales"]
+        sets = " in ".join(dict.fromkeys([content["dataset"], content["taxonomy"]]))
+        about = f"{sets}, short side {side}, {len(scales)} scale{'s' if len(scales) > 1 else ''}"
+        picture = plot(values, rows, columns)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{path}: not a confusion matrix ({error}); evaluate the model again") from error
+    found = [
+        (rows[i], columns[j], float(values[i, j]))
+        for i, j in zip(*np.nonzero(values), strict=True)
+        if columns[j] not in (rows[i], OTHERS)
+    ]
+    found.sort(key=lambda item: -item[2])
+    return about, picture, found[:NUM_CONFUSIONS]
+
+
 def inline_photo(path: Path) -> str:
     """A photograph as a `data:` URL, at most `MAX_SIDE` large, JPEG.
 
@@ -152,6 +215,19 @@ def _results_table(summary: Summary) -> list[dict[str, Any]]:
         values = [(value := cell(model, column), value is not None and value == best[column]) for column in columns]
         rows.append({"name": name, "cells": values})
     return rows
+
+
+def _chart(panel: Panel, names: Sequence[str]) -> dict[str, str]:
+    """With a place for every run, so that a run has one colour in all charts."""
+    points = {curve.name: curve.points for curve in panel.curves}
+    curves = [Curve(name=name, points=points.get(name, ())) for name in names]
+    return {"title": panel.title, "svg": line_chart(curves, x_label="step", y_label=panel.y_label)}
+
+
+def _matrix(matrix: Matrix) -> dict[str, Any]:
+    about, picture, confusions = matrix_of(matrix.path)
+    url = data_url(Image.fromarray(picture).quantize(64), "PNG", optimize=True)
+    return {"model": matrix.model, "about": about, "url": url, "confusions": confusions}
 
 
 def _gallery(gallery: Gallery, summary: Summary) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import yaml
 from tests.cli.conftest import Command
 
 COMMANDS = ("datasets", "world", "shard", "verify", "stats", "show", "train", "eval", "results", "report")
-COMMANDS += ("order", "export", "launch", "bench")
+COMMANDS += ("order", "export", "launch", "bench", "predict", "ensemble", "serve")
 CAMVID = Path(__file__).resolve().parents[2].parent / "shared" / "camvid"
 
 
@@ -69,6 +69,8 @@ def test_report_and_results_follow_from_evaluations(segstream: Command, place: P
             tmp_path / "m.json",
             "--pictures",
             tmp_path / f"p/{name}",
+            "--confusion",
+            tmp_path / f"c/{name}",
         ),
     )
     assert done.code == 0, done.err
@@ -80,6 +82,8 @@ def test_report_and_results_follow_from_evaluations(segstream: Command, place: P
         tmp_path / "eval",
         "--pictures",
         tmp_path / "p",
+        "--confusion",
+        tmp_path / "c",
         "--runs",
         place / "runs",
         "--out",
@@ -91,7 +95,9 @@ def test_report_and_results_follow_from_evaluations(segstream: Command, place: P
     assert summary["seed"] == 0
     assert set(summary["data"]) == {"ade20k-150", "sunrgbd-37", "camvid-11"}
     page = (tmp_path / "report.html").read_text()
-    assert page.count("data:image") >= 3
+    assert page.count("data:image") == 4  # photograph, label, prediction, confusion matrix
+    assert page.count('class="chart"') == 2  # loss and learning rate
+    assert "crops/s" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     table = segstream("results", tmp_path / "eval", "--form", "csv")
     assert table.out.splitlines()[0] == "model,camvid-11,hmean"
@@ -133,6 +139,7 @@ BAD = {
         "ade20k-151",
     ),
     "no checkpoint": (("eval", "none.pt", "--data", "x"), 1, "none.pt"),
+    "nothing to predict": (("predict", "nowhere", "--checkpoint", "none.pt", "--out", "x"), 1, "nowhere"),
     "no shards": (("verify", "nowhere"), 1, "nowhere"),
     "no results": (("results", "nowhere"), 1, "nowhere"),
     "unknown world": (("world", "--out", "x", "--datasets", "kitty"), 2, "kitti-19"),

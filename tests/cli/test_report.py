@@ -1,5 +1,6 @@
 import base64
 import io
+import json
 import re
 import sys
 from html.parser import HTMLParser
@@ -15,11 +16,15 @@ from cli.report import (
     MAX_SIDE,
     DataSet,
     Gallery,
+    Matrix,
+    Panel,
     PictureRow,
     ReportInputs,
+    Speed,
     headline,
     inline_label,
     inline_photo,
+    matrix_of,
     render_report,
 )
 from cli.results import ClassScore, DatasetScore, ModelResult, summarize
@@ -27,6 +32,16 @@ from shards.errors import DataError
 
 CLASSES = ("Sky", "Road", "Never seen")
 LABEL = np.array([[0, 0, 1], [0, 255, 1]], np.uint8).repeat(8, 0).repeat(8, 1)
+
+CONFUSION = {
+    "dataset": "camvid-11",
+    "taxonomy": "camvid-11",
+    "short_side": 360,
+    "scales": [0.5, 1.0],
+    "classes": CLASSES,
+    "counted": [0, 1],
+    "pixels": [[6, 2, 0], [1, 2, 1], [0, 0, 5]],
+}
 
 
 def result(name, miou):
@@ -44,12 +59,19 @@ def inputs(tmp_path):
         cv2.imwrite(str(path), colorize(LABEL, 3)[..., ::-1])
     photo = tmp_path / "image.jpg"
     cv2.imwrite(str(photo), np.full((16, 24, 3), 90, np.uint8))
+    confusion = tmp_path / "confusion.json"
+    confusion.write_text(json.dumps(CONFUSION))
     results = (result("weak", 0.2), result("union & co", 0.6))
     row = PictureRow(key="seq/0001", image=photo, label=files["label"], predictions={"weak": files["pred"]})
     return ReportInputs(
         summary=summarize(results, heldout=("camvid-11",), seed=7, data={}),
         results=results,
-        curves=(Curve(name="weak", points=((0, 2.0), (10, 1.0))),),
+        panels=(
+            Panel(title="Training loss", y_label="loss", curves=(Curve(name="weak", points=((0, 2.0), (10, 1.0))),)),
+            Panel(title="Validation on voc2012", y_label="mIoU", curves=()),
+        ),
+        matrices=(Matrix(model="weak", path=confusion),),
+        speeds=(Speed(model="weak", crops_per_s=12.345, data_wait=0.02),),
         galleries=(Gallery(dataset="camvid-11", classes=CLASSES, rows=(row,)),),
         data=(
             DataSet(
@@ -89,7 +111,7 @@ def test_the_page_is_well_formed_and_loads_nothing_from_outside(inputs):
     text = render_report(inputs)
     page = Page(text)
     assert page.open == []
-    assert len(page.loads) == 3
+    assert len(page.loads) == 4
     assert all(url.startswith("data:image/") for url in page.loads)
     assert not {"script", "link", "iframe"} & page.seen
     assert not re.search(r"url\(|@import|https?://", text)
@@ -166,3 +188,25 @@ def test_without_jinja2_the_extra_is_named(inputs, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(DataError, match=r"segstream\[report\]"):
         render_report(inputs)
+
+
+def test_a_confusion_matrix_is_drawn_and_its_largest_confusions_told(tmp_path):
+    (tmp_path / "c.json").write_text(json.dumps(CONFUSION))
+    about, picture, confusions = matrix_of(tmp_path / "c.json")
+    assert about == "camvid-11, short side 360, 2 scales"
+    assert picture.ndim == 3
+    assert confusions == [("Sky", "Road", 0.25), ("Road", "Sky", 0.25)]  # the class that does not count is no mistake
+
+
+def test_charts_keep_a_runs_colour_and_empty_ones_are_left_out(inputs):
+    text = render_report(inputs)
+    assert "Training loss" in text
+    assert "Validation on voc2012" not in text
+    assert "12.3</td><td>2.0%" in text
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps(CONFUSION | {"pixels": [[1]]})])
+def test_a_damaged_confusion_matrix_is_named(tmp_path, content):
+    (tmp_path / "c.json").write_text(content)
+    with pytest.raises(DataError, match=r"c\.json: not a confusion matrix"):
+        matrix_of(tmp_path / "c.json")
