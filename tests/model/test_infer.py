@@ -309,6 +309,7 @@ def test_labels_of_photographs_are_the_literal_ones(pattern, short_side, crop, s
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0)])
 def test_a_gpu_gives_the_same_labels(net, scales):
     images = [random_image(120, 150, seed) for seed in range(3)]
