@@ -69,11 +69,31 @@ def infer(
     rounds: Rounds = 15,
     only_ours: OnlyOurs = False,
     compile: Compile = False,
+    image: Annotated[
+        str | None, typer.Option(help="HEIGHTxWIDTH: time whole images through the whole procedure, in float32.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="With --image: how many in a round.")] = 4,
+    short_side: Annotated[
+        int | None, typer.Option(min=1, help="With --image: shorter side.", show_default="native")
+    ] = None,
+    multi: Annotated[bool, typer.Option("--multi", help="With --image: six scales.")] = False,
     json: Json = False,
 ) -> None:
-    """Images to the class of every pixel, against the same network in float32."""
+    """Images to the class of every pixel: a batch of crops against the same network in float32, or whole images."""
     config = _config("infer", arch, classes, crop, batch, precision, device, compile)
-    _network(config, rounds, only_ours=only_ours, json=json)
+    if image is None:
+        _network(config, rounds, only_ours=only_ours, json=json)
+        return
+    import torch
+
+    from cli.procedure import measure, say, size_of
+
+    machine = _machine(torch.get_num_threads())
+    result = measure(
+        machine, arch=arch, classes=classes, size_hw=size_of(image), images=images, short_side=short_side, crop=crop,
+        multi=multi, batch=batch, device=config.device, rounds=rounds,
+    )  # fmt: skip
+    say(result, json=json)
 
 
 @app.command(epilog="Example: [bold]segstream bench loss --crop 713 --batch 1[/]")

@@ -75,7 +75,7 @@ def ensemble(
     if json:
         print_json({"out": str(out), "images": len(images), "made": made, "incomplete": incomplete})
     else:
-        note(f"ensemble: {len(images)} images of {len(folders)} models in {out}; {len(images) - made} were there")
+        note(f"ensemble: {made} images of {len(folders)} models; {len(images) - made} were finished already")
 
 
 def find(folders: Sequence[Path], weights: Sequence[float]) -> tuple[list[Image], list[str]]:

@@ -15,7 +15,7 @@ from cli.output import Report
 from cli.pictures import Rgb
 from cli.predictions import IDENTITY, Item, Predictions, newer, write_label
 from cli.segmenter import Segmenter
-from cli.segmenting import Done, Ids
+from cli.segmenting import THREADS, Done, Ids, ahead
 from shards.errors import DataError
 
 SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})
@@ -61,9 +61,9 @@ def film(
 
     if out.wanted.overlay:
         drawn_hw = (video.size_hw[0] * factor, video.size_hw[1] * factor)
-        with write_video(partial, drawn_hw, video.rate) as writer:
-            for image, ids in each():
-                writer.write(overlay.draw(image, ids, classes))
+        with write_video(partial, drawn_hw, video.rate) as writer, ThreadPoolExecutor(THREADS) as pool:
+            for drawn in ahead(pool, lambda pair: overlay.draw(*pair, classes), each()):
+                writer.write(drawn)
     else:
         for _ in each():
             pass

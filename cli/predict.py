@@ -78,7 +78,7 @@ def predict(
         raise UsageError("--logits and --probabilities are for images; cut the video into images first")
     if film and overlay is False and not frame_labels:
         raise UsageError("a video without --overlay and without --frame-labels gives nothing; ask for one")
-    items = _items(source, film)
+    items = _items(source, film, out)
     settings = Settings(
         arch=arch, classes=classes, taxonomy=taxonomy, short_side=short_side, crop=crop, scales=scales,
         n_scales=n_scales, flip=flip, batch=batch, device=device,
@@ -104,7 +104,7 @@ def predict(
         raise DataError(f"{len(failed)} of {len(rows)} inputs failed, the first: {failed[0]}")
 
 
-def _items(source: str, film: bool) -> list[Item]:
+def _items(source: str, film: bool, out: Path) -> list[Item]:
     from cli.media import find_pictures
     from cli.predictions import named
 
@@ -117,7 +117,10 @@ def _items(source: str, film: bool) -> list[Item]:
         parts = Path(source).parts
         fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
         root = Path(*parts[:fixed])
-    return named(find_pictures(source), root)
+    found = [path for path in find_pictures(source) if out.resolve() not in path.resolve().parents]  # not our overlays
+    if not found:
+        raise DataError(f"{source}: all of its pictures are in --out {out}; give another folder")
+    return named(found, root)
 
 
 def _pictures(segmenter: Segmenter, items: list[Item], place: Predictions, *, resume: bool) -> dict[str, Row]:

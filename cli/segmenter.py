@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,12 +87,30 @@ class Segmenter:
         return images_at_once(size_hw, self.config)
 
     def labels(self, images: Sequence[Rgb]) -> list[npt.NDArray[np.integer]]:
-        """(H, W, 3) images of one size to (H, W) ids, uint8 or, above 255 classes, uint16."""
-        return [ids for (ids,) in segment(self.net, images, [self.matrix], self.config)]
+        """(H, W, 3) images of one size to (H, W) ids, uint8 or, above 255 classes, uint16.
+
+        Raises:
+            DataError: `n_scales` do not fit the network, or a GPU's memory is too small.
+        """
+        with _memory(images):
+            return [ids for (ids,) in segment(self.net, images, [self.matrix], self.config)]
 
     def logits(self, images: Sequence[Rgb]) -> list[npt.NDArray[np.float32]]:
         """(classes, H, W) scores before softmax, see `model.logits`."""
-        return [scores.cpu().numpy() for scores in logits(self.net, images, self.matrix, self.config)]
+        with _memory(images):
+            return [scores.cpu().numpy() for scores in logits(self.net, images, self.matrix, self.config)]
+
+
+@contextmanager
+def _memory(images: Sequence[Rgb]) -> Iterator[None]:
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        height, width = images[0].shape[:2]
+        raise DataError(
+            f"{len(images)} images of {width} x {height} do not fit into the GPU's memory; use a smaller --batch, "
+            f"--crop or --short-side"
+        ) from error
 
 
 def _config(checkpoint: Path, net: nn.Module, meta: dict[str, Any], settings: Settings) -> InferConfig:

@@ -16,14 +16,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.build import PRESETS, build, load_net
+from model.build import PRESETS, Config, build, load_net
 from model.checkpoint import FORMAT
+from model.hmsa import HMSAConfig
+from model.hrnet import HRNetConfig
+from model.ocr import OCRConfig
+from model.resnet import ResNetConfig
 from model.weights import compare, copy_weights, named_tensors, read_file
 from shards.errors import DataError, UsageError
 from shards.taxonomy import load_taxonomy
 
-HEADS = ("ocr.cls_head.weight", "cls.4.weight", "last_layer.3.weight")
-"""The tensor with a row per class: of the OCR networks, of PSPNet, of HRNet."""
+HEADS: Mapping[str, tuple[type[Config], ...]] = {
+    "ocr.cls_head.weight": (HMSAConfig, OCRConfig),
+    "cls.4.weight": (ResNetConfig,),
+    "last_layer.3.weight": (HRNetConfig,),
+}
+"""The tensor with a row per class, and whose it is."""
 CLASS_LISTS = {
     "MSeg checkpoint": {194: "universal", 316: "naive"},
     "HMSA checkpoint": {19: "cityscapes-19", 65: "mapillary-public65"},
@@ -74,22 +82,18 @@ def _foreign(
 
 
 def recognised(path: str | Path, weights: Mapping[str, Tensor], num_classes: int) -> str:
-    """The preset whose names and shapes the weights have.
+    """The preset whose names and shapes the weights have, one of `HEADS` among them.
 
     Raises:
         DataError: none; names the nearest and what differs.
     """
     wrong = {}
-    for arch in PRESETS:
+    family = next(types for name, types in HEADS.items() if name in weights)
+    for arch in (arch for arch, config in PRESETS.items() if isinstance(config, family)):
         with torch.device("meta"):
-            expected = build(arch, num_classes).state_dict()
-        if not any(name in expected and name in weights for name in HEADS):
-            continue
-        wrong[arch] = compare(weights, expected)
+            wrong[arch] = compare(weights, build(arch, num_classes).state_dict())
         if not wrong[arch]:
             return arch
-    if not wrong:
-        raise DataError(f"{path}: no architecture of ours has a head like its; known are {', '.join(PRESETS)}")
     nearest = min(wrong, key=lambda arch: wrong[arch].count)
     raise DataError(f"{path}: of no known architecture; nearest is {nearest}: {wrong[nearest]}")
 

@@ -84,3 +84,16 @@ def test_bad_use_is_refused() -> None:
         bench.loader(crops=5)
     with pytest.raises(UsageError, match="did you mean 'hrnet-w48'"):
         bench.step(arch="hrnet-w49", device="cpu", only_ours=True)
+
+
+def test_whole_images_through_the_whole_procedure(capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"classes": 5, "crop": 33, "batch": 2, "device": "cpu", "rounds": 2, "images": 2}
+    bench.infer(image="20x30", short_side=24, multi=True, json=True, **options)
+    result = printed(capsys)
+    assert (result["size_hw"], result["short_side"], len(result["scales"])) == ([20, 30], 24, 6)
+    assert result["agreement"] >= 0.995
+    assert min(result["ours"], result["literal"], result["ratio"]) > 0
+    bench.infer(image="20x30", only_ours=False, **options)
+    assert "literal / ours: time" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="give HEIGHTxWIDTH"):
+        bench.infer(image="20", **options)

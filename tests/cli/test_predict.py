@@ -107,6 +107,15 @@ def test_one_image_and_a_glob(tmp_path, final):
     assert not (tmp_path / "glob/overlays").exists()
 
 
+def test_results_inside_the_folder_are_no_inputs(tmp_path, final):
+    source = folder(tmp_path / "in", ("a.png",))
+    for _ in range(2):
+        run(source, final, source / "out", overlay=True)
+        assert list(json.loads((source / "out/classes.json").read_text())["inputs"]) == ["a"]
+    with pytest.raises(DataError, match="all of its pictures are in --out"):
+        run(source / "out", final, source / "out", overlay=True)
+
+
 def test_two_inputs_of_one_name_are_refused(tmp_path):
     paths = [tmp_path / "a.jpg", tmp_path / "a.PNG"]
     with pytest.raises(DataError, match=r"a.jpg and .*a.PNG would both become labels/a.png"):

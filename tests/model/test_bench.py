@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate
 
-from model import bench, build
+from model import InferConfig, bench, bench_infer, build
 from model.bench import BenchConfig, Work, check_equal, count_flop, peak_mib, prepare
 from shards.errors import DataError, UsageError
 from tests.model.test_recompute import NETS
@@ -111,3 +111,11 @@ def test_what_does_not_fit_is_said_with_what_to_do(monkeypatch):
     monkeypatch.setattr(bench, "ProcessPoolExecutor", Dying)
     with pytest.raises(DataError, match="its process died"):
         peak_mib(config("step"), "ours")
+
+
+@pytest.mark.parametrize(("size_hw", "scales"), [((30, 41), (1.0,)), ((30, 41), (0.5, 1.0))])
+def test_whole_images_ours_and_literal_give_the_same_labels(size_hw, scales):
+    small = InferConfig(crop=33, short_side=40, scales=scales, batch=4, device="cpu")
+    both = bench_infer.prepare("hrnet-tiny", 70, size_hw, 3, small)  # more classes than OpenCV takes channels at once
+    assert [ids.shape for ids in both.literal()] == [size_hw] * 3
+    assert both.agreement() >= 0.995

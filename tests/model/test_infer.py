@@ -306,3 +306,19 @@ def test_labels_of_photographs_are_the_literal_ones(pattern, short_side, crop, s
     expected = literal(net, image, matrix.astype(float), base=short_side, crop=crop, scales=scales, flip=True)
     assert (ids == expected.argmax(axis=0)).mean() >= 0.995
     assert len(np.unique(ids)) > 3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0)])
+def test_a_gpu_gives_the_same_labels(net, scales):
+    images = [random_image(120, 150, seed) for seed in range(3)]
+    config = InferConfig(crop=33, short_side=48, scales=scales)
+    on_gpu = copy.deepcopy(net).to(device="cuda", memory_format=torch.channels_last)
+    for got, expected in zip(
+        segment(on_gpu, images, [None, projection(3)], config),
+        segment(net, images, [None, projection(3)], config),
+        strict=True,
+    ):
+        for a, b in zip(got, expected, strict=True):
+            assert (a == b).mean() > 0.995  # a GPU may convolve in TF32

@@ -30,6 +30,26 @@ def test_published_names_and_shapes_say_which_network(names, arch, classes):
     assert recognised("x", {name: torch.empty(shape, device="meta") for name, shape in rows}, classes) == arch
 
 
+@pytest.mark.parametrize(
+    ("names", "arch", "kind", "taxonomy"),
+    [
+        ("mseg_hrnet_w48_194.tsv", "hrnet-w48", "MSeg checkpoint", "universal"),
+        ("hmsa_mscale_ocr_19.tsv", "hmsa", "HMSA checkpoint", "cityscapes-19"),
+    ],
+)
+def test_files_of_the_published_layout_are_loaded(tmp_path, names, arch, kind, taxonomy):
+    one = torch.full((), 0.25)  # expanded: a tensor of any shape takes four bytes on the disk
+    count = torch.zeros((), dtype=torch.int64)
+    weights = {
+        f"module.{name}": count if kind_ == "int64" else one.expand([int(n) for n in shape.split("x")])
+        for name, shape, kind_ in published(names)
+    }
+    torch.save({"epoch": 1, "arch": "x", "state_dict": weights, "optimizer": {"state": {}}}, tmp_path / "a.pth")
+    net, meta = load_any(tmp_path / "a.pth")
+    assert (meta["arch"], meta["kind"], meta["taxonomy"]["name"]) == (arch, kind, taxonomy)
+    assert all((tensor == 0.25).all() for tensor in net.state_dict().values() if tensor.is_floating_point())
+
+
 def write(path, arch, classes, **changes):
     net = build(arch, classes, seed=7)
     weights = {f"module.{name}": tensor for name, tensor in net.state_dict().items()} | changes
