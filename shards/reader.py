@@ -185,7 +185,7 @@ def open_set(store: Store, cache: ShardCache | None = None) -> ShardSet:
             f"{store.url}: incomplete: no {manifests.NAME} (it is written last); run the same `segstream shard` "
             f"again, it resumes; or give the folder DATASET/SPLIT"
         )
-    manifest = manifests.load_manifest(_read_manifest(store), where=f"{store.url}/{manifests.NAME}")
+    manifest = manifests.load_manifest(read_manifest(store), where=f"{store.url}/{manifests.NAME}")
     for info in () if store.remote else manifest.shards:  # over a network, every read says so soon enough
         size = store.size(info.name)
         if size != info.bytes:
@@ -196,8 +196,12 @@ def open_set(store: Store, cache: ShardCache | None = None) -> ShardSet:
     return ShardSet(store, manifest)
 
 
-def _read_manifest(store: Store) -> bytes:
-    """The one file whose hash nothing else knows: from a remote store, what two readings agree on."""
+def read_manifest(store: Store) -> bytes:
+    """The one file whose hash nothing else knows: from a remote store, what two readings agree on.
+
+    Raises:
+        DataError: it is missing, cannot be read, or does not settle.
+    """
     data = store.read(manifests.NAME)
     if not store.remote:
         return data

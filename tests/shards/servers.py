@@ -118,6 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._s3_error(403, "InvalidAccessKeyId")
             return
         path = self.state.folder / urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).lstrip("/")
+        if self.state.s3 and path.is_dir() and path.parent == self.state.folder:  # a bucket
+            self._answer(200, b"")
+            return
         if not path.is_file():
             self._s3_error(404, "NoSuchKey") if self.state.s3 else self._answer(404, b"no such file")
             return

@@ -152,7 +152,17 @@ def swift_environment() -> Path:
         if (folder / "ready").exists():
             return folder
         shutil.rmtree(folder, ignore_errors=True)
-        pip = [folder / "bin" / "pip", "install", "--quiet", "--retries", "1", "--timeout", "20", SWIFT, "setuptools<81"]
+        pip = [
+            folder / "bin" / "pip",
+            "install",
+            "--quiet",
+            "--retries",
+            "1",
+            "--timeout",
+            "20",
+            SWIFT,
+            "setuptools<81",
+        ]
         try:
             for command in ([sys.executable, "-m", "venv", folder], pip):
                 subprocess.run(command, check=True, capture_output=True, text=True, timeout=240)
