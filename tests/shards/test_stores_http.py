@@ -2,7 +2,6 @@ import concurrent.futures
 import multiprocessing
 import pickle
 import random
-import shutil
 import socket
 import time
 from pathlib import Path
@@ -267,9 +266,3 @@ def faulty_stream(tmp_path, monkeypatch, images, count, share, s3=False):
 def test_samples_through_a_faulty_network_are_the_right_ones_in_order(tmp_path, monkeypatch):
     failed = faulty_stream(tmp_path, monkeypatch, images=60, count=240, share=0.12)
     assert set(failed) == {"503", "429", "reset", "stall", "truncate", "flip", "nolength"}
-
-
-@pytest.mark.soak
-def test_ten_thousand_samples_through_a_faulty_network(tmp_path, monkeypatch):
-    shutil.rmtree(tmp_path)
-    faulty_stream(tmp_path, monkeypatch, images=500, count=10_000, share=0.12)
