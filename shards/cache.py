@@ -19,11 +19,10 @@ from pathlib import Path
 
 from shards.errors import DataError, UsageError
 from shards.files import PART, make_folder
-from shards.store import Check, Store
+from shards.store import REQUEST_COST, Check, Store
 
 FOLDER, BYTES = "SEGSTREAM_CACHE", "SEGSTREAM_CACHE_BYTES"  # environment variables
 DEFAULT_BYTES = 20 * 10**9
-REQUEST_COST = 1 << 20  # bytes that a connection could have carried in the time of one request: 20 ms at 50 MB/s
 PIECE = 8 << 20
 NUM_FETCHES = 2  # whole shards on their way at a time, in one process
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}

@@ -17,7 +17,7 @@ from shards.errors import DataError
 from shards.index import Row, ShardIndex, Span, index_name, load_index, member_suffix
 from shards.manifest import Manifest
 from shards.slices import Slice
-from shards.store import Store, open_store
+from shards.store import REQUEST_COST, Store, open_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,12 +140,12 @@ class ShardSet:
             data = self._store.read(name, offset, ends[-1], check=check)
             return [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
-        return Slice(
-            top=first * blocks.rows,
-            bottom=min(last * blocks.rows, height),
-            head=read(0, 1)[0],
-            blocks=tuple(read(1 + first, 1 + last)),
-        )
+        if self._store.remote and sum(blocks.sizes[1 : 1 + first]) < REQUEST_COST:
+            parts = read(0, 1 + last)  # what lies between costs less than a request more
+            head, rows = parts[0], parts[1 + first :]
+        else:
+            head, rows = read(0, 1)[0], read(1 + first, 1 + last)
+        return Slice(top=first * blocks.rows, bottom=min(last * blocks.rows, height), head=head, blocks=tuple(rows))
 
     def _member(self, i: int, member: str) -> tuple[Entry, str, str]:
         """The sample, its shard's file name, and the member's suffix."""
