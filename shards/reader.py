@@ -140,12 +140,18 @@ class ShardSet:
             data = self._store.read(name, offset, ends[-1], check=check)
             return [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
-        if self._store.remote and sum(blocks.sizes[1 : 1 + first]) < REQUEST_COST:
-            parts = read(0, 1 + last)  # what lies between costs less than a request more
-            head, rows = parts[0], parts[1 + first :]
+        between = sum(blocks.sizes[1 : 1 + first])  # from a remote store, cheaper read than asked for apart
+        if between < (REQUEST_COST if self._store.remote else 1):
+            head, *pieces = read(0, 1 + last)
+            pieces = pieces[first:]
         else:
-            head, rows = read(0, 1)[0], read(1 + first, 1 + last)
-        return Slice(top=first * blocks.rows, bottom=min(last * blocks.rows, height), head=head, blocks=tuple(rows))
+            head, *pieces = [*read(0, 1), *read(1 + first, 1 + last)]
+        return Slice(
+            top=first * blocks.rows,
+            bottom=min(last * blocks.rows, height),
+            head=head,
+            blocks=tuple(pieces),
+        )
 
     def _member(self, i: int, member: str) -> tuple[Entry, str, str]:
         """The sample, its shard's file name, and the member's suffix."""

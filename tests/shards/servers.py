@@ -8,6 +8,7 @@ import random
 import socket
 import struct
 import threading
+import time
 import urllib.parse
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +31,8 @@ class Server:
     faults: tuple[str, ...] = FAULTS
     seed: int = 0
     stall_s: float = 0.6
+    delay_s: float = 0.0
+    """Before every answer: how far away it is."""
     upstream: str = ""
     """Of a proxy: the server whose answers it passes on."""
     script: list[str | None] = field(default_factory=list)
@@ -112,6 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.state.requests.append((self.command, self.path, self.headers.get("Range")))
+        time.sleep(self.state.delay_s)
         fault = self.state.fault()
         if fault == "reset":
             self._reset()
