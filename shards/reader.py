@@ -12,12 +12,13 @@ from pathlib import Path
 from types import TracebackType
 
 from shards import manifest as manifests
-from shards.cache import CachedStore, ShardCache, cache_from_environment
+from shards.cache import ShardCache, cache_from_environment
 from shards.errors import DataError
 from shards.index import Row, ShardIndex, Span, index_name, load_index, member_suffix
 from shards.manifest import Manifest
 from shards.slices import Slice
 from shards.store import REQUEST_COST, Store, open_store
+from shards.stores.cached import CachedStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
