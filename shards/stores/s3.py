@@ -130,7 +130,7 @@ class S3Origin:
             found: Mapping[str, Any] = self.client().head_object(Bucket=self._bucket, Key=self.key(name))
             return found
         except Exception as error:
-            if getattr(error, "response", {}).get("Error", {}).get("Code") in _MISSING:
+            if _answer(error)[0] in _MISSING:
                 self._require_bucket(name)
             self._sort(error, name)
 
@@ -141,7 +141,7 @@ class S3Origin:
         try:
             self.client().head_bucket(Bucket=self._bucket)
         except Exception as error:
-            status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
+            status = _answer(error)[1]
             if status == 404:
                 raise self._no_bucket(name) from error
             if status != 403:  # an account may have rights to files alone
@@ -191,9 +191,8 @@ class S3Origin:
         from botocore import exceptions as known
 
         where = f"{self.url}/{name}".rstrip("/")
-        if isinstance(error, known.ClientError):
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        code, status = _answer(error)
+        if status:
             said = f"the server answers {status}" + (f" {code}" if code != str(status) else "")
             if code in _MISSING:
                 raise MissingError(said) from error
@@ -210,11 +209,18 @@ class S3Origin:
         broken = (known.HTTPClientError, known.ConnectionError, known.ResponseStreamingError, known.IncompleteReadError)
         if isinstance(error, broken):
             raise TransientError(f"the connection failed ({' '.join(str(error).split())})") from error
-        if isinstance(error, (known.BotoCoreError, ValueError)):
+        if isinstance(error, (known.BotoCoreError, known.ClientError, ValueError)):
             raise DataError(f"{where}: {' '.join(str(error).split())}; {_CREDENTIALS}") from error
         if isinstance(error, (OSError, urllib3.exceptions.HTTPError)):
             raise TransientError(f"the connection failed ({error})") from error
         raise error
+
+
+def _answer(error: Exception) -> tuple[str, int]:
+    """Error code and HTTP status of what the server answered; ("", 0) if it did not."""
+    found = getattr(error, "response", None) or {}
+    status = int(found.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return str(found.get("Error", {}).get("Code", "")), status
 
 
 def _rebuild(url: str, access: Access, timeout_s: float) -> S3Origin:
