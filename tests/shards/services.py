@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import getpass
 import os
 import shutil
 import signal
@@ -116,7 +117,7 @@ def swift(work: Path) -> Iterator[S3Service]:
         "[swift-hash]\nswift_hash_path_prefix = a\nswift_hash_path_suffix = b\n"
         "[storage-policy:0]\nname = only\ndefault = yes\n"
     )
-    common = f"bind_ip = 127.0.0.1\nswift_dir = {conf}\nworkers = 0\nlog_level = ERROR\nuser = {_user()}\n"
+    common = f"bind_ip = 127.0.0.1\nswift_dir = {conf}\nworkers = 0\nlog_level = ERROR\nuser = {getpass.getuser()}\n"
     servers = dict(zip(("account", "container", "object", "proxy"), ports, strict=True))
     for name, port in list(servers.items())[:3]:
         ring = [binaries / "swift-ring-builder", conf / f"{name}.builder"]
@@ -190,7 +191,7 @@ def nginx(folder: Path, work: Path, port: int | None = None) -> Iterator[str]:
         f"{name}_temp_path {work}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     (work / "conf").write_text(
-        f"daemon off; worker_processes 1; pid {work}/pid; error_log {work}/errors; user {_user()};\n"
+        f"daemon off; worker_processes 1; pid {work}/pid; error_log {work}/errors; user {getpass.getuser()};\n"
         f"events {{ }}\nhttp {{ access_log off; {places}\n"
         f"  server {{ listen 127.0.0.1:{port}; root {folder}; }} }}\n"
     )
@@ -254,9 +255,3 @@ def _needs_attributes(folder: Path) -> None:
         os.setxattr(folder, "user.segstream", b"1")
     except OSError as error:
         raise NoServiceError(f"Swift needs a file system with extended attributes, {folder} has none") from error
-
-
-def _user() -> str:
-    import getpass
-
-    return getpass.getuser()
