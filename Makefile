@@ -1,4 +1,5 @@
-# Needs Python 3.11-3.13, git and make; everything else goes into $(VENV).
+# Needs Python 3.11-3.13, git and make; everything else goes into $(VENV). Some tests also want nginx, chromium and
+# iproute2, and put OpenStack Swift into ~/.cache/segstream; without them they skip and say so.
 #
 #   make demo    set up, run the whole pipeline on the embedded world, print the results
 #   make test    set up, run all tests (TESTS="tests/shards -k order" to choose)

@@ -14,7 +14,7 @@ from shards import manifest as manifests
 from shards.files import make_folder
 from shards.index import index_name
 from shards.plan import shard_name
-from shards.stores.remote import MissingError, Retries, tried
+from shards.stores.remote import MissingError, Retries, retries_from_environment, tried
 from shards.stores.s3 import S3Origin
 
 _UPLOADS = 4  # at a time
@@ -25,7 +25,7 @@ class Target:
 
     def __init__(self, url: str, retries: Retries | None = None):
         self.url = url
-        self._origin, self._retries = S3Origin(url), retries or Retries()
+        self._origin, self._retries = S3Origin(url), retries or retries_from_environment()
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:

@@ -12,12 +12,13 @@ from pathlib import Path
 from types import TracebackType
 
 from shards import manifest as manifests
-from shards.cache import CachedStore, ShardCache, cache_from_environment
+from shards.cache import ShardCache, cache_from_environment
 from shards.errors import DataError
 from shards.index import Row, ShardIndex, Span, index_name, load_index, member_suffix
 from shards.manifest import Manifest
 from shards.slices import Slice
-from shards.store import Store, open_store
+from shards.store import REQUEST_COST, Store, open_store
+from shards.stores.cached import CachedStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +141,17 @@ class ShardSet:
             data = self._store.read(name, offset, ends[-1], check=check)
             return [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
+        between = sum(blocks.sizes[1 : 1 + first])  # from a remote store, cheaper read than asked for apart
+        if between < (REQUEST_COST if self._store.remote else 1):
+            head, *pieces = read(0, 1 + last)
+            pieces = pieces[first:]
+        else:
+            head, *pieces = [*read(0, 1), *read(1 + first, 1 + last)]
         return Slice(
             top=first * blocks.rows,
             bottom=min(last * blocks.rows, height),
-            head=read(0, 1)[0],
-            blocks=tuple(read(1 + first, 1 + last)),
+            head=head,
+            blocks=tuple(pieces),
         )
 
     def _member(self, i: int, member: str) -> tuple[Entry, str, str]:
@@ -185,7 +192,7 @@ def open_set(store: Store, cache: ShardCache | None = None) -> ShardSet:
             f"{store.url}: incomplete: no {manifests.NAME} (it is written last); run the same `segstream shard` "
             f"again, it resumes; or give the folder DATASET/SPLIT"
         )
-    manifest = manifests.load_manifest(_read_manifest(store), where=f"{store.url}/{manifests.NAME}")
+    manifest = manifests.load_manifest(read_manifest(store), where=f"{store.url}/{manifests.NAME}")
     for info in () if store.remote else manifest.shards:  # over a network, every read says so soon enough
         size = store.size(info.name)
         if size != info.bytes:
@@ -196,8 +203,12 @@ def open_set(store: Store, cache: ShardCache | None = None) -> ShardSet:
     return ShardSet(store, manifest)
 
 
-def _read_manifest(store: Store) -> bytes:
-    """The one file whose hash nothing else knows: from a remote store, what two readings agree on."""
+def read_manifest(store: Store) -> bytes:
+    """The one file whose hash nothing else knows: from a remote store, what two readings agree on.
+
+    Raises:
+        DataError: it is missing, cannot be read, or does not settle.
+    """
     data = store.read(manifests.NAME)
     if not store.remote:
         return data

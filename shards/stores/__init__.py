@@ -1,1 +1,1 @@
-"""Shard sets beyond this machine's folders: http, s3, dvc. `shards.store.open_store` chooses among them."""
+"""Shard sets beyond this machine's folders, and a cache for them. `shards.store.open_store` chooses by URL."""

@@ -79,7 +79,7 @@ def open_dvc(url: str) -> DvcStore:
     try:
         entries = json.loads(store.read(listing, check=lambda data: _check_md5(data, listing.removesuffix(".dir"))))
     except DataError as error:
-        raise DataError(f"{url}: its listing is not in the remote ({error}); dvc push where it was made") from error
+        raise DataError(f"{url}: its listing cannot be read: {error}; if it was never pushed: dvc push") from error
     inside = posixpath.relpath(path, out["path"])
     within = "" if inside == "." else f"{inside}/"
     objects = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import random
 import time
 import zlib
@@ -9,10 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from shards.errors import DataError
+from shards.errors import DataError, UsageError
 from shards.store import Check
 
 PIECE = 16 << 20  # bytes of one request when a whole file is read
+RETRY_S = "SEGSTREAM_RETRY_S"  # environment variable
+TOLD_AFTER = 4  # failures of one read: whoever waits for seconds may know what for
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -67,10 +72,11 @@ class Origin(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
-    """How long a failing request is tried: `num_attempts` at most, none begun once `budget_s` have passed."""
+    """How long a failing request is tried: no attempt is begun once `budget_s` have passed."""
 
-    num_attempts: int = 10
     budget_s: float = 120.0
+    num_attempts: int | None = None
+    """At most; None: as many as fit."""
     first_wait_s: float = 0.1
     longest_wait_s: float = 10.0
     sleep: Callable[[float], None] = time.sleep
@@ -84,6 +90,24 @@ class Retries:
         return max(full * (0.5 + 0.5 * self.chance()), min(asked_s, self.longest_wait_s))
 
 
+def retries_from_environment() -> Retries:
+    """What SEGSTREAM_RETRY_S (seconds) asks for.
+
+    Raises:
+        UsageError: it is no number of seconds.
+    """
+    text = os.environ.get(RETRY_S)
+    if not text:
+        return Retries()
+    try:
+        budget_s = float(text)
+    except ValueError:
+        budget_s = -1.0
+    if not 0 <= budget_s < float("inf"):
+        raise UsageError(f"{RETRY_S}={text}: not a number of seconds; write such as 600, or 0 to try once")
+    return Retries(budget_s=budget_s)
+
+
 class RemoteStore:
     """A `Store` on top of an `Origin`."""
 
@@ -91,7 +115,7 @@ class RemoteStore:
 
     def __init__(self, origin: Origin, retries: Retries | None = None):
         self.url = origin.url
-        self._origin, self._retries = origin, retries or Retries()
+        self._origin, self._retries = origin, retries or retries_from_environment()
 
     def read(self, name: str, start: int = 0, length: int | None = None, *, check: Check | None = None) -> bytes:
         """See `Store.read`."""
@@ -173,9 +197,11 @@ def tried(once: Callable[[], T], *, where: str, retries: Retries) -> T:
         except TransientError as error:
             spent = retries.clock() - begun
             wait_s = retries.wait_s(attempt, error.wait_s)
-            if attempt >= retries.num_attempts or spent + wait_s > retries.budget_s:
+            if attempt == retries.num_attempts or spent + wait_s > retries.budget_s:
                 raise DataError(
                     f"{where}: failed {attempt} times in {spent:.0f} s, lastly: {error}; check that the server is well "
                     f"and reachable, then run again"
                 ) from error
+            if attempt >= TOLD_AFTER:
+                _log.warning("%s: failed %d times (%s); again in %.1f s", where, attempt, error, wait_s)
         retries.sleep(wait_s)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -54,6 +55,7 @@ class S3Origin:
         self._access, self._timeout_s = access or Access(), timeout_s
         self._clients: dict[int, Any] = {}
         """By process."""
+        self._bucket_seen = False
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (self.url, self._access, self._timeout_s)
@@ -77,10 +79,7 @@ class S3Origin:
 
     def head(self, name: str) -> int:
         """See `Origin.head`."""
-        try:
-            return int(self.client().head_object(Bucket=self._bucket, Key=self.key(name))["ContentLength"])
-        except Exception as error:
-            self._sort(error, name)
+        return int(self._head(name)["ContentLength"])
 
     def put(self, name: str, path: Path, sha256: str) -> None:
         """Write a file, whole or not at all: the server checks its MD5. Raises as `get` does."""
@@ -96,11 +95,7 @@ class S3Origin:
 
     def sha256(self, name: str) -> str | None:
         """What `put` was told of a file, None if another program wrote it. Raises as `get` does."""
-        try:
-            head = self.client().head_object(Bucket=self._bucket, Key=self.key(name))
-        except Exception as error:
-            self._sort(error, name)
-        found: str | None = head.get("Metadata", {}).get("sha256")
+        found: str | None = self._head(name).get("Metadata", {}).get("sha256")
         return found
 
     def delete(self, name: str) -> None:
@@ -129,6 +124,32 @@ class S3Origin:
             except Exception as error:
                 self._sort(error, "")
         return client
+
+    def _head(self, name: str) -> Mapping[str, Any]:
+        try:
+            found: Mapping[str, Any] = self.client().head_object(Bucket=self._bucket, Key=self.key(name))
+            return found
+        except Exception as error:
+            if _answer(error)[0] in _MISSING:
+                self._require_bucket(name)
+            self._sort(error, name)
+
+    def _require_bucket(self, name: str) -> None:
+        """Tell a bucket that is missing from a file that is: the answer to HEAD has no body that could."""
+        if self._bucket_seen:
+            return
+        try:
+            self.client().head_bucket(Bucket=self._bucket)
+        except Exception as error:
+            status = _answer(error)[1]
+            if status == 404:
+                raise self._no_bucket(name) from error
+            if status != 403:  # an account may have rights to files alone
+                self._sort(error, name)
+        self._bucket_seen = True
+
+    def _no_bucket(self, name: str) -> DataError:
+        return DataError(f"{self.url}/{name}: no bucket {self._bucket}; check the URL and AWS_ENDPOINT_URL")
 
     def _connect(self) -> Any:
         try:
@@ -170,9 +191,8 @@ class S3Origin:
         from botocore import exceptions as known
 
         where = f"{self.url}/{name}".rstrip("/")
-        if isinstance(error, known.ClientError):
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        code, status = _answer(error)
+        if status:
             said = f"the server answers {status}" + (f" {code}" if code != str(status) else "")
             if code in _MISSING:
                 raise MissingError(said) from error
@@ -181,7 +201,7 @@ class S3Origin:
             if status == 416:
                 raise DataError(f"{where}: ends before the bytes that were asked for; upload it again") from error
             if code == "NoSuchBucket":
-                raise DataError(f"{where}: no bucket {self._bucket}; check the URL and AWS_ENDPOINT_URL") from error
+                raise self._no_bucket(name) from error
             hint = _CREDENTIALS if status in (400, 401, 403) else "check the URL"
             raise DataError(f"{where}: refused ({said}); {hint}") from error
         if isinstance(error, (known.NoCredentialsError, known.PartialCredentialsError)):
@@ -189,11 +209,18 @@ class S3Origin:
         broken = (known.HTTPClientError, known.ConnectionError, known.ResponseStreamingError, known.IncompleteReadError)
         if isinstance(error, broken):
             raise TransientError(f"the connection failed ({' '.join(str(error).split())})") from error
-        if isinstance(error, (known.BotoCoreError, ValueError)):
+        if isinstance(error, (known.BotoCoreError, known.ClientError, ValueError)):
             raise DataError(f"{where}: {' '.join(str(error).split())}; {_CREDENTIALS}") from error
         if isinstance(error, (OSError, urllib3.exceptions.HTTPError)):
             raise TransientError(f"the connection failed ({error})") from error
         raise error
+
+
+def _answer(error: Exception) -> tuple[str, int]:
+    """Error code and HTTP status of what the server answered; ("", 0) if it did not."""
+    found = getattr(error, "response", None) or {}
+    status = int(found.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return str(found.get("Error", {}).get("Code", "")), status
 
 
 def _rebuild(url: str, access: Access, timeout_s: float) -> S3Origin:

@@ -1,18 +1,21 @@
-"""A small file server for tests, over HTTP or speaking enough S3, that can fail in every way a network does."""
+"""A small file server for tests, and a proxy before a real one, that can fail in every way a network does."""
 
 import base64
 import contextlib
 import hashlib
+import http.client
 import random
 import socket
 import struct
 import threading
+import time
 import urllib.parse
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 KEY, SECRET = "tester", "testing-secret"
+PASSED_ON = ("content-range", "content-type", "etag", "accept-ranges")
 FAULTS = ("503", "429", "reset", "stall", "truncate", "flip", "nolength")
 
 
@@ -28,6 +31,10 @@ class Server:
     faults: tuple[str, ...] = FAULTS
     seed: int = 0
     stall_s: float = 0.6
+    delay_s: float = 0.0
+    """Before every answer: how far away it is."""
+    upstream: str = ""
+    """Of a proxy: the server whose answers it passes on."""
     script: list[str | None] = field(default_factory=list)
     """What becomes of the next answers, before chance decides; None: all well."""
     url: str = ""
@@ -56,11 +63,16 @@ class Server:
             return found
 
 
+def proxying(upstream: str, **options):
+    """A server that passes requests on to another one and spoils some of the answers."""
+    return serving(Path(), upstream=upstream, **options)
+
+
 @contextlib.contextmanager
 def serving(folder: Path, **options):
     server = Server(folder, **options)
 
-    class Handler(_Handler):
+    class Handler(_Proxy if server.upstream else _Handler):
         state = server
 
     class Quiet(ThreadingHTTPServer):
@@ -70,16 +82,16 @@ def serving(folder: Path, **options):
         def handle_error(self, request, client_address):
             pass  # the client hung up, as some tests want
 
-    http = Quiet(("127.0.0.1", 0), Handler)
-    server.url = f"http://127.0.0.1:{http.server_port}"
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    listener = Quiet(("127.0.0.1", 0), Handler)
+    server.url = f"http://127.0.0.1:{listener.server_port}"
+    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
         yield server
     finally:
         server.stop.set()
-        http.shutdown()
-        http.server_close()
+        listener.shutdown()
+        listener.server_close()
         thread.join()
 
 
@@ -103,6 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.state.requests.append((self.command, self.path, self.headers.get("Range")))
+        time.sleep(self.state.delay_s)
         fault = self.state.fault()
         if fault == "reset":
             self._reset()
@@ -114,16 +127,22 @@ class _Handler(BaseHTTPRequestHandler):
             self.state.stop.wait(self.state.stall_s)
             self.close_connection = True
             return
+        self._serve(fault)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def _serve(self, fault):
         if self.state.s3 and not self._known():
             self._s3_error(403, "InvalidAccessKeyId")
             return
         path = self.state.folder / urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).lstrip("/")
+        if self.state.s3 and path.is_dir() and path.parent == self.state.folder:  # a bucket
+            self._answer(200, b"")
+            return
         if not path.is_file():
             self._s3_error(404, "NoSuchKey") if self.state.s3 else self._answer(404, b"no such file")
             return
         self._send(path, fault)
-
-    do_HEAD = do_GET  # noqa: N815
 
     def do_PUT(self):
         self.state.requests.append((self.command, self.path, None))
@@ -166,27 +185,27 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             data, status = data[start:stop], 206
             extra = {"Content-Range": f"bytes {start}-{stop - 1}/{total}"}
-        if fault == "flip":
-            damaged = bytearray(data)
-            damaged[self.state.rng.randrange(len(damaged))] ^= 1 << self.state.rng.randrange(8)
-            data = bytes(damaged)
         if path in self.state.metadata:
             extra["x-amz-meta-sha256"] = self.state.metadata[path]
         self._answer(status, data, extra | {"ETag": f'"{total}-{path.stat().st_mtime_ns}"'}, fault)
 
-    def _answer(self, status, data, extra=None, fault=None):
+    def _answer(self, status, data, extra=None, fault=None, length=None):
         self.send_response(status)
         for name, value in (extra or {}).items():
             self.send_header(name, value)
         if fault == "nolength":
             self.send_header("Connection", "close")
         else:
-            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Content-Length", str(len(data) if length is None else length))
         self.end_headers()
-        if self.command == "HEAD":
+        if self.command == "HEAD" or not data:
             return
+        if fault == "flip":
+            damaged = bytearray(data)
+            damaged[self.state.rng.randrange(len(damaged))] ^= 1 << self.state.rng.randrange(8)
+            data = bytes(damaged)
         if fault in ("truncate", "nolength"):
-            data = data[: len(data) // 2]
+            data = data[: self.state.rng.randrange(len(data))]
             self.close_connection = True
         self.wfile.write(data)
         self.state.sent += len(data)
@@ -199,3 +218,25 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.connection.close()
+
+
+class _Proxy(_Handler):
+    """Host and signature go through as they are."""
+
+    def setup(self):
+        super().setup()
+        self.beyond = http.client.HTTPConnection(urllib.parse.urlsplit(self.state.upstream).netloc, timeout=60)
+
+    def finish(self):
+        self.beyond.close()
+        super().finish()
+
+    def _serve(self, fault):
+        self.beyond.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            self.beyond.putheader(name, value)
+        self.beyond.endheaders()
+        response = self.beyond.getresponse()
+        data = response.read()
+        kept = {name: value for name, value in response.getheaders() if name.lower() in PASSED_ON}
+        self._answer(response.status, data, kept, fault, length=response.headers.get("Content-Length"))

@@ -2,7 +2,6 @@ import fcntl
 import hashlib
 import multiprocessing
 import os
-import pickle
 import random
 import signal
 import time
@@ -11,8 +10,9 @@ import pytest
 
 from shards import cache as cache_module
 from shards import open_shards
-from shards.cache import CachedStore, ShardCache, cache_from_environment
+from shards.cache import ShardCache, cache_from_environment
 from shards.errors import DataError, UsageError
+from shards.stores.cached import CachedStore
 from tests.shards.servers import serving
 
 
@@ -25,19 +25,6 @@ def put(cache, n, size=1000):
     sha256, data = blob(n, size)
     cache.fill(sha256, size, [data[:300], data[300:]])
     return sha256
-
-
-@pytest.fixture
-def cheap(monkeypatch):
-    """Whole shards are fetched as soon as their bytes have been paid for."""
-    monkeypatch.setattr(cache_module, "REQUEST_COST", 0)
-
-
-def settled(shards):
-    """Wait for what is being fetched."""
-    for progress in shards._store._by_process.values():
-        for thread in list(progress.threads.values()):
-            thread.join(20)
 
 
 def test_what_was_put_in_comes_out(tmp_path):
@@ -144,59 +131,6 @@ def test_processes_may_share_a_folder(tmp_path):
     assert failures.empty()
     assert not list(tmp_path.glob("*.part"))
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 5500
-
-
-def test_ranges_come_first_and_whole_shards_behind_them(ade, tmp_path, cheap):
-    expected = [open_shards(ade).read(i, "image") for i in range(5)]
-    with serving(ade) as server, open_shards(server.url, cache=ShardCache(tmp_path / "cache")) as shards:
-        assert isinstance(shards._store, CachedStore)
-        assert shards.read(0, "image") == expected[0]
-        assert server.requests[-1][2] != "bytes=0-10239"  # a range, no whole shard
-        assert not list((tmp_path / "cache").glob("*.tar"))
-        for _ in range(20):
-            shards.read(0, "image")
-        settled(shards)
-        info = shards.manifest.shards[0]
-        assert (tmp_path / "cache" / f"{info.sha256}.tar").read_bytes() == (ade / info.name).read_bytes()
-        before = len(server.requests)
-        assert [shards.read(i, "image") for i in (0, 1)] == expected[:2]
-        assert pickle.loads(pickle.dumps(shards)).read(1, "image") == expected[1]
-        assert all("shard-000000.tar" not in path for _, path, _ in server.requests[before:])
-
-
-def test_a_few_reads_fetch_no_whole_shard(ade, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache_module, "REQUEST_COST", 10)
-    with serving(ade) as server, open_shards(server.url, cache=ShardCache(tmp_path / "cache")) as shards:
-        for i in range(5):
-            shards.read(i, "json")
-        settled(shards)
-    assert not list((tmp_path / "cache").glob("*.tar"))
-
-
-def test_damage_in_the_cache_is_mended_from_the_store(ade, tmp_path, cheap):
-    with serving(ade) as server, open_shards(server.url, cache=ShardCache(tmp_path / "cache")) as shards:
-        expected = shards.read(0, "image")
-        for _ in range(20):
-            shards.read(0, "image")
-        settled(shards)
-        (file,) = (tmp_path / "cache").glob("*.tar")
-        for damage in (bytes(file.stat().st_size), b"", file.read_bytes()[:600]):
-            file.write_bytes(damage)
-            assert shards.read(0, "image") == expected
-            assert not file.exists()
-
-
-def test_a_cache_that_cannot_be_filled_costs_speed_alone(ade, tmp_path, cheap, monkeypatch, caplog):
-    def full(*args):
-        raise OSError(28, "No space left on device")
-
-    with serving(ade) as server, open_shards(server.url, cache=ShardCache(tmp_path / "cache")) as shards:
-        monkeypatch.setattr(os, "posix_fallocate", full)
-        for _ in range(30):
-            assert shards.read(0, "image") == open_shards(ade).read(0, "image")
-        settled(shards)
-    assert "No space left" in caplog.text
-    assert not list((tmp_path / "cache").glob("*.[tp]ar*"))
 
 
 def test_the_environment_asks_for_a_cache(ade, tmp_path, monkeypatch):

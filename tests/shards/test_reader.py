@@ -2,11 +2,15 @@ import concurrent.futures
 import json
 import pickle
 import shutil
+from pathlib import Path
 
 import pytest
 
 from shards import open_shards
+from shards.convert import ConvertRequest, convert
 from shards.errors import DataError, UsageError
+from tests.shards import trees
+from tests.shards.servers import serving
 from tests.shards.test_convert import members
 
 
@@ -132,3 +136,19 @@ def test_the_digest_names_the_content(ade):
     path = ade / "manifest.json"
     path.write_text(path.read_text().replace('"absent": 0', '"absent": 1'))
     assert open_shards(ade).manifest.digest != before
+
+
+def test_over_a_network_a_part_is_one_request_unless_much_lies_between(tmp_path, monkeypatch):
+    raw = trees.ade20k(tmp_path / "raw", train=2, size_hw=(300, 200))
+    folder = Path(convert(ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out=str(tmp_path / "out"))).url)
+    expected = open_shards(folder).read_rows(1, "native", 200, 250)
+    with serving(folder) as server, open_shards(server.url) as shards:
+        span = shards.entry(1).members["native.png"]
+        before = len(server.requests)
+        assert shards.read_rows(1, "native", 200, 250) == expected
+        assert [asked for _, _, asked in server.requests[before:]] == [
+            f"bytes={span.offset}-{span.offset + sum(span.blocks.sizes[:5]) - 1}"
+        ]
+        monkeypatch.setattr("shards.reader.REQUEST_COST", 1)
+        assert shards.read_rows(1, "native", 200, 250) == expected
+        assert len(server.requests) == before + 3

@@ -2,8 +2,8 @@ import concurrent.futures
 import multiprocessing
 import pickle
 import random
-import shutil
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from pipeline import samples as pipeline_samples
 from pipeline.samples import Samples
 from shards import open_shards
 from shards.convert import ConvertRequest, convert
-from shards.errors import DataError
+from shards.errors import DataError, UsageError
 from shards.reader import open_set
 from shards.stats import class_table
 from shards.store import open_store
@@ -129,28 +129,58 @@ def test_a_large_file_comes_in_pieces_of_one_version(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("fault", "cause"), [("503", "answers 503"), ("reset", "no answer"), ("truncate", "broke")])
 def test_a_server_that_stays_broken_is_an_error_naming_all(ade, fault, cause):
-    time = FakeTime()
+    clock = FakeTime()
     with serving(ade) as server:
-        shards = open_set(store_at(server, time.retries(num_attempts=6)))
+        shards = open_set(store_at(server, clock.retries(num_attempts=6)))
         shards.entry(0)
         server.share, server.faults = 1.0, (fault,)
         with pytest.raises(DataError, match=rf"127.*/shard-000000\.tar: failed 6 times in \d+ s, lastly: .*{cause}"):
             shards.read(0, "image")
-    assert len(time.waits) == 5
-    for n, wait in enumerate(time.waits):
+    assert len(clock.waits) == 5
+    for n, wait in enumerate(clock.waits):
         assert 0.05 * 2**n <= wait <= 0.1 * 2**n
-    assert len({wait / 2**n for n, wait in enumerate(time.waits)}) == 5  # jitter
+    assert len({wait / 2**n for n, wait in enumerate(clock.waits)}) == 5  # jitter
 
 
 def test_the_budget_in_seconds_holds_too():
-    time = FakeTime()
-    policy = time.retries(num_attempts=1000, budget_s=60)
+    clock = FakeTime()
+    policy = clock.retries(num_attempts=1000, budget_s=60)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
         store = RemoteStore(HttpOrigin(f"http://127.0.0.1:{unused.getsockname()[1]}/set"), policy)
         with pytest.raises(DataError, match=r"set/manifest\.json: failed \d+ times in \d\d s, lastly: no answer"):
             open_set(store)
-    assert 45 < sum(time.waits) <= 60
+    assert 45 < sum(clock.waits) <= 60
+
+
+def test_a_server_that_says_nothing_is_given_up_within_the_budget_and_one_time_out(ade, monkeypatch):
+    monkeypatch.setenv("SEGSTREAM_RETRY_S", "1.5")
+    with serving(ade, stall_s=30) as server:
+        store = RemoteStore(HttpOrigin(server.url, timeout_s=0.5))
+        shards = open_set(store)
+        shards.entry(0)
+        server.share, server.faults = 1.0, ("stall",)
+        begun = time.monotonic()
+        with pytest.raises(DataError, match=r"shard-000000\.tar: failed \d+ times in [12] s, lastly: .*timed out"):
+            shards.read(0, "image")
+        assert time.monotonic() - begun < 1.5 + 0.5 + 1.0  # a second for a busy machine
+
+
+def test_whoever_waits_for_long_is_told_why(ade, server, caplog):
+    shards = open_set(store_at(server))
+    server.script += ["503"] * 5
+    shards.entry(0)
+    assert [record.getMessage().partition("shard")[2] for record in caplog.records] == [
+        f"-000000.idx.json: failed {n} times (the server answers 503 Service Unavailable); again in {wait} s"
+        for n, wait in zip((4, 5), (f"{record.args[3]:.1f}" for record in caplog.records), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf"])
+def test_a_retry_time_that_is_none(monkeypatch, text):
+    monkeypatch.setenv("SEGSTREAM_RETRY_S", text)
+    with pytest.raises(UsageError, match=f"SEGSTREAM_RETRY_S={text}: not a number of seconds"):
+        open_shards("http://127.0.0.1:9/set")
 
 
 def test_a_server_may_ask_for_more_time(tmp_path):
@@ -236,9 +266,3 @@ def faulty_stream(tmp_path, monkeypatch, images, count, share, s3=False):
 def test_samples_through_a_faulty_network_are_the_right_ones_in_order(tmp_path, monkeypatch):
     failed = faulty_stream(tmp_path, monkeypatch, images=60, count=240, share=0.12)
     assert set(failed) == {"503", "429", "reset", "stall", "truncate", "flip", "nolength"}
-
-
-@pytest.mark.soak
-def test_ten_thousand_samples_through_a_faulty_network(tmp_path, monkeypatch):
-    shutil.rmtree(tmp_path)
-    faulty_stream(tmp_path, monkeypatch, images=500, count=10_000, share=0.12)

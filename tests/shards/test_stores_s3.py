@@ -68,6 +68,18 @@ def test_a_fault_costs_another_request_and_nothing_else(ade, server, fault):
     assert server.failed == [fault, fault]
 
 
+@pytest.mark.parametrize("fault", ["503", "429", "reset", "stall"])
+def test_a_fault_while_looking_for_a_file(server, fault):
+    server.stall_s = 0.4
+    store = RemoteStore(S3Origin(SET, timeout_s=0.2 if fault == "stall" else 5.0), PATIENT)
+    for name, found in (("manifest.json", True), ("shard-000009.tar", False)):
+        server.script += [fault, fault]
+        assert (store.size(name) is not None) == found
+    server.script += [None, fault]  # then when asking for the bucket
+    assert RemoteStore(S3Origin(SET, timeout_s=0.2 if fault == "stall" else 5.0), PATIENT).size("no") is None
+    assert server.failed == [fault] * 5
+
+
 def test_a_server_that_stays_broken_is_an_error_naming_all(server):
     shards = open_set(RemoteStore(S3Origin(SET), Retries(num_attempts=4, sleep=lambda seconds: None)))
     shards.entry(0)

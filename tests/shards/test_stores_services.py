@@ -1,93 +1,113 @@
-"""Real servers: nginx where it is installed, and the S3 server that SEGSTREAM_TEST_S3 gives (an endpoint URL).
+"""Real servers: Debian's nginx, and OpenStack Swift (or what SEGSTREAM_TEST_S3 names) as S3."""
 
-For the latter, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must hold an account there that may create buckets.
-"""
-
-import contextlib
-import os
-import shutil
+import concurrent.futures
+import pickle
 import socket
-import subprocess
-import time
-import uuid
 
 import pytest
 
 from shards import open_shards
+from shards.convert import ConvertRequest, convert
 from shards.errors import DataError
 from shards.publish import Target
 from shards.reader import open_set
 from shards.stores.http import HttpOrigin
 from shards.stores.remote import RemoteStore, Retries
-from shards.stores.s3 import S3Origin
+from shards.stores.s3 import Access, S3Origin
 from shards.verify import verify
-
-S3 = os.environ.get("SEGSTREAM_TEST_S3", "")
-
-
-@contextlib.contextmanager
-def nginx(folder, work, port):
-    work.mkdir(exist_ok=True)
-    config = f"""
-        daemon off; worker_processes 1; pid {work}/pid; error_log {work}/errors; user root;
-        events {{ }}
-        http {{
-            access_log off; client_body_temp_path {work}/body; proxy_temp_path {work}/proxy;
-            fastcgi_temp_path {work}/fastcgi; uwsgi_temp_path {work}/uwsgi; scgi_temp_path {work}/scgi;
-            server {{ listen 127.0.0.1:{port}; root {folder}; }}
-        }}"""
-    (work / "conf").write_text(config)
-    server = subprocess.Popen(["nginx", "-c", work / "conf"], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 20
-        while server.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
+from tests.shards import trees
+from tests.shards.services import NoServiceError, free_ports, nginx
 
 
-@pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed")
+@pytest.fixture
+def bucket(s3, tmp_path, monkeypatch):
+    """The name of an empty bucket on the real server; the environment holds an account."""
+    for name, value in s3.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    with s3.bucket() as name:
+        yield name
+
+
+@pytest.fixture
+def url(bucket, ade):
+    """The set `ade`, uploaded."""
+    Target(f"s3://{bucket}/sets/ade20k-150/train").publish(ade)
+    return f"s3://{bucket}/sets/ade20k-150/train"
+
+
 def test_nginx_and_its_restart_in_the_middle(ade, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_ports(1)[0]
     own = open_shards(ade)
     expected = [own.read(i, "image") for i in range(5)]
-    with nginx(ade, tmp_path / "nginx", port) as url:
-        shards = open_set(RemoteStore(HttpOrigin(url), Retries(num_attempts=3, sleep=lambda seconds: None)))
-        assert [shards.read(i, "image") for i in range(3)] == expected[:3]
-        assert verify(url).ok
+    try:
+        with nginx(ade, tmp_path / "nginx", port) as url:
+            shards = open_set(RemoteStore(HttpOrigin(url), Retries(num_attempts=3, sleep=lambda seconds: None)))
+            assert [shards.read(i, "image") for i in range(3)] == expected[:3]
+            assert verify(url).ok
+    except NoServiceError as error:
+        pytest.skip(str(error))
     with pytest.raises(DataError, match=r"shard-000001\.tar: failed 3 times .*no answer"):
         shards.read(3, "image")
     with nginx(ade, tmp_path / "nginx", port):
         assert [shards.read(i, "image") for i in range(5)] == expected
 
 
-@pytest.mark.skipif(not S3, reason="SEGSTREAM_TEST_S3 names no server")
-def test_a_real_s3_server(ade, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", S3)
-    bucket = f"segstream-{uuid.uuid4().hex[:12]}"
-    url = f"s3://{bucket}/sets/ade20k-150/train"
-    client = S3Origin(url).client()
-    client.create_bucket(Bucket=bucket)
-    try:
-        Target(url).publish(ade)
-        own = open_shards(ade)
-        with open_shards(url) as shards:
-            for i in range(5):
-                assert shards.read(i, "image") == own.read(i, "image")
-                assert shards.read(i, "native") == own.read(i, "native")
+def test_a_bucket_gives_what_the_folder_gives(ade, url):
+    own = open_shards(ade)
+    everything = [(i, member) for i in range(5) for member in ("image", "native", "universal", "json")]
+    with open_shards(url) as shards, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda one: shards.read(*one), everything)) == [own.read(*one) for one in everything]
+        assert pickle.loads(pickle.dumps(shards)).read(4, "json") == own.read(4, "json")
+    assert verify(url, workers=2).ok
+
+
+def test_conversion_into_a_bucket_replaces_what_was_there(bucket, s3, tmp_path):
+    """Three shards, then two of other data under the same name: no shard of the first is left, none is sent twice."""
+    client, seen = s3.client(), []
+    for n, (train, name) in enumerate(((5, "longer"), (4, "shorter"), (4, "shorter"))):
+        raw = trees.ade20k(tmp_path / f"{name}{n}", train=train, seed=train)
+        request = ConvertRequest(
+            dataset="ade20k-150", split="train", raw=raw, out=f"s3://{bucket}/sets", shard_samples=2
+        )
+        url = convert(request).url
         assert verify(url).ok
-        for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            with monkeypatch.context() as patch:
-                patch.setenv(variable, "wrong")
-                with pytest.raises(DataError, match=r"refused .*check AWS_ACCESS_KEY_ID"):
-                    open_shards(url)
-    finally:
-        for found in client.list_objects_v2(Bucket=bucket).get("Contents", []):
-            client.delete_object(Bucket=bucket, Key=found["Key"])
-        client.delete_bucket(Bucket=bucket)
+        objects = client.list_objects_v2(Bucket=bucket)["Contents"]
+        seen.append({found["Key"].rpartition("/")[2]: found["LastModified"] for found in objects})
+    assert [len(names) for names in seen] == [7, 5, 5]
+    assert seen[1].keys() == {f"shard-00000{n}.{end}" for n in range(2) for end in ("tar", "idx.json")} | {
+        "manifest.json"
+    }
+    assert seen[1] == seen[2]
+
+
+def refusal(action):
+    with pytest.raises(DataError) as caught:
+        action()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_each_thing_that_is_wrong_is_told_apart(bucket, ade, url, monkeypatch):
+    for variable, wrong in (("AWS_ACCESS_KEY_ID", "nobody"), ("AWS_SECRET_ACCESS_KEY", "wrong")):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, wrong)
+            assert "refused (the server answers 403" in (said := refusal(lambda: open_shards(url)))
+            assert "check AWS_ACCESS_KEY_ID" in said
+            assert "refused (the server answers 403" in refusal(lambda: Target(url).publish(ade))
+    absent = f"s3://{bucket}-absent/sets/ade20k-150/train"
+    assert f"no bucket {bucket}-absent; check the URL" in refusal(lambda: open_shards(absent))
+    assert f"no bucket {bucket}-absent; check the URL" in refusal(lambda: Target(absent).staging().__enter__())
+    assert "incomplete: no manifest.json" in refusal(lambda: open_shards(f"s3://{bucket}/sets/other/train"))
+    client = S3Origin(url).client()
+    shards = open_shards(url)
+    client.delete_object(Bucket=bucket, Key="sets/ade20k-150/train/shard-000001.tar")
+    assert f"{url}/shard-000001.tar: missing" in refusal(lambda: shards.read(2, "image"))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        access = Access(endpoint=f"http://127.0.0.1:{unused.getsockname()[1]}")
+        store = RemoteStore(S3Origin(url, access=access), Retries(num_attempts=3, sleep=lambda seconds: None))
+        assert "manifest.json: failed 3 times" in (said := refusal(lambda: open_set(store)))
+        assert "Could not connect" in said

@@ -6,10 +6,12 @@ import zlib
 import numpy as np
 import pytest
 
+from shards import open_shards
 from shards.images import encode_jpeg
 from shards.png import encode_label
 from shards.verify import verify
 from shards.writer import Sample, write_shard
+from tests.shards.servers import serving
 from tests.shards.trees import picture
 
 
@@ -164,3 +166,19 @@ def test_manifest_counts_must_be_the_sums(ade):
     manifest["classes"]["native"][0]["pixels"] += 1
     (ade / "manifest.json").write_text(json.dumps(manifest))
     assert faults(ade) == {"count": [("manifest.json", "class counts are not the sums of those of the shards")]}
+
+
+def test_over_a_network_only_what_is_stored_counts(ade):
+    """Bytes that flip on their way are fetched again; those that lie there flipped are found, and named."""
+    with serving(ade, share=0.3, faults=("flip",), seed=4) as server:
+        for _ in range(2):
+            assert verify(server.url).ok
+        assert len(server.failed) >= 4
+        span = open_shards(ade).entry(2).members["native.png"]
+        tar = bytearray((ade / "shard-000001.tar").read_bytes())
+        tar[span.offset + 40] ^= 1
+        (ade / "shard-000001.tar").write_bytes(tar)
+        assert verify(server.url).faults == verify(ade).faults
+    assert [fault.where for fault in verify(ade).faults["checksum"]] == [
+        "shard-000001.tar ADE_train_00000003.native.png"
+    ]

@@ -1,0 +1,102 @@
+"""Batches through a network that fails, from real servers behind a proxy: the right ones, in order, all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig
+from pipeline.batch import Batch
+from shards.convert import ConvertRequest, convert
+from shards.errors import DataError
+from shards.publish import Target
+from tests.shards import trees
+from tests.shards.servers import FAULTS, Server, proxying
+from tests.shards.services import NoServiceError, S3Service, nginx
+
+SHARE = 0.12  # of the answers
+BATCH = 20
+
+
+def converted(folder: Path, images: int) -> Path:
+    """The root of a set of `images` samples, 16 in a shard."""
+    raw = trees.ade20k(folder / "raw", train=images)
+    convert(ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out=str(folder / "sets"), shard_samples=16))
+    return folder / "sets"
+
+
+def batches(root: object, count: int) -> Iterator[Batch]:
+    loader = LoaderConfig(batch=BATCH, threads=8)
+    with Loader(
+        DataConfig(shards=str(root), mix={"ade20k-150": 1}), AugmentConfig(short_side=None, crop=16), loader, seed=5
+    ) as source:
+        yield from source.batches(0, count // BATCH)
+
+
+def equal_through(proxy: Server, url: str, root: Path, count: int) -> None:
+    seen = 0
+    for ours, own in zip(batches(url, count), batches(root, count), strict=True):
+        assert ours.keys == own.keys
+        assert torch.equal(ours.images, own.images)
+        assert torch.equal(ours.labels, own.labels)
+        seen += len(ours.keys)
+    assert seen == count
+    assert set(proxy.failed) == set(FAULTS)
+    assert len(proxy.failed) > count * SHARE
+
+
+def http_and_s3(
+    s3: S3Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, images: int, count: int, seed: int
+) -> None:
+    root = converted(tmp_path, images)
+    with nginx(root, tmp_path / "nginx") as server, proxying(server, share=SHARE, seed=seed, stall_s=0.3) as proxy:
+        equal_through(proxy, proxy.url, root, count)
+    for name, value in s3.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    with s3.bucket() as bucket:
+        Target(f"s3://{bucket}/sets/ade20k-150/train").publish(root / "ade20k-150" / "train")
+        with proxying(s3.endpoint, share=SHARE, seed=seed, stall_s=0.3) as proxy:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+            equal_through(proxy, f"s3://{bucket}/sets", root, count)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
+
+
+def test_samples_from_real_servers_through_faults(
+    s3: S3Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        http_and_s3(s3, tmp_path, monkeypatch, images=60, count=120, seed=11)
+    except NoServiceError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_ten_thousand_samples_from_real_servers_through_faults(
+    s3: S3Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    http_and_s3(s3, tmp_path, monkeypatch, images=2000, count=10_000, seed=12)
+
+
+def test_a_server_that_breaks_for_good_ends_the_stream_with_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = converted(tmp_path, 40)
+    monkeypatch.setenv("SEGSTREAM_RETRY_S", "1")
+    try:
+        with nginx(root, tmp_path / "nginx") as server, proxying(server) as proxy:
+            stream, own = batches(proxy.url, 200), batches(root, 200)
+            assert next(stream).keys == next(own).keys
+            proxy.share, proxy.faults = 1.0, ("503",)
+
+            def rest() -> None:
+                for ours, expected in zip(stream, own, strict=True):
+                    assert ours.keys == expected.keys
+
+            with pytest.raises(DataError, match=r"/ade20k-150/train/shard-.*: failed \d+ times in \d s, lastly: .*503"):
+                rest()
+    except NoServiceError as error:
+        pytest.skip(str(error))
