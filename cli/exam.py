@@ -13,6 +13,7 @@ import numpy.typing as npt
 from torch import nn
 
 from cli.protocol import RELABELED, Protocol, Scheme, protocols
+from cli.segmenter import REFERENCE_CROP
 from model import InferConfig, load_any
 from model.evaluate import View
 from model.hmsa import HMSA
@@ -24,7 +25,6 @@ from shards.reader import ShardSet, open_shards
 from shards.schema import parse
 from shards.taxonomy import Taxonomy
 
-REFERENCE_CROP = 713  # windows of MSeg's evaluation, whatever a model was trained at
 Sample = tuple[str, npt.NDArray[np.uint8], dict[str, npt.NDArray[np.uint8]]]
 """Where it lies, for errors; image (H, W, 3) RGB; label maps (H, W) by member."""
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, data, export, judge, learn, look, order, releases
+from cli import bench, data, ensemble, export, judge, learn, look, order, predict, releases
 from shards.errors import DataError, UsageError
 
 app = typer.Typer(
@@ -55,6 +55,8 @@ _command("stats", look.stats, "segstream stats data/shards/cityscapes-19/train d
 _command("show", look.show, "segstream show data/shards/cityscapes-19/val --out gallery.html --samples 20")
 _command("train", learn.train, "segstream train union-universal seed=1 train.steps=2000")
 _command("eval", judge.evaluate, "segstream eval runs/union-universal/final.pt --data data/shards/camvid-11/val --json")
+_command("predict", predict.predict, "segstream predict photos --checkpoint runs/union-universal/final.pt --out out")
+_command("ensemble", ensemble.ensemble, "segstream ensemble out/model-a out/model-b --out out/both")
 _command("results", judge.results, "segstream results results/eval --form markdown")
 _command("report", judge.report, "segstream report --evals results/eval --out results")
 _command("order", order.order, "segstream order union-universal --step 1234")

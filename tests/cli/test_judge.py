@@ -25,9 +25,9 @@ def invoke(*args: object) -> str:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--short-side", "720p"), "--short-side 720p: give whole numbers"),
-        (("--scales", "0.5;1"), "--scales 0.5;1: give numbers"),
-        (("--n-scales", "half"), "--n-scales half: give numbers"),
+        (("--short-side", "720p"), "--short-side '720p': give a number"),
+        (("--scales", "0.5;1"), "--scales '0.5;1': give numbers"),
+        (("--n-scales", "half"), "--n-scales 'half': give numbers"),
         (("--taxonomy", "native,univers"), "'univers' is not one of auto, native, universal"),
     ],
 )

@@ -11,7 +11,7 @@ import yaml
 from tests.cli.conftest import Command
 
 COMMANDS = ("datasets", "world", "shard", "verify", "stats", "show", "train", "eval", "results", "report")
-COMMANDS += ("order", "export", "bench")
+COMMANDS += ("order", "export", "bench", "predict", "ensemble")
 CAMVID = Path(__file__).resolve().parents[2].parent / "shared" / "camvid"
 
 
@@ -133,6 +133,7 @@ BAD = {
         "ade20k-151",
     ),
     "no checkpoint": (("eval", "none.pt", "--data", "x"), 1, "none.pt"),
+    "nothing to predict": (("predict", "nowhere", "--checkpoint", "none.pt", "--out", "x"), 1, "nowhere"),
     "no shards": (("verify", "nowhere"), 1, "nowhere"),
     "no results": (("results", "nowhere"), 1, "nowhere"),
     "unknown world": (("world", "--out", "x", "--datasets", "kitty"), 2, "kitti-19"),

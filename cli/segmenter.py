@@ -1,0 +1,154 @@
+"""A checkpoint of any kind, ready to segment: its network, the classes to answer in, and how to look at images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from cli.pictures import Rgb
+from model import MULTI_SCALE, InferConfig, images_at_once, load_any, logits, segment
+from model.config import Device
+from model.hmsa import HMSA
+from model.image import pick_device
+from model.weights import file_sha256
+from shards.errors import DataError, UsageError
+from shards.schema import parse
+from shards.taxonomy import Taxonomy, native_taxonomy, projection
+
+REFERENCE_CROP = 713  # windows of MSeg's evaluation, whatever a model was trained at
+NATIVE, MULTI = "native", "multi"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a user asks for; None leaves what the checkpoint's recipe says."""
+
+    arch: str | None = None
+    classes: int | None = None
+    taxonomy: str | None = None
+    short_side: str | None = None
+    """A number, or `native`."""
+    crop: int | None = None
+    scales: str | None = None
+    """Numbers with commas between, or `multi`."""
+    n_scales: str | None = None
+    flip: bool | None = None
+    batch: int | None = None
+    device: Device = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segmenter:
+    """Images to ids of `taxonomy`."""
+
+    net: nn.Module
+    taxonomy: Taxonomy
+    matrix: npt.NDArray[np.float32] | None
+    """(classes, K) from the network's classes; None where they are the same."""
+    config: InferConfig
+    sha256: str
+    """Of the checkpoint."""
+
+    @classmethod
+    def load(cls, checkpoint: Path, settings: Settings) -> Segmenter:
+        """Read a checkpoint, move it to its device.
+
+        Raises:
+            UsageError: an option cannot be read, or there is no such taxonomy.
+            DataError: the checkpoint cannot be used, or not with these options.
+        """
+        net, meta = load_any(checkpoint, settings.arch, settings.classes)
+        config = _config(checkpoint, net, meta, settings)
+        taxonomy, matrix = _classes(checkpoint, meta, settings.taxonomy)
+        device = pick_device(config.device)
+        net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return cls(net=net, taxonomy=taxonomy, matrix=matrix, config=config, sha256=file_sha256(checkpoint))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """JSON-able: what decides the result for an image."""
+        inference = dataclasses.asdict(self.config)
+        for name in ("batch", "device"):
+            del inference[name]
+        named = {"name": self.taxonomy.name, "digest": self.taxonomy.digest}
+        return {"checkpoint": self.sha256, "taxonomy": named, "inference": inference}
+
+    def at_once(self, size_hw: tuple[int, int]) -> int:
+        """How many images of a size to segment together."""
+        return images_at_once(size_hw, self.config)
+
+    def labels(self, images: Sequence[Rgb]) -> list[npt.NDArray[np.integer]]:
+        """(H, W, 3) images of one size to (H, W) ids, uint8 or, above 255 classes, uint16."""
+        return [ids for (ids,) in segment(self.net, images, [self.matrix], self.config)]
+
+    def logits(self, images: Sequence[Rgb]) -> list[npt.NDArray[np.float32]]:
+        """(classes, H, W) scores before softmax, see `model.logits`."""
+        return [scores.cpu().numpy() for scores in logits(self.net, images, self.matrix, self.config)]
+
+
+def _config(checkpoint: Path, net: nn.Module, meta: dict[str, Any], settings: Settings) -> InferConfig:
+    recipe = meta.get("recipe", {}).get("eval")
+    config = (
+        InferConfig(crop=REFERENCE_CROP) if recipe is None else parse(InferConfig, recipe, at=f"{checkpoint}: eval")
+    )
+    asked: dict[str, Any] = {
+        name: getattr(settings, name) for name in ("crop", "flip", "batch") if getattr(settings, name) is not None
+    }
+    if settings.short_side is not None:
+        asked["short_side"] = None if settings.short_side == NATIVE else short_side(settings.short_side)
+    if settings.scales is not None:
+        asked["scales"] = MULTI_SCALE if settings.scales == MULTI else numbers("--scales", settings.scales)
+    if settings.n_scales is not None:
+        asked["n_scales"] = numbers("--n-scales", settings.n_scales)
+    elif isinstance(net, HMSA) and settings.scales is None and settings.crop is None and config.n_scales is None:
+        asked["n_scales"] = net.n_scales  # its own procedure, unless windows are asked for
+    return dataclasses.replace(config, device=settings.device, **asked)
+
+
+def _classes(
+    checkpoint: Path, meta: dict[str, Any], name: str | None
+) -> tuple[Taxonomy, npt.NDArray[np.float32] | None]:
+    """The taxonomy to answer in, and the way there."""
+    count = meta["num_classes"]
+    own = parse(Taxonomy, meta["taxonomy"], at=f"{checkpoint}: taxonomy") if "taxonomy" in meta else None
+    if own is not None and own.num_classes != count:
+        raise DataError(f"{checkpoint}: {count} classes, but {own.num_classes} names for them; train again")
+    if name is None or (own is not None and name == own.name):
+        return own or Taxonomy(name="unnamed", kind="own", classes=tuple(f"class {i}" for i in range(count))), None
+    target = native_taxonomy(name)
+    if own is None:  # the user says what they are
+        if target.num_classes != count:
+            raise DataError(f"{checkpoint}: {count} classes, {name} has {target.num_classes}; name another --taxonomy")
+        return target, None
+    return target, None if own.digest == target.digest else projection(own, target)
+
+
+def short_side(text: str) -> int:
+    """Pixels, as an option gives them.
+
+    Raises:
+        UsageError: no whole number above 0.
+    """
+    if not text.isdecimal() or int(text) == 0:
+        raise UsageError(f"--short-side {text!r}: give a number of pixels (360, 480, 720, 1080) or {NATIVE}")
+    return int(text)
+
+
+def numbers(option: str, text: str) -> tuple[float, ...]:
+    """Numbers with commas between, as an option gives them.
+
+    Raises:
+        UsageError: something else.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text!r}: give numbers with commas between, e.g. 0.5,1.0") from None
