@@ -19,12 +19,14 @@ from sklearn.metrics import confusion_matrix
 
 from cli.evaluation import examine
 from cli.exam import Asked, Exam, Judge
+from cli.protocol import Protocol, protocols
 from model import InferConfig, build, load_net
 from model.checkpoint import Final, save_final
 from model.ranks import Ranks
 from shards.convert import ConvertRequest, convert
 from shards.errors import DataError
-from shards.taxonomy import IGNORE_INDEX, load_taxonomy
+from shards.reader import open_shards
+from shards.taxonomy import IGNORE_INDEX, Taxonomy, load_taxonomy
 from tests.model.toy import TINY
 from tests.shards import trees
 
@@ -237,6 +239,11 @@ def test_oracle_and_naive_models(tmp_path: Path, sets: dict[str, str]) -> None:
     assert naive.confusion[:, unmatched].sum() == 0  # a class that no name matches is never said
 
 
+def own(taxonomy: Taxonomy) -> Protocol:
+    (protocol,) = protocols(taxonomy, taxonomy, ("native",))
+    return protocol
+
+
 KILLED = """
 import os, signal, sys
 from cli import journal
@@ -385,3 +392,41 @@ def test_published_files_are_judged_by_their_names_rule(tmp_path: Path, sets: di
         assert (judge.name, judge.seed, judge.learnt_relabeled) == (name, None, learnt)
         assert judge.taxonomy == load_taxonomy("universal")
         assert [(c.crop, c.short_side, c.flip) for c in judge.configs] == [(713, 360, True), (713, 720, True)]
+
+
+def test_hierarchical_attention_is_judged_at_its_own_scales(
+    sets: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A published file, stood in for by a small network: the whole image at once, unless windows are asked for."""
+    sizes = OPTIONS | {"ocr_width": 8, "ocr_key_width": 4, "attention_width": 4}
+    net = build("hmsa", 19, seed=2, **sizes).eval()
+    meta = {"num_classes": 19, "taxonomy": dataclasses.asdict(load_taxonomy("cityscapes-19"))}
+    monkeypatch.setattr("cli.exam.load_any", lambda path: (net, json.loads(json.dumps(meta))))
+    monkeypatch.setattr("cli.exam.file_sha256", lambda path: "0")
+    path = Path("cityscapes_ocrnet.pth")
+    judge = Judge.load(path, Asked())
+    assert judge.configs[0].n_scales == tuple(net.n_scales)
+    assert Judge.load(path, Asked(crop=64)).configs[0].n_scales is None
+    assert Judge.load(path, Asked(n_scales=(0.5, 1.0))).configs[0].n_scales == (0.5, 1.0)
+    url = sets["bdd"]
+    exam = Exam(url=url, shards=open_shards(url), protocols=(own(load_taxonomy("cityscapes-19")),))
+    (verdict,) = examine(judge, [exam], Ranks(), rule="hmsa", out=None, restart_changed=False)
+    expected = np.zeros((19, 19), np.int64)
+    for i in range(3):
+        _, image, labels = exam.sample(i)
+        with torch.inference_mode():
+            pixels = torch.from_numpy(((image - MEAN) / STD).transpose(2, 0, 1).copy()).float()[None]
+            both = net(pixels, net.n_scales) + net(pixels.flip(3), net.n_scales).flip(3)
+        pred, label = both[0].argmax(dim=0).numpy(), labels["native"]
+        keep = label != IGNORE_INDEX
+        expected += confusion_matrix(label[keep], pred[keep], labels=range(19))
+    assert np.abs(expected - verdict.confusion).sum() <= 4
+
+
+def test_a_result_that_cannot_be_written_is_said_before_any_work(
+    universal: Path, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(Exam, "sample", lambda self, i: pytest.fail("an image was read"))
+    with pytest.raises(DataError, match=r"file/r\.json\.journal: cannot be created"):
+        judged(universal, [sets["bdd"]], out=tmp_path / "file" / "r.json")
