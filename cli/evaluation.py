@@ -166,7 +166,7 @@ def _counted(
     """This process' share of the images that are not `known`, with their counts, as they are finished."""
     views, taken, total = exam.views, set(known), len(exam.shards)
     mine = [i for i in range(total) if i not in taken][ranks.rank :: ranks.world_size]
-    net = judge.net.eval()
+    net = judge.net.to(pick_device(judge.configs[0].device)).eval()
     report(len(taken), total)
     for n, (i, (where, image, labels)) in enumerate(_ahead(exam.sample, mine), start=1):
         counts = [c for config in judge.configs for c in tally(net, image, labels, views, config, key=where)]

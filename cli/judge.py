@@ -86,12 +86,12 @@ def evaluate(
         crop=crop,
         flip=flip,
     )
-    if processes > 1:
+    judge = Judge.load(checkpoint, asked)
+    exams = [Exam.open(judge, url, schemes=schemes, relabeled=relabeled) for url in data]
+    if processes > 1:  # not before: what is wrong with the arguments is said once
         raise typer.Exit(run_processes(without(sys.argv[1:], "--processes"), processes))
     me = ranks.start()
     try:
-        judge = Judge.load(checkpoint, asked)
-        exams = [Exam.open(judge, url, schemes=schemes, relabeled=relabeled) for url in data]
         verdicts = examine(judge, exams, me, rule=rule, out=out, restart_changed=restart_changed)
     finally:
         ranks.stop()

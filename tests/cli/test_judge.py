@@ -37,6 +37,12 @@ def test_options_that_cannot_be_read_are_bad_use(options: tuple[str, str], says:
     assert says in str(caught.value)
 
 
+def test_what_is_wrong_beforehand_is_said_once_and_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.processes.run_processes", lambda *_: pytest.fail("processes were started"))
+    with pytest.raises(DataError, match=r"none\.pt"):
+        invoke("eval", "none.pt", "--data", "x", "--processes", 2)
+
+
 def row(dataset: str, side: int | None, miou: float, **more: Any) -> dict[str, Any]:
     base = {
         "dataset": dataset,
