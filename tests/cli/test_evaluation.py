@@ -19,6 +19,7 @@ from sklearn.metrics import confusion_matrix
 
 from cli.evaluation import examine
 from cli.exam import Asked, Exam, Judge
+from cli.journal import Journal
 from cli.protocol import Protocol, protocols
 from model import InferConfig, build, load_net
 from model.checkpoint import Final, save_final
@@ -264,6 +265,23 @@ run()
 """
 
 
+def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, path: Path, url: str, out: Path) -> None:
+    """An evaluation that ends at its image number `at`, which is not noted any more."""
+    real, left = Journal.note, at
+
+    def note(self: Journal, place: Any, counts: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
+        real(self, place, counts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "note", note)
+        with pytest.raises(KeyboardInterrupt):
+            judged(path, [url], out=out)
+
+
 def run(*args: object, code: str | None = None) -> subprocess.CompletedProcess[str]:
     start = ["-c", code] if code else ["-m", "cli.main"]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -302,8 +320,7 @@ def test_finished_images_are_not_segmented_again(
     out, seen, real = tmp_path / "r.json", [], Exam.sample
     monkeypatch.setattr(Exam, "sample", lambda self, i: (seen.append(i), real(self, i))[1])
     whole = judged(universal, [sets["ade20k-150"]], out=tmp_path / "whole.json")
-    dead = run(4, "between", "eval", universal, "--data", sets["ade20k-150"], "--out", out, code=KILLED)
-    assert dead.returncode == -9
+    interrupt(monkeypatch, 4, universal, sets["ade20k-150"], out)
     seen.clear()
     (again,) = judged(universal, [sets["ade20k-150"]], out=out)
     assert sorted(seen) == [3, 4, 5, 6]
@@ -335,10 +352,11 @@ def test_an_error_in_one_process_ends_all(universal: Path, sets: dict[str, str],
     assert "Traceback" not in done.stderr
 
 
-def test_another_evaluation_of_the_same_file_is_refused(universal: Path, sets: dict[str, str], tmp_path: Path) -> None:
+def test_another_evaluation_of_the_same_file_is_refused(
+    universal: Path, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "r.json"
-    dead = run(2, "between", "eval", universal, "--data", sets["bdd"], "--out", out, code=KILLED)
-    assert dead.returncode == -9
+    interrupt(monkeypatch, 2, universal, sets["bdd"], out)
     with pytest.raises(
         DataError, match=r"r\.json\.journal: holds another, unfinished evaluation: inference\.1\.short_side"
     ):
@@ -383,15 +401,21 @@ def test_a_label_of_another_size_is_named(
         judged(universal, [sets["bdd"]])
 
 
-def test_published_files_are_judged_by_their_names_rule(tmp_path: Path, sets: dict[str, str]) -> None:
-    """A file of MSeg's kind: recognised, universal, relabelled unless its name says otherwise."""
-    net = build("hrnet-w18", 194, seed=0)
-    for name, learnt in (("mseg-1m", True), ("mseg-unrelabeled-1m", False), ("coco-panoptic-133-1m", False)):
-        torch.save({"state_dict": {f"module.{k}": v for k, v in net.state_dict().items()}}, tmp_path / f"{name}.pth")
-        judge = Judge.load(tmp_path / f"{name}.pth", Asked(short_sides=(360, 720)))
-        assert (judge.name, judge.seed, judge.learnt_relabeled) == (name, None, learnt)
-        assert judge.taxonomy == load_taxonomy("universal")
-        assert [(c.crop, c.short_side, c.flip) for c in judge.configs] == [(713, 360, True), (713, 720, True)]
+@pytest.mark.parametrize(
+    ("name", "learnt"), [("mseg-3m-480p", True), ("mseg-unrelabeled-1m", False), ("coco-panoptic-133-1m", False)]
+)
+def test_published_files_are_judged_by_their_names_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, learnt: bool
+) -> None:
+    """What is recognised as MSeg's is universal, and relabelled unless its name says otherwise; see `model.load`."""
+    net, meta = build("hrnet-tiny", 194, **OPTIONS), dataclasses.asdict(load_taxonomy("universal"))
+    monkeypatch.setattr("cli.exam.load_any", lambda path: (net, {"num_classes": 194, "taxonomy": meta}))
+    path = tmp_path / f"{name}.pth"
+    path.write_bytes(b"weights")
+    judge = Judge.load(path, Asked(short_sides=(360, 720)))
+    assert (judge.name, judge.seed, judge.learnt_relabeled) == (name, None, learnt)
+    assert judge.taxonomy == load_taxonomy("universal")
+    assert [(c.crop, c.short_side, c.flip) for c in judge.configs] == [(713, 360, True), (713, 720, True)]
 
 
 def test_hierarchical_attention_is_judged_at_its_own_scales(
