@@ -1,4 +1,4 @@
-"""Files of a run: `checkpoint.pt`, from which it goes on, and `final.pt`, what it was for.
+"""Files of a run: checkpoints, from which it goes on, and `final.pt`, what it was for.
 
 Both are torch archives that plain `torch.load(weights_only=True)` reads. They are written beside their place, flushed
 to the disk and renamed, so a killed run leaves the former file or the new one, never a part. Every record's CRC-32
@@ -13,7 +13,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from shards.errors import DataError
 
 FORMAT = "segstream-checkpoint"
-VERSION = 1
+VERSIONS = {"progress": 2, "final": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +35,15 @@ class Progress:
     step: int
     """Updates made so far, which is also the number of the next step."""
     weights: dict[str, Tensor]
-    """The network's state, buffers included."""
+    """The network's state, buffers included; with several processes those of rank 0."""
     optimizer: dict[str, Any]
     """The optimizer's state."""
+    average: dict[str, Tensor] | None = None
+    """Averaged weights, of a run that has them."""
+    scaler: dict[str, Any] = field(default_factory=dict)
+    """The loss scaler's state; empty but in fp16."""
+    skipped: tuple[int, int] = (0, 0)
+    """Updates left out so far because the loss was not finite: of the whole run, and the latest in a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +120,17 @@ def check_same(path: str | Path, found: Mapping[str, Any], expected: Mapping[str
         )
 
 
+def on_cpu(value: Any) -> Any:
+    """A copy of nested dicts, lists and tuples whose tensors lie on the CPU and share nothing with the original."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: on_cpu(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(on_cpu(inner) for inner in value)
+    return value
+
+
 def plain(value: Any) -> Any:
     """A JSON-able value as JSON gives it back: mappings become dicts with text keys, tuples lists."""
     return json.loads(json.dumps(value))
@@ -123,7 +140,7 @@ def _write(path: str | Path, kind: str, content: Mapping[str, Any]) -> None:
     part = f"{path}.part"
     try:
         with Path(part).open("wb") as file:
-            torch.save({"format": FORMAT, "version": VERSION, "kind": kind, **content}, file)
+            torch.save({"format": FORMAT, "version": VERSIONS[kind], "kind": kind, **content}, file)
             file.flush()
             os.fsync(file.fileno())
         Path(part).replace(path)
@@ -159,7 +176,7 @@ def _read(path: str | Path, kind: str, names: tuple[str, ...]) -> dict[str, Any]
         raise DataError(f"{path}: cannot be read ({_one_line(error)}): {damaged}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError(f"{path}: a torch file, but no checkpoint of ours (format is not {FORMAT!r}); check the path")
-    for name, expected in (("version", VERSION), ("kind", kind)):
+    for name, expected in (("kind", kind), ("version", VERSIONS[kind])):
         if content.get(name) != expected:
             raise DataError(
                 f"{path}: {name}: found {content.get(name)!r}, expected {expected!r}; "

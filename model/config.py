@@ -8,9 +8,10 @@ from typing import Any, Literal
 from shards.errors import DataError
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["fp32", "bf16", "auto"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "auto"]
 Optimizer = Literal["sgd", "adamw"]
 LossName = Literal["ce", "rmi"]
+NonFinite = Literal["stop", "skip"]
 MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 """The scales of MSeg's multi-scale evaluation."""
 
@@ -36,7 +37,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """How to train. The first ten shape the result; the others only how it is reached."""
+    """How to train. The fields down to `precision` shape the result; the others only how it is reached."""
 
     steps: int | None = None
     """Optimiser updates. A recipe gives either these or `crops`; who trains needs these."""
@@ -59,19 +60,38 @@ class TrainConfig:
     class_balance: float = 0.0
     """How far the loss makes up for rare classes: a pixel of class c counts as (share of c in the data) to the power of
     -class_balance. 0: all pixels alike, as published results have it; 1: all classes alike."""
+    mgda: bool = False
+    """Weigh datasets anew at every step, so that the update lowers the loss of each (Sener and Koltun, 2018), instead
+    of by their share. Takes a backward pass for each dataset."""
+    clip_norm: float | None = None
+    """Length to which a longer gradient is cut, over all parameters together; None: never."""
+    ema: float | None = None
+    """Decay of an exponential moving average of the weights, e.g. 0.999, which then is what validation sees and what
+    is published; None: the weights themselves."""
     precision: Precision = "fp32"
-    """bf16: autocast; weights, gradients and the loss stay float32. auto: bf16 where the processor multiplies bfloat16
-    matrices natively (GPUs since Ampere, CPUs with AMX), where it pays, else fp32."""
+    """tf32: products of a GPU round their factors. bf16, fp16: autocast; weights, gradients and the loss stay float32.
+    auto: bf16 where the processor multiplies bfloat16 matrices natively (GPUs since Ampere, CPUs with AMX), where it
+    pays, else fp32."""
+    accumulate: int = 1
+    """Parts in which each process goes through its share of a batch, one after another, to save memory. The gradient
+    is that of the whole batch, but for batch norm: its statistics are those of a part."""
+    on_nonfinite: NonFinite = "stop"
+    """What to do when a loss or gradient is not a number: stop the run, or skip the update, say so, and stop only after
+    ten in a row. skip makes a GPU wait at every step."""
     log_every: int = 20
     """Steps between log rows."""
     checkpoint_every: int = 200
     """Steps between checkpoints: what a killed run loses at most."""
+    keep: int = 2
+    """Checkpoints that are kept, the latest ones."""
     validate_every: int | None = None
     """Steps between validations; None: never."""
     device: Device = "auto"
     """auto = cuda where there is one."""
     channels_last: bool = True
     """Memory layout of activations; faster on most devices, equal up to rounding."""
+    compile: bool = False
+    """Translate the network by torch.compile: a minute or more at the start, faster steps, equal up to rounding."""
     threads: int | None = None
     """CPU threads of the tensor library; None leaves its own choice. Another count may round sums differently."""
 
@@ -79,7 +99,7 @@ class TrainConfig:
         if (self.steps is None) == (self.crops is None):
             found = "both are given" if self.crops is not None else "neither is given"
             raise DataError(f"steps, crops: {found}; the length of a run is either of the two")
-        for name in ("log_every", "checkpoint_every"):
+        for name in ("accumulate", "log_every", "checkpoint_every", "keep"):
             _at_least(name, getattr(self, name), 1)
         for name in ("steps", "crops", "threads", "validate_every"):
             if getattr(self, name) is not None:
@@ -96,6 +116,12 @@ class TrainConfig:
             raise DataError(f"class_balance: {self.class_balance}; loss rmi has no place for it, set 0 or loss ce")
         if not 0 < self.power < float("inf"):
             raise DataError(f"power: {self.power}; must be above 0")
+        if self.clip_norm is not None and not 0 < self.clip_norm < float("inf"):
+            raise DataError(f"clip_norm: {self.clip_norm}; must be above 0, or null for none")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise DataError(f"ema: {self.ema}; must be between 0 and 1, or null for none")
+        if self.mgda and self.precision == "fp16":
+            raise DataError("precision: fp16 scales losses, which mgda compares; use bf16, tf32 or fp32")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

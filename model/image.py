@@ -15,9 +15,12 @@ STD_RGB = (58.395, 57.12, 57.375)
 
 def normalise(images: Tensor) -> Tensor:
     """(B, 3, H, W) RGB in 0..255, any type, to float32 with ImageNet's mean and deviation, on the same device."""
-    mean = torch.tensor(MEAN_RGB, device=images.device).view(3, 1, 1)
-    std = torch.tensor(STD_RGB, device=images.device).view(3, 1, 1)
-    return (images.float() - mean) / std
+    return (images.float() - _channels(MEAN_RGB, images.device)) / _channels(STD_RGB, images.device)
+
+
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(3, 1, 1), filled where it lies: a copy from here would make a GPU wait."""
+    return torch.stack([torch.full((1, 1), value, device=device) for value in values])
 
 
 def pick_device(name: Device) -> torch.device:
@@ -33,7 +36,16 @@ def pick_device(name: Device) -> torch.device:
 
 
 def pick_precision(name: Precision, device: torch.device) -> Precision:
-    """The precision that a configuration means on a device: fp32 or bf16."""
+    """The precision that a configuration means on a device; there is no tf32 on a CPU, where it is fp32.
+
+    Raises:
+        DataError: fp16 on a CPU.
+    """
+    if device.type != "cuda":
+        if name == "fp16":
+            raise DataError("precision: fp16 needs a GPU; on a CPU use fp32, bf16 or auto")
+        if name == "tf32":
+            return "fp32"
     if name != "auto":
         return name
     if device.type == "cuda":

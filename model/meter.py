@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.loss import MixLoss
+from model.step import Report
 from model.types import Batch
 
 
@@ -63,11 +63,11 @@ class Meter:
                 return
             yield batch
 
-    def add(self, loss: MixLoss, crops: int) -> None:
-        """Count one step."""
-        self._total = self._total.to(loss.total.device) + loss.total.detach()
-        self._sums = self._sums.to(loss.means.device) + loss.means.nan_to_num(0.0)
-        self._seen = self._seen.to(loss.means.device) + ~loss.means.isnan()
+    def add(self, report: Report, crops: int) -> None:
+        """Count one step of so many crops."""
+        self._total = self._total.to(report.loss.device) + report.loss
+        self._sums = self._sums.to(report.means.device) + report.means.nan_to_num(0.0)
+        self._seen = self._seen.to(report.means.device) + ~report.means.isnan()
         self._steps += 1
         self._crops += crops
 
@@ -77,7 +77,7 @@ class Meter:
 
     def row(self, step: int, steps: int, *, lr: float, skipped: int = 0) -> LogRow:
         """Report and start again; waits for the device."""
-        loss = float(self._total) / max(self._steps, 1)
+        loss = float(self._total) / self._steps if self._steps else float("nan")
         means = (self._sums / self._seen).tolist()
         took = max(time.perf_counter() - self._since, 1e-9)
         row = LogRow(

@@ -16,6 +16,7 @@ The rules, those of the published code:
 - main and auxiliary logits are upsampled to the input's size bilinearly with aligned corners before their losses, and
   the auxiliary loss counts 0.4;
 - batch norms have eps 1e-5 and momentum 0.1;
+- the heads (ppm, cls, aux) learn at 10 times the backbone's rate;
 - first weights: the backbone's from N(0, 2 / fan_out), the heads' uniform as torch draws them.
 
 Any input of at least 1 x 1 works in eval mode. The reference refuses sides that are not a multiple of 8 plus 1. There,
@@ -44,6 +45,7 @@ BN_MOMENTUM = 0.1
 BINS = (1, 2, 3, 6)
 DROPOUT = 0.1
 AUX_WEIGHT = 0.4
+HEADS_LR = 10.0
 
 
 class PyramidPooling(nn.Module):
@@ -111,6 +113,11 @@ class PSPNet(ResNet):
         aux = (Aux(name="aux", logits=self.aux(layer3), weight=self.aux_weight),) if self.training else ()
         size_hw = (images.shape[-2], images.shape[-1])
         return TrainOutput(logits=main, size_hw=size_hw, aux=aux, features=layer4)
+
+    def lr_groups(self) -> tuple[tuple[nn.Module, float], ...]:
+        """The five parts of the backbone at the learning rate, the three heads at 10 times it."""
+        backbone = (self.layer0, self.layer1, self.layer2, self.layer3, self.layer4)
+        return (*((part, 1.0) for part in backbone), *((head, HEADS_LR) for head in (self.ppm, self.cls, self.aux)))
 
     def forward(self, images: Tensor) -> Tensor | TrainOutput:
         """Segment images.

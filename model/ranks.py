@@ -48,6 +48,17 @@ class Ranks:
                 dist.all_reduce(tensor)
         return tensor
 
+    def sum_later_(self, tensor: Tensor) -> Callable[[], None]:
+        """Begin `sum_`; what comes back waits for it."""
+        with _together():
+            work = dist.all_reduce(tensor, async_op=True)
+
+        def wait() -> None:
+            with _together():
+                work.wait()
+
+        return wait
+
     def broadcast_(self, tensor: Tensor) -> Tensor:
         """Replace a dense tensor by that of rank 0. Returns it."""
         if self.world_size > 1:

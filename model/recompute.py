@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -35,13 +35,17 @@ def call(block: nn.Module, *args: Any, checkpointing: bool) -> Any:
 
 @contextmanager
 def _unrecorded(block: nn.Module) -> Iterator[None]:
-    """With momentum 0 statistics stay; the count of batches is put aside, as a recomputation may stop half-way."""
+    """With momentum 0 statistics stay; a copy counts the batches, as a recomputation may stop half-way."""
     norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     kept = [(module.momentum, module.num_batches_tracked) for module in norms]
     for module in norms:
-        module.momentum, module.num_batches_tracked = 0.0, None
+        module.momentum, module.num_batches_tracked = 0.0, _copied(module.num_batches_tracked)
     try:
         yield
     finally:
         for module, (momentum, batches) in zip(norms, kept, strict=True):
             module.momentum, module.num_batches_tracked = momentum, batches
+
+
+def _copied(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.clone()

@@ -5,39 +5,35 @@
 
 A run is a function of its identity (network, data, schedule, seed): no state is carried that a checkpoint does not
 hold, the batch of step t and the random numbers of step t are functions of (seed, t). So a run killed at any moment and
-started again makes the same updates, on a CPU with the same number of threads bit for bit.
+started again makes the same updates, on a CPU with the same number of processes and threads bit for bit.
+
+Several processes (`model.ranks`) share each batch and hold the same weights. What differs between them by itself, the
+running statistics of batch norms on a CPU, is rank 0's wherever it is looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from model.checkpoint import (
-    Final,
-    Progress,
-    check_same,
-    differences,
-    load_final,
-    load_progress,
-    plain,
-    save_final,
-    save_progress,
-)
-from model.config import LossName, Precision, TrainConfig
-from model.image import normalise, pick_device, pick_precision
-from model.loss import MixLoss, balance_weights, mix_loss
+from model.checkpoint import Progress, check_same, differences, load_final, plain, save_final
+from model.config import TrainConfig
+from model.feed import Feed
+from model.image import pick_device, pick_precision
+from model.keeper import Keeper
+from model.learner import Learner
 from model.meter import LogRow, Meter
 from model.ranks import Ranks
 from model.schedule import poly_lr
-from model.types import Batch, BatchSource, TrainOutput
+from model.stopping import Stopped, StopRequest
+from model.types import Batch, BatchSource
 from shards.errors import DataError
-from shards.taxonomy import IGNORE_INDEX
 
 SHAPING = (
     "steps",
@@ -48,8 +44,14 @@ SHAPING = (
     "power",
     "loss",
     "class_balance",
+    "mgda",
+    "clip_norm",
+    "ema",
     "precision",
 )  # the fields of TrainConfig that the result depends on
+GIVE_UP = 10  # updates skipped in a row
+
+Note = Callable[[str], None]
 
 
 def train(
@@ -62,7 +64,7 @@ def train(
     seed: int,
     ranks: Ranks | None = None,
     on_log: Callable[[LogRow], None] | None = None,
-    on_note: Callable[[str], None] | None = None,
+    on_note: Note | None = None,
     on_validate: Callable[[nn.Module, int], None] | None = None,
     restart_changed: bool = False,
 ) -> str:
@@ -70,101 +72,113 @@ def train(
 
     Args:
         net: freshly built; it is trained in place. In train mode it returns a TrainOutput.
-        source: batches by step.
-        config: schedule and machine.
-        run_dir: folder for `checkpoint.pt` and `final.pt`; made if missing.
+        source: this process' share of the batches, by step.
+        config: schedule and machine; `steps` is set.
+        run_dir: folder for `checkpoints/` and `final.pt`; made if missing. Only rank 0 needs it.
         meta: JSON-able, stored with the weights: arch, num_classes, options, taxonomy, recipe.
-        seed: of this run; keys the network's own randomness (dropout) by step.
-        on_log: called with a row every `config.log_every` steps and after the last.
-        on_note: called with a line when a run goes on from a checkpoint, starts over, or was finished already.
+        seed: of this run; keys the network's own randomness (dropout) by step and process.
+        ranks: the processes of this run, all of which make this call; None: this one alone.
+        on_log: called on rank 0 with a row every `config.log_every` steps and after the last.
+        on_note: called on rank 0 with a line for what a person should know: where the run goes on, what was skipped.
+        on_validate: called on every rank with the network in eval mode, holding the weights that would be published,
+            and the number of steps done, every `config.validate_every` steps and after the last; changes nothing.
         restart_changed: start over where the folder holds another run, instead of refusing.
 
     Returns:
         The path of `final.pt`.
 
     Raises:
-        DataError: the folder holds another run or a damaged file, a label does not fit the network, the loss is no
-            longer finite, or a file cannot be written. The last good checkpoint stays.
+        DataError: the folder holds another run or only damaged files, a label does not fit the network, the loss is no
+            longer finite, a file cannot be written, or another process is gone. The last good checkpoint stays.
+        Stopped: SIGTERM or SIGUSR1 came to one of the processes; a checkpoint of all steps done is written.
     """
     if config.steps is None:
         raise DataError("train.steps: missing; only a recipe can say how many steps its crops are")
-    note = on_note or (lambda line: None)
-    checkpoint, final = str(Path(run_dir) / "checkpoint.pt"), str(Path(run_dir) / "final.pt")
+    steps, ranks = config.steps, ranks or Ranks()
+    note: Note = on_note if on_note is not None and ranks.is_main else lambda line: None
+    final = Path(run_dir) / "final.pt"
     identity = run_identity(source, config, meta=meta, seed=seed)
+    with ExitStack() as cleanup:
+        keeper = Keeper(Path(run_dir) / "checkpoints", keep=config.keep)
+        cleanup.callback(keeper.close)
+        stopping = cleanup.enter_context(StopRequest())
 
-    # 1. Is there something to go on from?
-    try:
-        Path(run_dir).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{run_dir}: cannot be made ({error}); choose another run folder") from error
-    if restart_changed:
-        _discard_another(checkpoint, final, identity, note)
-    if Path(final).exists():
-        check_same(final, load_final(final).identity, identity)
-        note(f"already finished: {final} holds {config.steps} steps of this very run; nothing to do")
-        return final
-    progress = load_progress(checkpoint) if Path(checkpoint).exists() else None
-    if progress is not None:
-        check_same(checkpoint, progress.identity, identity)
+        # 1. Is there something to go on from? Rank 0 looks and tells the others.
+        _check_alike(ranks, identity)
+        found = ranks.from_main(lambda: _find(final, keeper, identity, note, restart_changed=restart_changed))
+        if found == "finished":
+            note(f"already finished: {final} holds {steps} steps of this very run; nothing to do")
+            return str(final)
 
-    # 2. Network and optimizer, on the device.
-    device = pick_device(config.device)
-    precision = pick_precision(config.precision, device)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    net = net.to(device=device, memory_format=layout).train()  # type: ignore[call-overload]
-    optimizer = _optimizer(net, config)
-    start = 0
-    if progress is not None:
-        net.load_state_dict(progress.weights)
-        optimizer.load_state_dict(progress.optimizer)
-        start = progress.step
-        note(f"going on from {checkpoint} at step {start} of {config.steps}")
+        # 2. Network and optimizer, on the device.
+        learner = Learner(net, source, config, ranks)
+        start, skipped, in_a_row = 0, 0, 0
+        if isinstance(found, Progress):
+            learner.restore(found)
+            start, (skipped, in_a_row) = found.step, found.skipped
+            note(f"going on from {keeper.path(start)} at step {start} of {steps}")
+        for line in _cautions(config, learner.device, ranks):
+            note(line)
 
-    balance = balance_weights(source.class_shares, config.class_balance, device=device)
+        def save(step: int) -> None:
+            progress = learner.progress(identity=identity, step=step, skipped=(skipped, in_a_row))
+            if ranks.is_main:
+                keeper.save(progress)
 
-    # 3. Steps.
-    meter = Meter(source.datasets)
-    batches = meter.waiting(source.batches(start, config.steps))
-    for step, batch in zip(range(start, config.steps), batches, strict=True):
-        torch.manual_seed(_step_seed(seed, step))
-        for group in optimizer.param_groups:
-            group["lr"] = poly_lr(step, base=config.lr, steps=config.steps, power=config.power)
-        loss = _loss(net, batch, step, source.weights, config.loss, balance, device, layout, precision)
-        meter.add(loss, len(batch.keys))
-        optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        done = step + 1
-        logging = done % config.log_every == 0 or done == config.steps
-        keeping = done % config.checkpoint_every == 0 or done == config.steps
-        if (device.type == "cpu" or logging or keeping) and not meter.is_finite():  # reading it stalls a GPU
-            raise _diverged(run_dir, step, batch, config)
-        if logging and on_log is not None:
-            on_log(meter.row(done, config.steps, lr=optimizer.param_groups[0]["lr"]))
-        due = config.validate_every is not None and (done % config.validate_every == 0 or done == config.steps)
-        if due and on_validate is not None:
-            with torch.random.fork_rng(enabled=True):
-                on_validate(net.eval(), done)
-            net.train()
-        if keeping:
-            weights = _on_cpu(net)
-            if not all(bool(w.isfinite().all()) for w in weights.values()):
-                raise _diverged(run_dir, step, batch, config)
-            state = optimizer.state_dict()
-            save_progress(checkpoint, Progress(identity=identity, step=done, weights=weights, optimizer=state))
+        # 3. Steps.
+        meter = Meter(source.datasets)
+        feed = Feed(
+            batches=meter.waiting(source.batches(start, steps)),
+            ranks=ranks,
+            num_datasets=len(source.datasets),
+            num_classes=meta["num_classes"],
+            parts=config.accumulate,
+            class_weights=learner.class_weights,
+        )
+        for step in range(start, steps):
+            batch, agreed = feed.take(step, stop=stopping.asked, check=keeper.check)
+            if agreed.stop:
+                save(step)
+                ranks.from_main(keeper.wait)
+                raise Stopped(f"{run_dir}: told to stop, {step} of {steps} steps are kept; the same command goes on")
+            torch.manual_seed(_step_seed(seed, step, ranks.rank))
+            lr = poly_lr(step, base=config.lr, steps=steps, power=config.power)
+            report = learner.update(batch, agreed.everywhere, lr)
+            done = step + 1
+            if report is None:
+                skipped, in_a_row = skipped + 1, in_a_row + 1
+                note(f"step {step}: loss or gradient not finite, update skipped ({skipped} so far)")
+                if in_a_row == GIVE_UP:
+                    raise _diverged(run_dir, f"in {GIVE_UP} steps in a row up to step {step}", batch, config)
+            else:
+                in_a_row = 0
+                meter.add(report, agreed.crops)
+            last = done == steps
+            logging, keeping = done % config.log_every == 0 or last, done % config.checkpoint_every == 0 or last
+            if (learner.device.type == "cpu" or logging or keeping) and not meter.is_finite():  # reading stalls a GPU
+                raise _diverged(run_dir, f"after step {step}", batch, config)
+            if logging and on_log is not None and ranks.is_main:
+                on_log(meter.row(done, steps, lr=lr, skipped=skipped))
+            if keeping:
+                if not learner.is_sound():
+                    raise _diverged(run_dir, f"after step {step}", batch, config)
+                save(done)
+            if on_validate is not None and config.validate_every and (done % config.validate_every == 0 or last):
+                with learner.published() as judged:
+                    on_validate(judged, done)
 
-    # 4. The result. Killed before this line is through, the next start finds the checkpoint of the last step.
-    weights = {name: tensor.contiguous() for name, tensor in _on_cpu(net).items()}
-    save_final(final, Final(identity=identity, meta=plain(dict(meta)), step=config.steps, weights=weights))
-    return final
+        # 4. The result. Killed before this line is through, the next start finds the checkpoint of the last step.
+        ranks.from_main(keeper.wait)
+        result = learner.final(identity=identity, meta=plain(dict(meta)), step=steps)
+        ranks.from_main(lambda: save_final(final, result))
+    return str(final)
 
 
 def run_identity(source: BatchSource, config: TrainConfig, *, meta: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """What makes a run this run and no other; JSON-able.
 
-    The recipe inside `meta` is stored but not compared: what of it shapes the result is here by itself.
+    The recipe inside `meta` is stored but not compared: what of it shapes the result is here by itself. How many
+    processes there are, and in how many parts each goes through its batches, may change from one start to the next.
     """
     network = {key: value for key, value in meta.items() if key != "recipe"}
     shaping = {name: getattr(config, name) for name in SHAPING}
@@ -174,67 +188,59 @@ def run_identity(source: BatchSource, config: TrainConfig, *, meta: Mapping[str,
     return identity
 
 
-def _optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    if config.optimizer == "adamw":
-        betas = (config.momentum, 0.999)
-        return torch.optim.AdamW(net.parameters(), lr=config.lr, betas=betas, weight_decay=config.weight_decay)
-    return torch.optim.SGD(net.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+def _check_alike(ranks: Ranks, identity: Mapping[str, Any]) -> None:
+    wrong = differences(identity, ranks.from_main(lambda: identity))
+    if ranks.any(bool(wrong)):
+        what = "; ".join(wrong[:2]) or "see what another process says"
+        raise DataError(f"processes of one run differ: {what} on rank 0; start them with the same recipe and data")
 
 
-def _loss(
-    net: nn.Module,
-    batch: Batch,
-    step: int,
-    weights: Sequence[float],
-    loss: LossName,
-    balance: Tensor | None,
-    device: torch.device,
-    layout: torch.memory_format,
-    precision: Precision,
-) -> MixLoss:
-    if batch.step != step:
-        raise RuntimeError(f"asked for the batch of step {step}, got that of step {batch.step}")
-    images = normalise(batch.images.to(device, non_blocking=True)).contiguous(memory_format=layout)
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        output: TrainOutput = net(images)
-    num_classes = output.logits.shape[1]
-    largest = int(torch.where(batch.labels == IGNORE_INDEX, 0, batch.labels).max())
-    if largest >= num_classes:
-        raise DataError(
-            f"step {step}: a label holds id {largest}, the network has {num_classes} classes (samples "
-            f"{', '.join(batch.keys)}); train in the taxonomy that the labels are in"
-        )
-    labels = batch.labels.to(device, non_blocking=True)
-    return mix_loss(output, labels, batch.dataset_ids.to(device), weights, loss=loss, class_weights=balance)
+def _find(
+    final: Path, keeper: Keeper, identity: Mapping[str, Any], note: Note, *, restart_changed: bool
+) -> Progress | Literal["finished"] | None:
+    """What a run folder holds of this run."""
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{final.parent}: cannot be made ({error}); choose another run folder") from error
+    if restart_changed:
+        _discard_another(final, keeper, identity, note)
+    if final.exists():
+        check_same(final, load_final(final).identity, identity)
+        return "finished"
+    return keeper.latest(identity, note)
 
 
-def _step_seed(seed: int, step: int) -> int:
-    """One number for the pair, so that neighbouring seeds and steps share nothing."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
+def _discard_another(final: Path, keeper: Keeper, identity: Mapping[str, Any], note: Note) -> None:
+    """Delete all files if one is of another run, or if the result or every checkpoint cannot be read."""
+    wrong: list[str] = []
+    try:
+        if final.exists():
+            wrong = differences(load_final(final).identity, identity)
+        else:
+            keeper.latest(identity, lambda line: None)  # told when it is read to go on from
+    except DataError as error:
+        wrong = [str(error)]
+    if wrong:
+        note(f"starting over: {'; '.join(wrong[:2])}")
+        final.unlink(missing_ok=True)
+        keeper.discard()
 
 
-def _on_cpu(net: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
+def _cautions(config: TrainConfig, device: torch.device, ranks: Ranks) -> Iterator[str]:
+    if device.type == "cpu" and config.precision == "tf32":
+        yield "precision: tf32 is fp32 on a CPU"
+    if device.type == "cpu" and ranks.world_size > 1:
+        yield "batch norms see their own process' samples only, and keep rank 0's statistics: shared ones need GPUs"
 
 
-def _diverged(run_dir: str, step: int, batch: Batch, config: TrainConfig) -> DataError:
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    """One number for the three, so that neighbouring seeds, steps and processes share nothing."""
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _diverged(run_dir: str, when: str, batch: Batch, config: TrainConfig) -> DataError:
     return DataError(
-        f"{run_dir}: loss or weights are not finite after step {step} (samples {', '.join(batch.keys[:3])}, ...); "
+        f"{run_dir}: loss or weights are not finite {when} (samples {', '.join(batch.keys[:3])}, ...); "
         f"lower lr (now {config.lr}), or look at these samples"
     )
-
-
-def _discard_another(checkpoint: str, final: str, identity: Mapping[str, Any], note: Callable[[str], None]) -> None:
-    """Delete both files if either is of another run or cannot be read."""
-    why = ""
-    for path, load in ((checkpoint, load_progress), (final, load_final)):
-        if Path(path).exists():
-            try:
-                wrong = differences(load(path).identity, identity)
-            except DataError as error:
-                wrong = [str(error)]
-            why = why or "; ".join(wrong[:2])
-    if why:
-        note(f"starting over: {why}")
-        for path in (final, checkpoint):
-            Path(path).unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from shards.taxonomy import Taxonomy
 
@@ -104,3 +104,11 @@ class Coarse(Protocol):
 
     def coarse(self, images: Tensor) -> TrainOutput:
         """Normalised images (B, 3, H, W) to logits at the network's own resolution, in train and in eval mode."""
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """A network that was published with a learning rate of their own for some of its parts, under SGD."""
+
+    def lr_groups(self) -> tuple[tuple[nn.Module, float], ...]:
+        """Parts, and what the learning rate is multiplied by there; together they hold all parameters."""

@@ -2,7 +2,7 @@
 
 A file is recognised by its content, whatever its name:
 
-    our own        a run's final.pt or checkpoint.pt
+    our own        a run's final.pt or one of its checkpoints
     checkpoint     {"state_dict": {"module.NAME": ...}, ...}: MSeg's and the multi-scale networks' published files, with
                    or without "module."; also the inner mapping alone
     ImageNet       backbones under their authors' names: HRNet (conv1, stage2, ..., and the classifier's incre_modules,
@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.checkpoint import FORMAT, VERSION
+from model.checkpoint import FORMAT, VERSIONS
 from shards.errors import DataError
 
 LISTED = 20  # names of a group that a message shows
@@ -187,8 +187,9 @@ def _numbers() -> list[Any]:
 
 def _recognised(path: str | Path, content: Any, own: Mapping[str, Tensor]) -> _Found:
     if isinstance(content, dict) and content.get("format") == FORMAT:
-        if content.get("version") != VERSION:
-            raise DataError(f"{path}: version {content.get('version')!r}, expected {VERSION}; give a file of this one")
+        expected = VERSIONS.get(str(content.get("kind")))
+        if content.get("version") != expected:
+            raise DataError(f"{path}: version {content.get('version')!r}, expected {expected}; give a file of this one")
         return _Found(f"our own {content.get('kind')}", _tensors(path, content.get("weights")))
     wrapped = isinstance(content, dict) and "state_dict" in content
     weights = named_tensors(path, content)

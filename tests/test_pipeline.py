@@ -83,7 +83,7 @@ def test_own_recipes_are_trained_and_judged_on_the_set_that_params_name(monkeypa
 
 
 # Reached from the trainer and the evaluation, without a say in what an HRNet learns or scores.
-NO_SAY = {f"model/{name}.py" for name in ("hmsa", "ocr", "pspnet", "resnet", "rmi", "recompute", "options")}
+NO_SAY = {f"model/{name}.py" for name in ("hmsa", "mgda", "ocr", "pspnet", "resnet", "rmi", "recompute", "options")}
 NO_SAY |= {"model/loss_triton.py", "model/checkpoint.py", "model/types.py", "model/initial.py"}
 
 

@@ -84,10 +84,10 @@ def test_foreign_files_are_named(tmp_path, path):
     with pytest.raises(DataError, match="kind: found 'progress', expected 'final'"):
         load_final(path)
     torch.save({"format": "segstream-checkpoint", "version": 99, "kind": "progress"}, tmp_path / "newer.pt")
-    with pytest.raises(DataError, match="version: found 99, expected 1"):
+    with pytest.raises(DataError, match="version: found 99, expected 2"):
         load_progress(tmp_path / "newer.pt")
-    torch.save({"format": "segstream-checkpoint", "version": 1, "kind": "progress", "step": 1}, tmp_path / "part.pt")
-    with pytest.raises(DataError, match="has no identity, weights, optimizer"):
+    torch.save({"format": "segstream-checkpoint", "version": 2, "kind": "progress", "step": 1}, tmp_path / "part.pt")
+    with pytest.raises(DataError, match="has no identity, weights, optimizer, average, scaler, skipped"):
         load_progress(tmp_path / "part.pt")
 
 

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy, interpolate
 
 from model import upsample
-from model.loss import balance_weights, mix_loss
+from model.loss import Counts, balance_weights, count, mix_loss
 from model.pixel_loss import binary_losses, pixel_losses
 from model.types import Aux, TrainOutput
 
@@ -136,15 +136,27 @@ def test_counts_of_other_processes_enter_the_mean():
     """Two halves with shared counts add up to the whole batch's loss and gradient."""
     logits = torch.randn(4, 3, 4, 4)
     labels, ids, weights = labels_like((4, 8, 8), 3, seed=5), torch.tensor([0, 1, 1, 0]), (0.4, 0.6)
-    whole = mix_loss(TrainOutput(logits=logits, size_hw=(8, 8)), labels, ids, weights).total
-    counts = torch.tensor([int((labels[ids == d] != 255).sum()) for d in range(2)])
-    halves = sum(
-        mix_loss(
-            TrainOutput(logits=logits[h], size_hw=(8, 8)), labels[h], ids[h], weights, sum_counts=lambda _: counts
-        ).total
-        for h in (slice(0, 2), slice(2, 4))
+    whole = mix_loss(TrainOutput(logits=logits, size_hw=(8, 8)), labels, ids, weights)
+    everywhere = Counts(
+        pixels=torch.tensor([float((labels[ids == d] != 255).sum()) for d in range(2)]), images=torch.tensor([2.0, 2.0])
     )
-    assert halves.item() == pytest.approx(whole.item(), rel=1e-6)
+    halves = [
+        mix_loss(TrainOutput(logits=logits[h], size_hw=(8, 8)), labels[h], ids[h], weights, everywhere=everywhere)
+        for h in (slice(0, 2), slice(2, 4))
+    ]
+    assert sum(half.total.item() for half in halves) == pytest.approx(whole.total.item(), rel=1e-6)
+    torch.testing.assert_close(halves[0].means + halves[1].means, whole.means)
+
+
+def test_counts_add_up_over_parts_of_a_batch():
+    labels, ids, by_class = labels_like((4, 8, 8), 3, seed=5), torch.tensor([0, 1, 1, 0]), torch.tensor([1.0, 2.0, 0.5])
+    for weights in (None, by_class):
+        whole, parts = count(labels, ids, 3, weights), [count(labels[h], ids[h], 3, weights) for h in ([0, 1], [2, 3])]
+        each = torch.ones(3) if weights is None else weights
+        expected = [sum(float(each[v]) for v in labels[ids == d].flatten().tolist() if v != 255) for d in range(3)]
+        assert whole.pixels.tolist() == pytest.approx(expected)
+        assert (parts[0].pixels + parts[1].pixels).tolist() == whole.pixels.tolist()
+        assert whole.images.tolist() == [2, 2, 0]
 
 
 def test_ids_above_255_are_classes():

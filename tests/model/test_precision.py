@@ -3,8 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.checkpoint import load_final
 from model.image import pick_precision
 from model.loss import pixel_losses
+from shards.errors import DataError
 from tests.model.toy import run
 
 
@@ -37,3 +39,24 @@ def test_bf16_training_resembles_fp32_but_is_another_run(tmp_path: Path) -> None
         losses[precision] = [row.loss for row in rows]
     assert losses["bf16"] != losses["fp32"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+
+
+def test_what_a_cpu_cannot_do_is_refused_or_said(tmp_path: Path) -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert pick_precision("tf32", cpu) == "fp32"
+    assert pick_precision("tf32", cuda) == "tf32"
+    assert pick_precision("fp16", cuda) == "fp16"
+    with pytest.raises(DataError, match="precision: fp16 needs a GPU; on a CPU use fp32, bf16 or auto"):
+        run(str(tmp_path), precision="fp16")
+    notes: list[str] = []
+    plain, rounded = (run(str(tmp_path / p), steps=2, precision=p, on_note=notes.append) for p in ("fp32", "tf32"))
+    assert notes == ["precision: tf32 is fp32 on a CPU"]
+    assert load_final(plain).identity == load_final(rounded).identity
+
+
+def test_compiled_training_resembles_plain_and_keeps_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda net: real(net, backend="aot_eager"))  # no C++ compiler needed
+    finals = [load_final(run(str(tmp_path / str(c)), steps=2, compile=c)) for c in (False, True)]
+    assert finals[0].identity == finals[1].identity
+    torch.testing.assert_close(finals[1].weights, finals[0].weights, rtol=1e-3, atol=1e-4)

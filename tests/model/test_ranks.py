@@ -65,9 +65,11 @@ def test_two_processes_agree(tmp_path):
 def test_alone_everything_is_the_identity(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     ranks = ranks_module.start()
-    assert ranks == Ranks() and ranks.is_main
+    assert ranks == Ranks()
+    assert ranks.is_main
     assert ranks.sum_(torch.tensor([2.0])).item() == 2.0
-    assert ranks.any(True) and not ranks.any(False)
+    assert ranks.any(True)
+    assert not ranks.any(False)
     assert ranks.from_main(lambda: 7) == 7
     ranks_module.stop()
 

@@ -16,3 +16,11 @@ def test_the_trainer_steps_along_it(tmp_path):
     rows = []
     run(str(tmp_path), steps=5, lr=0.05, log_every=1, on_log=rows.append)
     assert [row.lr for row in rows] == [0.05 * (1 - k / 5) ** 0.9 for k in range(5)]
+
+
+def test_it_is_the_curve_of_the_reference():
+    """Which sets the rate after update i to base x (1 - (i + 1) / max_iter) ^ 0.9: update 0 uses the base itself."""
+    base, length, rate = 0.01, 500_000, 0.01
+    for update in range(2000):
+        assert poly_lr(update, base=base, steps=length) == rate
+        rate = base * (1 - float(update + 1) / length) ** 0.9

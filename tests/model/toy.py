@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from model import TrainConfig, build, train
+from model import Ranks, TrainConfig, build, train
+from model.ranks import start
+from model.stopping import Stopped
 from shards.taxonomy import Taxonomy
 
 CLASSES = ("sky", "road", "tree")
 TINY = {"stem": 8, "stage1_width": 4, "widths": [4, 4, 4, 4], "blocks": 1}
+CALL = ("net", "source", "meta", "seed", "ranks", "on_log", "on_note", "on_validate", "restart_changed")
 META: dict[str, Any] = {"arch": "hrnet-tiny", "num_classes": 3, "options": TINY, "recipe": {"name": "toy"}}
 
 
@@ -29,12 +34,18 @@ class ToyBatch:
 
 @dataclass(frozen=True)
 class ToySource:
-    """Images whose brightness, in columns of 8 pixels, is the class; `label` may replace what was drawn."""
+    """Images whose brightness, in columns of 8 pixels, is the class; `label` may replace what was drawn.
+
+    The two datasets take turns of `stride` slots; of these, `rank` gets every `world_size`-th.
+    """
 
     seed: int = 0
     size: int = 24
     batch: int = 4
     label: int | None = None
+    rank: int = 0
+    world_size: int = 1
+    stride: int = 1
     datasets: tuple[str, ...] = ("left", "right")
     weights: tuple[float, ...] = (0.5, 0.5)
     class_shares: tuple[float, ...] = (0.5, 0.25, 0.25)
@@ -55,12 +66,13 @@ class ToySource:
             labels[:, : self.size // 4] = 255
             if self.label is not None:
                 labels[:] = self.label
+            mine = slice(self.rank, None, self.world_size)
             yield ToyBatch(
                 step=step,
-                images=torch.from_numpy(images.astype(np.uint8)),
-                labels=torch.from_numpy(labels),
-                dataset_ids=torch.arange(self.batch) % 2,
-                keys=tuple(f"{step}/{i}" for i in range(self.batch)),
+                images=torch.from_numpy(images.astype(np.uint8))[mine],
+                labels=torch.from_numpy(labels)[mine],
+                dataset_ids=(torch.arange(self.batch) // self.stride % 2)[mine],
+                keys=tuple(f"{step}/{i}" for i in range(self.batch))[mine],
             )
 
 
@@ -71,15 +83,36 @@ def toy_net(seed: int = 1) -> torch.nn.Module:
     return net
 
 
+def frozen(net: torch.nn.Module) -> torch.nn.Module:
+    """Without what depends on how a batch is split: batch norms keep their first statistics, dropout drops nothing."""
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.Dropout2d):
+            module.eval()
+            module.train = lambda mode=True, module=module: module  # type: ignore[method-assign,assignment,misc]
+    return net
+
+
 def run(run_dir: str, **changes: Any) -> str:
-    """Train the toy with a few settings changed."""
-    call = {"source": ToySource(), "meta": META, "seed": 3} | {
-        k: changes.pop(k) for k in ("source", "meta", "seed", "on_log", "on_note", "restart_changed") if k in changes
-    }
+    """Train the toy with a few settings changed; several processes share its batches."""
+    call = {"source": ToySource(), "meta": META, "seed": 3} | {k: changes.pop(k) for k in CALL if k in changes}
+    ranks = call.get("ranks") or Ranks()
+    call["source"] = replace(call["source"], rank=ranks.rank, world_size=ranks.world_size)
     settings = {"steps": 8, "lr": 0.05, "log_every": 2, "checkpoint_every": 3, "device": "cpu"} | changes
-    return train(toy_net(), config=TrainConfig(**settings), run_dir=run_dir, **call)
+    net = call.pop("net", None) or toy_net()
+    return train(net, config=TrainConfig(**settings), run_dir=run_dir, **call)
+
+
+def main(run_dir: str, steps: str, every: str) -> None:
+    """One process of a run, as torchrun starts it; leaves its number in RUN_DIR/RANK.pid."""
+    torch.set_num_threads(1)
+    ranks = start()
+    Path(run_dir).mkdir(parents=True, exist_ok=True)
+    (Path(run_dir) / f"{ranks.rank}.pid").write_text(str(os.getpid()))
+    try:
+        run(run_dir, ranks=ranks, steps=int(steps), checkpoint_every=int(every))
+    except Stopped as stopped:
+        sys.exit(stopped.exit_code)
 
 
 if __name__ == "__main__":  # python -m tests.model.toy RUN_DIR STEPS CHECKPOINT_EVERY
-    torch.set_num_threads(1)
-    run(sys.argv[1], steps=int(sys.argv[2]), checkpoint_every=int(sys.argv[3]))
+    main(*sys.argv[1:])

@@ -1,0 +1,108 @@
+"""Which checkpoints are kept, and which one a run goes on from."""
+
+import os
+import threading
+
+import pytest
+import torch
+
+from model.checkpoint import Progress, load_progress, save_progress
+from model.keeper import Keeper
+from shards.errors import DataError
+
+IDENTITY = {"seed": 1}
+
+
+def progress(step, value=0.0):
+    return Progress(identity=IDENTITY, step=step, weights={"w": torch.full((50,), value)}, optimizer={"state": {}})
+
+
+@pytest.fixture
+def keeper(tmp_path):
+    keeper = Keeper(tmp_path / "checkpoints", keep=2)
+    yield keeper
+    keeper.close()
+
+
+def names(keeper):
+    return [path.name for path in keeper.paths()]
+
+
+def save(keeper, *steps):
+    for step in steps:
+        keeper.save(progress(step))
+        keeper.wait()
+
+
+def test_the_latest_few_are_kept(keeper):
+    assert keeper.latest(IDENTITY, print) is None
+    save(keeper, 2, 4, 6, 10)
+    assert names(keeper) == ["step-00000010.pt", "step-00000006.pt"]
+    assert keeper.latest(IDENTITY, print).step == 10
+
+
+def test_what_is_written_is_the_state_at_the_call_though_training_goes_on(keeper, monkeypatch):
+    may_write = threading.Event()
+
+    def slow(path, state):
+        assert may_write.wait(10)
+        save_progress(path, state)
+
+    monkeypatch.setattr("model.keeper.save_progress", slow)
+    state = progress(3, value=1.0)
+    keeper.save(state)  # returns though nothing is written
+    assert names(keeper) == []
+    state.weights["w"].fill_(2.0)
+    may_write.set()
+    keeper.wait()
+    assert torch.equal(load_progress(keeper.path(3)).weights["w"], torch.ones(50))
+
+
+def test_a_damaged_newest_one_gives_way_to_the_one_before_and_it_is_said(keeper):
+    save(keeper, 2, 4)
+    keeper.path(4).write_bytes(keeper.path(4).read_bytes()[:-50])
+    notes = []
+    assert keeper.latest(IDENTITY, notes.append).step == 2
+    (line,) = notes
+    assert "step-00000004.pt: cannot be read" in line
+    assert line.endswith("; trying the checkpoint before it")
+    save(keeper, 4)
+    assert keeper.latest(IDENTITY, notes.append).step == 4
+
+
+def test_without_a_whole_one_it_refuses(keeper):
+    save(keeper, 2, 4)
+    for step in (2, 4):
+        keeper.path(step).write_bytes(b"")
+    with pytest.raises(DataError, match=r"step-00000004.pt: .*there is no earlier one. Or start over"):
+        keeper.latest(IDENTITY, lambda line: None)
+    keeper.discard()
+    assert keeper.latest(IDENTITY, print) is None
+
+
+def test_another_run_is_refused(keeper):
+    save(keeper, 2)
+    with pytest.raises(DataError, match="belongs to another run: seed is 1, this run has 2"):
+        keeper.latest({"seed": 2}, print)
+
+
+def test_a_full_disk_is_told_at_the_next_step_and_the_last_good_one_stays(keeper, monkeypatch):
+    save(keeper, 2)
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    keeper.save(progress(4))
+    keeper._writing.exception()  # done
+    with pytest.raises(DataError, match=r"step-00000004.pt: cannot be written .*No space left"):
+        keeper.check()
+    assert keeper.latest(IDENTITY, print).step == 2
+
+
+def test_what_a_killed_writer_left_is_removed(keeper):
+    save(keeper, 2)
+    left = keeper.path(4).with_suffix(".pt.part")
+    left.write_bytes(b"half")
+    save(keeper, 6)
+    assert not left.exists()
