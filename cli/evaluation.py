@@ -22,7 +22,7 @@ from cli.journal import Journal, Place, claimed, read_journal, remove
 from cli.output import Report, progress, write_text
 from cli.pictures import colorize
 from cli.protocol import Protocol
-from model import InferConfig, predict
+from model import InferConfig, segment
 from model.evaluate import score, tally
 from model.image import pick_device
 from model.metrics import Confusion, Rule
@@ -107,7 +107,7 @@ def draw(judge: Judge, exam: Exam, folder: Path, count: int) -> None:
     total = len(exam.shards)
     for i in np.linspace(0, total - 1, min(count, total)).astype(int).tolist():
         _, image, labels = exam.sample(i)
-        pred = predict(judge.net.eval(), image, [protocol.matrix], config)[0].argmax(dim=0).cpu().numpy()
+        pred = segment(judge.net.eval(), [image], [protocol.matrix], config)[0][0]
         stem = folder / exam.shards.entry(i).key.replace("/", "_")
         _write(f"{stem}_image.jpg", image)
         _write(f"{stem}_label.png", colorize(labels[protocol.label], protocol.taxonomy.num_classes))
@@ -166,7 +166,7 @@ def _counted(
     """This process' share of the images that are not `known`, with their counts, as they are finished."""
     views, taken, total = exam.views, set(known), len(exam.shards)
     mine = [i for i in range(total) if i not in taken][ranks.rank :: ranks.world_size]
-    net = judge.net.eval()
+    net = judge.net.to(pick_device(judge.configs[0].device)).eval()
     report(len(taken), total)
     for n, (i, (where, image, labels)) in enumerate(_ahead(exam.sample, mine), start=1):
         counts = [c for config in judge.configs for c in tally(net, image, labels, views, config, key=where)]

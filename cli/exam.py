@@ -13,10 +13,10 @@ import numpy.typing as npt
 from torch import nn
 
 from cli.protocol import RELABELED, Protocol, Scheme, protocols
+from cli.segmenter import REFERENCE_CROP
 from model import InferConfig, load_any
 from model.evaluate import View
 from model.hmsa import HMSA
-from model.image import pick_device
 from model.weights import file_sha256
 from pipeline.decode import decode_image, decode_label
 from shards.errors import DataError
@@ -24,7 +24,6 @@ from shards.reader import ShardSet, open_shards
 from shards.schema import parse
 from shards.taxonomy import Taxonomy
 
-REFERENCE_CROP = 713  # windows of MSeg's evaluation, whatever a model was trained at
 Sample = tuple[str, npt.NDArray[np.uint8], dict[str, npt.NDArray[np.uint8]]]
 """Where it lies, for errors; image (H, W, 3) RGB; label maps (H, W) by member."""
 
@@ -59,7 +58,7 @@ class Judge:
 
     @classmethod
     def load(cls, checkpoint: Path, asked: Asked) -> Judge:
-        """Rebuild the network of a checkpoint, ours or a published one, on its device.
+        """Rebuild the network of a checkpoint, ours or a published one, on the CPU.
 
         Raises:
             DataError: the file is missing, damaged or of no known kind, its classes are unknown, or their number is
@@ -83,7 +82,7 @@ class Judge:
             name=recipe["name"] if recipe else checkpoint.stem,
             seed=recipe["seed"] if recipe else None,
             checkpoint=file_sha256(checkpoint),
-            net=net.to(pick_device(configs[0].device)),
+            net=net,
             taxonomy=taxonomy,
             learnt_relabeled=_learnt_relabeled(checkpoint, recipe),
             configs=configs,

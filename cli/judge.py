@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from cli.tables import Scales
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
-NATIVE, MULTI = "native", "multi"
 
 
 def evaluate(
@@ -109,22 +108,23 @@ def evaluate(
     from cli.evaluation import draw, examine
     from cli.exam import Asked, Exam, Judge
     from cli.processes import run_processes, without
+    from cli.segmenter import numbers
     from model import ranks
 
     schemes = _schemes(taxonomy)
     asked = Asked(
         short_sides=_short_sides(short_side),
         scales=_scales(scales),
-        n_scales=_numbers("--n-scales", n_scales) if n_scales else None,
+        n_scales=numbers("--n-scales", n_scales) if n_scales else None,
         crop=crop,
         flip=flip,
     )
-    if processes > 1:
+    judge = Judge.load(checkpoint, asked)
+    exams = [Exam.open(judge, url, schemes=schemes, relabeled=relabeled) for url in data]
+    if processes > 1:  # not before: what is wrong with the arguments is said once
         raise typer.Exit(run_processes(without(sys.argv[1:], "--processes"), processes))
     me = ranks.start()
     try:
-        judge = Judge.load(checkpoint, asked)
-        exams = [Exam.open(judge, url, schemes=schemes, relabeled=relabeled) for url in data]
         verdicts = examine(judge, exams, me, rule=rule, out=out, restart_changed=restart_changed)
     finally:
         ranks.stop()
@@ -158,28 +158,21 @@ def _schemes(text: str) -> list[Scheme]:
 
 def _short_sides(text: str | None) -> list[int | None] | None:
     """`360,720`, or `native`; None leaves the recipe's."""
+    from cli.segmenter import NATIVE, short_side
+
     if text is None:
         return None
-    try:
-        return [None if part.strip() == NATIVE else int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UsageError(f"--short-side {text}: give whole numbers, as in 360,720,1080, or {NATIVE}") from error
+    return [None if part == NATIVE else short_side(part) for part in text.replace(" ", "").split(",")]
 
 
 def _scales(text: str | None) -> tuple[float, ...] | None:
     """`0.75,1.0`, or `multi`; None leaves the recipe's."""
+    from cli.segmenter import MULTI, numbers
     from model import MULTI_SCALE
 
-    if text is None or text == MULTI:
-        return None if text is None else MULTI_SCALE
-    return _numbers("--scales", text)
-
-
-def _numbers(option: str, text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"{option} {text}: give numbers, as in 0.75,1.0,1.25") from error
+    if text is None:
+        return None
+    return MULTI_SCALE if text == MULTI else numbers("--scales", text)
 
 
 def _headline(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -199,7 +192,7 @@ def _print_rows(rows: Sequence[dict[str, Any]]) -> None:
     lines: list[tuple[str, ...]] = []
     several = len({row["short_side"] for row in rows}) > 1
     for i, row in enumerate(rows):
-        lines.append(_line(row, str(row["short_side"] or NATIVE)))
+        lines.append(_line(row, str(row["short_side"] or "native")))
         following = rows[i + 1] if i + 1 < len(rows) else None
         of_set = [r for r in rows if (r["url"], r["taxonomy"]) == (row["url"], row["taxonomy"])]
         if several and following not in of_set:

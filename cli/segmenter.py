@@ -122,11 +122,11 @@ def _config(checkpoint: Path, net: nn.Module, meta: dict[str, Any], settings: Se
         name: getattr(settings, name) for name in ("crop", "flip", "batch") if getattr(settings, name) is not None
     }
     if settings.short_side is not None:
-        asked["short_side"] = None if settings.short_side == NATIVE else _short_side(settings.short_side)
+        asked["short_side"] = None if settings.short_side == NATIVE else short_side(settings.short_side)
     if settings.scales is not None:
-        asked["scales"] = MULTI_SCALE if settings.scales == MULTI else _numbers("--scales", settings.scales)
+        asked["scales"] = MULTI_SCALE if settings.scales == MULTI else numbers("--scales", settings.scales)
     if settings.n_scales is not None:
-        asked["n_scales"] = _numbers("--n-scales", settings.n_scales)
+        asked["n_scales"] = numbers("--n-scales", settings.n_scales)
     elif isinstance(net, HMSA) and settings.scales is None and settings.crop is None and config.n_scales is None:
         asked["n_scales"] = net.n_scales  # its own procedure, unless windows are asked for
     return dataclasses.replace(config, device=settings.device, **asked)
@@ -150,13 +150,23 @@ def _classes(
     return target, None if own.digest == target.digest else projection(own, target)
 
 
-def _short_side(text: str) -> int:
+def short_side(text: str) -> int:
+    """Pixels, as an option gives them.
+
+    Raises:
+        UsageError: no whole number above 0.
+    """
     if not text.isdecimal() or int(text) == 0:
         raise UsageError(f"--short-side {text!r}: give a number of pixels (360, 480, 720, 1080) or {NATIVE}")
     return int(text)
 
 
-def _numbers(option: str, text: str) -> tuple[float, ...]:
+def numbers(option: str, text: str) -> tuple[float, ...]:
+    """Numbers with commas between, as an option gives them.
+
+    Raises:
+        UsageError: something else.
+    """
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:

@@ -25,9 +25,9 @@ def invoke(*args: object) -> str:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--short-side", "720p"), "--short-side 720p: give whole numbers"),
-        (("--scales", "0.5;1"), "--scales 0.5;1: give numbers"),
-        (("--n-scales", "half"), "--n-scales half: give numbers"),
+        (("--short-side", "720p"), "--short-side '720p': give a number"),
+        (("--scales", "0.5;1"), "--scales '0.5;1': give numbers"),
+        (("--n-scales", "half"), "--n-scales 'half': give numbers"),
         (("--taxonomy", "native,univers"), "'univers' is not one of auto, native, universal"),
     ],
 )
@@ -35,6 +35,12 @@ def test_options_that_cannot_be_read_are_bad_use(options: tuple[str, str], says:
     with pytest.raises(UsageError) as caught:
         invoke("eval", "none.pt", "--data", "x", *options)
     assert says in str(caught.value)
+
+
+def test_what_is_wrong_beforehand_is_said_once_and_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.processes.run_processes", lambda *_: pytest.fail("processes were started"))
+    with pytest.raises(DataError, match=r"none\.pt"):
+        invoke("eval", "none.pt", "--data", "x", "--processes", 2)
 
 
 def row(dataset: str, side: int | None, miou: float, **more: Any) -> dict[str, Any]:
