@@ -131,12 +131,13 @@ def source_box(drawn: Draw, part: tuple[int, int, int, int]) -> tuple[int, int, 
         (top, left, bottom, right) in source pixels, ends exclusive, at least one pixel.
     """
     top, left, bottom, right = part
-    xs, ys = (left, right - 1), (top, bottom - 1)
-    corners = np.array([(x, y, 1) for x in xs for y in ys]) @ np.array(drawn.matrix).T
-    height, width = drawn.source_hw
-    low, high = np.floor(corners.min(0)).astype(int) - 1, np.ceil(corners.max(0)).astype(int) + 2
-    x0, y0 = min(max(low[0], 0), width - 1), min(max(low[1], 0), height - 1)
-    return int(y0), int(x0), int(max(min(high[1], height), y0 + 1)), int(max(min(high[0], width), x0 + 1))
+    spans = []
+    for (along_x, along_y, origin), side in zip(drawn.matrix, reversed(drawn.source_hw), strict=True):
+        ends = [along_x * x + along_y * y + origin for x in (left, right - 1) for y in (top, bottom - 1)]
+        low = min(max(math.floor(min(ends)) - 1, 0), side - 1)
+        spans.append((low, max(min(math.ceil(max(ends)) + 2, side), low + 1)))
+    (x0, x1), (y0, y1) = spans
+    return y0, x0, y1, x1
 
 
 def _uniforms(seed: int, step: int, slot: int) -> list[float]:

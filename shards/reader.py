@@ -109,7 +109,7 @@ class ShardSet:
         return self._store.read(name, span.offset, span.size, check=check)
 
     def read_rows(self, i: int, member: str, top: int, bottom: int) -> Slice | None:
-        """The blocks of a member that hold rows top to bottom - 1, or None where only the whole can be had or is due.
+        """The blocks of a member that hold rows top to bottom - 1, or None where only the whole can be had.
 
         Raises:
             DataError: as `read`; of a block that fails its checksum, which one.
@@ -120,8 +120,6 @@ class ShardSet:
             return None
         blocks = span.blocks
         first, last = top // blocks.rows, -(-bottom // blocks.rows)
-        if last - first == len(blocks.sizes) - 1:
-            return None
 
         def read(start: int, stop: int) -> list[bytes]:
             sizes = blocks.sizes[start:stop]
@@ -140,11 +138,9 @@ class ShardSet:
             data = self._store.read(name, offset, ends[-1], check=check)
             return [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
+        head, *pieces = read(0, 1 + last) if first == 0 else [*read(0, 1), *read(1 + first, 1 + last)]
         return Slice(
-            top=first * blocks.rows,
-            bottom=min(last * blocks.rows, height),
-            head=read(0, 1)[0],
-            blocks=tuple(read(1 + first, 1 + last)),
+            top=first * blocks.rows, bottom=min(last * blocks.rows, height), head=head, blocks=tuple(pieces)
         )
 
     def _member(self, i: int, member: str) -> tuple[Entry, str, str]:
