@@ -1,7 +1,9 @@
-"""Memory of batches, used again: the system takes longer to hand out a fresh page than a core takes to fill it."""
+"""Memory that is used again: the system takes longer to hand out a fresh page than a core takes to fill it."""
 
 from __future__ import annotations
 
+import math
+import threading
 import weakref
 from typing import Any
 
@@ -28,3 +30,18 @@ class Arrays:
         lent = memory[...]
         weakref.finalize(lent, self._free.append, memory).atexit = False
         return lent
+
+
+class Scratch(threading.local):
+    """Arrays for what is made on the way, kept by each thread that uses it."""
+
+    def __init__(self) -> None:
+        self._memory: dict[str, npt.NDArray[np.uint8]] = {}
+
+    def take(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+        """A uint8 array with anything in it, valid until this thread takes that name again."""
+        size = math.prod(shape)
+        memory = self._memory.get(name)
+        if memory is None or memory.size < size:
+            memory = self._memory[name] = np.empty(size, np.uint8)
+        return memory[:size].reshape(shape)

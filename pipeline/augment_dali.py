@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 
 from pipeline.augment_opencv import BLUR_PX, seen_by
-from pipeline.decode import Box, Part
-from pipeline.geometry import FILL_RGB, Draw
+from pipeline.decode import Part
+from pipeline.geometry import FILL_RGB, Box, Draw
 from shards.errors import DataError
 
 BLUR_SIGMA = 0.3 * ((BLUR_PX - 1) * 0.5 - 1) + 0.8  # what OpenCV derives from the kernel's side

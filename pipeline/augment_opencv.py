@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.geometry import FILL_RGB, Draw, source_box
+from pipeline.arrays import Scratch
+from pipeline.geometry import FILL_RGB, Box, Draw, source_box
 from shards.taxonomy import IGNORE_INDEX
 
 BLUR_PX = 5  # side of the Gaussian's kernel; OpenCV derives its sigma, 1.1
@@ -40,24 +41,31 @@ def augment(
         The crop, (h, w, 3) uint8, and its label, (h, w) of the label's dtype.
     """
     crop, label = np.empty((*draw.crop_hw, 3), np.uint8), np.empty(draw.crop_hw, label_HW.dtype)
-    crop_image(image, draw, crop, at=image_at)
+    crop_image(image, draw, crop, Scratch(), at=image_at)
     crop_label(label_HW, draw, label, first_row=label_row)
     return crop, label
 
 
 def crop_image(
-    image: npt.NDArray[np.uint8], draw: Draw, out_HW3: npt.NDArray[np.uint8], *, at: tuple[int, int]
+    image: npt.NDArray[np.uint8],
+    draw: Draw,
+    out_HW3: npt.NDArray[np.uint8],
+    scratch: Scratch,
+    *,
+    at: tuple[int, int] = (0, 0),
 ) -> None:
     """The image's part of `augment`, written to `out_HW3`."""
     seen, (top, left, bottom, right) = seen_by(draw), draw.valid
-    warped = _warp_image(image, draw, seen, at)
-    padded = draw.valid != (0, 0, *draw.crop_hw)
+    warped = _warp_image(image, draw, seen, at, scratch)
+    rgb = (*warped.shape[:2], 3)
+    whole = draw.valid == (0, 0, *draw.crop_hw)
     if draw.blur:
-        crop = cv2.GaussianBlur(cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB), (BLUR_PX, BLUR_PX), 0)
+        sharp = cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=scratch.take("sharp", rgb))
+        crop = cv2.GaussianBlur(sharp, (BLUR_PX, BLUR_PX), 0, dst=scratch.take("blurred", rgb))
         crop = crop[top - seen[0] : bottom - seen[0], left - seen[1] : right - seen[1]]
     else:
-        crop = cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=None if padded else out_HW3)
-    if padded:
+        crop = cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out_HW3 if whole else scratch.take("sharp", rgb))
+    if not whole:
         crop = cv2.copyMakeBorder(crop, *_pads(draw), cv2.BORDER_CONSTANT, value=FILL_RGB, dst=out_HW3)
     _settle(crop, out_HW3)
 
@@ -75,7 +83,7 @@ def crop_label(label_HW: npt.NDArray[Any], draw: Draw, out_HW: npt.NDArray[Any],
     _settle(label, out_HW)
 
 
-def box_touched(draw: Draw) -> tuple[int, int, int, int]:
+def box_touched(draw: Draw) -> Box:
     """(top, left, bottom, right) of the stored image and label that the crop takes anything from, ends exclusive."""
     return source_box(draw, seen_by(draw))
 
@@ -86,13 +94,13 @@ def _settle(made: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
         out[...] = made
 
 
-def _pads(draw: Draw) -> tuple[int, int, int, int]:
+def _pads(draw: Draw) -> Box:
     """(top, bottom, left, right): pixels of the crop around what it shows of the image."""
     top, left, bottom, right = draw.valid
     return top, draw.crop_hw[0] - bottom, left, draw.crop_hw[1] - right
 
 
-def seen_by(draw: Draw) -> tuple[int, int, int, int]:
+def seen_by(draw: Draw) -> Box:
     """(top, left, bottom, right) in crop pixels: what the crop shows of the canvas, and what the blur sees around."""
     top, left, bottom, right = draw.valid
     around = REACH_PX if draw.blur else 0
@@ -107,7 +115,7 @@ def _grown(low: int, high: int, corner: int, side: int, by: int) -> tuple[int, i
 
 
 def _warp_image(
-    image: npt.NDArray[np.uint8], draw: Draw, part: tuple[int, int, int, int], at: tuple[int, int]
+    image: npt.NDArray[np.uint8], draw: Draw, part: Box, at: tuple[int, int], scratch: Scratch
 ) -> npt.NDArray[Any]:
     """(h, w, 4): part of the crop."""
     # Always the same box, whatever more there is: OpenCV rounds by place.
@@ -116,7 +124,8 @@ def _warp_image(
     if source.shape[2] == 3:  # OpenCV warps four channels twice as fast: only those can fill its vector registers
         source = cv2.cvtColor(source, cv2.COLOR_RGB2RGBA)  # type: ignore[assignment]
     fill = cv2.BORDER_CONSTANT, (*FILL_RGB, 0)
-    warped = _warp(source, draw, part, (top, left), cv2.INTER_LINEAR, fill)
+    out = scratch.take("warped", (part[2] - part[0], part[3] - part[1], 4))
+    warped = _warp(source, draw, part, (top, left), cv2.INTER_LINEAR, fill, out)
     # Inside the canvas only rotation brings in outside pixels; a plain resize repeats its edge pixels. Only those of
     # the crop are made so, for such a border takes OpenCV twice the time.
     for strip in [] if draw.angle_deg else _beyond(draw, part):
@@ -128,7 +137,7 @@ def _warp_image(
     return warped
 
 
-def _beyond(draw: Draw, part: tuple[int, int, int, int]) -> list[tuple[int, int, int, int]]:
+def _beyond(draw: Draw, part: Box) -> list[Box]:
     """What of a part, not rotated, lies between the outermost pixel centres of the image and its edges."""
     top, left, bottom, right = part
     (x_step, _, x_origin), (_, y_step, y_origin) = draw.matrix
@@ -149,7 +158,7 @@ def _within(step: float, origin: float, last: int, low: int, high: int) -> tuple
 def _warp(
     source: npt.NDArray[Any],
     draw: Draw,
-    part: tuple[int, int, int, int],
+    part: Box,
     origin: tuple[int, int],
     interpolation: int,
     border: tuple[int, tuple[int, ...]],

@@ -132,10 +132,12 @@ class StepByStep(Dataset[tuple[Tensor, Tensor]]):
         """(h, w, 3) float32 of 0..255 and (h, w) ids."""
         found = self._samples.find(*divmod(number, self._batch))
         label = decode_label(self._shards.read(found.pick.index, "native"), where=found.key)
-        return step_by_step(self.decode(number), label, found.draw, self._rule.short_side)
+        data = np.frombuffer(self._shards.read(found.pick.index, "image"), np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+        return step_by_step(image, label, found.draw, self._rule.short_side)
 
     def decode(self, number: int) -> npt.NDArray[np.uint8]:
-        """The whole stored image, (H, W, 3)."""
+        """The whole stored image, (H, W, 3), by the loader's decoder."""
         pick = self._samples.order.at(*divmod(number, self._batch))
         return decode_image(self._shards.read(pick.index, "image"), where=self._shards.url)
 

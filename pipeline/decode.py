@@ -10,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from pipeline.arrays import Scratch
+from pipeline.geometry import Box
 from shards.errors import DataError
 from shards.jpeg import SIGNATURE as JPEG
 from shards.reader import ShardSet
 from shards.slices import CHROMA_PX, slice_jpeg, unpack_label
-
-Box = tuple[int, int, int, int]
-"""(top, left, bottom, right) in pixels, ends exclusive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +52,16 @@ def read_image(shards: ShardSet, i: int, box: Box, size_hw: tuple[int, int]) -> 
     return Part(data=data, box=(rows.top, left, rows.bottom, right))
 
 
-def decode_part(part: Part, *, where: str) -> npt.NDArray[np.uint8]:
-    """(h, w, 3) or (h, w, 4) uint8, RGB first: whichever its decoder makes at no cost.
+def decode_part(part: Part, scratch: Scratch, *, where: str) -> npt.NDArray[np.uint8]:
+    """(h, w, 3) or (h, w, 4) uint8, RGB first: whichever its decoder makes at no cost; perhaps in `scratch`.
 
     Raises:
         DataError: it cannot be decoded, or has another size than the index says; `where` names it.
     """
-    image = _decode_jpeg(part.data, "RGBA") if part.data.startswith(JPEG) else _decode(part.data, cv2.IMREAD_COLOR_RGB)
+    if part.data.startswith(JPEG):
+        image = _decode_jpeg(part.data, "RGBA", scratch)
+    else:
+        image = _decode(part.data, cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise _undecodable(where)
     _check_size("image", image.shape[:2], part.size_hw, where)
@@ -94,7 +96,7 @@ def decode_image(data: bytes, *, where: str) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: it is no image; `where` names it.
     """
-    image = _decode_jpeg(data, "RGB") if data.startswith(JPEG) else _decode(data, cv2.IMREAD_COLOR_RGB)
+    image = _decode_jpeg(data, "RGB", None) if data.startswith(JPEG) else _decode(data, cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise _undecodable(where)
     return image
@@ -119,10 +121,12 @@ def _decode(data: bytes, flags: int) -> npt.NDArray[Any] | None:
     return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
 
 
-def _decode_jpeg(data: bytes, colours: Literal["RGB", "RGBA"]) -> npt.NDArray[np.uint8] | None:
+def _decode_jpeg(data: bytes, colours: Literal["RGB", "RGBA"], scratch: Scratch | None) -> npt.NDArray[np.uint8] | None:
     # The same decoder as OpenCV's, bit for bit. OpenCV copies what it made, into memory new each time: twice as slow.
     try:
-        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colours)
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        buffer = None if scratch is None else scratch.take("image", (height, width, len(colours)))
+        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colours, buffer=buffer)
     except ValueError:  # also of damage that the decoder could draw over
         return None
     return pixels

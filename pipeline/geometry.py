@@ -17,6 +17,8 @@ from pipeline.config import AugmentConfig
 
 FILL_RGB = (124, 116, 104)
 """What an image shows outside its canvas: the ImageNet mean 123.675, 116.28, 103.53 in whole numbers."""
+Box = tuple[int, int, int, int]
+"""(top, left, bottom, right) in pixels, ends exclusive."""
 STREAM = 3  # tells this use of the generator from those of the sample order
 UNIFORMS = 7  # a fixed number, each with its own use: setting one probability to 0 leaves the other draws alone
 
@@ -40,7 +42,7 @@ class Draw:
     crop_hw: tuple[int, int]
     matrix: tuple[tuple[float, float, float], tuple[float, float, float]]
     """Crop pixel (x, y, 1) -> source pixel (x, y), at pixel centres; OpenCV's WARP_INVERSE_MAP."""
-    valid: tuple[int, int, int, int]
+    valid: Box
     """(top, left, bottom, right) of the crop that lies on the canvas, ends exclusive; the rest is padding."""
 
 
@@ -121,7 +123,7 @@ def canvas_size(size_hw: tuple[int, int], short_side: int | None, scale: float) 
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def source_box(drawn: Draw, part: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+def source_box(drawn: Draw, part: Box) -> Box:
     """The stored pixels that a part of the crop is made of, with the neighbours that bilinear sampling needs.
 
     Args:

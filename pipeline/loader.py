@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.arrays import Arrays
+from pipeline.arrays import Arrays, Scratch
 from pipeline.augment_dali import DaliEngine
 from pipeline.batch import Batch
 from pipeline.config import AugmentConfig, DataConfig, LoaderConfig
@@ -61,6 +61,7 @@ class Loader:
         self._crop_hw = augment.crop_hw
         self._images = Arrays((len(self._slots), *self._crop_hw, 3), np.uint8)
         self._labels = Arrays((len(self._slots), *self._crop_hw), self._samples.label_dtype)
+        self._scratch = Scratch()
         self._prefetch = loader.prefetch
         cv2.setNumThreads(1)
         self._threads = ThreadPoolExecutor(loader.threads or cores(), thread_name_prefix="loader")
@@ -157,7 +158,7 @@ class Loader:
         self, step: int, slot: int, image_HW3: npt.NDArray[np.uint8], label_HW: npt.NDArray[Any]
     ) -> tuple[int, str]:
         stored = self._samples.read(step, slot)
-        stored.image_into(image_HW3)
+        stored.image_into(image_HW3, self._scratch)
         stored.label_into(label_HW)
         return self.datasets.index(stored.pick.dataset), stored.key
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.arrays import Scratch
 from pipeline.augment_opencv import box_touched, crop_image, crop_label
 from pipeline.config import AugmentConfig, DataConfig, shares
 from pipeline.decode import Part, decode_part, read_image, read_label
@@ -54,15 +55,15 @@ class Stored:
     where: str
     """Names it in errors."""
 
-    def image_into(self, out_HW3: npt.NDArray[np.uint8]) -> None:
+    def image_into(self, out_HW3: npt.NDArray[np.uint8], scratch: Scratch) -> None:
         """Decode and crop the image by OpenCV.
 
         Raises:
             DataError: it cannot be decoded.
         """
         with _named(self.where):
-            pixels = decode_part(self.image, where=self.where)
-            crop_image(pixels, self.draw, out_HW3, at=self.image.box[:2])
+            pixels = decode_part(self.image, scratch, where=self.where)
+            crop_image(pixels, self.draw, out_HW3, scratch, at=self.image.box[:2])
 
     def label_into(self, out_HW: npt.NDArray[Any]) -> None:
         """Crop the label and look its ids up.
@@ -170,7 +171,7 @@ class Samples:
         stored = self.read(step, slot)
         crop_hw = self._augment.crop_hw
         image, label = np.empty((*crop_hw, 3), np.uint8), np.empty(crop_hw, self.label_dtype)
-        stored.image_into(image)
+        stored.image_into(image, Scratch())
         stored.label_into(label)
         return Sample(image=image, label=label, key=stored.key, pick=stored.pick, draw=stored.draw)
 

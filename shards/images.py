@@ -163,7 +163,9 @@ def encode_jpeg(pixels: Rgb, quality: int) -> bytes:
     across = -(-pixels.shape[1] // _MCU_PX)
     interval = next((wide for wide in _TILE_MCUS if across % wide == 0), across)
     options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
-    return _encode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality, *options, cv2.IMWRITE_JPEG_RST_INTERVAL, interval])
+    return _encode(
+        ".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality, *options, cv2.IMWRITE_JPEG_RST_INTERVAL, interval]
+    )
 
 
 def encode_png(pixels: Rgb) -> bytes:

@@ -139,9 +139,7 @@ class ShardSet:
             return [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
         head, *pieces = read(0, 1 + last) if first == 0 else [*read(0, 1), *read(1 + first, 1 + last)]
-        return Slice(
-            top=first * blocks.rows, bottom=min(last * blocks.rows, height), head=head, blocks=tuple(pieces)
-        )
+        return Slice(top=first * blocks.rows, bottom=min(last * blocks.rows, height), head=head, blocks=tuple(pieces))
 
     def _member(self, i: int, member: str) -> tuple[Entry, str, str]:
         """The sample, its shard's file name, and the member's suffix."""

@@ -10,6 +10,7 @@ import torch
 from pipeline.augment_dali import DaliEngine
 from pipeline.augment_opencv import augment
 from pipeline.config import AugmentConfig
+from pipeline.decode import Part
 from pipeline.geometry import compose, draw
 from shards.errors import DataError
 from tests.pipeline.fakes import png, textured
@@ -20,11 +21,15 @@ NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA devic
 DEVICES = [pytest.param(None, id="host"), pytest.param(0, id="gpu", marks=[pytest.mark.gpu, NO_GPU])]
 
 
+def whole(data, image):
+    return Part(data=data, box=(0, 0, *image.shape[:2]))
+
+
 def apart(images, draws, crop_hw, device_id, encode=png):
     """Absolute differences of the engines' crops, one array for each image."""
     encoded = [encode(image) for image in images]
     engine = DaliEngine(batch=len(images), crop_hw=crop_hw, threads=2, device_id=device_id)
-    made = engine.images(encoded, draws, where="here")
+    made = engine.images([whole(*of) for of in zip(encoded, images, strict=True)], draws, where="here")
     assert made.shape == (len(images), 3, *crop_hw)
     assert made.dtype == torch.uint8
     assert made.is_contiguous(memory_format=torch.channels_last)
@@ -88,9 +93,9 @@ def test_a_batch_is_the_callers_own(device_id):
     image, _ = textured(np.random.default_rng(0), (50, 70), 3)
     drawn = draw(AugmentConfig(short_side=50, crop=30), seed=0, step=0, slot=0, size_hw=(50, 70))
     engine = DaliEngine(batch=2, crop_hw=(30, 30), threads=1, device_id=device_id)
-    first = engine.images([png(image)], [drawn], where="here")
+    first = engine.images([whole(png(image), image)], [drawn], where="here")
     kept = first.clone()
-    engine.images([png(255 - image)] * 2, [drawn] * 2, where="here")
+    engine.images([whole(png(255 - image), image)] * 2, [drawn] * 2, where="here")
     assert torch.equal(first, kept)
 
 
@@ -101,5 +106,5 @@ def test_a_file_that_is_no_image_is_an_error_and_the_engine_lives_on(device_id, 
     drawn = draw(AugmentConfig(short_side=50, crop=30), seed=0, step=0, slot=0, size_hw=(50, 70))
     engine = DaliEngine(batch=2, crop_hw=(30, 30), threads=1, device_id=device_id)
     with pytest.raises(DataError, match="step 7: DALI cannot make the images"):
-        engine.images([png(image), broken], [drawn] * 2, where="step 7")
-    assert engine.images([png(image)], [drawn], where="here").float().std() > 1
+        engine.images([whole(png(image), image), whole(broken, image)], [drawn] * 2, where="step 7")
+    assert engine.images([whole(png(image), image)], [drawn], where="here").float().std() > 1
