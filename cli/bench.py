@@ -98,6 +98,7 @@ def loader(
     batch: Batch = 4,
     threads: Annotated[int, typer.Option(min=0, help="Of the loader and of decoding; 0: all cores.")] = 0,
     rounds: Rounds = 5,
+    peers: Annotated[bool, typer.Option("--peers", help="Also other loaders with that rule (extra `bench`).")] = False,
     json: Json = False,
 ) -> None:
     """Crops per second: the loader, the rule step by step in a DataLoader of 2 workers, decoding alone."""
@@ -110,7 +111,7 @@ def loader(
         raise UsageError(f"--crops {crops} is no multiple of --batch {batch}")
     chosen = [known[name] for name in setting or known]
     threads = threads or os.cpu_count() or 1
-    rows = [_setting(s, crops, batch, threads, rounds) for s in chosen]
+    rows = [_setting(s, crops, batch, threads, rounds, peers=peers) for s in chosen]
     if json:
         about = {"machine": _machine(threads), "crops": crops, "batch": batch, "rounds": rounds}
         print_json(about | {"settings": rows})
@@ -118,23 +119,34 @@ def loader(
     typer.echo(f"{_machine(threads)}; crops/s, medians of {rounds} rounds")
     header = ("setting", "ours", "rule", "decoding", "ours / rule", "ours / decoding", "images apart", "labels equal")
     print_table(header, [_loader_cells(row) for row in rows])
+    if peers:
+        typer.echo("other loaders with the same rule, two workers each")
+        print_table(
+            ("setting", "loader", "crops/s", "ours / it"), [cells for row in rows for cells in _peer_cells(row)]
+        )
 
 
-def _setting(setting: Setting, crops: int, batch: int, threads: int, rounds: int) -> dict[str, Any]:
+def _setting(setting: Setting, crops: int, batch: int, threads: int, rounds: int, *, peers: bool) -> dict[str, Any]:
     from pipeline.bench import prepare
 
     with (
         tempfile.TemporaryDirectory(prefix="segstream-bench-") as folder,
         progress(f"bench {setting.name}", "rounds") as report,
-        prepare(setting, Path(folder), crops=crops, batch=batch, threads=threads) as case,
+        prepare(setting, Path(folder), crops=crops, batch=batch, threads=threads, peers=peers) as case,
     ):
         took = interleaved(case.runs, rounds, report=report)
     row: dict[str, Any] = {"name": setting.name}
-    row |= {name: round(crops / statistics.median(times), 2) for name, times in took.items()}
+    rates = {name: round(crops / statistics.median(times), 2) for name, times in took.items()}
+    row |= {name: rates.pop(name) for name in ("ours", "reference_rule", "decode_only")}
     row["ratio_reference"] = round(ratio(took["reference_rule"], took["ours"]), 2)
     row["ratio_decode"] = round(ratio(took["decode_only"], took["ours"]), 2)
     row["image_difference"] = round(case.image_difference, 2)
     row["label_agreement"] = round(case.label_agreement, 4)
+    if peers:
+        row["peers"] = {
+            name: {"crops_per_s": rate, "ratio": round(ratio(took[name], took["ours"]), 2)}
+            for name, rate in rates.items()
+        } | {name: {"error": reason} for name, reason in case.missing.items()}
     return row
 
 
@@ -142,6 +154,15 @@ def _loader_cells(row: dict[str, Any]) -> tuple[Any, ...]:
     rates = (f"{row[name]:.1f}" for name in ("ours", "reference_rule", "decode_only"))
     checks = (f"{row['image_difference']:.2f} of 255", f"{row['label_agreement']:.1%}")
     return (row["name"], *rates, f"{row['ratio_reference']:.1f}x", f"{row['ratio_decode']:.2f}x", *checks)
+
+
+def _peer_cells(row: dict[str, Any]) -> list[tuple[Any, ...]]:
+    return [
+        (row["name"], name, f"not run: {found['error']}", "-")
+        if "error" in found
+        else (row["name"], name, f"{found['crops_per_s']:.1f}", f"{found['ratio']:.1f}x")
+        for name, found in row["peers"].items()
+    ]
 
 
 def _config(

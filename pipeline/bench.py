@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,24 +17,23 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.config import AugmentConfig, DataConfig, LoaderConfig
-from pipeline.decode import decode_image, decode_label
-from pipeline.geometry import Draw
+from pipeline.decode import decode_image
 from pipeline.loader import Loader
+from pipeline.order import Order
+from pipeline.peers import PEERS, MissingError
+from pipeline.reference import Rule
 from pipeline.samples import Samples
 from shards.convert import ConvertRequest, convert
 from shards.reader import ShardSet, open_shards
-from shards.taxonomy import IGNORE_INDEX
 
 NAME = "drawn"
 PICTURES = 8
 CLASSES = 150
 WORKERS = 2  # processes of the DataLoader, as the reference has for each GPU
-MEAN_RGB, STD_RGB = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,21 +58,26 @@ class Case:
     """One setting, ready to run. Every call of a run makes the next crops of the same stream."""
 
     runs: dict[str, Callable[[], None]]
-    """ours, reference_rule, decode_only."""
+    """ours, reference_rule, decode_only, and by name the peers that run."""
     image_difference: float
     """Mean absolute difference of ours and the reference rule, of 255."""
     label_agreement: float
     """Share of label pixels that are equal."""
+    missing: dict[str, str]
+    """Peers that cannot be run here, and why."""
 
 
 @contextmanager
-def prepare(setting: Setting, folder: Path, *, crops: int, batch: int, threads: int) -> Iterator[Case]:
+def prepare(
+    setting: Setting, folder: Path, *, crops: int, batch: int, threads: int, peers: bool = False
+) -> Iterator[Case]:
     """Draw pictures, convert them, and start everything.
 
     Args:
         folder: an empty one, for pictures and shards.
         crops: what one call of a run makes; a multiple of `batch`.
         threads: of the loader, and of decoding alone.
+        peers: also start other loaders with the same rule, those that are installed.
     """
     draw_pictures(folder / "raw", setting.source_hw)
     convert(ConvertRequest(dataset=str(folder / "raw" / "set.yaml"), split="train", out=str(folder / "shards")))
@@ -96,95 +100,82 @@ def prepare(setting: Setting, folder: Path, *, crops: int, batch: int, threads: 
 
         def ours() -> None:
             start = next(starts)
-            for _ in loader.batches(start, start + crops // batch):
-                pass
+            _exhaust(loader.batches(start, start + crops // batch))
 
         def reference_rule() -> None:
-            for _ in reference:
-                pass
+            _exhaust(reference)
             turn.start += crops
 
         def decode_only() -> None:
             start = next(decoded)
-            for _ in pool.map(steps.decode, range(start, start + crops)):
-                pass
+            _exhaust(pool.map(steps.decode, range(start, start + crops)))
 
         runs = {"ours": ours, "reference_rule": reference_rule, "decode_only": decode_only}
-        yield Case(runs, *_compare(steps, data, rule, batch))
+        others, missing = _peers(steps, folder, crops) if peers else ({}, {})
+        yield Case(runs | others, *_compare(steps, data, rule, batch), missing)
 
 
 class StepByStep(Dataset[tuple[Tensor, Tensor]]):
     """The stream's crops as they are usually made: one sample a call, every step on the whole canvas."""
 
     def __init__(self, data: DataConfig, rule: AugmentConfig, batch: int) -> None:
-        self._data, self._rule, self._batch = data, rule, batch
-        cv2.setNumThreads(1)
+        self._data, self.rule = data, Rule(augment=rule, seed=0, batch=batch)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        """(3, h, w) float32 normalised and (h, w) int64 of slot `number` of the run."""
-        cv2.setNumThreads(1)  # each worker is a process of its own
-        image, label = self.crop(number)
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN_RGB, STD_RGB))
-        return pixels.sub_(mean).div_(std), torch.from_numpy(label).long()
+        """See `Rule.tensors`."""
+        return self.rule.tensors(number, *self.files(number))
 
-    def crop(self, number: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """(h, w, 3) float32 of 0..255 and (h, w) ids."""
-        found = self._samples.find(*divmod(number, self._batch))
-        label = decode_label(self._shards.read(found.pick.index, "native"), where=found.key)
-        data = np.frombuffer(self._shards.read(found.pick.index, "image"), np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
-        return step_by_step(image, label, found.draw, self._rule.short_side)
+    def files(self, number: int) -> tuple[bytes, bytes]:
+        """The image and the label that slot `number` of the run uses, as they are stored."""
+        pick = self._order.at(*divmod(number, self.rule.batch))
+        return self._shards.read(pick.index, "image"), self._shards.read(pick.index, "native")
 
     def decode(self, number: int) -> npt.NDArray[np.uint8]:
         """The whole stored image, (H, W, 3), by the loader's decoder."""
-        pick = self._samples.order.at(*divmod(number, self._batch))
+        pick = self._order.at(*divmod(number, self.rule.batch))
         return decode_image(self._shards.read(pick.index, "image"), where=self._shards.url)
 
     # Opened where they are used: neither travels to another process.
     @functools.cached_property
-    def _samples(self) -> Samples:
-        return Samples(self._data, self._rule, seed=0, batch=self._batch)
+    def _order(self) -> Order:
+        samples = Samples(self._data, self.rule.augment, seed=self.rule.seed, batch=self.rule.batch)
+        samples.close()
+        return samples.order
 
     @functools.cached_property
     def _shards(self) -> ShardSet:
         return open_shards(self._data.url(NAME))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_samples", "_shards")}
+        return {name: value for name, value in vars(self).items() if name not in ("_order", "_shards")}
 
 
-def step_by_step(
-    image: npt.NDArray[Any], label: npt.NDArray[Any], draw: Draw, short_side: int | None
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """The rule as it is usually written: resize, scale, turn, blur, mirror, pad, crop; the image in float32.
+def _peers(steps: StepByStep, folder: Path, crops: int) -> tuple[dict[str, Callable[[], None]], dict[str, str]]:
+    """What runs an epoch of each peer: the files of the stream's first crops, written in its own format."""
+    files = [steps.files(number) for number in range(crops)]
+    runs: dict[str, Callable[[], None]] = {}
+    missing = {}
+    for name, start in PEERS.items():
+        (folder / name).mkdir()
+        try:
+            batches = start(folder / name, files, steps.rule, WORKERS)
+            found = sum(len(batch[0]) for batch in batches)
+        except MissingError as error:
+            missing[name] = str(error)
+            continue
+        except Exception as error:  # whatever another program raises, it is its own reason
+            missing[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            continue
+        if found == crops:
+            runs[name] = functools.partial(_exhaust, batches)
+        else:
+            missing[name] = f"gave {found} samples of {crops}"
+    return runs, missing
 
-    Source: MSeg (Lambert et al., CVPR 2020).
-    """
-    height, width = label.shape
-    factor = (short_side or min(height, width)) / min(height, width)
-    size_wh = (int(width * factor), int(height * factor))
-    image = cv2.resize(image.astype(np.float32), size_wh, interpolation=cv2.INTER_LINEAR)
-    label = cv2.resize(label, size_wh, interpolation=cv2.INTER_NEAREST)
-    image = cv2.resize(image, None, fx=draw.scale, fy=draw.scale, interpolation=cv2.INTER_LINEAR)
-    label = cv2.resize(label, None, fx=draw.scale, fy=draw.scale, interpolation=cv2.INTER_NEAREST)
-    height, width = label.shape
-    if draw.angle_deg:
-        turn = cv2.getRotationMatrix2D((width / 2, height / 2), draw.angle_deg, 1)
-        image = cv2.warpAffine(image, turn, (width, height), flags=cv2.INTER_LINEAR, borderValue=MEAN_RGB)
-        label = cv2.warpAffine(label, turn, (width, height), flags=cv2.INTER_NEAREST, borderValue=(IGNORE_INDEX,))
-    if draw.blur:
-        image = cv2.GaussianBlur(image, (5, 5), 0)
-    if draw.flip:
-        image, label = cv2.flip(image, 1), cv2.flip(label, 1)
-    pad_h, pad_w = max(draw.crop_hw[0] - height, 0), max(draw.crop_hw[1] - width, 0)
-    sides = (pad_h // 2, pad_h - pad_h // 2, pad_w // 2, pad_w - pad_w // 2)
-    if any(sides):
-        image = cv2.copyMakeBorder(image, *sides, cv2.BORDER_CONSTANT, value=MEAN_RGB)
-        label = cv2.copyMakeBorder(label, *sides, cv2.BORDER_CONSTANT, value=(IGNORE_INDEX,))
-    top, left = draw.corner_px[0] + sides[0], draw.corner_px[1] + sides[2]
-    window = (slice(top, top + draw.crop_hw[0]), slice(left, left + draw.crop_hw[1]))
-    return image[window], label[window]
+
+def _exhaust(batches: Iterable[object]) -> None:
+    for _ in batches:
+        pass
 
 
 def draw_pictures(folder: Path, size_hw: tuple[int, int]) -> None:
@@ -230,7 +221,7 @@ def _compare(steps: StepByStep, data: DataConfig, rule: AugmentConfig, batch: in
     samples = Samples(data, rule, seed=0, batch=batch)
     apart, equal = [], []
     for number in range(PICTURES):
-        image, label = steps.crop(number)
+        image, label = steps.rule.crop(number, *steps.files(number))
         ours = samples.at(*divmod(number, batch))
         apart.append(np.abs(ours.image - image).mean())
         equal.append((ours.label == label).mean())
