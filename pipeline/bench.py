@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from pipeline.config import AugmentConfig, DataConfig, EngineName, LoaderConfig
 from pipeline.decode import decode_image
 from pipeline.loader import Loader
 from pipeline.order import Order
@@ -33,6 +34,8 @@ from shards.reader import ShardSet, open_shards
 NAME = "drawn"
 PICTURES = 8
 CLASSES = 150
+STEP_S = 0.02
+WAITED = 16  # steps
 WORKERS = 2  # processes of the DataLoader, as the reference has for each GPU
 
 
@@ -65,11 +68,24 @@ class Case:
     """Share of label pixels that are equal."""
     missing: dict[str, str]
     """Peers that cannot be run here, and why."""
+    engine: str
+    """Of the loader, and why it."""
+    engine_difference: float
+    """Mean absolute difference of the loader's images and the OpenCV engine's, of 255."""
+    wait_share: Callable[[], float]
+    """Share of its time that a loop waits for batches whose steps take `STEP_S`; runs WAITED of them."""
 
 
 @contextmanager
 def prepare(
-    setting: Setting, folder: Path, *, crops: int, batch: int, threads: int, peers: bool = False
+    setting: Setting,
+    folder: Path,
+    *,
+    crops: int,
+    batch: int,
+    threads: int,
+    peers: bool = False,
+    engine: EngineName = "opencv",
 ) -> Iterator[Case]:
     """Draw pictures, convert them, and start everything.
 
@@ -95,7 +111,7 @@ def prepare(
     )
     starts = itertools.count(0, crops // batch)
     decoded = itertools.count(0, crops)
-    config = LoaderConfig(batch=batch, threads=threads)
+    config = LoaderConfig(batch=batch, threads=threads, engine=engine)
     with Loader(data, rule, config, seed=0) as loader, ThreadPoolExecutor(threads) as pool:
 
         def ours() -> None:
@@ -112,7 +128,16 @@ def prepare(
 
         runs = {"ours": ours, "reference_rule": reference_rule, "decode_only": decode_only}
         others, missing = _peers(steps, folder, crops) if peers else ({}, {})
-        yield Case(runs | others, *_compare(steps, data, rule, batch), missing)
+        image_difference, label_agreement, engine_difference = _compare(steps, data, rule, loader)
+        yield Case(
+            runs=runs | others,
+            image_difference=image_difference,
+            label_agreement=label_agreement,
+            missing=missing,
+            engine=loader.engine_note,
+            engine_difference=engine_difference,
+            wait_share=functools.partial(_wait_share, loader),
+        )
 
 
 class StepByStep(Dataset[tuple[Tensor, Tensor]]):
@@ -216,14 +241,28 @@ class _Turn(Sampler[int]):
         return self._crops
 
 
-def _compare(steps: StepByStep, data: DataConfig, rule: AugmentConfig, batch: int) -> tuple[float, float]:
-    """(mean absolute difference of images, share of equal labels) over the first crops."""
-    samples = Samples(data, rule, seed=0, batch=batch)
-    apart, equal = [], []
-    for number in range(PICTURES):
-        image, label = steps.rule.crop(number, *steps.files(number))
-        ours = samples.at(*divmod(number, batch))
-        apart.append(np.abs(ours.image - image).mean())
-        equal.append((ours.label == label).mean())
+def _wait_share(loader: Loader) -> float:
+    batches = loader.batches(0, 4 + WAITED)
+    for _ in range(4):  # until the prefetched ones are used up, waiting is not yet what it will be
+        next(batches)
+    waited_s, began = loader.wait_s, time.perf_counter()
+    for _ in batches:
+        time.sleep(STEP_S)  # what a GPU's step is for the host
+    return (loader.wait_s - waited_s) / (time.perf_counter() - began)
+
+
+def _compare(steps: StepByStep, data: DataConfig, rule: AugmentConfig, loader: Loader) -> tuple[float, float, float]:
+    """(mean absolute difference of images, share of equal labels, difference of the engines) over the first crops."""
+    batch = steps.rule.batch
+    samples = Samples(data, rule, seed=steps.rule.seed, batch=batch)
+    apart, equal, engines = [], [], []
+    for made in loader.batches(0, -(-PICTURES // batch)):
+        for slot, by_engine in enumerate(made.images.cpu().permute(0, 2, 3, 1).numpy()):
+            number = made.step * batch + slot
+            image, label = steps.rule.crop(number, *steps.files(number))
+            ours = samples.at(made.step, slot)
+            apart.append(np.abs(ours.image - image).mean())
+            equal.append((ours.label == label).mean())
+            engines.append(np.abs(ours.image - by_engine.astype(float)).mean())
     samples.close()
-    return float(np.mean(apart)), float(np.mean(equal))
+    return float(np.mean(apart)), float(np.mean(equal)), float(np.mean(engines))

@@ -69,7 +69,8 @@ def test_the_loader_beside_the_rule(capsys: pytest.CaptureFixture[str], monkeypa
     (row,) = result["settings"]
     assert row["name"] == "small"
     assert all(row[key] > 0 for key in ("ours", "reference_rule", "decode_only", "ratio_reference", "ratio_decode"))
-    assert row["ratio_reference"] == pytest.approx(row["ours"] / row["reference_rule"], rel=0.9)
+    assert (row["engine"], row["engine_difference"], row["gpu_mib"]) == ("engine opencv, as the recipe says", 0, None)
+    assert 0 <= row["wait_share"] <= 1
     assert row["image_difference"] < 3
     assert row["label_agreement"] > 0.9
     assert isinstance(result["machine"], str)
