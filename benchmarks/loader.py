@@ -24,21 +24,23 @@ from pipeline.arrays import Scratch
 from pipeline.augment_opencv import crop_image
 from pipeline.bench import NAME, SETTINGS, Setting, draw_pictures
 from pipeline.decode import decode_image, decode_part
+from pipeline.reference import Rule
 from pipeline.samples import Samples
 from shards import open_shards
 from shards.convert import ConvertRequest, convert
 
 T = TypeVar("T")
-WHOLE = "a whole JPEG, for comparison"
+WHOLE, RULE = "the whole JPEG decoded", "the rule step by step, in its worker"
 BATCH = 4
 
 
 def profile(setting: Setting, folder: Path, crops: int) -> dict[str, float]:
-    """Median milliseconds of each stage over the first crops of a stream."""
+    """Mean milliseconds of each stage over the first crops of a stream."""
     draw_pictures(folder / "raw", setting.source_hw)
     convert(ConvertRequest(dataset=str(folder / "raw" / "set.yaml"), split="train", out=str(folder / "shards")))
     data = DataConfig(shards=str(folder / "shards"), mix={NAME: 1}, taxonomy="native")
-    samples = Samples(data, AugmentConfig(short_side=setting.short_side, crop=setting.crop), seed=0, batch=BATCH)
+    augment = AugmentConfig(short_side=setting.short_side, crop=setting.crop)
+    samples, rule = Samples(data, augment, seed=0, batch=BATCH), Rule(augment=augment, seed=0, batch=BATCH)
     image, label = np.empty((setting.crop, setting.crop, 3), np.uint8), np.empty((setting.crop, setting.crop), np.uint8)
     took: dict[str, list[float]] = defaultdict(list)
     scratch = Scratch()
@@ -59,8 +61,9 @@ def profile(setting: Setting, folder: Path, crops: int) -> dict[str, float]:
             pixels = timed("decode", lambda: decode_part(stored.image, scratch, where=""))  # noqa: B023
             timed("warp, blur", lambda: crop_image(pixels, stored.draw, image, scratch, at=stored.image.box[:2]))  # noqa: B023
             timed("label", lambda: stored.label_into(label))  # noqa: B023
-            whole = shards.read(stored.pick.index, "image")
-            timed(WHOLE, lambda: decode_image(whole, where=""))  # noqa: B023
+            files = shards.read(stored.pick.index, "image"), shards.read(stored.pick.index, "native")
+            timed(WHOLE, lambda: decode_image(files[0], where=""))  # noqa: B023
+            timed(RULE, lambda: rule.tensors(step * BATCH + slot, *files))  # noqa: B023
     took["read"] = [all_of - order for all_of, order in zip(took["read"], took["order and draw"], strict=True)]
     return {stage: statistics.mean(times) for stage, times in took.items()}
 
@@ -76,9 +79,10 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory() as folder:
             found = profile(setting, Path(folder), options.crops)
-        whole = found.pop(WHOLE)
+        whole, rule = found.pop(WHOLE), found.pop(RULE)
         total = sum(found.values())
-        print(f"{setting.name}: {total:.2f} ms a crop; {WHOLE}: {whole:.2f} ms")
+        print(f"{setting.name}: {total:.2f} ms a crop; {WHOLE}: {whole:.2f} ms ({whole / total:.2f} x);", end=" ")
+        print(f"{RULE}: {rule:.2f} ms ({rule / total:.1f} x)")
         for stage, ms in found.items():
             print(f"  {stage:16} {ms:6.2f} ms {ms / total:6.1%}")
 
