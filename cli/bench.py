@@ -8,7 +8,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
@@ -19,6 +19,7 @@ from shards.errors import UsageError
 if TYPE_CHECKING:
     from model.bench import BenchConfig, Task
     from pipeline.bench import Setting
+    from pipeline.config import EngineName
 
 COLUMNS = {"images_per_s": "images/s", "ms": "ms", "peak_mib": "peak MiB", "tflop_per_s": "TFLOP/s"}
 WARM_UP = 2  # rounds: the first compiles kernels and grows memory, the second is the first of its kind without
@@ -118,11 +119,16 @@ def loader(
     batch: Batch = 4,
     threads: Annotated[int, typer.Option(min=0, help="Of the loader and of decoding; 0: all cores.")] = 0,
     rounds: Rounds = 5,
+    peers: Annotated[bool, typer.Option("--peers", help="Also other loaders with that rule (extra `bench`).")] = False,
+    engine: Annotated[str, typer.Option(help="Of the loader: opencv, dali, auto.")] = "opencv",
     json: Json = False,
 ) -> None:
     """Crops per second: the loader, the rule step by step in a DataLoader of 2 workers, decoding alone."""
     from pipeline.bench import SETTINGS
+    from pipeline.config import EngineName
 
+    if engine not in get_args(EngineName):
+        raise UsageError(f"--engine {engine!r}: choose among {', '.join(get_args(EngineName))}")
     known = {s.name: s for s in SETTINGS}
     if unknown := [name for name in setting or () if name not in known]:
         raise UsageError(f"--setting {unknown[0]!r}: choose among {', '.join(known)}")
@@ -130,7 +136,7 @@ def loader(
         raise UsageError(f"--crops {crops} is no multiple of --batch {batch}")
     chosen = [known[name] for name in setting or known]
     threads = threads or os.cpu_count() or 1
-    rows = [_setting(s, crops, batch, threads, rounds) for s in chosen]
+    rows = [_setting(s, crops, batch, threads, rounds, peers=peers, engine=cast(EngineName, engine)) for s in chosen]
     if json:
         about = {"machine": _machine(threads), "crops": crops, "batch": batch, "rounds": rounds}
         print_json(about | {"settings": rows})
@@ -138,30 +144,73 @@ def loader(
     typer.echo(f"{_machine(threads)}; crops/s, medians of {rounds} rounds")
     header = ("setting", "ours", "rule", "decoding", "ours / rule", "ours / decoding", "images apart", "labels equal")
     print_table(header, [_loader_cells(row) for row in rows])
+    for row in rows:
+        memory = "" if row["gpu_mib"] is None else f", {row['gpu_mib']} MiB of GPU memory"
+        typer.echo(
+            f"{row['name']}: {row['engine']}; {row['engine_difference']:.2f} of 255 from OpenCV; with steps of 20 ms "
+            f"{row['wait_share']:.0%} of the time is waiting{memory}"
+        )
+    if peers:
+        typer.echo("other loaders with the same rule, two workers each")
+        print_table(
+            ("setting", "loader", "crops/s", "ours / it"), [cells for row in rows for cells in _peer_cells(row)]
+        )
 
 
-def _setting(setting: Setting, crops: int, batch: int, threads: int, rounds: int) -> dict[str, Any]:
+def _setting(
+    setting: Setting, crops: int, batch: int, threads: int, rounds: int, *, peers: bool, engine: EngineName
+) -> dict[str, Any]:
     from pipeline.bench import prepare
 
+    free_before = _free_bytes()
     with (
         tempfile.TemporaryDirectory(prefix="segstream-bench-") as folder,
         progress(f"bench {setting.name}", "rounds") as report,
-        prepare(setting, Path(folder), crops=crops, batch=batch, threads=threads) as case,
+        prepare(setting, Path(folder), crops=crops, batch=batch, threads=threads, peers=peers, engine=engine) as case,
     ):
         took = interleaved(case.runs, rounds, report=report)
+        wait_share, gpu_mib = case.wait_share(), _gpu_mib(free_before)
     row: dict[str, Any] = {"name": setting.name}
-    row |= {name: round(crops / statistics.median(times), 2) for name, times in took.items()}
+    rates = {name: round(crops / statistics.median(times), 2) for name, times in took.items()}
+    row |= {name: rates.pop(name) for name in ("ours", "reference_rule", "decode_only")}
     row["ratio_reference"] = round(ratio(took["reference_rule"], took["ours"]), 2)
     row["ratio_decode"] = round(ratio(took["decode_only"], took["ours"]), 2)
     row["image_difference"] = round(case.image_difference, 2)
     row["label_agreement"] = round(case.label_agreement, 4)
+    row |= {"engine": case.engine, "engine_difference": round(case.engine_difference, 2)}
+    row |= {"wait_share": round(wait_share, 3), "gpu_mib": gpu_mib}
+    if peers:
+        row["peers"] = {
+            name: {"crops_per_s": rate, "ratio": round(ratio(took[name], took["ours"]), 2)}
+            for name, rate in rates.items()
+        } | {name: {"error": reason} for name, reason in case.missing.items()}
     return row
+
+
+def _free_bytes() -> int:
+    import torch
+
+    return torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
+
+
+def _gpu_mib(free_before: int) -> int | None:
+    """What the device has less of: DALI's memory is not torch's."""
+    return round((free_before - _free_bytes()) / 2**20) if free_before else None
 
 
 def _loader_cells(row: dict[str, Any]) -> tuple[Any, ...]:
     rates = (f"{row[name]:.1f}" for name in ("ours", "reference_rule", "decode_only"))
     checks = (f"{row['image_difference']:.2f} of 255", f"{row['label_agreement']:.1%}")
     return (row["name"], *rates, f"{row['ratio_reference']:.1f}x", f"{row['ratio_decode']:.2f}x", *checks)
+
+
+def _peer_cells(row: dict[str, Any]) -> list[tuple[Any, ...]]:
+    return [
+        (row["name"], name, f"not run: {found['error']}", "-")
+        if "error" in found
+        else (row["name"], name, f"{found['crops_per_s']:.1f}", f"{found['ratio']:.1f}x")
+        for name, found in row["peers"].items()
+    ]
 
 
 def _config(

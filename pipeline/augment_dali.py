@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.augment_opencv import BLUR_PX, REACH_PX
-from pipeline.geometry import FILL_RGB, Draw
+from pipeline.augment_opencv import BLUR_PX, seen_by
+from pipeline.decode import Part
+from pipeline.geometry import FILL_RGB, Box, Draw
 from shards.errors import DataError
 
 BLUR_SIGMA = 0.3 * ((BLUR_PX - 1) * 0.5 - 1) + 0.8  # what OpenCV derives from the kernel's side
@@ -40,11 +41,11 @@ class DaliEngine:
         self._sizes = batch, crop_hw, threads, device_id
         self._pipeline = _build(batch, crop_hw, threads, device_id)
 
-    def images(self, encoded: Sequence[bytes], draws: Sequence[Draw], *, where: str) -> torch.Tensor:
+    def images(self, parts: Sequence[Part], draws: Sequence[Draw], *, where: str) -> torch.Tensor:
         """The crops of one batch.
 
         Args:
-            encoded: JPEG or PNG files, each of the size its draw was made for.
+            parts: of the stored images, each with what its draw touches (`box_touched`).
             where: names the batch in errors.
 
         Returns:
@@ -54,7 +55,7 @@ class DaliEngine:
             DataError: a file cannot be decoded.
         """
         try:
-            for name, values in _inputs(encoded, draws).items():
+            for name, values in _inputs(parts, draws).items():
                 self._pipeline.feed_input(name, values)
             (made,) = self._pipeline.run()
         except RuntimeError as error:
@@ -107,39 +108,27 @@ def _build(batch: int, crop_hw: tuple[int, int], threads: int, device_id: int | 
     return pipeline
 
 
-def _inputs(encoded: Sequence[bytes], draws: Sequence[Draw]) -> dict[str, Any]:
+def _inputs(parts: Sequence[Part], draws: Sequence[Draw]) -> dict[str, Any]:
     """Arguments of the graph, by name, one row a sample."""
-    parts = [_part(drawn) for drawn in draws]
+    seen = [seen_by(drawn) for drawn in draws]
     # A warp repeats edge pixels outside its input. Rotation brings in the fill instead: a frame of it, one pixel wide.
     frames = [1 if drawn.angle_deg else 0 for drawn in draws]
     return {
-        "encoded": [np.frombuffer(data, np.uint8) for data in encoded],
+        "encoded": [np.frombuffer(part.data, np.uint8) for part in parts],
         "frame_at": np.array([(-frame, -frame) for frame in frames], np.int32),
         "frame_hw": np.array(
-            [[s + 2 * frame for s in drawn.source_hw] for frame, drawn in zip(frames, draws, strict=True)], np.int32
+            [[side + 2 * frame for side in part.size_hw] for frame, part in zip(frames, parts, strict=True)], np.int32
         ),
-        "matrix": np.stack([_matrix(*of) for of in zip(draws, parts, frames, strict=True)]),
-        "part_hw": np.array([(bottom - top, right - left) for top, left, bottom, right in parts], np.float32),
-        "part_at": np.array([(-top, -left) for top, left, _, _ in parts], np.int32),
+        "matrix": np.stack([_matrix(*of) for of in zip(draws, seen, frames, parts, strict=True)]),
+        "part_hw": np.array([(bottom - top, right - left) for top, left, bottom, right in seen], np.float32),
+        "part_at": np.array([(-top, -left) for top, left, _, _ in seen], np.int32),
         "blur_px": np.array([BLUR_PX if drawn.blur else 1 for drawn in draws], np.int32),
     }
 
 
-def _part(drawn: Draw) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) of the crop that is on the canvas, and around it what the blur sees of the canvas."""
-    around = REACH_PX if drawn.blur else 0
-    (top, left), (height, width) = drawn.corner_px, drawn.canvas_hw
-    first_y, first_x, last_y, last_x = drawn.valid
-    return (
-        max(first_y - around, -top),
-        max(first_x - around, -left),
-        min(last_y + around, height - top),
-        min(last_x + around, width - left),
-    )
-
-
-def _matrix(drawn: Draw, part: tuple[int, int, int, int], frame: int) -> npt.NDArray[np.float32]:
-    """Part pixel -> framed pixel, both counted from the corner of the first pixel, as DALI does."""
+def _matrix(drawn: Draw, seen: Box, frame: int, part: Part) -> npt.NDArray[np.float32]:
+    """Pixel of what is seen -> framed pixel of the part, both counted from the corner of the first, as DALI does."""
     matrix = np.array(drawn.matrix, np.float64)
-    matrix[:, 2] += matrix[:, :2] @ (part[1] - 0.5, part[0] - 0.5) + (frame + 0.5)
+    matrix[:, 2] += matrix[:, :2] @ (seen[1] - 0.5, seen[0] - 0.5) + (frame + 0.5)
+    matrix[:, 2] -= part.box[1], part.box[0]
     return matrix.astype(np.float32)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+import math
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.geometry import FILL_RGB, Draw, source_box
+from pipeline.arrays import Scratch
+from pipeline.geometry import FILL_RGB, Box, Draw, source_box
 from shards.taxonomy import IGNORE_INDEX
 
 BLUR_PX = 5  # side of the Gaussian's kernel; OpenCV derives its sigma, 1.1
@@ -16,7 +18,12 @@ REACH_PX = BLUR_PX // 2
 
 
 def augment(
-    image_HW3: npt.NDArray[np.uint8], label_HW: npt.NDArray[Any], draw: Draw, *, first_row: int = 0
+    image: npt.NDArray[np.uint8],
+    label_HW: npt.NDArray[Any],
+    draw: Draw,
+    *,
+    image_at: tuple[int, int] = (0, 0),
+    label_row: int = 0,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]:
     """Apply a draw to one sample.
 
@@ -24,45 +31,76 @@ def augment(
     the image, `FILL_RGB` and 255. The blur sees what lies around the crop, as if it came before the crop.
 
     Args:
-        image_HW3: RGB, of the size the draw was made for.
-        label_HW: ids, uint8 or int16, of the same size.
-        first_row: of the stored image, with which `image_HW3` begins; it may lack rows that `rows_touched` leaves out.
+        image: (H, W, 3) RGB, or (H, W, 4) with anything fourth, of the size the draw was made for; or of that a part
+            which holds the pixels of `box_touched`.
+        label_HW: ids, uint8 or int16, of the same size; it may lack rows outside that box.
+        image_at: (y, x) in the stored image of the part's first pixel.
+        label_row: the stored label's row with which the part begins.
 
     Returns:
         The crop, (h, w, 3) uint8, and its label, (h, w) of the label's dtype.
     """
-    top, left, bottom, right = draw.valid
-    first_y, first_x, *_ = part = _seen(draw)
-    crop = _warp_image(image_HW3, draw, part, first_row)
+    crop, label = np.empty((*draw.crop_hw, 3), np.uint8), np.empty(draw.crop_hw, label_HW.dtype)
+    crop_image(image, draw, crop, Scratch(), at=image_at)
+    crop_label(label_HW, draw, label, first_row=label_row)
+    return crop, label
+
+
+def crop_image(
+    image: npt.NDArray[np.uint8],
+    draw: Draw,
+    out_HW3: npt.NDArray[np.uint8],
+    scratch: Scratch,
+    *,
+    at: tuple[int, int] = (0, 0),
+) -> None:
+    """The image's part of `augment`, written to `out_HW3`."""
+    seen, (top, left, bottom, right) = seen_by(draw), draw.valid
+    warped = _warp_image(image, draw, seen, at, scratch)
+    rgb = (*warped.shape[:2], 3)
+    whole = draw.valid == (0, 0, *draw.crop_hw)
     if draw.blur:
-        crop = cv2.GaussianBlur(crop, (BLUR_PX, BLUR_PX), 0)
-        crop = crop[top - first_y : bottom - first_y, left - first_x : right - first_x]
-    if draw.valid != (0, 0, *draw.crop_hw):
-        crop = cv2.copyMakeBorder(crop, *_pads(draw), cv2.BORDER_CONSTANT, value=FILL_RGB)
-    return cast("npt.NDArray[np.uint8]", crop), crop_label(label_HW, draw)
+        sharp = cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=scratch.take("sharp", rgb))
+        crop = cv2.GaussianBlur(sharp, (BLUR_PX, BLUR_PX), 0, dst=scratch.take("blurred", rgb))
+        crop = crop[top - seen[0] : bottom - seen[0], left - seen[1] : right - seen[1]]
+    else:
+        crop = cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out_HW3 if whole else scratch.take("sharp", rgb))
+    if not whole:
+        crop = cv2.copyMakeBorder(crop, *_pads(draw), cv2.BORDER_CONSTANT, value=FILL_RGB, dst=out_HW3)
+    _settle(crop, out_HW3)
 
 
-def crop_label(label_HW: npt.NDArray[Any], draw: Draw) -> npt.NDArray[Any]:
-    """The label's part of `augment`: (h, w)."""
-    label = _warp(label_HW, draw, draw.valid, (0, 0), cv2.INTER_NEAREST, (IGNORE_INDEX,))
-    if draw.valid != (0, 0, *draw.crop_hw):
-        label = cv2.copyMakeBorder(label, *_pads(draw), cv2.BORDER_CONSTANT, value=(IGNORE_INDEX,))
-    return label
+def crop_label(label_HW: npt.NDArray[Any], draw: Draw, out_HW: npt.NDArray[Any], *, first_row: int = 0) -> None:
+    """The label's part of `augment`, written to `out_HW`."""
+    top, _, bottom, _ = source_box(draw, draw.valid)
+    rows = label_HW[top - first_row : bottom - first_row]
+    padded = draw.valid != (0, 0, *draw.crop_hw)
+    # No pixel centre of the canvas lies beyond the outermost pixels of the image, so the border is rotation's alone.
+    border = cv2.BORDER_CONSTANT, (IGNORE_INDEX,)
+    label = _warp(rows, draw, draw.valid, (top, 0), cv2.INTER_NEAREST, border, None if padded else out_HW)
+    if padded:
+        label = cv2.copyMakeBorder(label, *_pads(draw), cv2.BORDER_CONSTANT, value=(IGNORE_INDEX,), dst=out_HW)
+    _settle(label, out_HW)
 
 
-def rows_touched(draw: Draw) -> tuple[int, int]:
-    """First row of the stored image and label that the crop takes anything from, and the one after the last."""
-    top, _, bottom, _ = source_box(draw, _seen(draw))
-    return top, bottom
+def box_touched(draw: Draw) -> Box:
+    """(top, left, bottom, right) of the stored image and label that the crop takes anything from, ends exclusive."""
+    return source_box(draw, seen_by(draw))
 
 
-def _pads(draw: Draw) -> tuple[int, int, int, int]:
+def _settle(made: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+    """OpenCV writes to `dst` where it can."""
+    if made is not out:
+        out[...] = made
+
+
+def _pads(draw: Draw) -> Box:
     """(top, bottom, left, right): pixels of the crop around what it shows of the image."""
     top, left, bottom, right = draw.valid
     return top, draw.crop_hw[0] - bottom, left, draw.crop_hw[1] - right
 
 
-def _seen(draw: Draw) -> tuple[int, int, int, int]:
+def seen_by(draw: Draw) -> Box:
     """(top, left, bottom, right) in crop pixels: what the crop shows of the canvas, and what the blur sees around."""
     top, left, bottom, right = draw.valid
     around = REACH_PX if draw.blur else 0
@@ -77,30 +115,62 @@ def _grown(low: int, high: int, corner: int, side: int, by: int) -> tuple[int, i
 
 
 def _warp_image(
-    image_HW3: npt.NDArray[np.uint8], draw: Draw, part: tuple[int, int, int, int], first_row: int
+    image: npt.NDArray[np.uint8], draw: Draw, part: Box, at: tuple[int, int], scratch: Scratch
 ) -> npt.NDArray[Any]:
-    # OpenCV warps four channels twice as fast as three: only those can fill its vector registers.
+    """(h, w, 4): part of the crop."""
+    # Always the same box, whatever more there is: OpenCV rounds by place.
     top, left, bottom, right = source_box(draw, part)
-    rgba_HW4 = cv2.cvtColor(image_HW3[top - first_row : bottom - first_row, left:right], cv2.COLOR_RGB2RGBA)
-    return cv2.cvtColor(_warp(rgba_HW4, draw, part, (top, left), cv2.INTER_LINEAR, (*FILL_RGB, 0)), cv2.COLOR_RGBA2RGB)
+    source = image[top - at[0] : bottom - at[0], left - at[1] : right - at[1]]
+    if source.shape[2] == 3:  # OpenCV warps four channels twice as fast: only those can fill its vector registers
+        source = cv2.cvtColor(source, cv2.COLOR_RGB2RGBA)  # type: ignore[assignment]
+    fill = cv2.BORDER_CONSTANT, (*FILL_RGB, 0)
+    out = scratch.take("warped", (part[2] - part[0], part[3] - part[1], 4))
+    warped = _warp(source, draw, part, (top, left), cv2.INTER_LINEAR, fill, out)
+    # Inside the canvas only rotation brings in outside pixels; a plain resize repeats its edge pixels. Only those of
+    # the crop are made so, for such a border takes OpenCV twice the time.
+    for strip in [] if draw.angle_deg else _beyond(draw, part):
+        first_y, first_x, last_y, last_x = strip
+        repeat = cv2.BORDER_REPLICATE, ()
+        warped[first_y - part[0] : last_y - part[0], first_x - part[1] : last_x - part[1]] = _warp(
+            source, draw, strip, (top, left), cv2.INTER_LINEAR, repeat
+        )
+    return warped
+
+
+def _beyond(draw: Draw, part: Box) -> list[Box]:
+    """What of a part, not rotated, lies between the outermost pixel centres of the image and its edges."""
+    top, left, bottom, right = part
+    (x_step, _, x_origin), (_, y_step, y_origin) = draw.matrix
+    height, width = draw.source_hw
+    y0, y1 = _within(y_step, y_origin, height - 1, top, bottom)
+    x0, x1 = _within(x_step, x_origin, width - 1, left, right)
+    strips = [(top, left, y0, right), (y1, left, bottom, right), (y0, left, y1, x0), (y0, x1, y1, right)]
+    return [strip for strip in strips if strip[0] < strip[2] and strip[1] < strip[3]]
+
+
+def _within(step: float, origin: float, last: int, low: int, high: int) -> tuple[int, int]:
+    """The range of i in [low, high) for which 0 <= step * i + origin <= last."""
+    one, other = sorted((-origin / step, (last - origin) / step))
+    first = min(max(math.ceil(one), low), high)
+    return first, max(min(math.floor(other) + 1, high), first)
 
 
 def _warp(
     source: npt.NDArray[Any],
     draw: Draw,
-    part: tuple[int, int, int, int],
+    part: Box,
     origin: tuple[int, int],
     interpolation: int,
-    fill: tuple[int, ...],
+    border: tuple[int, tuple[int, ...]],
+    out: npt.NDArray[Any] | None = None,
 ) -> npt.NDArray[Any]:
     """Part (top, left, bottom, right) of the crop, from a source whose first pixel is `origin` of the stored one."""
     top, left, bottom, right = part
-    matrix = np.array(draw.matrix, np.float64)
-    matrix[:, 2] += matrix[:, :2] @ (left, top)
-    matrix[:, 2] -= origin[::-1]
-    # Inside the canvas only rotation brings in outside pixels; a plain resize repeats its edge pixels.
-    border = cv2.BORDER_CONSTANT if draw.angle_deg else cv2.BORDER_REPLICATE
-    flags = interpolation | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(
-        source, matrix, (right - left, bottom - top), flags=flags, borderMode=border, borderValue=fill
+    matrix = np.array(
+        [
+            (x, y, x * left + y * top + offset - first)
+            for (x, y, offset), first in zip(draw.matrix, reversed(origin), strict=True)
+        ]
     )
+    size_wh, flags = (right - left, bottom - top), interpolation | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(source, matrix, size_wh, dst=out, flags=flags, borderMode=border[0], borderValue=border[1])

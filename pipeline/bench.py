@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,24 +18,25 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.config import AugmentConfig, DataConfig, LoaderConfig
-from pipeline.decode import decode_image, decode_label
-from pipeline.geometry import Draw
+from pipeline.config import AugmentConfig, DataConfig, EngineName, LoaderConfig
+from pipeline.decode import decode_image
 from pipeline.loader import Loader
+from pipeline.order import Order
+from pipeline.peers import PEERS, MissingError
+from pipeline.reference import Rule
 from pipeline.samples import Samples
 from shards.convert import ConvertRequest, convert
 from shards.reader import ShardSet, open_shards
-from shards.taxonomy import IGNORE_INDEX
 
 NAME = "drawn"
 PICTURES = 8
 CLASSES = 150
+STEP_S = 0.02
+WAITED = 16  # steps
 WORKERS = 2  # processes of the DataLoader, as the reference has for each GPU
-MEAN_RGB, STD_RGB = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,21 +61,39 @@ class Case:
     """One setting, ready to run. Every call of a run makes the next crops of the same stream."""
 
     runs: dict[str, Callable[[], None]]
-    """ours, reference_rule, decode_only."""
+    """ours, reference_rule, decode_only, and by name the peers that run."""
     image_difference: float
     """Mean absolute difference of ours and the reference rule, of 255."""
     label_agreement: float
     """Share of label pixels that are equal."""
+    missing: dict[str, str]
+    """Peers that cannot be run here, and why."""
+    engine: str
+    """Of the loader, and why it."""
+    engine_difference: float
+    """Mean absolute difference of the loader's images and the OpenCV engine's, of 255."""
+    wait_share: Callable[[], float]
+    """Share of its time that a loop waits for batches whose steps take `STEP_S`; runs WAITED of them."""
 
 
 @contextmanager
-def prepare(setting: Setting, folder: Path, *, crops: int, batch: int, threads: int) -> Iterator[Case]:
+def prepare(
+    setting: Setting,
+    folder: Path,
+    *,
+    crops: int,
+    batch: int,
+    threads: int,
+    peers: bool = False,
+    engine: EngineName = "opencv",
+) -> Iterator[Case]:
     """Draw pictures, convert them, and start everything.
 
     Args:
         folder: an empty one, for pictures and shards.
         crops: what one call of a run makes; a multiple of `batch`.
         threads: of the loader, and of decoding alone.
+        peers: also start other loaders with the same rule, those that are installed.
     """
     draw_pictures(folder / "raw", setting.source_hw)
     convert(ConvertRequest(dataset=str(folder / "raw" / "set.yaml"), split="train", out=str(folder / "shards")))
@@ -91,98 +111,96 @@ def prepare(setting: Setting, folder: Path, *, crops: int, batch: int, threads: 
     )
     starts = itertools.count(0, crops // batch)
     decoded = itertools.count(0, crops)
-    config = LoaderConfig(batch=batch, threads=threads)
+    config = LoaderConfig(batch=batch, threads=threads, engine=engine)
     with Loader(data, rule, config, seed=0) as loader, ThreadPoolExecutor(threads) as pool:
 
         def ours() -> None:
             start = next(starts)
-            for _ in loader.batches(start, start + crops // batch):
-                pass
+            _exhaust(loader.batches(start, start + crops // batch))
 
         def reference_rule() -> None:
-            for _ in reference:
-                pass
+            _exhaust(reference)
             turn.start += crops
 
         def decode_only() -> None:
             start = next(decoded)
-            for _ in pool.map(steps.decode, range(start, start + crops)):
-                pass
+            _exhaust(pool.map(steps.decode, range(start, start + crops)))
 
         runs = {"ours": ours, "reference_rule": reference_rule, "decode_only": decode_only}
-        yield Case(runs, *_compare(steps, data, rule, batch))
+        others, missing = _peers(steps, folder, crops) if peers else ({}, {})
+        image_difference, label_agreement, engine_difference = _compare(steps, data, rule, loader)
+        yield Case(
+            runs=runs | others,
+            image_difference=image_difference,
+            label_agreement=label_agreement,
+            missing=missing,
+            engine=loader.engine_note,
+            engine_difference=engine_difference,
+            wait_share=functools.partial(_wait_share, loader),
+        )
 
 
 class StepByStep(Dataset[tuple[Tensor, Tensor]]):
     """The stream's crops as they are usually made: one sample a call, every step on the whole canvas."""
 
     def __init__(self, data: DataConfig, rule: AugmentConfig, batch: int) -> None:
-        self._data, self._rule, self._batch = data, rule, batch
-        cv2.setNumThreads(1)
+        self._data, self.rule = data, Rule(augment=rule, seed=0, batch=batch)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        """(3, h, w) float32 normalised and (h, w) int64 of slot `number` of the run."""
-        cv2.setNumThreads(1)  # each worker is a process of its own
-        image, label = self.crop(number)
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN_RGB, STD_RGB))
-        return pixels.sub_(mean).div_(std), torch.from_numpy(label).long()
+        """See `Rule.tensors`."""
+        return self.rule.tensors(number, *self.files(number))
 
-    def crop(self, number: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """(h, w, 3) float32 of 0..255 and (h, w) ids."""
-        found = self._samples.find(*divmod(number, self._batch))
-        label = decode_label(self._shards.read(found.pick.index, "native"), where=found.key)
-        return step_by_step(self.decode(number), label, found.draw, self._rule.short_side)
+    def files(self, number: int) -> tuple[bytes, bytes]:
+        """The image and the label that slot `number` of the run uses, as they are stored."""
+        pick = self._order.at(*divmod(number, self.rule.batch))
+        return self._shards.read(pick.index, "image"), self._shards.read(pick.index, "native")
 
     def decode(self, number: int) -> npt.NDArray[np.uint8]:
-        """The whole stored image, (H, W, 3)."""
-        pick = self._samples.order.at(*divmod(number, self._batch))
+        """The whole stored image, (H, W, 3), by the loader's decoder."""
+        pick = self._order.at(*divmod(number, self.rule.batch))
         return decode_image(self._shards.read(pick.index, "image"), where=self._shards.url)
 
     # Opened where they are used: neither travels to another process.
     @functools.cached_property
-    def _samples(self) -> Samples:
-        return Samples(self._data, self._rule, seed=0, batch=self._batch)
+    def _order(self) -> Order:
+        samples = Samples(self._data, self.rule.augment, seed=self.rule.seed, batch=self.rule.batch)
+        samples.close()
+        return samples.order
 
     @functools.cached_property
     def _shards(self) -> ShardSet:
         return open_shards(self._data.url(NAME))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_samples", "_shards")}
+        return {name: value for name, value in vars(self).items() if name not in ("_order", "_shards")}
 
 
-def step_by_step(
-    image: npt.NDArray[Any], label: npt.NDArray[Any], draw: Draw, short_side: int | None
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """The rule as it is usually written: resize, scale, turn, blur, mirror, pad, crop; the image in float32.
+def _peers(steps: StepByStep, folder: Path, crops: int) -> tuple[dict[str, Callable[[], None]], dict[str, str]]:
+    """What runs an epoch of each peer: the files of the stream's first crops, written in its own format."""
+    files = [steps.files(number) for number in range(crops)]
+    runs: dict[str, Callable[[], None]] = {}
+    missing = {}
+    for name, start in PEERS.items():
+        (folder / name).mkdir()
+        try:
+            batches = start(folder / name, files, steps.rule, WORKERS)
+            found = sum(len(batch[0]) for batch in batches)
+        except MissingError as error:
+            missing[name] = str(error)
+            continue
+        except Exception as error:  # whatever another program raises, it is its own reason
+            missing[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            continue
+        if found == crops:
+            runs[name] = functools.partial(_exhaust, batches)
+        else:
+            missing[name] = f"gave {found} samples of {crops}"
+    return runs, missing
 
-    Source: MSeg (Lambert et al., CVPR 2020).
-    """
-    height, width = label.shape
-    factor = (short_side or min(height, width)) / min(height, width)
-    size_wh = (int(width * factor), int(height * factor))
-    image = cv2.resize(image.astype(np.float32), size_wh, interpolation=cv2.INTER_LINEAR)
-    label = cv2.resize(label, size_wh, interpolation=cv2.INTER_NEAREST)
-    image = cv2.resize(image, None, fx=draw.scale, fy=draw.scale, interpolation=cv2.INTER_LINEAR)
-    label = cv2.resize(label, None, fx=draw.scale, fy=draw.scale, interpolation=cv2.INTER_NEAREST)
-    height, width = label.shape
-    if draw.angle_deg:
-        turn = cv2.getRotationMatrix2D((width / 2, height / 2), draw.angle_deg, 1)
-        image = cv2.warpAffine(image, turn, (width, height), flags=cv2.INTER_LINEAR, borderValue=MEAN_RGB)
-        label = cv2.warpAffine(label, turn, (width, height), flags=cv2.INTER_NEAREST, borderValue=(IGNORE_INDEX,))
-    if draw.blur:
-        image = cv2.GaussianBlur(image, (5, 5), 0)
-    if draw.flip:
-        image, label = cv2.flip(image, 1), cv2.flip(label, 1)
-    pad_h, pad_w = max(draw.crop_hw[0] - height, 0), max(draw.crop_hw[1] - width, 0)
-    sides = (pad_h // 2, pad_h - pad_h // 2, pad_w // 2, pad_w - pad_w // 2)
-    if any(sides):
-        image = cv2.copyMakeBorder(image, *sides, cv2.BORDER_CONSTANT, value=MEAN_RGB)
-        label = cv2.copyMakeBorder(label, *sides, cv2.BORDER_CONSTANT, value=(IGNORE_INDEX,))
-    top, left = draw.corner_px[0] + sides[0], draw.corner_px[1] + sides[2]
-    window = (slice(top, top + draw.crop_hw[0]), slice(left, left + draw.crop_hw[1]))
-    return image[window], label[window]
+
+def _exhaust(batches: Iterable[object]) -> None:
+    for _ in batches:
+        pass
 
 
 def draw_pictures(folder: Path, size_hw: tuple[int, int]) -> None:
@@ -223,14 +241,28 @@ class _Turn(Sampler[int]):
         return self._crops
 
 
-def _compare(steps: StepByStep, data: DataConfig, rule: AugmentConfig, batch: int) -> tuple[float, float]:
-    """(mean absolute difference of images, share of equal labels) over the first crops."""
-    samples = Samples(data, rule, seed=0, batch=batch)
-    apart, equal = [], []
-    for number in range(PICTURES):
-        image, label = steps.crop(number)
-        ours = samples.at(*divmod(number, batch))
-        apart.append(np.abs(ours.image - image).mean())
-        equal.append((ours.label == label).mean())
+def _wait_share(loader: Loader) -> float:
+    batches = loader.batches(0, 4 + WAITED)
+    for _ in range(4):  # until the prefetched ones are used up, waiting is not yet what it will be
+        next(batches)
+    waited_s, began = loader.wait_s, time.perf_counter()
+    for _ in batches:
+        time.sleep(STEP_S)  # what a GPU's step is for the host
+    return (loader.wait_s - waited_s) / (time.perf_counter() - began)
+
+
+def _compare(steps: StepByStep, data: DataConfig, rule: AugmentConfig, loader: Loader) -> tuple[float, float, float]:
+    """(mean absolute difference of images, share of equal labels, difference of the engines) over the first crops."""
+    batch = steps.rule.batch
+    samples = Samples(data, rule, seed=steps.rule.seed, batch=batch)
+    apart, equal, engines = [], [], []
+    for made in loader.batches(0, -(-PICTURES // batch)):
+        for slot, by_engine in enumerate(made.images.cpu().permute(0, 2, 3, 1).numpy()):
+            number = made.step * batch + slot
+            image, label = steps.rule.crop(number, *steps.files(number))
+            ours = samples.at(made.step, slot)
+            apart.append(np.abs(ours.image - image).mean())
+            equal.append((ours.label == label).mean())
+            engines.append(np.abs(ours.image - by_engine.astype(float)).mean())
     samples.close()
-    return float(np.mean(apart)), float(np.mean(equal))
+    return float(np.mean(apart)), float(np.mean(equal)), float(np.mean(engines))

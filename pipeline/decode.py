@@ -1,67 +1,93 @@
-"""Pictures and labels of a shard set as arrays: whole, or of a picture no more rows than are asked for."""
+"""Pictures and labels of a shard set: whole, or no more of them than is asked for; and their bytes as arrays."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 
+from pipeline.arrays import Scratch
+from pipeline.geometry import Box
 from shards.errors import DataError
+from shards.jpeg import SIGNATURE as JPEG
 from shards.reader import ShardSet
-from shards.slices import CHROMA_ROWS, slice_jpeg, unpack_label
+from shards.slices import CHROMA_PX, slice_jpeg, unpack_label
 
 
-def read_image(
-    shards: ShardSet, i: int, rows: tuple[int, int], size_hw: tuple[int, int], *, where: str
-) -> tuple[npt.NDArray[np.uint8], int]:
-    """Rows [first, last) of sample `i`'s image, exactly as in the whole; perhaps with some before and after them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A rectangle of a stored image, or all of it, still encoded."""
+
+    data: bytes
+    """A JPEG or PNG file of just this."""
+    box: Box
+    """Where it lies in the whole."""
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Pixels."""
+        top, left, bottom, right = self.box
+        return bottom - top, right - left
+
+
+def read_image(shards: ShardSet, i: int, box: Box, size_hw: tuple[int, int]) -> Part:
+    """A part of sample `i`'s image in which the pixels of `box` are exactly those of the whole.
 
     Args:
         size_hw: what the index says of the whole.
-        where: names the sample in errors.
-
-    Returns:
-        (rows, W, 3) uint8 RGB, and the number of its first row.
 
     Raises:
-        DataError: it cannot be read or decoded, or has another size.
+        DataError: it cannot be read.
     """
     height, width = size_hw
-    top, bottom = max(rows[0] - CHROMA_ROWS, 0), min(rows[1] + CHROMA_ROWS, height)
-    part = shards.read_rows(i, "image", top, bottom)
-    if part is None:
-        image, first, expected = decode_image(shards.read(i, "image"), where=where), 0, size_hw
+    top, bottom = max(box[0] - CHROMA_PX, 0), min(box[2] + CHROMA_PX, height)
+    rows = shards.read_rows(i, "image", top, bottom)
+    if rows is None:
+        return Part(data=shards.read(i, "image"), box=(0, 0, height, width))
+    data, (left, right) = slice_jpeg(rows, max(box[1] - CHROMA_PX, 0), min(box[3] + CHROMA_PX, width))
+    return Part(data=data, box=(rows.top, left, rows.bottom, right))
+
+
+def decode_part(part: Part, scratch: Scratch, *, where: str) -> npt.NDArray[np.uint8]:
+    """(h, w, 3) or (h, w, 4) uint8, RGB first: whichever its decoder makes at no cost; perhaps in `scratch`.
+
+    Raises:
+        DataError: it cannot be decoded, or has another size than the index says; `where` names it.
+    """
+    if part.data.startswith(JPEG):
+        image = _decode_jpeg(part.data, "RGBA", scratch)
     else:
-        image, first = decode_image(slice_jpeg(part), where=where), part.top
-        expected = (part.bottom - part.top, width)
-    _check_size("image", image.shape[:2], expected, shards, where)
-    return image, first
+        image = _decode(part.data, cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise _undecodable(where)
+    _check_size("image", image.shape[:2], part.size_hw, where)
+    return image
 
 
 def read_label(
     shards: ShardSet, i: int, member: str, rows: tuple[int, int], size_hw: tuple[int, int], *, where: str
-) -> npt.NDArray[np.uint8]:
-    """(H, W) uint8 ids of sample `i`; rows outside [first, last) may be 0 in place of what they are.
+) -> tuple[npt.NDArray[np.uint8], int]:
+    """Rows [first, last) of sample `i`'s label, perhaps with some before and after them.
+
+    Returns:
+        (rows, W) uint8 ids, and the number of the first row.
 
     Raises:
-        DataError: as `read_image`.
+        DataError: it cannot be read or decoded, or has another size; `where` names it.
     """
     part = shards.read_rows(i, member, *rows)
     if part is None:
         label = decode_label(shards.read(i, member), where=where)
-        _check_size("label", label.shape, size_hw, shards, where)
-        return label
+        _check_size("label", label.shape, size_hw, where)
+        return label, 0
     strips = unpack_label(part, size_hw[1])
     if strips is None:
-        raise DataError(
-            f"{where}: the label is not of the size that the index says; run `segstream verify {shards.url}`"
-        )
-    # As large as the whole, which costs nothing where it is not touched: OpenCV rounds by place.
-    label = np.zeros(size_hw, np.uint8)
-    label[part.top : part.bottom] = strips
-    return label
+        raise DataError(f"{where}: the label is not of the size that the index says; run `segstream verify` on the set")
+    return strips, part.top
 
 
 def decode_image(data: bytes, *, where: str) -> npt.NDArray[np.uint8]:
@@ -70,9 +96,9 @@ def decode_image(data: bytes, *, where: str) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: it is no image; `where` names it.
     """
-    image = _decode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    image = _decode_jpeg(data, "RGB", None) if data.startswith(JPEG) else _decode(data, cv2.IMREAD_COLOR_RGB)
     if image is None:
-        raise DataError(f"{where}: the image cannot be decoded; convert the dataset again")
+        raise _undecodable(where)
     return image
 
 
@@ -91,11 +117,27 @@ def decode_label(data: bytes, *, where: str) -> npt.NDArray[np.uint8]:
 
 def _decode(data: bytes, flags: int) -> npt.NDArray[Any] | None:
     # OpenCV raises on an empty buffer and answers None to any other that it cannot read.
+    flags |= cv2.IMREAD_IGNORE_ORIENTATION if flags != cv2.IMREAD_UNCHANGED else 0
     return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
 
 
-def _check_size(what: str, found: tuple[int, ...], expected: tuple[int, int], shards: ShardSet, where: str) -> None:
+def _decode_jpeg(data: bytes, colours: Literal["RGB", "RGBA"], scratch: Scratch | None) -> npt.NDArray[np.uint8] | None:
+    # The same decoder as OpenCV's, bit for bit. OpenCV copies what it made, into memory new each time: twice as slow.
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        buffer = None if scratch is None else scratch.take("image", (height, width, len(colours)))
+        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colours, buffer=buffer)
+    except ValueError:  # also of damage that the decoder could draw over
+        return None
+    return pixels
+
+
+def _undecodable(where: str) -> DataError:
+    return DataError(f"{where}: the image cannot be decoded; convert the dataset again")
+
+
+def _check_size(what: str, found: tuple[int, ...], expected: tuple[int, int], where: str) -> None:
     if found != tuple(expected):
         raise DataError(
-            f"{where}: {what} {found} and index {tuple(expected)} differ in size; run `segstream verify {shards.url}`"
+            f"{where}: {what} {found} and index {tuple(expected)} differ in size; run `segstream verify` on the set"
         )

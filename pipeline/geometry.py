@@ -11,12 +11,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.config import AugmentConfig
 
 FILL_RGB = (124, 116, 104)
 """What an image shows outside its canvas: the ImageNet mean 123.675, 116.28, 103.53 in whole numbers."""
+Box = tuple[int, int, int, int]
+"""(top, left, bottom, right) in pixels, ends exclusive."""
+Affine = tuple[tuple[float, float, float], tuple[float, float, float]]
 STREAM = 3  # tells this use of the generator from those of the sample order
 UNIFORMS = 7  # a fixed number, each with its own use: setting one probability to 0 leaves the other draws alone
 
@@ -38,9 +40,9 @@ class Draw:
     corner_px: tuple[int, int]
     """(y, x) of the crop's first pixel on the canvas; negative where the crop begins in padding."""
     crop_hw: tuple[int, int]
-    matrix: tuple[tuple[float, float, float], tuple[float, float, float]]
+    matrix: Affine
     """Crop pixel (x, y, 1) -> source pixel (x, y), at pixel centres; OpenCV's WARP_INVERSE_MAP."""
-    valid: tuple[int, int, int, int]
+    valid: Box
     """(top, left, bottom, right) of the crop that lies on the canvas, ends exclusive; the rest is padding."""
 
 
@@ -87,12 +89,14 @@ def compose(
     resized_hw = resized_size(size_hw, short_side)
     canvas_hw = canvas_size(size_hw, short_side, scale)
     (height, width), (top, left) = canvas_hw, corner_px
-    place = np.array([[1, 0, left], [0, 1, top], [0, 0, 1]], np.float64)
-    mirror = np.array([[-1, 0, width - 1], [0, 1, 0], [0, 0, 1]] if flip else np.eye(3), np.float64)
     # Pixel centres lie at half-integers of the continuous image: x_source + 1/2 = (x_canvas + 1/2) * factor.
-    factors = [source / (resized * scale) for source, resized in zip(size_hw, resized_hw, strict=True)]
-    resize = np.array([[factors[1], 0, factors[1] / 2 - 0.5], [0, factors[0], factors[0] / 2 - 0.5], [0, 0, 1]])
-    matrix = resize @ _unrotate(canvas_hw, angle_deg) @ mirror @ place
+    factor_y, factor_x = (source / (resized * scale) for source, resized in zip(size_hw, resized_hw, strict=True))
+    matrix = ((factor_x, 0.0, factor_x / 2 - 0.5), (0.0, factor_y, factor_y / 2 - 0.5))
+    if angle_deg:
+        matrix = _after(matrix, _unrotate(canvas_hw, angle_deg))
+    if flip:
+        matrix = _after(matrix, ((-1.0, 0.0, width - 1.0), (0.0, 1.0, 0.0)))
+    matrix = _after(matrix, ((1.0, 0.0, left), (0.0, 1.0, top)))
     return Draw(
         scale=scale,
         angle_deg=angle_deg,
@@ -102,7 +106,7 @@ def compose(
         canvas_hw=canvas_hw,
         corner_px=corner_px,
         crop_hw=crop_hw,
-        matrix=(_row(matrix[0]), _row(matrix[1])),
+        matrix=matrix,
         valid=(max(0, -top), max(0, -left), min(crop_hw[0], height - top), min(crop_hw[1], width - left)),
     )
 
@@ -121,7 +125,7 @@ def canvas_size(size_hw: tuple[int, int], short_side: int | None, scale: float) 
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def source_box(drawn: Draw, part: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+def source_box(drawn: Draw, part: Box) -> Box:
     """The stored pixels that a part of the crop is made of, with the neighbours that bilinear sampling needs.
 
     Args:
@@ -131,12 +135,13 @@ def source_box(drawn: Draw, part: tuple[int, int, int, int]) -> tuple[int, int, 
         (top, left, bottom, right) in source pixels, ends exclusive, at least one pixel.
     """
     top, left, bottom, right = part
-    xs, ys = (left, right - 1), (top, bottom - 1)
-    corners = np.array([(x, y, 1) for x in xs for y in ys]) @ np.array(drawn.matrix).T
-    height, width = drawn.source_hw
-    low, high = np.floor(corners.min(0)).astype(int) - 1, np.ceil(corners.max(0)).astype(int) + 2
-    x0, y0 = min(max(low[0], 0), width - 1), min(max(low[1], 0), height - 1)
-    return int(y0), int(x0), int(max(min(high[1], height), y0 + 1)), int(max(min(high[0], width), x0 + 1))
+    spans = []
+    for (along_x, along_y, origin), side in zip(drawn.matrix, reversed(drawn.source_hw), strict=True):
+        ends = [along_x * x + along_y * y + origin for x in (left, right - 1) for y in (top, bottom - 1)]
+        low = min(max(math.floor(min(ends)) - 1, 0), side - 1)
+        spans.append((low, max(min(math.ceil(max(ends)) + 2, side), low + 1)))
+    (x0, x1), (y0, y1) = spans
+    return y0, x0, y1, x1
 
 
 def _uniforms(seed: int, step: int, slot: int) -> list[float]:
@@ -159,13 +164,15 @@ def _corner(side: int, crop: int, u: float) -> int:
     return int(u * (side - crop + 1))
 
 
-def _unrotate(canvas_hw: tuple[int, int], angle_deg: float) -> npt.NDArray[np.float64]:
+def _unrotate(canvas_hw: tuple[int, int], angle_deg: float) -> Affine:
     """Rotated canvas pixel -> canvas pixel. The centre is (width/2, height/2) in pixel numbers, as in the rule."""
     x, y = canvas_hw[1] / 2, canvas_hw[0] / 2
     cos, sin = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
-    return np.array([[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y], [0, 0, 1]], np.float64)
+    return (cos, -sin, x - cos * x + sin * y), (sin, cos, y - sin * x - cos * y)
 
 
-def _row(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    a, b, c = values.tolist()
-    return a, b, c
+def _after(last: Affine, first: Affine) -> Affine:
+    """The map that does `first`, then `last`. In plain numbers: arrays of this size take ten times as long."""
+    (a, b, c), (d, e, f) = first
+    (p, q, r), (s, t, u) = last
+    return (p * a + q * d, p * b + q * e, p * c + q * f + r), (s * a + t * d, s * b + t * e, s * c + t * f + u)

@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pipeline.arrays import Arrays, Scratch
 from pipeline.augment_dali import DaliEngine
 from pipeline.batch import Batch
 from pipeline.config import AugmentConfig, DataConfig, LoaderConfig
-from pipeline.dali import Encoded, EncodedSamples, choose
+from pipeline.dali import choose
+from pipeline.samples import Samples, Stored
 from shards.errors import DataError
 
 
@@ -55,9 +57,12 @@ class Loader:
                 f"loader.batch: {loader.batch} samples leave some of {world_size} processes without any; "
                 f"start at most {loader.batch} processes, or use a larger batch"
             )
-        self._samples = EncodedSamples(data, augment, seed=seed, batch=loader.batch)
+        self._samples = Samples(data, augment, seed=seed, batch=loader.batch)
         self._slots = range(rank, loader.batch, world_size)
         self._crop_hw = augment.crop_hw
+        self._images = Arrays((len(self._slots), *self._crop_hw, 3), np.uint8)
+        self._labels = Arrays((len(self._slots), *self._crop_hw), self._samples.label_dtype)
+        self._scratch = Scratch()
         self._prefetch = loader.prefetch
         cv2.setNumThreads(1)
         self._threads = ThreadPoolExecutor(loader.threads or cores(), thread_name_prefix="loader")
@@ -138,12 +143,12 @@ class Loader:
     def _begin(self, step: int) -> _Making:
         if self._closed:
             raise RuntimeError("the loader is closed; make a new one")
-        labels_BHW = np.empty((len(self._slots), *self._crop_hw), self._samples.label_dtype)
+        labels_BHW = self._labels.take()
         if self._dali_thread is not None:
             reads = [self._threads.submit(self._read, step, slot, labels_BHW[i]) for i, slot in enumerate(self._slots)]
             images = self._dali_thread.submit(self._run_dali, step, reads)
             return _Making(step, images, labels_BHW, reads)
-        images_BHW3 = np.empty((len(self._slots), *self._crop_hw, 3), np.uint8)
+        images_BHW3 = self._images.take()
         futures = [
             self._threads.submit(self._make, step, slot, images_BHW3[i], labels_BHW[i])
             for i, slot in enumerate(self._slots)
@@ -153,16 +158,17 @@ class Loader:
     def _make(
         self, step: int, slot: int, image_HW3: npt.NDArray[np.uint8], label_HW: npt.NDArray[Any]
     ) -> tuple[int, str]:
-        sample = self._samples.at(step, slot)
-        image_HW3[:], label_HW[:] = sample.image, sample.label
-        return self.datasets.index(sample.pick.dataset), sample.key
+        stored = self._samples.read(step, slot)
+        stored.image_into(image_HW3, self._scratch)
+        stored.label_into(label_HW)
+        return self.datasets.index(stored.pick.dataset), stored.key
 
-    def _read(self, step: int, slot: int, label_HW: npt.NDArray[Any]) -> tuple[int, str, Encoded]:
-        sample = self._samples.encoded(step, slot)
-        label_HW[:] = sample.label
-        return self.datasets.index(sample.dataset), sample.key, sample
+    def _read(self, step: int, slot: int, label_HW: npt.NDArray[Any]) -> tuple[int, str, Stored]:
+        stored = self._samples.read(step, slot)
+        stored.label_into(label_HW)
+        return self.datasets.index(stored.pick.dataset), stored.key, stored
 
-    def _run_dali(self, step: int, reads: list[Future[tuple[int, str, Encoded]]]) -> torch.Tensor:
+    def _run_dali(self, step: int, reads: list[Future[tuple[int, str, Stored]]]) -> torch.Tensor:
         assert self._dali is not None
         samples = [read.result()[2] for read in reads]
         where = f"step {step} ({', '.join(sample.key for sample in samples)})"

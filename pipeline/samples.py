@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.augment_opencv import augment, rows_touched
+from pipeline.arrays import Scratch
+from pipeline.augment_opencv import box_touched, crop_image, crop_label
 from pipeline.config import AugmentConfig, DataConfig, shares
-from pipeline.decode import read_image, read_label
+from pipeline.decode import Part, decode_part, read_image, read_label
 from pipeline.geometry import Draw, draw
-from pipeline.labels import class_shares, label_views
+from pipeline.labels import LabelView, class_shares, label_views
 from pipeline.order import Order, Pick
 from shards.errors import DataError
 from shards.reader import ShardSet, open_shards
@@ -33,6 +36,46 @@ class Sample:
     key: str
     pick: Pick
     draw: Draw
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stored:
+    """What is stored of a sample's crop, read and verified: engines make the crop of it."""
+
+    image: Part
+    """Still encoded; holds the pixels of `box_touched`."""
+    label: npt.NDArray[np.uint8]
+    """(rows, W) ids as stored."""
+    label_row: int
+    """Number of the first of these rows."""
+    view: LabelView
+    key: str
+    pick: Pick
+    draw: Draw
+    where: str
+    """Names it in errors."""
+
+    def image_into(self, out_HW3: npt.NDArray[np.uint8], scratch: Scratch) -> None:
+        """Decode and crop the image by OpenCV.
+
+        Raises:
+            DataError: it cannot be decoded.
+        """
+        with _named(self.where):
+            pixels = decode_part(self.image, scratch, where=self.where)
+            crop_image(pixels, self.draw, out_HW3, scratch, at=self.image.box[:2])
+
+    def label_into(self, out_HW: npt.NDArray[Any]) -> None:
+        """Crop the label and look its ids up.
+
+        Raises:
+            DataError: an id that the dataset's taxonomy does not have.
+        """
+        with _named(self.where):
+            crop = out_HW if self.view.remap is None else np.empty(out_HW.shape, np.uint8)
+            crop_label(self.label, self.draw, crop, first_row=self.label_row)
+            if self.view.remap is not None:
+                out_HW[...] = self.view.of(crop, where=self.where)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,26 +168,41 @@ class Samples:
         Raises:
             DataError: it cannot be read; names dataset, shard and key.
         """
+        stored = self.read(step, slot)
+        crop_hw = self._augment.crop_hw
+        image, label = np.empty((*crop_hw, 3), np.uint8), np.empty(crop_hw, self.label_dtype)
+        stored.image_into(image, Scratch())
+        stored.label_into(label)
+        return Sample(image=image, label=label, key=stored.key, pick=stored.pick, draw=stored.draw)
+
+    def read(self, step: int, slot: int) -> Stored:
+        """What `at` makes its sample of: of the files, only what the crop touches.
+
+        Raises:
+            DataError: as `at`.
+        """
         pick = self.order.at(step, slot)
-        shard_set = self._sets[pick.dataset]
-        where = f"{shard_set.url}: shard {pick.shard}, sample {pick.index} (step {step}, slot {slot})"
-        try:
+        shard_set, view = self._sets[pick.dataset], self._views[pick.dataset]
+        place = f"{shard_set.url}: shard {pick.shard}, sample "
+        with _named(f"{place}{pick.index} (step {step}, slot {slot})"):
             entry = shard_set.entry(pick.index)
-            where = f"{shard_set.url}: shard {pick.shard}, sample {entry.key} (step {step}, slot {slot})"
-            view = self._views[pick.dataset]
-            size_hw = entry.size_hw
+        size_hw, where = entry.size_hw, f"{place}{entry.key} (step {step}, slot {slot})"
+        with _named(where):
             drawn = draw(self._augment, seed=self._seed, step=step, slot=slot, size_hw=size_hw)
-            rows = rows_touched(drawn)
-            image, first_row = read_image(shard_set, pick.index, rows, size_hw, where=where)
-            label = read_label(shard_set, pick.index, view.member, rows, size_hw, where=where)
-            image_crop, label_crop = augment(image, label, drawn, first_row=first_row)
-            label_crop = view.of(label_crop, where=where)
-        except OSError as error:
-            raise DataError(f"{where}: cannot be read ({error}); check that the store can be reached") from error
-        except Exception as error:
-            error.add_note(f"while loading {where}")
-            raise
-        return Sample(image=image_crop, label=label_crop, key=entry.key, pick=pick, draw=drawn)
+            box = box_touched(drawn)
+            image = read_image(shard_set, pick.index, box, size_hw)
+            rows = box[0], box[2]
+            label, label_row = read_label(shard_set, pick.index, view.member, rows, size_hw, where=where)
+        return Stored(
+            image=image,
+            label=label,
+            label_row=label_row,
+            view=view,
+            key=entry.key,
+            pick=pick,
+            draw=drawn,
+            where=where,
+        )
 
     def close(self) -> None:
         """Let go of the shard sets."""
@@ -160,3 +218,15 @@ def _open(data: DataConfig, name: str) -> ShardSet:
             f"`segstream shard {name} --raw RAW --split {data.split} --out {data.shards}`, or correct data.shards"
         )
     return open_shards(url)
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Errors say which sample they are about."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{where}: cannot be read ({error}); check that the store can be reached") from error
+    except Exception as error:
+        error.add_note(f"while loading {where}")
+        raise

@@ -24,6 +24,7 @@ _COLOUR_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbC
 _ID_MODES = {"1", "L", "P", "I", "I;16", "I;16B"}
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM", "GIF")
 _MCU_PX = 16  # side of a minimum coded unit at 4:2:0
+_TILE_MCUS = range(12, 3, -1)  # widths of a tile, best first: markers grow the file by about 4 bytes a tile
 _ORIENTATION = 0x0112  # EXIF tag
 
 
@@ -155,10 +156,16 @@ def resize_label(label: npt.NDArray[np.uint8], size_hw: tuple[int, int]) -> npt.
 
 
 def encode_jpeg(pixels: Rgb, quality: int) -> bytes:
-    """JPEG of an RGB picture, with a restart marker after every row of its MCUs (see `shards.slices`)."""
+    """JPEG of an RGB picture, cut by restart markers into tiles an MCU high (see `shards.slices`).
+
+    Tiles are equally wide, or as wide as the picture where its MCUs have no divisor that would do.
+    """
     across = -(-pixels.shape[1] // _MCU_PX)
+    interval = next((wide for wide in _TILE_MCUS if across % wide == 0), across)
     options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
-    return _encode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality, *options, cv2.IMWRITE_JPEG_RST_INTERVAL, across])
+    return _encode(
+        ".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality, *options, cv2.IMWRITE_JPEG_RST_INTERVAL, interval]
+    )
 
 
 def encode_png(pixels: Rgb) -> bytes:

@@ -110,7 +110,7 @@ class ShardSet:
         return self._store.read(name, span.offset, span.size, check=check)
 
     def read_rows(self, i: int, member: str, top: int, bottom: int) -> Slice | None:
-        """The blocks of a member that hold rows top to bottom - 1, or None where only the whole can be had or is due.
+        """The blocks of a member that hold rows top to bottom - 1, or None where only the whole can be had.
 
         Raises:
             DataError: as `read`; of a block that fails its checksum, which one.
@@ -121,8 +121,6 @@ class ShardSet:
             return None
         blocks = span.blocks
         first, last = top // blocks.rows, -(-bottom // blocks.rows)
-        if last - first == len(blocks.sizes) - 1:
-            return None
 
         def read(start: int, stop: int) -> list[bytes]:
             sizes = blocks.sizes[start:stop]

@@ -1,11 +1,13 @@
 """Files whose rows can be had in blocks: where the blocks lie, and a few of them made a whole again.
 
-A baseline JPEG with a restart marker after every row of its MCUs decodes from any of them. A label PNG as
-`shards.png.encode_label` writes it holds 64 rows in each IDAT chunk, which unpack on their own.
+A baseline JPEG decodes from any restart marker. With one at the end of every row of its MCUs, some of the rows make a
+picture; with more of them, at equal steps, the picture is cut into tiles, and so do any neighbouring tiles. A label PNG
+as `shards.png.encode_label` writes it holds 64 rows in each IDAT chunk, which unpack on their own.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 import zlib
@@ -20,9 +22,9 @@ from shards.png import LABEL_ROWS, SIGNATURE
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")  # FF 00 is a data byte of 255
 _RESTARTS, _EOI = tuple(bytes((0xFF, 0xD0 + i)) for i in range(8)), b"\xff\xd9"
 _SAMPLING = {(1, 1), (2, 1), (1, 2), (2, 2)}  # luma blocks per chroma block, (horizontal, vertical)
-CHROMA_ROWS = 1
-"""A row of pixels takes colour from one more row of chroma above or below it at most, which at these samplings is
-never further away than the next row of pixels: at a cut, that one row alone differs from the whole picture's."""
+CHROMA_PX = 1
+"""A pixel takes colour from one more chroma sample on each side at most, which at these samplings is never further away
+than the next pixel: at a cut, that one row or column alone differs from the whole picture's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +52,15 @@ class Slice:
 
 def jpeg_blocks(data: bytes) -> Blocks | None:
     """Where the rows of MCUs lie; None for a JPEG that cannot be taken apart (progressive, grey, no such markers)."""
-    segments = dict(_segments(data))
-    if not segments.keys() >= {0xC0, 0xDD, 0xDA}:
+    grid = _grid(data)
+    if grid is None:
         return None
-    depth, height, width, components = struct.unpack_from(">BHHB", data, segments[0xC0] + 4)
-    if (depth, components, data[segments[0xDA] + 4]) != (8, 3, 3):
-        return None
-    luma, *chroma = (data[segments[0xC0] + 11 + 3 * i] for i in range(3))
-    across, down = luma >> 4, luma & 15
-    if (across, down) not in _SAMPLING or chroma != [0x11, 0x11]:
-        return None
-    interval = struct.unpack_from(">H", data, segments[0xDD] + 4)[0]
-    start = segments[0xDA] + 2 + struct.unpack_from(">H", data, segments[0xDA] + 2)[0]
+    start = grid.scan + 2 + struct.unpack_from(">H", data, grid.scan + 2)[0]
     markers = [(found[0], found.end()) for found in _MARKER.finditer(data, start)]
-    number = -(-height // (8 * down))
-    expected = [*(_RESTARTS[i % 8] for i in range(number - 1)), _EOI]
-    if interval != -(-width // (8 * across)) or [marker for marker, _ in markers] != expected:
+    number = grid.tiles * -(-grid.height // grid.tile_hw[0])
+    if [marker for marker, _ in markers] != [*(_RESTARTS[i % 8] for i in range(number - 1)), _EOI]:
         return None
-    return _blocks(data, 8 * down, [start, *(end for _, end in markers)])
+    return _blocks(data, grid.tile_hw[0], [start, *(end for _, end in markers[grid.tiles - 1 :: grid.tiles])])
 
 
 def label_blocks(data: bytes) -> Blocks:
@@ -83,15 +76,24 @@ def label_blocks(data: bytes) -> Blocks:
     return _blocks(data, LABEL_ROWS, ends)
 
 
-def slice_jpeg(part: Slice) -> bytes:
-    """A JPEG of just these rows."""
+def slice_jpeg(part: Slice, left: int, right: int) -> tuple[bytes, tuple[int, int]]:
+    """A JPEG of just these rows, and of no more columns than are needed for those from `left` to `right` - 1.
+
+    Returns:
+        The file, and its first column and the one after the last.
+    """
+    grid = _grid(part.head)
+    assert grid is not None  # or the rows had no blocks
+    (tall, wide), tiles = grid.tile_hw, grid.tiles
+    first, last = left // wide, min(-(-right // wide), tiles)
+    columns = first * wide, min(last * wide, grid.width)
     head = bytearray(part.head)
-    frame = dict(_segments(part.head))[0xC0]
-    struct.pack_into(">H", head, frame + 5, part.bottom - part.top)
-    pieces = [bytes(head)]
-    for i, block in enumerate(part.blocks):
-        pieces += [block[:-2], _RESTARTS[i % 8]]  # every block ends with a marker
-    return b"".join([*pieces[:-1], _EOI])
+    struct.pack_into(">HH", head, grid.frame + 5, part.bottom - part.top, columns[1] - columns[0])
+    pieces, number = [bytes(head)], itertools.count()
+    for row, block in enumerate(part.blocks, start=part.top // tall):
+        for tile in _tiles(block, row * tiles, first, last, tiles):
+            pieces += [tile, _RESTARTS[next(number) % 8]]
+    return b"".join([*pieces[:-1], _EOI]), columns
 
 
 def unpack_label(part: Slice, width: int) -> npt.NDArray[np.uint8] | None:
@@ -103,6 +105,58 @@ def unpack_label(part: Slice, width: int) -> npt.NDArray[np.uint8] | None:
     if len(rows) != (part.bottom - part.top) * (width + 1):
         return None
     return np.frombuffer(rows, np.uint8).reshape(-1, width + 1)[:, 1:]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Grid:
+    """What a JPEG's head says of how it is cut."""
+
+    height: int
+    width: int
+    tile_hw: tuple[int, int]
+    """Pixels between restart markers."""
+    tiles: int
+    """In a row."""
+    frame: int
+    """Where the frame's segment begins."""
+    scan: int
+
+
+def _grid(data: bytes) -> _Grid | None:
+    """None where no tiles begin with the rows, or colour would need more than CHROMA_PX."""
+    segments = dict(_segments(data))
+    if not segments.keys() >= {0xC0, 0xDD, 0xDA}:
+        return None
+    depth, height, width, components = struct.unpack_from(">BHHB", data, segments[0xC0] + 4)
+    if (depth, components, data[segments[0xDA] + 4]) != (8, 3, 3):
+        return None
+    luma, *chroma = (data[segments[0xC0] + 11 + 3 * i] for i in range(3))
+    across, down = luma >> 4, luma & 15
+    if (across, down) not in _SAMPLING or chroma != [0x11, 0x11]:
+        return None
+    interval = struct.unpack_from(">H", data, segments[0xDD] + 4)[0]
+    units = -(-width // (8 * across))
+    if not interval or units % interval:
+        return None
+    return _Grid(
+        height=height,
+        width=width,
+        tile_hw=(8 * down, 8 * across * interval),
+        tiles=units // interval,
+        frame=segments[0xC0],
+        scan=segments[0xDA],
+    )
+
+
+def _tiles(block: bytes, number: int, first: int, last: int, tiles: int) -> Iterator[bytes]:
+    """Tiles first to last - 1 of a row of MCUs, without their markers; `number` counts the markers before the row."""
+    at = 0
+    for tile in range(last):
+        # No data byte looks like a marker. The row's last one may be that of the file's end.
+        end = len(block) - 2 if tile == tiles - 1 else block.index(_RESTARTS[(number + tile) % 8], at)
+        if tile >= first:
+            yield block[at:end]
+        at = end + 2
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """What the commands print; what they time is tested with the rooms that do it."""
 
+import importlib.util
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ from cli import bench
 from pipeline.bench import Setting
 from shards.errors import UsageError
 
+PEER_MODULES = {"mosaicml-streaming": "streaming", "litdata": "litdata", "megatron-energon": "megatron"}
 NETWORK = {"classes": 3, "crop": 33, "batch": 2, "device": "cpu", "rounds": 3}
 
 
@@ -62,15 +64,24 @@ def test_inference_and_loss(capsys: pytest.CaptureFixture[str], task: str) -> No
 def test_the_loader_beside_the_rule(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     small = Setting(name="small", source_hw=(48, 64), short_side=48, crop=33)
     monkeypatch.setattr("pipeline.bench.SETTINGS", (small,))
-    bench.loader(crops=4, batch=2, threads=1, rounds=2, json=True)
+    bench.loader(crops=4, batch=2, threads=1, rounds=2, peers=True, json=True)
     result = printed(capsys)
     (row,) = result["settings"]
     assert row["name"] == "small"
     assert all(row[key] > 0 for key in ("ours", "reference_rule", "decode_only", "ratio_reference", "ratio_decode"))
-    assert row["ratio_reference"] == pytest.approx(row["ours"] / row["reference_rule"], rel=0.9)
+    assert (row["engine"], row["engine_difference"], row["gpu_mib"]) == ("engine opencv, as the recipe says", 0, None)
+    assert 0 <= row["wait_share"] <= 1
     assert row["image_difference"] < 3
     assert row["label_agreement"] > 0.9
     assert isinstance(result["machine"], str)
+    assert set(row["peers"]) == {"webdataset", "mosaicml-streaming", "litdata", "megatron-energon"}
+    measured = {name: peer for name, peer in row["peers"].items() if "error" not in peer}
+    assert all(peer["crops_per_s"] > 0 and peer["ratio"] > 0 for peer in measured.values())
+    assert "webdataset" in measured
+    for name in row["peers"].keys() - measured:
+        assert (
+            importlib.util.find_spec(PEER_MODULES[name]) is not None or "not installed" in row["peers"][name]["error"]
+        )
 
 
 def test_bad_use_is_refused() -> None:

@@ -1,5 +1,6 @@
 """Both engines on the same draws; DALI runs here on the host, and under the `gpu` marker on a GPU."""
 
+import itertools
 from pathlib import Path
 
 import cv2
@@ -8,10 +9,13 @@ import pytest
 import torch
 
 from pipeline.augment_dali import DaliEngine
-from pipeline.augment_opencv import augment
+from pipeline.augment_opencv import augment, box_touched
 from pipeline.config import AugmentConfig
+from pipeline.decode import Part
 from pipeline.geometry import compose, draw
 from shards.errors import DataError
+from shards.images import encode_jpeg
+from shards.slices import Slice, jpeg_blocks, slice_jpeg
 from tests.pipeline.fakes import png, textured
 
 pytest.importorskip("nvidia.dali", reason="nvidia-dali is not installed")
@@ -20,11 +24,15 @@ NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA devic
 DEVICES = [pytest.param(None, id="host"), pytest.param(0, id="gpu", marks=[pytest.mark.gpu, NO_GPU])]
 
 
+def whole(data, image):
+    return Part(data=data, box=(0, 0, *image.shape[:2]))
+
+
 def apart(images, draws, crop_hw, device_id, encode=png):
     """Absolute differences of the engines' crops, one array for each image."""
     encoded = [encode(image) for image in images]
     engine = DaliEngine(batch=len(images), crop_hw=crop_hw, threads=2, device_id=device_id)
-    made = engine.images(encoded, draws, where="here")
+    made = engine.images([whole(*of) for of in zip(encoded, images, strict=True)], draws, where="here")
     assert made.shape == (len(images), 3, *crop_hw)
     assert made.dtype == torch.uint8
     assert made.is_contiguous(memory_format=torch.channels_last)
@@ -88,9 +96,9 @@ def test_a_batch_is_the_callers_own(device_id):
     image, _ = textured(np.random.default_rng(0), (50, 70), 3)
     drawn = draw(AugmentConfig(short_side=50, crop=30), seed=0, step=0, slot=0, size_hw=(50, 70))
     engine = DaliEngine(batch=2, crop_hw=(30, 30), threads=1, device_id=device_id)
-    first = engine.images([png(image)], [drawn], where="here")
+    first = engine.images([whole(png(image), image)], [drawn], where="here")
     kept = first.clone()
-    engine.images([png(255 - image)] * 2, [drawn] * 2, where="here")
+    engine.images([whole(png(255 - image), image)] * 2, [drawn] * 2, where="here")
     assert torch.equal(first, kept)
 
 
@@ -101,5 +109,33 @@ def test_a_file_that_is_no_image_is_an_error_and_the_engine_lives_on(device_id, 
     drawn = draw(AugmentConfig(short_side=50, crop=30), seed=0, step=0, slot=0, size_hw=(50, 70))
     engine = DaliEngine(batch=2, crop_hw=(30, 30), threads=1, device_id=device_id)
     with pytest.raises(DataError, match="step 7: DALI cannot make the images"):
-        engine.images([png(image), broken], [drawn] * 2, where="step 7")
-    assert engine.images([png(image)], [drawn], where="here").float().std() > 1
+        engine.images([whole(png(image), image), whole(broken, image)], [drawn] * 2, where="step 7")
+    assert engine.images([whole(png(image), image)], [drawn], where="here").float().std() > 1
+
+
+@pytest.mark.parametrize("device_id", DEVICES)
+def test_parts_give_the_crops_of_the_whole(device_id):
+    """Of a JPEG in tiles, only those that the crop touches: nothing changes, turned or not, cut or not."""
+    image, _ = textured(np.random.default_rng(3), (208, 320), 3)
+    data = encode_jpeg(image, 92)
+    blocks = jpeg_blocks(data)
+    starts = np.cumsum((0, *blocks.sizes))
+    pieces = [data[a:b] for a, b in itertools.pairwise(starts)]
+    draws = [
+        draw(AugmentConfig(short_side=208, crop=64), seed=5, step=0, slot=i, size_hw=(208, 320)) for i in range(24)
+    ]
+    parts = []
+    for drawn in draws:
+        top, left, bottom, right = box_touched(drawn)
+        first, last = max(top - 1, 0) // 16, min(bottom + 1, 208 + 15) // 16 + 1
+        rows = Slice(
+            top=16 * first, bottom=min(16 * last, 208), head=pieces[0], blocks=tuple(pieces[1 + first : 1 + last])
+        )
+        cut, (x0, x1) = slice_jpeg(rows, max(left - 1, 0), min(right + 1, 320))
+        parts.append(Part(data=cut, box=(rows.top, x0, rows.bottom, x1)))
+    assert sum(part.size_hw[0] < 208 and part.size_hw[1] < 320 for part in parts) > 12
+    engine = DaliEngine(batch=24, crop_hw=(64, 64), threads=2, device_id=device_id)
+    some = engine.images(parts, draws, where="").cpu()
+    full = engine.images([whole(data, image)] * 24, draws, where="").cpu()
+    assert (some.int() - full.int()).abs().max() <= 1  # a pixel's place is a float32, counted from another corner
+    assert (some != full).float().mean() < 0.01

@@ -10,7 +10,9 @@ from pipeline.geometry import FILL_RGB, compose, draw, source_box
 from tests.pipeline.fakes import textured
 from tests.pipeline.reference_rule import resize_nearest, step_by_step
 
-CAMVID = Path(__file__).parents[3] / "shared" / "camvid"
+SHARED = Path(__file__).parents[3] / "shared"
+CAMVID = SHARED / "camvid"
+ADE20K = SHARED / "mseg" / "samples" / "mseg-api" / "ADE20K_test_data" / "ADEChallengeData2016"
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +176,25 @@ def test_one_warp_is_the_rule_on_real_photographs():
     assert np.mean(apart) < 1.2
     assert np.mean(agree) > 0.985
     assert np.mean(floor_agree) > 0.97  # OpenCV's nearest resize shifts labels by up to half a pixel; ours does not
+
+
+@pytest.mark.parametrize(("short_side", "crop"), [(480, 473), (1080, 713)])
+def test_one_warp_is_the_rule_on_samples_of_ade20k(short_side, crop):
+    files = sorted(ADE20K.glob("images/*/*.jpg"))
+    if not files:
+        pytest.skip("no real images beside this checkout")
+    config = AugmentConfig(short_side=short_side, crop=crop)
+    apart, agree = [], []
+    for step in range(8):
+        for slot, path in enumerate(files):
+            image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+            label_path = ADE20K / "annotations" / path.parent.name / f"{path.stem}.png"
+            label = cv2.imread(str(label_path), cv2.IMREAD_UNCHANGED)
+            d = draw(config, seed=1, step=step, slot=slot, size_hw=label.shape)
+            made, made_label = augment(image, label, d)
+            expected, expected_label = step_by_step(image, label, d, short_side)
+            apart.append(np.abs(made - expected).mean())
+            agree.append((made_label == expected_label).mean())
+    print(f"mean absolute difference {np.mean(apart):.3f}, labels {np.mean(agree):.4f}")
+    assert np.mean(apart) < 1.8
+    assert np.mean(agree) > 0.985

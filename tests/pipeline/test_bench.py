@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from pipeline import AugmentConfig, DataConfig, draw
-from pipeline.bench import NAME, PICTURES, Setting, StepByStep, draw_pictures, prepare, step_by_step
+from pipeline.bench import NAME, PICTURES, Setting, StepByStep, draw_pictures, prepare
 from pipeline.loader import Loader
+from pipeline.reference import step_by_step
 from tests.pipeline import reference_rule
 from tests.pipeline.fakes import textured
 
@@ -51,7 +52,7 @@ def test_all_three_make_the_same_crops_of_the_stream(tmp_path, monkeypatch):
         AugmentConfig(short_side=48, crop=33),
         2,
     )
-    raw, _ = steps.crop(3)
+    raw, _ = steps.rule.crop(3, *steps.files(3))
     pixels, label = pickle.loads(pickle.dumps(steps))[3]  # as it travels to a worker: after use, without what it opened
     assert (pixels.shape, pixels.dtype) == ((3, 33, 33), torch.float32)
     assert (label.shape, label.dtype) == ((33, 33), torch.int64)

@@ -1,5 +1,6 @@
 """Crops from some rows of the stored files are those from the whole files, for whatever files there are."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -8,15 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.augment_opencv import augment, rows_touched
+from pipeline.arrays import Scratch
+from pipeline.augment_opencv import augment, box_touched
 from pipeline.config import AugmentConfig
-from pipeline.decode import decode_image, decode_label, read_image, read_label
+from pipeline.decode import decode_image, decode_label, decode_part, read_image, read_label
 from pipeline.geometry import draw
 from shards.convert import ConvertRequest, convert
 from shards.errors import DataError
 from shards.reader import open_shards
 
-SIZE_WH = (203, 331)
+SIZE_WH = (255, 331)
 FACTORS = {
     "444": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
     "422": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
@@ -24,9 +26,10 @@ FACTORS = {
     "420": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
     "411": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,
 }
-SLICED = ["420", "422", "440", "444", "cmyk", "grey"]  # the last two are encoded anew
-WHOLE = ["411", "plain", "progressive", "sparse"]
-RULE = AugmentConfig(short_side=203, crop=97)
+TILED = ["tiles", "cmyk", "grey"]  # the last two are encoded anew
+SLICED = ["420", "422", "440", "444", "cmyk", "grey", "tiles"]
+WHOLE = ["411", "plain", "progressive", "sparse", "uneven"]
+RULE = AugmentConfig(short_side=255, crop=97)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,9 @@ def shards(tmp_path_factory):
         cv2.imwrite(str(folder / "images" / f"{name}.jpg"), pixels, options)
     path = str(folder / "images")
     cv2.imwrite(f"{path}/plain.jpg", pixels)
-    cv2.imwrite(f"{path}/sparse.jpg", pixels, [cv2.IMWRITE_JPEG_RST_INTERVAL, 26])  # after every second row
+    cv2.imwrite(f"{path}/tiles.jpg", pixels, [cv2.IMWRITE_JPEG_RST_INTERVAL, 4])
+    cv2.imwrite(f"{path}/uneven.jpg", pixels, [cv2.IMWRITE_JPEG_RST_INTERVAL, 5])  # over the ends of rows
+    cv2.imwrite(f"{path}/sparse.jpg", pixels, [cv2.IMWRITE_JPEG_RST_INTERVAL, 32])  # after every second row
     cv2.imwrite(f"{path}/progressive.jpg", pixels, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
     Image.fromarray(pixels).convert("CMYK").save(f"{path}/cmyk.jpg")
     Image.fromarray(pixels).convert("L").save(f"{path}/grey.jpg")
@@ -73,39 +78,70 @@ def test_which_files_have_blocks(shards):
     assert {key for key in keys if blocks(shards, key, "jpg")} == set(SLICED)
     assert keys == {*SLICED, *WHOLE}
     assert {name: blocks(shards, name, "jpg").rows for name in SLICED} == {
-        "420": 16, "440": 16, "422": 8, "444": 8, "cmyk": 16, "grey": 16,
+        "420": 16, "440": 16, "tiles": 16, "422": 8, "444": 8, "cmyk": 16, "grey": 16,
     }  # fmt: skip
     assert all(blocks(shards, key, "native.png").rows == 64 for key in keys)
 
 
 @pytest.mark.parametrize("name", [*SLICED, *WHOLE])
 def test_crops_are_those_of_the_whole_files(shards, name):
-    i, fewer = sample(shards, name), 0
+    i, fewer = sample(shards, name), np.zeros(2, int)
     size_hw = SIZE_WH[::-1]
     image = decode_image(shards.read(i, "image"), where=name)
     label = decode_label(shards.read(i, "native"), where=name)
     for step in range(60):
         d = draw(RULE, seed=3, step=step, slot=0, size_hw=size_hw)
-        rows = rows_touched(d)
-        part, first = read_image(shards, i, rows, size_hw, where=name)
-        strips = read_label(shards, i, "native", rows, size_hw, where=name)
-        fewer += len(part) < size_hw[0]
-        for one, other in zip(augment(part, strips, d, first_row=first), augment(image, label, d), strict=True):
+        box = box_touched(d)
+        part = read_image(shards, i, box, size_hw)
+        pixels = decode_part(part, Scratch(), where=name)
+        strips, row = read_label(shards, i, "native", (box[0], box[2]), size_hw, where=name)
+        fewer += np.array(part.size_hw) < size_hw
+        some = augment(pixels, strips, d, image_at=part.box[:2], label_row=row)
+        for one, other in zip(some, augment(image, label, d), strict=True):
             assert np.array_equal(one, other)
-    assert (fewer > 20) == (name in SLICED)
+    assert (fewer > 20).tolist() == [name in SLICED, name in TILED]
 
 
 @pytest.mark.parametrize("name", SLICED)
-def test_rows_are_exact_wherever_the_cuts_are(shards, name):
+def test_pixels_are_exact_wherever_the_cuts_are(shards, name):
     i, size_hw = sample(shards, name), SIZE_WH[::-1]
     image = decode_image(shards.read(i, "image"), where=name)
     label = decode_label(shards.read(i, "native"), where=name)
+    lefts = itertools.cycle(range(0, size_hw[1], 5))
     for top in range(0, size_hw[0], 7):
         for bottom in {top + 1, min(top + 40, size_hw[0]), size_hw[0]}:
-            part, first = read_image(shards, i, (top, bottom), size_hw, where=name)
-            assert np.array_equal(part[top - first : bottom - first], image[top:bottom])
-            strips = read_label(shards, i, "native", (top, bottom), size_hw, where=name)
-            assert np.array_equal(strips[top:bottom], label[top:bottom])
+            left = next(lefts)
+            right = min(left + 30, size_hw[1])
+            part = read_image(shards, i, (top, left, bottom, right), size_hw)
+            y, x, *_ = part.box
+            pixels = decode_part(part, Scratch(), where=name)[top - y : bottom - y, left - x : right - x, :3]
+            assert np.array_equal(pixels, image[top:bottom, left:right])
+            strips, row = read_label(shards, i, "native", (top, bottom), size_hw, where=name)
+            assert np.array_equal(strips[top - row : bottom - row], label[top:bottom])
+
+
+def test_a_part_is_a_picture_for_any_decoder(shards):
+    i, size_hw = sample(shards, "tiles"), SIZE_WH[::-1]
+    part = read_image(shards, i, (100, 70, 120, 90), size_hw)
+    top, left, bottom, right = part.box
+    assert (top, left, bottom, right) == (96, 64, 128, 128)
+    found = cv2.imdecode(np.frombuffer(part.data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    whole = cv2.imdecode(np.frombuffer(shards.read(i, "image"), np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert np.array_equal(found[1:-1, 1:-1], whole[top + 1 : bottom - 1, left + 1 : right - 1])
+
+
+def test_the_decoder_is_that_of_opencv(shards):
+    for i in range(len(shards)):
+        data = shards.read(i, "image")
+        expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        assert np.array_equal(decode_image(data, where=""), expected)
+
+
+@pytest.mark.parametrize("name", ["420", "progressive"])
+def test_damage_that_a_decoder_could_draw_over_is_an_error(shards, name):
+    data = shards.read(sample(shards, name), "image")
+    with pytest.raises(DataError, match="here: the image cannot be decoded"):
+        decode_image(data[: len(data) * 2 // 3], where="here")
 
 
 def test_only_the_blocks_asked_for_are_read(shards, monkeypatch):
@@ -116,7 +152,7 @@ def test_only_the_blocks_asked_for_are_read(shards, monkeypatch):
         lambda name, start, length, **more: (seen.append(length), read(name, start, length, **more))[1],
     )
     i, sizes = sample(shards, "420"), blocks(shards, "420", "jpg").sizes
-    read_image(shards, i, (20, 60), SIZE_WH[::-1], where="")
+    read_image(shards, i, (20, 0, 60, 255), SIZE_WH[::-1])
     assert seen == [sizes[0], sum(sizes[2:5])]
 
 
@@ -148,15 +184,16 @@ def test_sets_without_blocks_are_read_whole(shards):
     with open_shards(open_path(shards)) as older:
         older._indexes[0] = replace(shards.index(0), rows=tuple(rows))
         assert older.read_rows(i, "image", 20, 60) is None
-        assert read_image(older, i, (20, 60), SIZE_WH[::-1], where="")[0].shape == (*SIZE_WH[::-1], 3)
+        assert read_image(older, i, (20, 0, 60, 90), SIZE_WH[::-1]).box == (0, 0, *SIZE_WH[::-1])
 
 
 def test_an_index_that_says_another_size(shards):
     i = sample(shards, "420")
     with pytest.raises(DataError, match=r"the index says; run `segstream verify"):
-        read_label(shards, i, "native", (70, 80), (331, 200), where="w")
-    with pytest.raises(DataError, match=r"image \(48, 203\) and index \(48, 200\) differ in size"):
-        read_image(shards, i, (20, 60), (331, 200), where="w")
+        read_label(shards, i, "native", (70, 80), (331, 250), where="w")
+    part = replace(read_image(shards, i, (20, 0, 60, 200), SIZE_WH[::-1]), box=(16, 0, 64, 200))
+    with pytest.raises(DataError, match=r"image \(48, 255\) and index \(48, 200\) differ in size"):
+        decode_part(part, Scratch(), where="w")
 
 
 def test_the_index_says_where_blocks_lie(shards):

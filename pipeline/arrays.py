@@ -1,0 +1,47 @@
+"""Memory that is used again: the system takes longer to hand out a fresh page than a core takes to fill it."""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Arrays:
+    """Arrays of one shape and type. Safe to use from several threads."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+        self._shape, self._dtype = shape, dtype
+        self._free: list[npt.NDArray[Any]] = []
+
+    def take(self) -> npt.NDArray[Any]:
+        """One with anything in it, the caller's own; its memory comes back when nothing holds it any more.
+
+        A tensor made of it holds it, and so does what is made of that tensor; a slice of the array alone does not.
+        """
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = np.empty(self._shape, self._dtype)
+        lent = memory[...]
+        weakref.finalize(lent, self._free.append, memory).atexit = False
+        return lent
+
+
+class Scratch(threading.local):
+    """Arrays for what is made on the way, kept by each thread that uses it."""
+
+    def __init__(self) -> None:
+        self._memory: dict[str, npt.NDArray[np.uint8]] = {}
+
+    def take(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+        """A uint8 array with anything in it, valid until this thread takes that name again."""
+        size = math.prod(shape)
+        memory = self._memory.get(name)
+        if memory is None or memory.size < size:
+            memory = self._memory[name] = np.empty(size, np.uint8)
+        return memory[:size].reshape(shape)
