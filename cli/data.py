@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.output import note, print_json, progress
-from shards.errors import UsageError
-from shards.schema import did_you_mean
+from shards.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from shards.convert import Summary

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import note, print_json, print_table
+from cli.output import note
 from shards.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,17 +33,28 @@ def train(
         bool, typer.Option("--restart-changed", help="Start over if the folder holds another recipe, data or seed.")
     ] = False,
     list_recipes: Annotated[bool, typer.Option("--list", help="List the recipes and exit.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="With --list: print JSON.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the run would be, make one step of it, and exit.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="With --list or --dry-run: print JSON.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="With --list: print docs/recipes.md.")] = False,
 ) -> None:
     """Train a recipe. A killed run started again goes on exactly where it was."""
     from cli.recipe import load_recipe
 
     if list_recipes:
-        _list(json)
+        from cli.listing import show
+
+        show("json" if json else "markdown" if markdown else "text")
         return
     if recipe is None:
         raise UsageError("which recipe? segstream train --list names them")
     chosen = load_recipe(recipe, overrides or ())
+    if dry_run:
+        from cli.plan import dry_run as show_plan
+
+        show_plan(chosen, json=json)
+        return
     folder = run or Path("runs") / chosen.name
     final = _train(chosen, folder, restart_changed=restart_changed)
     note(f"{chosen.name}: done; weights in {final}")
@@ -92,32 +103,6 @@ def _train(recipe: Recipe, folder: Path, *, restart_changed: bool, ranks: Ranks 
             )
         _write_run_json(folder, recipe, loader.fingerprint)
         return final
-
-
-def _list(json: bool) -> None:
-    from cli.recipe import load_recipe, recipe_names
-
-    rows = []
-    for name in recipe_names():
-        recipe = load_recipe(name)
-        rows.append(
-            {
-                "recipe": name,
-                "arch": recipe.model.arch,
-                "taxonomy": recipe.data.taxonomy,
-                "datasets": list(recipe.data.mix),
-                "crops": recipe.steps * recipe.loader.batch,
-                "short_side": recipe.augment.short_side,
-                "crop": recipe.augment.crop,
-            }
-        )
-    if json:
-        print_json(rows)
-    else:
-        print_table(
-            ("recipe", "network", "taxonomy", "datasets", "crops", "short side", "crop"),
-            [(*list(r.values())[:3], len(r["datasets"]), *list(r.values())[4:]) for r in rows],  # type: ignore[arg-type]
-        )
 
 
 def _line(row: LogRow) -> str:

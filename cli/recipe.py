@@ -11,8 +11,8 @@ import yaml
 
 from model.config import InferConfig, ModelConfig, TrainConfig
 from pipeline.config import AugmentConfig, DataConfig, LoaderConfig
-from shards.errors import DataError, UsageError
-from shards.schema import did_you_mean, parse, read_yaml
+from shards.errors import DataError, UsageError, did_you_mean
+from shards.schema import parse, read_yaml
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 WHOLE = {"data.mix", "model.options"}  # replaced, not merged: a base's datasets are not also yours

@@ -13,11 +13,10 @@ from PIL import Image
 from cli import page
 from cli.pictures import class_colors, paint
 from shards import images
-from shards.errors import DataError, UsageError
+from shards.errors import DataError, UsageError, did_you_mean
 from shards.keys import key_of
 from shards.manifest import Manifest
 from shards.reader import ShardSet
-from shards.schema import did_you_mean
 from shards.stats import label_taxonomies
 from shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, load_taxonomy, naive_remap, remap_label
 

@@ -13,10 +13,10 @@ from model.checkpoint import load_final
 from model.hmsa import HMSA, HMSAConfig
 from model.hrnet import HRNet, HRNetConfig, Init, StageConfig
 from model.ocr import OCRConfig, OCRNet
-from model.options import Options, did_you_mean
+from model.options import Options
 from model.pspnet import PSPNet
 from model.resnet import ResNetConfig
-from shards.errors import DataError, UsageError
+from shards.errors import DataError, UsageError, did_you_mean
 
 Config = HRNetConfig | ResNetConfig | OCRConfig | HMSAConfig
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shards.errors import DataError, UsageError
+from shards.errors import DataError, UsageError, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +74,3 @@ class Options:
         if not fits or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in value):
             raise DataError(f"{self.arch} option {name}: expected {len(default)} positive integers, found {value!r}")
         return tuple(value)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The nearest known name as a question, or all of them."""
-    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"

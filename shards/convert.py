@@ -18,7 +18,7 @@ import PIL
 
 from shards import manifest as manifests
 from shards.datasets import Dataset, dataset
-from shards.errors import DataError, UsageError
+from shards.errors import DataError, UsageError, did_you_mean
 from shards.files import make_folder, sole_writer, writing
 from shards.index import index_name, merge_counts
 from shards.job import Job, Made, Setup, run
@@ -30,7 +30,6 @@ from shards.raw import Raw
 from shards.records import read_records
 from shards.rejects import Reject, check_rejects
 from shards.relabel import Outcome, assign, merge_outcomes
-from shards.schema import did_you_mean
 from shards.sources.common import Found, Pair
 from shards.store import local_path
 from shards.taxonomy import load_taxonomy, universal_remap

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.errors import UsageError
+from shards.errors import UsageError, did_you_mean
 from shards.registry import Role, registry
-from shards.schema import did_you_mean
 from shards.sources import folder
 from shards.sources.common import Source
 from shards.taxonomy import TRAINING_TAXONOMIES, Taxonomy, load_taxonomy, naive_remap, taxonomy_names

@@ -1,6 +1,9 @@
-"""The one family of exceptions a user of this project is meant to read."""
+"""The one family of exceptions a user of this project is meant to read, and the hint for a mistyped name."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class DataError(Exception):
@@ -13,3 +16,10 @@ class DataError(Exception):
 
 class UsageError(DataError):
     """A command was called with a name or value that does not exist; the command line exits with 2."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint for an unknown name: its nearest neighbour, or the list of what is known."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"

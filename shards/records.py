@@ -19,8 +19,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from shards.errors import DataError
-from shards.schema import did_you_mean
+from shards.errors import DataError, did_you_mean
 from shards.taxonomy import IGNORE_INDEX, TRAINING_TAXONOMIES, load_taxonomy
 
 COLUMNS = ("dataset", "split", "original_class", "new_class", "parent", "image_stem", "segment_id")

@@ -5,7 +5,6 @@ Inside the project nothing re-checks and nothing assigns: whoever holds such a d
 
 from __future__ import annotations
 
-import difflib
 import json
 import types
 import typing
@@ -17,7 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 
-from shards.errors import DataError
+from shards.errors import DataError, did_you_mean
 
 C = TypeVar("C")
 
@@ -31,13 +30,6 @@ class _Strict(yaml.SafeLoader):
             twice = next(key for key, count in Counter(keys).items() if count > 1)
             raise yaml.MarkedYAMLError(problem=f"key {twice!r} is given twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint for an unknown name: its nearest neighbour, or the list of what is known."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from shards.errors import UsageError
+from shards.errors import UsageError, did_you_mean
 from shards.index import LABEL_MEMBERS
 from shards.manifest import Manifest
-from shards.schema import did_you_mean
 from shards.taxonomy import Taxonomy
 
 

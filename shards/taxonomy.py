@@ -31,8 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from shards.errors import DataError, UsageError
-from shards.schema import did_you_mean
+from shards.errors import DataError, UsageError, did_you_mean
 
 IGNORE_INDEX = 255  # pixel not scored, in every label array; torch's and the PNGs' word alike
 UNMAPPED = -1  # in a table: this id must not occur

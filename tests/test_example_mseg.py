@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cli.recipe import load_recipe
 from shards.registry import registry
 from shards.taxonomy import TRAINING_TAXONOMIES
 from shards.world import draw
@@ -18,6 +19,7 @@ from tests.shards.world.truth import tiny
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples/mseg"
 BIN = Path(sys.executable).parent
+RECIPE = "mseg-relabeled-1m-1080p"
 LIST = "records = [DatasetClassUpdateRecord('sunrgbd', 'train', 'chair_other', 'armchair', 'chairs.txt')]\n"
 
 
@@ -57,7 +59,9 @@ def test_records_are_imported_and_applied(tmp_path: Path) -> None:
     imported = yaml.safe_load((project / "mseg-api.dvc").read_text())
     imported["deps"][0]["repo"] = {"url": str(source), "rev": revision, "rev_lock": revision}
     (project / "mseg-api.dvc").write_text(yaml.safe_dump(imported))
-    params = {"short_side": 1080, "datasets": [{"name": "sunrgbd-37", "raw": str(tmp_path / "world/sunrgbd-37")}]}
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["datasets"] = [{"name": "sunrgbd-37", "raw": str(tmp_path / "world/sunrgbd-37")}]
+    params["recipes"] = {RECIPE: {"weights": "imagenet.pth"}}
     (project / "params.yaml").write_text(yaml.safe_dump(params))
     sh("git", "init", "-q")
     sh("dvc", "init", "-q")
@@ -67,3 +71,14 @@ def test_records_are_imported_and_applied(tmp_path: Path) -> None:
     assert "universal-relabeled" in manifest["members"]
     assert manifest["relabel"]["applied"] + sum(manifest["relabel"]["reported"].values()) == 3
     assert manifest["relabel"]["reported"]["no such image in this split"] == 1
+    assert RECIPE in sh("dvc", "stage", "list", "--all")
+
+
+def test_it_trains_on_every_dataset_that_it_converts() -> None:
+    stage = yaml.safe_load((EXAMPLE / "dvc.yaml").read_text())["stages"]["train"]["do"]
+    names = [entry["name"] for entry in yaml.safe_load((EXAMPLE / "params.yaml").read_text())["datasets"]]
+    assert stage["deps"][1:] == [f"shards/{name}/train" for name in names]
+    command = stage["cmd"].replace("${key}", RECIPE).replace("${item.weights}", "imagenet.pth").split()
+    recipe = load_recipe(command[2], [word for word in command[3:] if "=" in word])
+    assert [recipe.data.url(name) for name in recipe.data.mix] == stage["deps"][1:]
+    assert recipe.model.weights == "imagenet.pth"

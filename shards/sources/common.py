@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shards.errors import DataError, UsageError
+from shards.errors import DataError, UsageError, did_you_mean
 from shards.images import Picture, decode_ids, decode_picture
 from shards.keys import key_of
 from shards.raw import Raw
 from shards.records import Record
-from shards.schema import did_you_mean
 from shards.splits import stems
 from shards.taxonomy import Remap, Taxonomy, load_taxonomy, native_taxonomy, release_remap
 

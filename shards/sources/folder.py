@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.errors import DataError, UsageError
+from shards.errors import DataError, UsageError, did_you_mean
 from shards.keys import key_of
 from shards.raw import Raw
-from shards.schema import did_you_mean, parse, read_yaml
+from shards.schema import parse, read_yaml
 from shards.sources.common import Found, Pair, Source, read_ids
 from shards.taxonomy import IGNORE_INDEX, Taxonomy, build_remap, taxonomy_names, universal_ids
 

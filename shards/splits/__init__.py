@@ -12,8 +12,7 @@ import functools
 import lzma
 from importlib import resources
 
-from shards.errors import UsageError
-from shards.schema import did_you_mean
+from shards.errors import UsageError, did_you_mean
 
 _PACKED = ".xz"
 

@@ -17,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shards import splits
-from shards.errors import DataError, UsageError
+from shards.errors import DataError, UsageError, did_you_mean
 from shards.registry import registry
-from shards.schema import did_you_mean
 from shards.taxonomy import release_classes
 from shards.world import encodings, names
 from shards.world.canvas import Scene
