@@ -1,15 +1,11 @@
-"""What `shard` tells a person, and that sets without labels are not judged on."""
+"""What `shard` tells a person."""
 
 import json
 
-import numpy as np
 import pytest
 
 from cli import data
-from cli.evaluation import _check_judgeable
-from shards.convert import ConvertRequest, convert
 from shards.errors import DataError
-from shards.reader import open_shards
 from tests.shards import trees
 
 
@@ -42,10 +38,3 @@ def test_images_that_are_absent_are_named(tmp_path, capsys):
     assert (summary["samples"], summary["absent"], len(summary["first_absent"])) == (2, 48, 5)
     assert "48 images that the release lists are not in" in said.err
     assert f"{summary['first_absent'][0]}, " in said.err
-
-
-def test_sets_without_labels_are_not_judged_on(tmp_path):
-    trees.save(tmp_path / "raw/bravo_ACDC/a.png", trees.picture(np.random.default_rng(0)))
-    convert(ConvertRequest(dataset="bravo", split="test", raw=tmp_path / "raw", out=str(tmp_path / "out")))
-    with open_shards(tmp_path / "out/bravo/test") as shards, pytest.raises(DataError, match="images without labels"):
-        _check_judgeable(shards)
