@@ -143,11 +143,11 @@ def test_a_person_drops_a_picture_and_takes_the_label_home(
     assert not page.locator("#result").is_visible()
 
 
-def test_bad_use_is_one_line(segstream: Command, place: Path, tmp_path: Path, url: str) -> None:
+def test_bad_use_is_one_line(here: Command, place: Path, tmp_path: Path, url: str) -> None:
     checkpoint, port = place / "runs/recipe/final.pt", url.rstrip("/").rsplit(":", 1)[1]
-    taken = segstream("serve", "--checkpoint", checkpoint, "--port", port)
+    taken = here("serve", "--checkpoint", checkpoint, "--port", port)
     assert (taken.code, taken.err.count("\n")) == (1, 1)
     assert f"127.0.0.1:{port}: cannot be served at" in taken.err
-    missing = segstream("serve", "--checkpoint", tmp_path / "none.pt")
+    missing = here("serve", "--checkpoint", tmp_path / "none.pt")
     assert missing.code == 1
     assert "none.pt" in missing.err
