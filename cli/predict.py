@@ -73,7 +73,7 @@ def predict(
 
     if logits and probabilities:
         raise UsageError("--logits and --probabilities: one of the two; softmax makes the second of the first")
-    film = is_video(Path(source)) and Path(source).suffix != ""
+    film = is_video(Path(source)) and not Path(source).is_dir()
     if film and (logits or probabilities):
         raise UsageError("--logits and --probabilities are for images; cut the video into images first")
     if film and overlay is False and not frame_labels:

@@ -133,7 +133,7 @@ def _memory(images: Sequence[Rgb]) -> Iterator[None]:
 def configured(checkpoint: Path, net: nn.Module, meta: Mapping[str, Any], **asked: Any) -> InferConfig:
     """How a checkpoint segments: as asked for, else as its recipe says, else as its authors do.
 
-    HMSA's networks combine scales of their own on whole images; asking for windows (`scales`, `crop`) leaves that.
+    Asking for windows (`scales`, `crop`) leaves HMSA's own scales, see `by_default`.
 
     Args:
         asked: fields of `InferConfig`; None is not asked for.
@@ -152,9 +152,14 @@ def configured(checkpoint: Path, net: nn.Module, meta: Mapping[str, Any], **aske
         return dataclasses.replace(stored, **({"scales": ONE_SCALE} | given))
     if given.keys() & {"scales", "crop"}:
         return dataclasses.replace(stored, n_scales=None, **given)
+    return dataclasses.replace(by_default(stored, net), **given)
+
+
+def by_default(stored: InferConfig, net: nn.Module) -> InferConfig:
+    """What a recipe says, and what it leaves to the network: HMSA's combine scales of their own on whole images."""
     if isinstance(net, HMSA) and stored.n_scales is None and stored.scales == ONE_SCALE:
-        given["n_scales"] = net.n_scales
-    return dataclasses.replace(stored, **given)
+        return dataclasses.replace(stored, n_scales=net.n_scales)
+    return stored
 
 
 def own_classes(checkpoint: Path, meta: Mapping[str, Any]) -> Taxonomy | None:
