@@ -47,9 +47,10 @@ def evaluate(
         str | None, typer.Option(help="Scales to average over: 0.75,1.0,1.25, or multi.", show_default="recipe's")
     ] = None,
     n_scales: Annotated[
-        str | None, typer.Option(help="Scales of hierarchical attention: 0.5,1.0,2.0.", show_default="recipe's")
+        str | None,
+        typer.Option(help="Scales that an HMSA network combines on whole images.", show_default="recipe's, or its own"),
     ] = None,
-    crop: Annotated[int | None, typer.Option(help="Window side.", show_default="recipe's")] = None,
+    crop: Annotated[int | None, typer.Option(help="Window side.", show_default="recipe's, or 713")] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image.")] = None,
     rule: Annotated[
         Literal["mseg", "hmsa"], typer.Option(help="A class that occurs nowhere counts 0 (mseg) or not at all (hmsa).")

@@ -37,7 +37,11 @@ def predict(
         typer.Option(help="Scales to average over: 0.5,1.0 or multi (0.5 to 1.75).", show_default="recipe's"),
     ] = None,
     n_scales: Annotated[
-        str | None, typer.Option(help="Scales that an HMSA network combines on whole images, e.g. 0.5,1,2.")
+        str | None,
+        typer.Option(
+            help="Scales that an HMSA network combines on whole images, e.g. 0.5,1,2.",
+            show_default="recipe's, or its own",
+        ),
     ] = None,
     flip: Annotated[
         bool | None,
