@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,6 +43,9 @@ class Verdict:
     confusion: Confusion
     row: dict[str, Any]
     """An element of what `segstream eval --json` prints."""
+    images_per_s: float | None = None
+    """Of this call, reading included, at all configurations together; None if all images were finished before. Not in
+    `row`, which is the same on any machine."""
 
 
 def examine(
@@ -64,9 +68,12 @@ def examine(
     found = []
     with _notes(judge, exams, ranks, out, restart_changed) as notes:
         for number, exam in enumerate(exams):
+            left = len(exam.shards) - sum(at == number for at, _ in notes.done)
+            start = time.perf_counter()
             with progress(f"eval {judge.name} on {exam.url}") if ranks.is_main else nullcontext(_silent) as report:
                 total = _summed(judge, exam, ranks, number, notes, report)
-            found += verdicts(judge, exam, total, rule=rule)
+            speed = left / (time.perf_counter() - start) if left else None
+            found += [dataclasses.replace(v, images_per_s=speed) for v in verdicts(judge, exam, total, rule=rule)]
         if out is not None and ranks.is_main:
             write_text(out, json.dumps([verdict.row for verdict in found], indent=2, allow_nan=False) + "\n")
             remove(_notes_folder(out))

@@ -13,15 +13,13 @@ import numpy.typing as npt
 from torch import nn
 
 from cli.protocol import RELABELED, Protocol, Scheme, protocols
-from cli.segmenter import REFERENCE_CROP
+from cli.segmenter import configured, own_classes
 from model import InferConfig, load_any
 from model.evaluate import View
-from model.hmsa import HMSA
 from model.weights import file_sha256
 from pipeline.decode import decode_image, decode_label
 from shards.errors import DataError
 from shards.reader import ShardSet, open_shards
-from shards.schema import parse
 from shards.taxonomy import Taxonomy
 
 Sample = tuple[str, npt.NDArray[np.uint8], dict[str, npt.NDArray[np.uint8]]]
@@ -66,18 +64,16 @@ class Judge:
             UsageError: a file without a head.
         """
         net, meta = load_any(checkpoint)
-        if "taxonomy" not in meta:
+        taxonomy = own_classes(checkpoint, meta)
+        if taxonomy is None:
             raise DataError(
                 f"{checkpoint}: nothing says what its {meta['num_classes']} classes are; it cannot be judged"
             )
-        taxonomy = parse(Taxonomy, meta["taxonomy"], at=f"{checkpoint}: taxonomy")
-        if meta["num_classes"] != taxonomy.num_classes:
-            raise DataError(
-                f"{checkpoint}: the network has {meta['num_classes']} classes, its taxonomy {taxonomy.name!r} has "
-                f"{taxonomy.num_classes}; train again, or restore the file"
-            )
         recipe = meta.get("recipe")
-        configs = _configs(checkpoint, net, recipe, asked)
+        config = configured(
+            checkpoint, net, meta, scales=asked.scales, n_scales=asked.n_scales, crop=asked.crop, flip=asked.flip
+        )
+        sides = [config.short_side] if asked.short_sides is None else dict.fromkeys(asked.short_sides)
         return cls(
             name=recipe["name"] if recipe else checkpoint.stem,
             seed=recipe["seed"] if recipe else None,
@@ -85,29 +81,8 @@ class Judge:
             net=net,
             taxonomy=taxonomy,
             learnt_relabeled=_learnt_relabeled(checkpoint, recipe),
-            configs=configs,
+            configs=tuple(dataclasses.replace(config, short_side=side) for side in sides),
         )
-
-
-def _configs(
-    checkpoint: Path, net: nn.Module, recipe: Mapping[str, Any] | None, asked: Asked
-) -> tuple[InferConfig, ...]:
-    if recipe is None:
-        stored = InferConfig(crop=REFERENCE_CROP)
-    else:
-        stored = parse(InferConfig, recipe["eval"], at=f"{checkpoint}: recipe.eval")
-    n_scales = asked.n_scales or stored.n_scales
-    if n_scales is None and recipe is None and isinstance(net, HMSA) and asked.scales is None and asked.crop is None:
-        n_scales = net.n_scales  # its own procedure, unless windows are asked for
-    config = dataclasses.replace(
-        stored,
-        scales=stored.scales if asked.scales is None else asked.scales,
-        n_scales=n_scales,
-        crop=stored.crop if asked.crop is None else asked.crop,
-        flip=stored.flip if asked.flip is None else asked.flip,
-    )
-    sides = [stored.short_side] if asked.short_sides is None else dict.fromkeys(asked.short_sides)
-    return tuple(dataclasses.replace(config, short_side=side) for side in sides)
 
 
 def _learnt_relabeled(checkpoint: Path, recipe: Mapping[str, Any] | None) -> bool:

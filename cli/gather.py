@@ -11,7 +11,7 @@ from typing import Any
 
 from cli.chart import read_curve
 from cli.report import DataSet, Gallery, Matrix, Panel, PictureRow, ReportInputs, Speed
-from cli.results import ModelResult, pick, read_result, read_results, summarize
+from cli.results import ModelResult, pick, read_json, read_result, read_results, summarize
 from shards.errors import DataError
 from shards.reader import open_shards
 from shards.taxonomy import load_taxonomy
@@ -61,7 +61,7 @@ def manifests(results: Sequence[ModelResult]) -> dict[str, str]:
     return found
 
 
-def gather(*, evals: Path, pictures: Path, confusion: Path, runs: Path) -> ReportInputs:
+def gather(*, evals: Path, pictures: Path, confusion: Path, metrics: Path, runs: Path) -> ReportInputs:
     """Read everything the report shows.
 
     Raises:
@@ -91,7 +91,7 @@ def gather(*, evals: Path, pictures: Path, confusion: Path, runs: Path) -> Repor
         matrices=tuple(
             Matrix(model=r.name, path=path) for r in results for path in sorted((confusion / r.name).glob("*.json"))
         ),
-        speeds=tuple(_speeds(runs, results)),
+        speeds=tuple(_speeds(runs, metrics, results)),
         galleries=tuple(_gallery(pictures, dataset, results) for dataset in urls),
         data=tuple(data),
         facts=_facts(next(iter(accounts.values()))),
@@ -154,13 +154,22 @@ def _panels(runs: Path, results: Sequence[ModelResult]) -> list[Panel]:
     return panels
 
 
-def _speeds(runs: Path, results: Sequence[ModelResult]) -> list[Speed]:
+def _speeds(runs: Path, metrics: Path, results: Sequence[ModelResult]) -> list[Speed]:
     rows = []
     for r in results:
         crops, wait = (_median(_metrics(runs, r.name) / file) for file in ("crops_per_s.tsv", "data_wait.tsv"))
-        if crops is not None:
-            rows.append(Speed(model=r.name, crops_per_s=crops, data_wait=wait))
+        images = _images_per_s(metrics / f"{r.name}.json")
+        if crops is not None or images is not None:
+            rows.append(Speed(model=r.name, crops_per_s=crops, data_wait=wait, images_per_s=images))
     return rows
+
+
+def _images_per_s(path: Path) -> float | None:
+    """The median over the sets of a file of `eval --metrics`; None where it says nothing."""
+    if not path.is_file():
+        return None
+    found = [row["images_per_s"] for row in read_json(path).values() if "images_per_s" in row]
+    return statistics.median(found) if found else None
 
 
 def _metrics(runs: Path, name: str) -> Path:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from cli.output import write_text
+from cli.output import first_few, write_text
 from model.checkpoint import differences
 from model.metrics import Confusion
 from shards.errors import DataError
@@ -45,9 +45,8 @@ def claimed(folder: Path, identity: Mapping[str, Any], *, restart_changed: bool)
         found = _identity(folder)
         changed = [] if found is None else differences(found, identity)
         if changed and not restart_changed:
-            more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise DataError(
-                f"{folder}: holds another, unfinished evaluation: {'; '.join(changed[:3])}{more}. Finish that one, "
+                f"{folder}: holds another, unfinished evaluation: {first_few(changed)}. Finish that one, "
                 f"choose another --out, or start over with --restart-changed"
             )
         if changed or found is None:

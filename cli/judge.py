@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from cli.results import Format
     from cli.tables import Scales
 
+FOR_GRIDS = frozenset({"grid", "out", "json", "runner", "jobs", "retries", "print_script"})  # parameters of `eval`
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
 
 def evaluate(
+    context: typer.Context,
     checkpoint: Annotated[
         Path | None,
         typer.Argument(help="A checkpoint of `train`, or a published one.", show_default="with --grid: none"),
@@ -45,9 +47,10 @@ def evaluate(
         str | None, typer.Option(help="Scales to average over: 0.75,1.0,1.25, or multi.", show_default="recipe's")
     ] = None,
     n_scales: Annotated[
-        str | None, typer.Option(help="Scales of hierarchical attention: 0.5,1.0,2.0.", show_default="recipe's")
+        str | None,
+        typer.Option(help="Scales that an HMSA network combines on whole images.", show_default="recipe's, or its own"),
     ] = None,
-    crop: Annotated[int | None, typer.Option(help="Window side.", show_default="recipe's")] = None,
+    crop: Annotated[int | None, typer.Option(help="Window side.", show_default="recipe's, or 713")] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image.")] = None,
     rule: Annotated[
         Literal["mseg", "hmsa"], typer.Option(help="A class that occurs nowhere counts 0 (mseg) or not at all (hmsa).")
@@ -63,7 +66,9 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Also write the result (JSON) to this file; a killed evaluation then goes on.")
     ] = None,
-    metrics: Annotated[Path | None, typer.Option(help="Write the headline numbers for `dvc metrics show`.")] = None,
+    metrics: Annotated[
+        Path | None, typer.Option(help="Write the headline numbers and images/s for `dvc metrics show`.")
+    ] = None,
     confusion: Annotated[Path | None, typer.Option(help="Folder for confusion matrices, JSON and PNG.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder for pictures of the first images.")] = None,
     num_pictures: Annotated[int, typer.Option(min=0, help="Pictures per data set.")] = 4,
@@ -94,28 +99,28 @@ def evaluate(
     Under torchrun, or with --processes, each process takes its share of the images and the result is the same.
     """
     if grid is not None:
-        given = (checkpoint, data, short_side, scales, n_scales, crop, flip, relabeled, metrics, confusion, pictures)
-        if any(value is not None for value in given):
-            raise UsageError("--grid FILE says what to judge and how; of other options give --out and those for grids")
+        _refuse(context, set(context.params) - FOR_GRIDS, "is not for --grid: the grid file says what to judge and how")
         from cli.fanout import judge_grid
 
         folder = Path("results/grid") if out is None else out
         whole = judge_grid(grid, folder, runner=runner, jobs=jobs, retries=retries, script=print_script, json=json)
         raise typer.Exit(0 if whole else 1)
+    _refuse(context, FOR_GRIDS - {"out", "json"}, "is for --grid only")
     if checkpoint is None or not data:
         raise UsageError("name a CHECKPOINT and at least one --data URL, or a --grid FILE")
     from cli.confusion import write_confusion
     from cli.evaluation import draw, examine
     from cli.exam import Asked, Exam, Judge
-    from cli.processes import run_processes, without
-    from cli.segmenter import numbers
+    from cli.processes import end_with_parent, run_processes, without
+    from cli.segmenter import numbers, scales_of
     from model import ranks
 
+    end_with_parent()
     schemes = _schemes(taxonomy)
     asked = Asked(
         short_sides=_short_sides(short_side),
-        scales=_scales(scales),
-        n_scales=numbers("--n-scales", n_scales) if n_scales else None,
+        scales=None if scales is None else scales_of(scales),
+        n_scales=None if n_scales is None else numbers("--n-scales", n_scales),
         crop=crop,
         flip=flip,
     )
@@ -132,7 +137,8 @@ def evaluate(
         return
     rows = [verdict.row for verdict in verdicts]
     if metrics is not None:
-        write_text(metrics, jsonlib.dumps(_headline(rows), indent=2) + "\n")
+        speeds = {v.exam.url: v.images_per_s for v in verdicts if v.images_per_s is not None}
+        write_text(metrics, jsonlib.dumps(_headline(rows, speeds), indent=2) + "\n")
     if confusion is not None:
         for verdict in verdicts:
             write_confusion(confusion, verdict)
@@ -143,6 +149,14 @@ def evaluate(
         print_json(rows)
     else:
         _print_rows(rows)
+
+
+def _refuse(context: typer.Context, names: Collection[str], why: str) -> None:
+    """Raise UsageError for the first of these parameters that the user gave."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"{parameter.opts[0]} {why}")
 
 
 def _schemes(text: str) -> list[Scheme]:
@@ -158,31 +172,24 @@ def _schemes(text: str) -> list[Scheme]:
 
 def _short_sides(text: str | None) -> list[int | None] | None:
     """`360,720`, or `native`; None leaves the recipe's."""
-    from cli.segmenter import NATIVE, short_side
+    from cli.segmenter import short_side
 
-    if text is None:
-        return None
-    return [None if part == NATIVE else short_side(part) for part in text.replace(" ", "").split(",")]
+    return None if text is None else [short_side(part) for part in text.replace(" ", "").split(",")]
 
 
-def _scales(text: str | None) -> tuple[float, ...] | None:
-    """`0.75,1.0`, or `multi`; None leaves the recipe's."""
-    from cli.segmenter import MULTI, numbers
-    from model import MULTI_SCALE
+def _headline(rows: Sequence[dict[str, Any]], speeds: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """The maximum over shorter sides, by data set; by data set and classes where there are several.
 
-    if text is None:
-        return None
-    return MULTI_SCALE if text == MULTI else numbers("--scales", text)
-
-
-def _headline(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """The maximum over shorter sides, by data set; by data set and classes where there are several."""
+    Args:
+        speeds: URL of a set -> images per second.
+    """
     best = [row for row in rows if row["max"]]
     names = [row["dataset"] for row in best]
     return {
         row["dataset"] if names.count(row["dataset"]) == 1 else f"{row['dataset']} {row['taxonomy']}": {
             key: row[key] for key in ("miou", "macc", "acc")
         }
+        | ({"images_per_s": round(speeds[row["url"]], 2)} if row["url"] in speeds else {})
         for row in best
     }
 
@@ -273,6 +280,9 @@ def report(
     confusion: Annotated[Path, typer.Option(help="Folder of confusion matrices, MODEL/; may be missing.")] = Path(
         "results/confusion"
     ),
+    metrics: Annotated[
+        Path, typer.Option(help="Folder of files of `eval --metrics`, MODEL.json, for speed; may be missing.")
+    ] = Path("results/metrics"),
     runs: Annotated[Path, typer.Option(help="Folder of run folders.")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")] = Path("results"),
 ) -> None:
@@ -280,7 +290,7 @@ def report(
     from cli.gather import gather
     from cli.report import render_report
 
-    inputs = gather(evals=evals, pictures=pictures, confusion=confusion, runs=runs)
+    inputs = gather(evals=evals, pictures=pictures, confusion=confusion, metrics=metrics, runs=runs)
     write_text(out / "summary.json", jsonlib.dumps(inputs.summary.as_dict(), indent=2, allow_nan=False) + "\n")
     write_text(out / "report.html", render_report(inputs))
     note(f"report: {(out / 'report.html').resolve()}")

@@ -21,6 +21,7 @@ from cli.output import note, write_text
 from cli.panel import crop_panel, write_jpeg
 from cli.pictures import class_colors
 from cli.protocol import RELABELED
+from cli.segmenter import by_default
 from cli.validation import Validation, headline
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def observe(
 
 
 def _judge(recipe: Recipe, net: nn.Module, loader: Loader) -> Judge:
-    side = recipe.validate.short_side
+    side, config = recipe.validate.short_side, by_default(recipe.eval, net)
     return Judge(
         name=recipe.name,
         seed=recipe.seed,
@@ -119,7 +120,7 @@ def _judge(recipe: Recipe, net: nn.Module, loader: Loader) -> Judge:
         net=net,
         taxonomy=loader.taxonomy,
         learnt_relabeled=recipe.data.taxonomy == RELABELED,
-        configs=(recipe.eval if side is None else dataclasses.replace(recipe.eval, short_side=side),),
+        configs=(config if side is None else dataclasses.replace(config, short_side=side),),
     )
 
 

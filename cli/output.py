@@ -89,3 +89,9 @@ def progress(what: str, unit: str = "images") -> Iterator[Report]:
 
     yield line
     note(f"{what}: {state[0]} of {state[1]} {unit} in {time.monotonic() - start:.1f} s")
+
+
+def first_few(reasons: Sequence[str]) -> str:
+    """Three of them, with semicolons between, and how many more there are."""
+    more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return "; ".join(reasons[:3]) + more

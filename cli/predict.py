@@ -37,7 +37,11 @@ def predict(
         typer.Option(help="Scales to average over: 0.5,1.0 or multi (0.5 to 1.75).", show_default="recipe's"),
     ] = None,
     n_scales: Annotated[
-        str | None, typer.Option(help="Scales that an HMSA network combines on whole images, e.g. 0.5,1,2.")
+        str | None,
+        typer.Option(
+            help="Scales that an HMSA network combines on whole images, e.g. 0.5,1,2.",
+            show_default="recipe's, or its own",
+        ),
     ] = None,
     flip: Annotated[
         bool | None,
@@ -73,7 +77,7 @@ def predict(
 
     if logits and probabilities:
         raise UsageError("--logits and --probabilities: one of the two; softmax makes the second of the first")
-    film = is_video(Path(source)) and Path(source).suffix != ""
+    film = is_video(Path(source)) and not Path(source).is_dir()
     if film and (logits or probabilities):
         raise UsageError("--logits and --probabilities are for images; cut the video into images first")
     if film and overlay is False and not frame_labels:

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cli.output import write_text
+from cli.output import first_few, write_text
 from cli.pictures import Rgb
 from model.checkpoint import differences
 from shards.errors import DataError
@@ -93,10 +93,7 @@ def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
     found = _identity(path)
     wrong = [] if found is None else differences(found, identity)
     if wrong and not overwrite:
-        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise DataError(
-            f"{path}: made in another way: {'; '.join(wrong[:3])}{more}. Choose another --out, or --overwrite"
-        )
+        raise DataError(f"{path}: made in another way: {first_few(wrong)}. Choose another --out, or --overwrite")
     if wrong or found is None or overwrite:  # its time tells what an interrupted --overwrite has made since
         write_text(path, json.dumps(identity, indent=2) + "\n")
     return found is not None and not overwrite

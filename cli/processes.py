@@ -6,17 +6,20 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 
 POLL_S = 0.05
 GRACE_S = 10.0  # for the others to end, once one has failed
+LIFELINE = "SEGSTREAM_LIFELINE"  # the number of a pipe's end; the other end closes when the starting process ends
 
 
 def run_processes(args: Sequence[str], count: int) -> int:
     """Run `segstream ARGS` in `count` processes that know of one another (see `model.ranks`).
 
-    Rank 0 has this process' output; the others have no stdout. When one fails, the others are ended.
+    Rank 0 has this process' output; the others have no stdout. When one fails, the others are ended. They call
+    `end_with_parent`, so that none is left when this process is killed.
 
     Returns:
         0, or the exit code of the process that failed first.
@@ -27,18 +30,31 @@ def run_processes(args: Sequence[str], count: int) -> int:
         "WORLD_SIZE": str(count),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count))),
     }
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", "cli.main", *args],
-            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=None if rank == 0 else subprocess.DEVNULL,
-        )
-        for rank in range(count)
-    ]
+    far, near = os.pipe()
+    shared[LIFELINE] = str(far)
+    command = [sys.executable, "-m", "cli.main", *args]
+    running: list[subprocess.Popen[bytes]] = []
     try:
+        for rank in range(count):
+            env, quiet = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, subprocess.DEVNULL if rank else None
+            running += [subprocess.Popen(command, env=env, stdout=quiet, pass_fds=(far,))]
         return _first_failure(running)
     finally:
         _end(running)
+        os.close(far)
+        os.close(near)
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it by `run_processes` does, be it by SIGKILL; else do nothing."""
+    lifeline = os.environ.pop(LIFELINE, None)
+    if lifeline is not None:
+        threading.Thread(target=_watch, args=(int(lifeline),), name="lifeline", daemon=True).start()
+
+
+def _watch(lifeline: int) -> None:
+    os.read(lifeline, 1)  # nothing is ever written: it returns when the other end closes
+    os._exit(1)  # from a thread there is no gentler way; what is done is noted
 
 
 def without(args: Sequence[str], option: str) -> list[str]:

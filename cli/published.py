@@ -79,6 +79,8 @@ class PublishedSpeed:
 class Published:
     """Everything there is to compare with."""
 
+    released: Mapping[str, str]
+    """Name of a released checkpoint, without suffix -> the recipe that makes such a model."""
     zero_shot: PublishedTable
     training: PublishedTable
     zero_shot_ms: PublishedTable

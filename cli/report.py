@@ -72,12 +72,13 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """How fast a run trained: medians over its log."""
+    """How fast a model was: medians over its run's log, and over the sets it was judged on. None: not known."""
 
     model: str
-    crops_per_s: float
+    crops_per_s: float | None
     data_wait: float | None
-    """Share of a step that was spent waiting for data, 0..1."""
+    """Share of a training step that was spent waiting for data, 0..1."""
+    images_per_s: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

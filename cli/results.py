@@ -115,7 +115,7 @@ def read_result(path: Path) -> ModelResult:
     Raises:
         DataError: the file is missing, damaged, or lacks a key.
     """
-    rows = _read_json(path)
+    rows = read_json(path)
     if not isinstance(rows, list):
         raise DataError(f"{path}: expected a list, one entry per dataset; write it with `segstream eval ... --out`")
     scores = []
@@ -180,7 +180,7 @@ def read_summary(path: Path) -> Summary:
     Raises:
         DataError: the file is missing, damaged, or lacks a key.
     """
-    values = _known(Summary, _read_json(path), at=str(path))
+    values = _known(Summary, read_json(path), at=str(path))
     if isinstance(values.get("models"), dict):
         values["models"] = {
             name: _known(ModelSummary, model, at=f"{path}.models.{name}") for name, model in values["models"].items()
@@ -233,7 +233,12 @@ def _csv(summary: Summary) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """The values of a JSON file.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

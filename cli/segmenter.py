@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from shards.schema import parse
 from shards.taxonomy import Taxonomy, native_taxonomy, projection
 
 REFERENCE_CROP = 713  # windows of MSeg's evaluation, whatever a model was trained at
+ONE_SCALE = (1.0,)
 NATIVE, MULTI = "native", "multi"
 
 
@@ -44,6 +45,20 @@ class Settings:
     flip: bool | None = None
     batch: int | None = None
     device: Device = "auto"
+
+    def inference(self) -> dict[str, Any]:
+        """Fields of `InferConfig`; None where nothing is asked for.
+
+        Raises:
+            UsageError: an option cannot be read.
+        """
+        return {
+            "crop": self.crop,
+            "scales": None if self.scales is None else scales_of(self.scales),
+            "n_scales": None if self.n_scales is None else numbers("--n-scales", self.n_scales),
+            "flip": self.flip,
+            "batch": self.batch,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +82,9 @@ class Segmenter:
             DataError: the checkpoint cannot be used, or not with these options.
         """
         net, meta = load_any(checkpoint, settings.arch, settings.classes)
-        config = _config(checkpoint, net, meta, settings)
+        config = configured(checkpoint, net, meta, device=settings.device, **settings.inference())
+        if settings.short_side is not None:
+            config = dataclasses.replace(config, short_side=short_side(settings.short_side))
         taxonomy, matrix = _classes(checkpoint, meta, settings.taxonomy)
         device = pick_device(config.device)
         net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -113,23 +130,53 @@ def _memory(images: Sequence[Rgb]) -> Iterator[None]:
         ) from error
 
 
-def _config(checkpoint: Path, net: nn.Module, meta: dict[str, Any], settings: Settings) -> InferConfig:
+def configured(checkpoint: Path, net: nn.Module, meta: Mapping[str, Any], **asked: Any) -> InferConfig:
+    """How a checkpoint segments: as asked for, else as its recipe says, else as its authors do.
+
+    Asking for windows (`scales`, `crop`) leaves HMSA's own scales, see `by_default`.
+
+    Args:
+        asked: fields of `InferConfig`; None is not asked for.
+
+    Raises:
+        DataError: a value is out of range, or `scales` and `n_scales` are asked for together.
+    """
     recipe = meta.get("recipe", {}).get("eval")
-    config = (
-        InferConfig(crop=REFERENCE_CROP) if recipe is None else parse(InferConfig, recipe, at=f"{checkpoint}: eval")
+    stored = (
+        InferConfig(crop=REFERENCE_CROP)
+        if recipe is None
+        else parse(InferConfig, recipe, at=f"{checkpoint}: recipe.eval")
     )
-    asked: dict[str, Any] = {
-        name: getattr(settings, name) for name in ("crop", "flip", "batch") if getattr(settings, name) is not None
-    }
-    if settings.short_side is not None:
-        asked["short_side"] = None if settings.short_side == NATIVE else short_side(settings.short_side)
-    if settings.scales is not None:
-        asked["scales"] = MULTI_SCALE if settings.scales == MULTI else numbers("--scales", settings.scales)
-    if settings.n_scales is not None:
-        asked["n_scales"] = numbers("--n-scales", settings.n_scales)
-    elif isinstance(net, HMSA) and settings.scales is None and settings.crop is None and config.n_scales is None:
-        asked["n_scales"] = net.n_scales  # its own procedure, unless windows are asked for
-    return dataclasses.replace(config, device=settings.device, **asked)
+    given = {name: value for name, value in asked.items() if value is not None}
+    if "n_scales" in given:
+        return dataclasses.replace(stored, **({"scales": ONE_SCALE} | given))
+    if given.keys() & {"scales", "crop"}:
+        return dataclasses.replace(stored, n_scales=None, **given)
+    return dataclasses.replace(by_default(stored, net), **given)
+
+
+def by_default(stored: InferConfig, net: nn.Module) -> InferConfig:
+    """What a recipe says, and what it leaves to the network: HMSA's combine scales of their own on whole images."""
+    if isinstance(net, HMSA) and stored.n_scales is None and stored.scales == ONE_SCALE:
+        return dataclasses.replace(stored, n_scales=net.n_scales)
+    return stored
+
+
+def own_classes(checkpoint: Path, meta: Mapping[str, Any]) -> Taxonomy | None:
+    """The classes of a network; None if nothing says what they are.
+
+    Raises:
+        DataError: their number is not that of the network's.
+    """
+    if "taxonomy" not in meta:
+        return None
+    taxonomy, count = parse(Taxonomy, meta["taxonomy"], at=f"{checkpoint}: taxonomy"), meta["num_classes"]
+    if taxonomy.num_classes != count:
+        raise DataError(
+            f"{checkpoint}: the network has {count} classes, its taxonomy {taxonomy.name!r} has "
+            f"{taxonomy.num_classes}; train again, or restore the file"
+        )
+    return taxonomy
 
 
 def _classes(
@@ -137,9 +184,7 @@ def _classes(
 ) -> tuple[Taxonomy, npt.NDArray[np.float32] | None]:
     """The taxonomy to answer in, and the way there."""
     count = meta["num_classes"]
-    own = parse(Taxonomy, meta["taxonomy"], at=f"{checkpoint}: taxonomy") if "taxonomy" in meta else None
-    if own is not None and own.num_classes != count:
-        raise DataError(f"{checkpoint}: {count} classes, but {own.num_classes} names for them; train again")
+    own = own_classes(checkpoint, meta)
     if name is None or (own is not None and name == own.name):
         return own or Taxonomy(name="unnamed", kind="own", classes=tuple(f"class {i}" for i in range(count))), None
     target = native_taxonomy(name)
@@ -150,15 +195,26 @@ def _classes(
     return target, None if own.digest == target.digest else projection(own, target)
 
 
-def short_side(text: str) -> int:
-    """Pixels, as an option gives them.
+def short_side(text: str) -> int | None:
+    """Pixels, as an option gives them; None for an image's own size.
 
     Raises:
-        UsageError: no whole number above 0.
+        UsageError: neither `native` nor a whole number above 0.
     """
+    if text == NATIVE:
+        return None
     if not text.isdecimal() or int(text) == 0:
         raise UsageError(f"--short-side {text!r}: give a number of pixels (360, 480, 720, 1080) or {NATIVE}")
     return int(text)
+
+
+def scales_of(text: str) -> tuple[float, ...]:
+    """Scales to average over, as an option gives them: numbers, or `multi`.
+
+    Raises:
+        UsageError: something else.
+    """
+    return MULTI_SCALE if text == MULTI else numbers("--scales", text)
 
 
 def numbers(option: str, text: str) -> tuple[float, ...]:

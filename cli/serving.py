@@ -84,7 +84,7 @@ class Service:
         try:
             image = picture_of(data)
         except UnreadableError as error:
-            raise RefusedError(415, f"not a picture that can be read: {error}") from error
+            raise RefusedError(415, f"cannot be segmented: {error}") from error
         with self._turn:
             (label,) = self.segmenter.labels([image])
         names = self.segmenter.taxonomy.classes

@@ -179,7 +179,8 @@ def _source(name: TableName, scales: Scales) -> PublishedTable | None:
 def _row(
     name: str, scores: dict[str, DatasetScore], columns: Sequence[str], source: PublishedTable | None, *, mean: bool
 ) -> Row:
-    recipe = next((s.model for s in scores.values() if s.model is not None), name)
+    model = next((s.model for s in scores.values() if s.model is not None), name)
+    recipe = published().released.get(model, model)
     figures = source.values(recipe) if source else {}
     cells = {}
     for column in columns:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cli import main
+
 RECIPE = """
 data: {{shards: {shards}, mix: {{ade20k-150: 1, sunrgbd-37: 1}}}}
 augment: {{short_side: 48, crop: 33}}
@@ -44,6 +46,23 @@ def segstream() -> Command:
             check=False,
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command in this process, which is faster; processes that it starts compute as `segstream`'s do."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def run(*args: object) -> Outcome:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["segstream", *map(str, args)])
+        with pytest.raises(SystemExit) as caught:
+            main.run()
+        code, said = caught.value.code, capfd.readouterr()
+        return Outcome(code if isinstance(code, int) else 0, said.out, said.err)
 
     return run
 

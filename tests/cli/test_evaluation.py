@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from shards.convert import ConvertRequest, convert
 from shards.errors import DataError
 from shards.reader import open_shards
 from shards.taxonomy import IGNORE_INDEX, Taxonomy, load_taxonomy
+from tests.cli.conftest import Command
 from tests.model.toy import TINY
 from tests.shards import trees
 
@@ -282,24 +284,24 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, path: Path, url: str, ou
             judged(path, [url], out=out)
 
 
-def run(*args: object, code: str | None = None) -> subprocess.CompletedProcess[str]:
-    start = ["-c", code] if code else ["-m", "cli.main"]
+def killed(*args: object) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, *start, *map(str, args)], capture_output=True, text=True, env=env, timeout=240, check=False
-    )
+        [sys.executable, "-c", KILLED, *map(str, args)],
+        capture_output=True, text=True, env=env, timeout=240, check=False,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("how", ["between", "torn"])
 def test_a_killed_evaluation_goes_on_and_ends_in_the_same_file(
-    universal: Path, sets: dict[str, str], tmp_path: Path, how: str
+    universal: Path, sets: dict[str, str], tmp_path: Path, here: Command, how: str
 ) -> None:
     """Killed in the second set; taken up by one process, or by two."""
     urls = [sets["camvid-11"], sets["ade20k-150"]]
     judged(universal, urls, out=tmp_path / "whole.json")
     out = tmp_path / "killed.json"
     command = ("eval", universal, "--data", urls[0], "--data", urls[1], "--out", out)
-    dead = run(6, how, *command, code=KILLED)
+    dead = killed(6, how, *command)
     assert dead.returncode == -9, dead.stderr
     notes = tmp_path / "killed.json.journal"
     assert not out.exists()
@@ -307,9 +309,9 @@ def test_a_killed_evaluation_goes_on_and_ends_in_the_same_file(
     if how == "between":
         judged(universal, urls, out=out)
     else:
-        done = run(*command, "--processes", 2, "--json")
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout) == json.loads(out.read_text())
+        done = here(*command, "--processes", 2, "--json")
+        assert done.code == 0, done.err
+        assert json.loads(done.out) == json.loads(out.read_text())
     assert out.read_bytes() == (tmp_path / "whole.json").read_bytes()
     assert not notes.exists()
 
@@ -324,32 +326,37 @@ def test_finished_images_are_not_segmented_again(
     seen.clear()
     (again,) = judged(universal, [sets["ade20k-150"]], out=out)
     assert sorted(seen) == [3, 4, 5, 6]
+    assert again.images_per_s is not None
+    assert again.row == whole[0].row
     assert again.confusion.tolist() == whole[0].confusion.tolist()
 
 
-def test_two_processes_count_what_one_counts(universal: Path, sets: dict[str, str], tmp_path: Path) -> None:
+def test_two_processes_count_what_one_counts(
+    universal: Path, sets: dict[str, str], tmp_path: Path, here: Command
+) -> None:
     one = judged(universal, [sets["ade20k-150"], sets["bdd"]], out=tmp_path / "one.json")
-    done = run(
+    done = here(
         *("eval", universal, "--data", sets["ade20k-150"], "--data", sets["bdd"], "--processes", 2),
-        *("--out", tmp_path / "two.json", "--confusion", tmp_path / "matrices"),
+        *("--out", tmp_path / "two.json", "--confusion", tmp_path / "matrices", "--metrics", tmp_path / "m.json"),
     )
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
     matrix = json.loads((tmp_path / "matrices/bdd_universal_24_ss.json").read_text())
     assert matrix["pixels"] == one[1].confusion.tolist()
-    assert done.stderr.count("7 of 7 images") == 1  # one process speaks
+    assert done.err.count("7 of 7 images") == 1  # one process speaks
+    assert all(found["images_per_s"] > 0 for found in json.loads((tmp_path / "m.json").read_text()).values())
 
 
-def test_an_error_in_one_process_ends_all(universal: Path, sets: dict[str, str], tmp_path: Path) -> None:
+def test_an_error_in_one_process_ends_all(universal: Path, sets: dict[str, str], tmp_path: Path, here: Command) -> None:
     broken = shutil.copytree(sets["bdd"], tmp_path / "bdd")
     tar = broken / "shard-000000.tar"
     data = bytearray(tar.read_bytes())
     data[data.index(b"\xff\xd8\xff") + 100] ^= 255  # in the first picture
     tar.write_bytes(data)
-    done = run("eval", universal, "--data", broken, "--processes", 2)
-    assert done.returncode == 1
-    assert "checksum" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = here("eval", universal, "--data", broken, "--processes", 2)
+    assert done.code == 1
+    assert "checksum" in done.err
+    assert "Traceback" not in done.err
 
 
 def test_another_evaluation_of_the_same_file_is_refused(
@@ -367,11 +374,16 @@ def test_another_evaluation_of_the_same_file_is_refused(
 
 
 def test_what_cannot_be_judged_is_said(
-    universal: Path, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    universal: Path, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Command
 ) -> None:
     wrong = checkpoint(tmp_path / "wrong.pt", classes=150)
-    with pytest.raises(DataError, match=r"wrong\.pt: the network has 150 classes, its taxonomy 'universal' has 194"):
-        Judge.load(wrong, Asked())
+    for command in (
+        ("eval", wrong, "--data", sets["bdd"]),
+        ("predict", wrong, "--checkpoint", wrong, "--out", tmp_path / "out"),
+    ):
+        done = here(*command)
+        assert done.code == 1
+        assert "wrong.pt: the network has 150 classes, its taxonomy 'universal' has 194" in done.err
     with pytest.raises(DataError, match=r"camvid-11/val: camvid-11: its labels have no universal classes"):
         judged(universal, [sets["camvid-11"]], schemes=["universal"])
     judge = Judge.load(universal, Asked())
@@ -388,7 +400,7 @@ def test_what_cannot_be_judged_is_said(
 
 
 def test_a_label_of_another_size_is_named(
-    universal: Path, sets: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    universal: Path, sets: dict[str, str], monkeypatch: pytest.MonkeyPatch, here: Command
 ) -> None:
     real = Exam.sample
 
@@ -397,8 +409,9 @@ def test_a_label_of_another_size_is_named(
         return where, image, {name: label[1:] for name, label in labels.items()}
 
     monkeypatch.setattr(Exam, "sample", cut)
-    with pytest.raises(DataError, match=r"bdd/val/\w+: image is 24 x 32, label 23 x 32"):
-        judged(universal, [sets["bdd"]])
+    done = here("eval", universal, "--data", sets["bdd"])
+    assert done.code == 1
+    assert re.search(r"^error: \S+bdd/val/\w+: image is 24 x 32, label 23 x 32", done.err, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -448,9 +461,10 @@ def test_hierarchical_attention_is_judged_at_its_own_scales(
 
 
 def test_a_result_that_cannot_be_written_is_said_before_any_work(
-    universal: Path, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    universal: Path, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Command
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(Exam, "sample", lambda self, i: pytest.fail("an image was read"))
-    with pytest.raises(DataError, match=r"file/r\.json\.journal: cannot be created"):
-        judged(universal, [sets["bdd"]], out=tmp_path / "file" / "r.json")
+    done = here("eval", universal, "--data", sets["bdd"], "--out", tmp_path / "file" / "r.json")
+    assert done.code == 1
+    assert "file/r.json.journal: cannot be created" in done.err

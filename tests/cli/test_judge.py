@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 
 from cli.judge import _headline
 from cli.main import app
-from cli.processes import without
 from shards.errors import DataError, UsageError
 
 
@@ -43,9 +42,28 @@ def test_what_is_wrong_beforehand_is_said_once_and_starts_no_process(monkeypatch
         invoke("eval", "none.pt", "--data", "x", "--processes", 2)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(("--taxonomy", "native"), ("--rule", "mseg"), ("--processes", 2), ("--num-pictures", 4)),
+        *(("--restart-changed",), ("--flip",), ("--data", "x"), ("--metrics", "m.json")),
+    ],
+)
+def test_what_a_grid_would_ignore_is_refused(option: tuple[object, ...]) -> None:
+    with pytest.raises(UsageError, match=f"^{option[0]} is not for --grid"):
+        invoke("eval", "--grid", "none.yaml", *option)
+
+
+@pytest.mark.parametrize("option", [("--runner", "ray"), ("--jobs", 2), ("--retries", 1), ("--print",)])
+def test_what_only_a_grid_understands_is_refused_without_one(option: tuple[object, ...]) -> None:
+    with pytest.raises(UsageError, match=f"^{option[0]} is for --grid only"):
+        invoke("eval", "none.pt", "--data", "x", *option)
+
+
 def row(dataset: str, side: int | None, miou: float, **more: Any) -> dict[str, Any]:
     base = {
         "dataset": dataset,
+        "url": f"shards/{dataset}/val",
         "taxonomy": dataset,
         "split": "val",
         "macc": 0.5,
@@ -63,20 +81,9 @@ def test_headline_figures_are_the_best_side_by_dataset_and_classes() -> None:
         row("b", 720, 0.3),
         row("b", 720, 0.4, taxonomy="universal"),
     ]
-    found = _headline(rows)
+    found = _headline(rows, {"shards/a/val": 12.3456})
+    assert [values.pop("images_per_s", None) for values in found.values()] == [12.35, None, None]
     assert {name: values["miou"] for name, values in found.items()} == {"a": 0.2, "b b": 0.3, "b universal": 0.4}
-
-
-@pytest.mark.parametrize(
-    ("args", "kept"),
-    [
-        (["eval", "c.pt", "--processes", "2", "--json"], ["eval", "c.pt", "--json"]),
-        (["eval", "--processes=2", "c.pt"], ["eval", "c.pt"]),
-        (["eval", "c.pt"], ["eval", "c.pt"]),
-    ],
-)
-def test_an_option_is_taken_out_with_its_value(args: list[str], kept: list[str]) -> None:
-    assert without(args, "--processes") == kept
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_report_and_results_follow_from_evaluations(segstream: Command, place: P
             "--out",
             tmp_path / f"eval/{name}.json",
             "--metrics",
-            tmp_path / "m.json",
+            tmp_path / f"m/{name}.json",
             "--pictures",
             tmp_path / f"p/{name}",
             "--confusion",
@@ -75,7 +75,7 @@ def test_report_and_results_follow_from_evaluations(segstream: Command, place: P
     )
     assert done.code == 0, done.err
     row = json.loads((tmp_path / f"eval/{name}.json").read_text())[0]
-    assert json.loads((tmp_path / "m.json").read_text())["camvid-11"]["miou"] == row["miou"]
+    assert json.loads((tmp_path / f"m/{name}.json").read_text())["camvid-11"]["miou"] == row["miou"]
     done = segstream(
         "report",
         "--evals",
@@ -84,6 +84,8 @@ def test_report_and_results_follow_from_evaluations(segstream: Command, place: P
         tmp_path / "p",
         "--confusion",
         tmp_path / "c",
+        "--metrics",
+        tmp_path / "m",
         "--runs",
         place / "runs",
         "--out",
@@ -97,7 +99,7 @@ def test_report_and_results_follow_from_evaluations(segstream: Command, place: P
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image") == 4  # photograph, label, prediction, confusion matrix
     assert page.count('class="chart"') == 2  # loss and learning rate
-    assert "crops/s" in page
+    assert re.search(r"crops/s.*images/s.*<td>recipe</td>(<td>\d+\.\d%?</td>){3}", page, re.DOTALL)
     assert "http://" not in page.replace("http://www.w3.org", "")
     table = segstream("results", tmp_path / "eval", "--form", "csv")
     assert table.out.splitlines()[0] == "model,camvid-11,hmean"

@@ -116,6 +116,11 @@ def test_results_inside_the_folder_are_no_inputs(tmp_path, final):
         run(source / "out", final, source / "out", overlay=True)
 
 
+def test_a_folder_may_be_named_like_a_video(tmp_path, final):
+    run(folder(tmp_path / "frames.mp4", ("a.png",)), final, tmp_path / "out")
+    np.testing.assert_array_equal(label(tmp_path / "out/labels/a.png"), expected(final, picture(0)))
+
+
 def test_two_inputs_of_one_name_are_refused(tmp_path):
     paths = [tmp_path / "a.jpg", tmp_path / "a.PNG"]
     with pytest.raises(DataError, match=r"a.jpg and .*a.PNG would both become labels/a.png"):

@@ -67,6 +67,17 @@ def test_every_row_is_of_a_recipe_that_exists() -> None:
     assert {speed.recipe for speed in published().speed} <= known
 
 
+def test_every_released_checkpoint_is_of_a_recipe_with_figures() -> None:
+    known = set(recipe_names())
+    rows = {
+        row.recipe_of(column)
+        for table in (getattr(published(), name) for name in TABLES)
+        for row in table.rows
+        for column in table.columns
+    }
+    assert set(published().released.values()) <= known & rows
+
+
 def test_figures_by_recipe() -> None:
     table = published().zero_shot
     assert table.values("oracle-camvid-11-1m-1080p") == {"camvid-11": 78.8}

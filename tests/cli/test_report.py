@@ -71,7 +71,7 @@ def inputs(tmp_path):
             Panel(title="Validation on voc2012", y_label="mIoU", curves=()),
         ),
         matrices=(Matrix(model="weak", path=confusion),),
-        speeds=(Speed(model="weak", crops_per_s=12.345, data_wait=0.02),),
+        speeds=(Speed(model="weak", crops_per_s=12.345, data_wait=0.02, images_per_s=None),),
         galleries=(Gallery(dataset="camvid-11", classes=CLASSES, rows=(row,)),),
         data=(
             DataSet(

@@ -85,8 +85,8 @@ def _picture(width: int, height: int) -> bytes:
 
 
 REFUSED = {
-    "empty": (b"", 415, "not a picture that can be read: empty file"),
-    "text": (b"no picture\n" * 9, 415, "not a picture that can be read"),
+    "empty": (b"", 415, "cannot be segmented: empty file"),
+    "text": (b"no picture\n" * 9, 415, "cannot be segmented: not an image file"),
     "too many bytes": (bytes(serving.MAX_BYTES + 1), 413, "more than 32 MB"),
     "too many pixels": (_picture(8000, 5001), 413, "more than 40 million pixels"),
 }
@@ -139,15 +139,15 @@ def test_a_person_drops_a_picture_and_takes_the_label_home(
     (tmp_path / "notes.jpg").write_text("no picture")
     page.set_input_files("#file", str(tmp_path / "notes.jpg"))
     page.wait_for_selector("#message.bad")
-    assert page.locator("#message").inner_text().startswith("notes.jpg: not a picture that can be read")
+    assert page.locator("#message").inner_text().startswith("notes.jpg: cannot be segmented: not an image file")
     assert not page.locator("#result").is_visible()
 
 
-def test_bad_use_is_one_line(segstream: Command, place: Path, tmp_path: Path, url: str) -> None:
+def test_bad_use_is_one_line(here: Command, place: Path, tmp_path: Path, url: str) -> None:
     checkpoint, port = place / "runs/recipe/final.pt", url.rstrip("/").rsplit(":", 1)[1]
-    taken = segstream("serve", "--checkpoint", checkpoint, "--port", port)
+    taken = here("serve", "--checkpoint", checkpoint, "--port", port)
     assert (taken.code, taken.err.count("\n")) == (1, 1)
     assert f"127.0.0.1:{port}: cannot be served at" in taken.err
-    missing = segstream("serve", "--checkpoint", tmp_path / "none.pt")
+    missing = here("serve", "--checkpoint", tmp_path / "none.pt")
     assert missing.code == 1
     assert "none.pt" in missing.err

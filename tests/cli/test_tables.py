@@ -53,6 +53,15 @@ def test_published_figures_stand_beside_with_differences():
     assert "(" not in render_table(unknown, "markdown").splitlines()[4]
 
 
+def test_a_released_checkpoint_stands_beside_its_own_figures():
+    """Evaluated by itself, a checkpoint's results carry the name of its file."""
+    made = table([model("whatever", MSEG_1M, recipe="mseg-3m-480p")], compare=True)
+    assert [cell.published for cell in made.rows[0].cells.values()] == pytest.approx(
+        [0.764, 0.459, 0.812, 0.627, 0.682, 0.495]
+    )
+    assert made.rows[0].hmean.published == pytest.approx(0.612)
+
+
 def test_published_figures_are_those_of_the_same_scales_and_table():
     recipe = "mseg-relabeled-1m-1080p"
     several = table([model("m", MSEG_1M, scales=(0.5, 1.0), recipe=recipe)], scales="ms", compare=True)
