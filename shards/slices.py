@@ -7,6 +7,7 @@ as `shards.png.encode_label` writes it holds 64 rows in each IDAT chunk, which u
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 import zlib
@@ -37,6 +38,11 @@ class Blocks:
     """Bytes: first of the head, then of every block."""
     crc32s: tuple[int, ...]
     """Of the same."""
+
+    def fit(self, data: bytes, height: int) -> bool:
+        """Whether they are what a member of so many rows of pixels is made of."""
+        ends = list(itertools.accumulate(self.sizes))
+        return len(ends) == 1 + -(-height // self.rows) and self == _blocks(data, self.rows, ends)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
