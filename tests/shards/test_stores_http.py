@@ -155,7 +155,7 @@ def never_heard_of(url):
     clock = FakeTime()
     with pytest.raises(DataError, match=r"set/manifest\.json: failed \d times in \d s, lastly: no answer .*the URL"):
         open_set(RemoteStore(HttpOrigin(url), clock.retries()))
-    assert 2 < sum(clock.waits) <= 5
+    assert 1 < sum(clock.waits) <= 5
 
 
 def test_a_server_never_heard_of_is_given_up_soon(monkeypatch):

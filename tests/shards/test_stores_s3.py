@@ -100,7 +100,7 @@ def test_a_server_never_heard_of_is_given_up_soon():
             DataError, match=r"manifest\.json: failed \d times .*lastly: the connection failed .*the URL"
         ):
             open_set(store)
-    assert 2 < sum(waits) <= 5
+    assert 1 < sum(waits) <= 5
 
 
 def one_line(call):
