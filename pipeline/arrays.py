@@ -19,17 +19,18 @@ class Arrays:
         self._free: list[npt.NDArray[Any]] = []
 
     def take(self) -> npt.NDArray[Any]:
-        """One with anything in it, the caller's own; its memory comes back when nothing holds it any more.
+        """One with anything in it, the caller's own; its memory comes back when nothing holds any part of it any more.
 
-        A tensor made of it holds it, and so does what is made of that tensor; a slice of the array alone does not.
+        Views, tensors and whatever is made of them hold it.
         """
         try:
             memory = self._free.pop()
         except IndexError:
             memory = np.empty(self._shape, self._dtype)
-        lent = memory[...]
+        # Views of an array hold the array that owns the memory, past those between; but not past a memoryview.
+        lent = np.frombuffer(memory.data.cast("B"), self._dtype)
         weakref.finalize(lent, self._free.append, memory).atexit = False
-        return lent
+        return lent.reshape(self._shape)
 
 
 class Scratch(threading.local):

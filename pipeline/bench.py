@@ -1,6 +1,6 @@
 """The loader, decoding alone, and the augmentation rule done step by step: what `segstream bench loader` times.
 
-All three get the same samples, and the first and last the same draws, from a shard set drawn for the purpose.
+All get the same samples, the loader and the rule the same draws, from a shard set drawn for the purpose.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.decode import decode_image
 from pipeline.loader import Loader
 from pipeline.order import Order
 from pipeline.peers import PEERS, MissingError
-from pipeline.reference import Rule
+from pipeline.reference import Rule, decode_picture
 from pipeline.samples import Samples
 from shards.convert import ConvertRequest, convert
 from shards.reader import ShardSet, open_shards
@@ -61,7 +61,8 @@ class Case:
     """One setting, ready to run. Every call of a run makes the next crops of the same stream."""
 
     runs: dict[str, Callable[[], None]]
-    """ours, reference_rule, decode_only, and by name the peers that run."""
+    """ours, reference_rule; whole pictures decoded by OpenCV as in that rule (decode_only) and by the loader's decoder
+    (decode_fast); and by name the peers that run."""
     image_difference: float
     """Mean absolute difference of ours and the reference rule, of 255."""
     label_agreement: float
@@ -110,7 +111,6 @@ def prepare(
         multiprocessing_context="spawn",  # forking a process that has threads can hang
     )
     starts = itertools.count(0, crops // batch)
-    decoded = itertools.count(0, crops)
     config = LoaderConfig(batch=batch, threads=threads, engine=engine)
     with Loader(data, rule, config, seed=0) as loader, ThreadPoolExecutor(threads) as pool:
 
@@ -122,11 +122,16 @@ def prepare(
             _exhaust(reference)
             turn.start += crops
 
-        def decode_only() -> None:
-            start = next(decoded)
-            _exhaust(pool.map(steps.decode, range(start, start + crops)))
+        def decoding(decode: Callable[[int], object]) -> Callable[[], None]:
+            starts = itertools.count(0, crops)
+            return lambda: _exhaust(pool.map(decode, range(start := next(starts), start + crops)))
 
-        runs = {"ours": ours, "reference_rule": reference_rule, "decode_only": decode_only}
+        runs = {
+            "ours": ours,
+            "reference_rule": reference_rule,
+            "decode_only": decoding(steps.decode),
+            "decode_fast": decoding(steps.decode_fast),
+        }
         others, missing = _peers(steps, folder, crops) if peers else ({}, {})
         image_difference, label_agreement, engine_difference = _compare(steps, data, rule, loader)
         yield Case(
@@ -156,9 +161,15 @@ class StepByStep(Dataset[tuple[Tensor, Tensor]]):
         return self._shards.read(pick.index, "image"), self._shards.read(pick.index, "native")
 
     def decode(self, number: int) -> npt.NDArray[np.uint8]:
-        """The whole stored image, (H, W, 3), by the loader's decoder."""
-        pick = self._order.at(*divmod(number, self.rule.batch))
-        return decode_image(self._shards.read(pick.index, "image"), where=self._shards.url)
+        """The whole stored image, (H, W, 3), as the rule decodes it."""
+        return decode_picture(self._image(number))
+
+    def decode_fast(self, number: int) -> npt.NDArray[np.uint8]:
+        """The same by the loader's decoder."""
+        return decode_image(self._image(number), where=self._shards.url)
+
+    def _image(self, number: int) -> bytes:
+        return self._shards.read(self._order.at(*divmod(number, self.rule.batch)).index, "image")
 
     # Opened where they are used: neither travels to another process.
     @functools.cached_property

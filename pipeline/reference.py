@@ -36,12 +36,18 @@ class Rule:
 
     def crop(self, number: int, image: bytes, label: bytes) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """(h, w, 3) float32 of 0..255 and (h, w) ids."""
-        pixels: Any = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR_RGB)
+        pixels = decode_picture(image)
         ids: Any = cv2.imdecode(np.frombuffer(label, np.uint8), cv2.IMREAD_UNCHANGED)
         step, slot = divmod(number, self.batch)
         size_hw = (ids.shape[0], ids.shape[1])
         drawn = draw(self.augment, seed=self.seed, step=step, slot=slot, size_hw=size_hw)
         return step_by_step(pixels, ids, drawn, self.augment.short_side)
+
+
+def decode_picture(data: bytes) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) RGB of a whole picture, by OpenCV."""
+    pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    return pixels  # type: ignore[no-any-return]
 
 
 def step_by_step(

@@ -34,7 +34,7 @@ class Target:
         Raises:
             DataError: the bucket refuses; better now than after hours of conversion.
         """
-        self._sha256(manifests.NAME)
+        self._sha256(manifests.NAME, heard=False)
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = base / "segstream" / "out" / hashlib.sha256(self.url.encode()).hexdigest()[:16]
         make_folder(folder)
@@ -71,10 +71,11 @@ class Target:
                 self._do(surplus, lambda surplus=surplus: self._origin.delete(surplus))  # type: ignore[misc]
             count += 1
 
-    def _sha256(self, name: str) -> str | None:
+    def _sha256(self, name: str, *, heard: bool = True) -> str | None:
         """Of a file in the bucket, "" if it is there but not known, None if it is not there."""
+        where = f"{self.url}/{name}"
         try:
-            return tried(lambda: self._origin.sha256(name) or "", where=f"{self.url}/{name}", retries=self._retries)
+            return tried(lambda: self._origin.sha256(name) or "", where=where, retries=self._retries, heard=heard)
         except MissingError:
             return None
 

@@ -22,6 +22,7 @@ from shards.png import LABEL_ROWS, SIGNATURE
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")  # FF 00 is a data byte of 255
 _RESTARTS, _EOI = tuple(bytes((0xFF, 0xD0 + i)) for i in range(8)), b"\xff\xd9"
 _SAMPLING = {(1, 1), (2, 1), (1, 2), (2, 2)}  # luma blocks per chroma block, (horizontal, vertical)
+_LAST = b"\x03\x00"  # an empty last block of deflate: strips but the last of a label do not end the stream
 CHROMA_PX = 1
 """A pixel takes colour from one more chroma sample on each side at most, which at these samplings is never further away
 than the next pixel: at a cut, that one row or column alone differs from the whole picture's."""
@@ -37,6 +38,11 @@ class Blocks:
     """Bytes: first of the head, then of every block."""
     crc32s: tuple[int, ...]
     """Of the same."""
+
+    def fit(self, data: bytes, height: int) -> bool:
+        """Whether they are what a member of so many rows of pixels is made of."""
+        ends = list(itertools.accumulate(self.sizes))
+        return len(ends) == 1 + -(-height // self.rows) and self == _blocks(data, self.rows, ends)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,15 +90,18 @@ def slice_jpeg(part: Slice, left: int, right: int) -> tuple[bytes, tuple[int, in
     """
     grid = _grid(part.head)
     assert grid is not None  # or the rows had no blocks
-    (tall, wide), tiles = grid.tile_hw, grid.tiles
+    wide, tiles = grid.tile_hw[1], grid.tiles
     first, last = left // wide, min(-(-right // wide), tiles)
     columns = first * wide, min(last * wide, grid.width)
     head = bytearray(part.head)
     struct.pack_into(">HH", head, grid.frame + 5, part.bottom - part.top, columns[1] - columns[0])
-    pieces, number = [bytes(head)], itertools.count()
-    for row, block in enumerate(part.blocks, start=part.top // tall):
-        for tile in _tiles(block, row * tiles, first, last, tiles):
-            pieces += [tile, _RESTARTS[next(number) % 8]]
+    data = b"".join(part.blocks)
+    ends = _marker_places(data)
+    starts = [0, *(end + 2 for end in ends)]
+    chosen = (tile for row in range(0, len(ends), tiles) for tile in range(row + first, row + last))
+    pieces = [bytes(head)]
+    for number, tile in enumerate(chosen):
+        pieces += [data[starts[tile] : ends[tile]], _RESTARTS[number % 8]]
     return b"".join([*pieces[:-1], _EOI]), columns
 
 
@@ -101,8 +110,9 @@ def unpack_label(part: Slice, width: int) -> npt.NDArray[np.uint8] | None:
     packed = [block[8:-4] for block in part.blocks]
     if part.top == 0:
         packed[0] = packed[0][2:]  # zlib's own header
-    rows = b"".join(zlib.decompressobj(-zlib.MAX_WBITS).decompress(strip) for strip in packed)
-    if len(rows) != (part.bottom - part.top) * (width + 1):
+    size = (part.bottom - part.top) * (width + 1)
+    rows = zlib.decompress(b"".join([*packed, _LAST]), -zlib.MAX_WBITS, size)
+    if len(rows) != size:
         return None
     return np.frombuffer(rows, np.uint8).reshape(-1, width + 1)[:, 1:]
 
@@ -148,15 +158,12 @@ def _grid(data: bytes) -> _Grid | None:
     )
 
 
-def _tiles(block: bytes, number: int, first: int, last: int, tiles: int) -> Iterator[bytes]:
-    """Tiles first to last - 1 of a row of MCUs, without their markers; `number` counts the markers before the row."""
-    at = 0
-    for tile in range(last):
-        # No data byte looks like a marker. The row's last one may be that of the file's end.
-        end = len(block) - 2 if tile == tiles - 1 else block.index(_RESTARTS[(number + tile) % 8], at)
-        if tile >= first:
-            yield block[at:end]
-        at = end + 2
+def _marker_places(data: bytes) -> list[int]:
+    """Where the restart markers, and that of the file's end, lie in tiles: no data byte looks like one."""
+    values = np.frombuffer(data, np.uint8)
+    found = np.flatnonzero(values[:-1] == 0xFF)  # three quarters of the time of searching for one after another
+    places: list[int] = found[values[found + 1] & 0xF0 == 0xD0].tolist()
+    return places
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:

@@ -189,8 +189,10 @@ def _check_samples(manifest: Manifest, index: ShardIndex, data: bytes) -> Iterat
             member = data[span.offset : span.offset + span.size]
             if len(member) != span.size or zlib.crc32(member) != span.crc32:
                 yield Fault(kind="checksum", where=f"{where}.{suffix}", what="bytes do not have the index's CRC-32")
-            else:
-                intact[suffix] = member
+                continue
+            intact[suffix] = member
+            if span.blocks is not None and not span.blocks.fit(member, row.size_hw[0]):
+                yield Fault(kind="index", where=f"{where}.{suffix}", what="blocks of rows are not those of its bytes")
         for member_name in manifest.members:
             if member_suffix(row.members, member_name) is None:
                 yield Fault(kind="index", where=where, what=f"has no member {member_name!r}")

@@ -8,10 +8,10 @@ import urllib.request
 from urllib.parse import quote, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, LocationParseError, SSLError
+from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError, SSLError
 
 from shards.errors import DataError, UsageError
-from shards.stores.remote import MissingError, Part, TransientError
+from shards.stores.remote import MissingError, Part, TransientError, UnreachableError
 
 TIMEOUT_S = 20.0  # to connect, and between two arrivals of bytes
 TRY_AGAIN = (408, 425, 429)  # and all from 500 on
@@ -81,7 +81,10 @@ class HttpOrigin:
         except (HTTPError, OSError) as error:
             if isinstance(getattr(error, "reason", error), SSLError):
                 raise DataError(f"{url}: the server's certificate is not trusted ({_cause(error)})") from error
-            raise TransientError(f"no answer ({_cause(error)})") from error
+            kind = (
+                UnreachableError if isinstance(getattr(error, "reason", error), NewConnectionError) else TransientError
+            )
+            raise kind(f"no answer ({_cause(error)})") from error
         if response.status in (200, 206):
             return response
         response.close()

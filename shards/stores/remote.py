@@ -31,6 +31,10 @@ class TransientError(Exception):
         """Seconds the server asks us to wait."""
 
 
+class UnreachableError(TransientError):
+    """Nothing answers at the server's address, or its name has none."""
+
+
 class MissingError(Exception):
     """The server says that there is no such file."""
 
@@ -55,7 +59,7 @@ class Origin(Protocol):
         """Bytes [start, stop) of a file, or to its end where that comes sooner; complete, or an exception.
 
         Raises:
-            TransientError: worth another attempt.
+            TransientError: worth another attempt; UnreachableError where no connection came about.
             MissingError: there is no such file.
             DataError: the server refuses, or cannot serve ranges.
         """
@@ -75,6 +79,8 @@ class Retries:
     """How long a failing request is tried: no attempt is begun once `budget_s` have passed."""
 
     budget_s: float = 120.0
+    contact_s: float = 5.0
+    """Instead of `budget_s` for a server that nothing was ever heard of: its URL is most likely mistyped."""
     num_attempts: int | None = None
     """At most; None: as many as fit."""
     first_wait_s: float = 0.1
@@ -105,7 +111,7 @@ def retries_from_environment() -> Retries:
         budget_s = -1.0
     if not 0 <= budget_s < float("inf"):
         raise UsageError(f"{RETRY_S}={text}: not a number of seconds; write such as 600, or 0 to try once")
-    return Retries(budget_s=budget_s)
+    return Retries(budget_s=budget_s, contact_s=budget_s)
 
 
 class RemoteStore:
@@ -116,6 +122,7 @@ class RemoteStore:
     def __init__(self, origin: Origin, retries: Retries | None = None):
         self.url = origin.url
         self._origin, self._retries = origin, retries or retries_from_environment()
+        self._heard = False
 
     def read(self, name: str, start: int = 0, length: int | None = None, *, check: Check | None = None) -> bytes:
         """See `Store.read`."""
@@ -179,11 +186,16 @@ class RemoteStore:
             raise DataError(f"{self.url}/{name}: missing; check the URL, or upload the set again") from error
 
     def _try(self, name: str, once: Callable[[], T]) -> T:
-        return tried(once, where=f"{self.url}/{name}", retries=self._retries)
+        found = tried(once, where=f"{self.url}/{name}", retries=self._retries, heard=self._heard)
+        self._heard = True
+        return found
 
 
-def tried(once: Callable[[], T], *, where: str, retries: Retries) -> T:
+def tried(once: Callable[[], T], *, where: str, retries: Retries, heard: bool = True) -> T:
     """What `once` returns, as soon as an attempt at it succeeds.
+
+    Args:
+        heard: the server has answered before, so it exists.
 
     Raises:
         DataError: it failed until attempts or time were used up; names `where`, the attempts and the last cause.
@@ -197,10 +209,12 @@ def tried(once: Callable[[], T], *, where: str, retries: Retries) -> T:
         except TransientError as error:
             spent = retries.clock() - begun
             wait_s = retries.wait_s(attempt, error.wait_s)
-            if attempt == retries.num_attempts or spent + wait_s > retries.budget_s:
+            heard = heard or not isinstance(error, UnreachableError)
+            budget_s = retries.budget_s if heard else min(retries.contact_s, retries.budget_s)
+            if attempt == retries.num_attempts or spent + wait_s > budget_s:
+                hint = "that the server is well and reachable" if heard else "the URL, and that the server is up"
                 raise DataError(
-                    f"{where}: failed {attempt} times in {spent:.0f} s, lastly: {error}; check that the server is well "
-                    f"and reachable, then run again"
+                    f"{where}: failed {attempt} times in {spent:.0f} s, lastly: {error}; check {hint}, then run again"
                 ) from error
             if attempt >= TOLD_AFTER:
                 _log.warning("%s: failed %d times (%s); again in %.1f s", where, attempt, error, wait_s)

@@ -16,7 +16,7 @@ import urllib3
 
 from shards.errors import DataError, UsageError
 from shards.stores.http import TIMEOUT_S, TRY_AGAIN
-from shards.stores.remote import MissingError, Part, TransientError
+from shards.stores.remote import MissingError, Part, TransientError, UnreachableError
 
 _CONNECTIONS = 32
 _MISSING = ("404", "NoSuchKey", "NotFound")
@@ -208,7 +208,8 @@ class S3Origin:
             raise DataError(f"{where}: no complete credentials; {_CREDENTIALS}") from error
         broken = (known.HTTPClientError, known.ConnectionError, known.ResponseStreamingError, known.IncompleteReadError)
         if isinstance(error, broken):
-            raise TransientError(f"the connection failed ({' '.join(str(error).split())})") from error
+            kind = UnreachableError if isinstance(error, known.EndpointConnectionError) else TransientError
+            raise kind(f"the connection failed ({' '.join(str(error).split())})") from error
         if isinstance(error, (known.BotoCoreError, known.ClientError, ValueError)):
             raise DataError(f"{where}: {' '.join(str(error).split())}; {_CREDENTIALS}") from error
         if isinstance(error, (OSError, urllib3.exceptions.HTTPError)):

@@ -68,7 +68,8 @@ def test_the_loader_beside_the_rule(capsys: pytest.CaptureFixture[str], monkeypa
     result = printed(capsys)
     (row,) = result["settings"]
     assert row["name"] == "small"
-    assert all(row[key] > 0 for key in ("ours", "reference_rule", "decode_only", "ratio_reference", "ratio_decode"))
+    rates = ("ours", "reference_rule", "decode_only", "decode_fast")
+    assert all(row[key] > 0 for key in (*rates, "ratio_reference", "ratio_decode", "ratio_decode_fast"))
     assert (row["engine"], row["engine_difference"], row["gpu_mib"]) == ("engine opencv, as the recipe says", 0, None)
     assert 0 <= row["wait_share"] <= 1
     assert row["image_difference"] < 3

@@ -1,6 +1,7 @@
 import threading
 
 import numpy as np
+import pytest
 import torch
 
 from pipeline.arrays import Arrays, Scratch
@@ -22,6 +23,17 @@ def test_memory_comes_back_when_nothing_holds_it():
     del tensor
     assert address(arrays.take()) != where  # now the array that was made of it
     del numbers
+    assert where in [address(array) for array in [arrays.take(), arrays.take()]]
+
+
+@pytest.mark.parametrize("part", [lambda a: a[1], lambda a: a[:, 2:].T, lambda a: memoryview(a), torch.from_numpy])
+def test_any_part_holds_the_memory(part):
+    arrays = Arrays((4, 5), np.uint8)
+    first = arrays.take()
+    where, held = address(first), part(first)
+    del first
+    assert address(arrays.take()) != where
+    del held
     assert where in [address(array) for array in [arrays.take(), arrays.take()]]
 
 

@@ -27,31 +27,34 @@ def test_the_rule_is_the_rule(slot):
 def test_all_three_make_the_same_crops_of_the_stream(tmp_path, monkeypatch):
     """Also round after round: whoever is slower must not get easier samples."""
     small = Setting(name="small", source_hw=(48, 64), short_side=48, crop=33)
-    asked = {"ours": [], "decode": []}
-    plain_batches, plain_decode = Loader.batches, StepByStep.decode
+    asked = {"ours": [], "files": []}
+    plain_batches, plain_image = Loader.batches, StepByStep._image
 
     def batches(self, start, stop):
         asked["ours"] += range(2 * start, 2 * stop)
         return plain_batches(self, start, stop)
 
-    def decode(self, number):
-        asked["decode"].append(number)
-        return plain_decode(self, number)
+    def image(self, number):
+        asked["files"].append(number)
+        return plain_image(self, number)
 
     with prepare(small, tmp_path, crops=4, batch=2, threads=1) as case:
         assert case.image_difference < 3
         assert case.label_agreement > 0.9
         monkeypatch.setattr(Loader, "batches", batches)
-        monkeypatch.setattr(StepByStep, "decode", decode)
+        monkeypatch.setattr(StepByStep, "_image", image)
         for _ in range(2):
             case.runs["ours"]()
             case.runs["decode_only"]()
-    assert asked["ours"] == asked["decode"] == list(range(8))
+            case.runs["decode_fast"]()
+    first, second = [0, 1, 2, 3], [4, 5, 6, 7]
+    assert asked == {"ours": first + second, "files": 2 * first + 2 * second}
     steps = StepByStep(
         DataConfig(shards=str(tmp_path / "shards"), mix={NAME: 1}, taxonomy="native"),
         AugmentConfig(short_side=48, crop=33),
         2,
     )
+    assert np.array_equal(steps.decode(3), steps.decode_fast(3))
     raw, _ = steps.rule.crop(3, *steps.files(3))
     pixels, label = pickle.loads(pickle.dumps(steps))[3]  # as it travels to a worker: after use, without what it opened
     assert (pixels.shape, pixels.dtype) == ((3, 33, 33), torch.float32)

@@ -102,6 +102,22 @@ def test_a_run_goes_on_from_any_step_as_if_never_stopped(sets):
         assert list(loader.batches(5, 5)) == []
 
 
+def test_what_is_kept_of_batches_is_never_written_over(sets):
+    """Memory is used again, but not while anything holds a part of it; and it is used again."""
+    expected = contents(0, 60)
+    with load(prefetch=1) as loader:
+        stream = loader.batches(0, 60)
+        kept = [next(stream) for _ in range(20)]
+        parts = [(batch.step, batch.images.numpy()[2], batch.labels[1:3, 4:]) for batch in islice(stream, 20)]
+        places = {batch.images.data_ptr() for batch in stream}
+    assert [content(batch) for batch in kept] == expected[:20]
+    for step, image, labels in parts:
+        whole = np.frombuffer(expected[step][3], np.uint8).reshape(6, 3, 24, 32)
+        assert (image == whole[2]).all()
+        assert labels.tolist() == np.array(expected[step][4])[1:3, 4:].tolist()
+    assert len(places) <= 6
+
+
 def test_seeds_give_different_batches(sets):
     assert contents(0, 1)[0] != contents(0, 1, seed=8)[0]
 

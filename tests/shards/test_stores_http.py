@@ -142,15 +142,42 @@ def test_a_server_that_stays_broken_is_an_error_naming_all(ade, fault, cause):
     assert len({wait / 2**n for n, wait in enumerate(clock.waits)}) == 5  # jitter
 
 
-def test_the_budget_in_seconds_holds_too():
+def test_the_budget_in_seconds_holds_too(tmp_path):
     clock = FakeTime()
-    policy = clock.retries(num_attempts=1000, budget_s=60)
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
-        store = RemoteStore(HttpOrigin(f"http://127.0.0.1:{unused.getsockname()[1]}/set"), policy)
-        with pytest.raises(DataError, match=r"set/manifest\.json: failed \d+ times in \d\d s, lastly: no answer"):
+    with serving(tmp_path, share=1.0, faults=("503",)) as server:
+        store = store_at(server, clock.retries(num_attempts=1000, budget_s=60))
+        with pytest.raises(DataError, match=r"/manifest\.json: failed \d+ times in \d\d s, lastly: .* answers 503"):
             open_set(store)
     assert 45 < sum(clock.waits) <= 60
+
+
+def never_heard_of(url):
+    clock = FakeTime()
+    with pytest.raises(DataError, match=r"set/manifest\.json: failed \d times in \d s, lastly: no answer .*the URL"):
+        open_set(RemoteStore(HttpOrigin(url), clock.retries()))
+    assert 1 < sum(clock.waits) <= 5
+
+
+def test_a_server_never_heard_of_is_given_up_soon(monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        never_heard_of(f"http://127.0.0.1:{unused.getsockname()[1]}/set")
+
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    never_heard_of("http://mistyped.example/set")
+
+
+def test_a_server_that_goes_away_is_waited_for(ade):
+    clock = FakeTime()
+    with serving(ade) as server:
+        shards = open_set(store_at(server, clock.retries()))
+    shards.close()  # what is connected already would still be served
+    with pytest.raises(DataError, match=r"idx\.json: failed \d+ times in 1\d\d s, lastly: no answer .*well and reach"):
+        shards.entry(0)
+    assert 100 < sum(clock.waits) <= 120
 
 
 def test_a_server_that_says_nothing_is_given_up_within_the_budget_and_one_time_out(ade, monkeypatch):

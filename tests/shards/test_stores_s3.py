@@ -90,13 +90,17 @@ def test_a_server_that_stays_broken_is_an_error_naming_all(server):
         shards.read(0, "image")
 
 
-def test_a_server_that_is_down_is_tried_again():
+def test_a_server_never_heard_of_is_given_up_soon():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
         access = Access(endpoint=f"http://127.0.0.1:{unused.getsockname()[1]}")
-        store = RemoteStore(S3Origin(SET, access=access), Retries(num_attempts=3, sleep=lambda seconds: None))
-        with pytest.raises(DataError, match=r"manifest\.json: failed 3 times .*lastly: the connection failed"):
+        waits: list[float] = []
+        store = RemoteStore(S3Origin(SET, access=access), Retries(sleep=waits.append, clock=lambda: sum(waits)))
+        with pytest.raises(
+            DataError, match=r"manifest\.json: failed \d times .*lastly: the connection failed .*the URL"
+        ):
             open_set(store)
+    assert 1 < sum(waits) <= 5
 
 
 def one_line(call):
