@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.jobs import STOPPED
-from cli.output import note
-from shards.errors import UsageError
+from cli.output import exit_code, note
+from shards.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,6 +45,7 @@ def train(
     """Train a recipe; under torchrun on many processes. A killed run started again goes on exactly where it was."""
     from cli.recipe import load_recipe
     from model.ranks import start, stop
+    from model.stopping import Stopped
 
     if list_recipes:
         from cli.listing import show
@@ -53,14 +54,16 @@ def train(
         return
     if recipe is None:
         raise UsageError("which recipe? segstream train --list names them")
-    chosen = load_recipe(recipe, overrides or ())
+    with _spoken_once("LOCAL_RANK", DataError):  # the processes of a machine read the same files
+        chosen = load_recipe(recipe, overrides or ())
     if dry_run:
-        from cli.plan import dry_run as show_plan
+        if _is_first("RANK"):  # the plan is of one process
+            from cli.plan import dry_run as show_plan
 
-        show_plan(chosen, json=json)
+            show_plan(chosen, json=json)
         return
     folder = run or Path("runs") / chosen.name
-    with _marked_when_stopped():
+    with _spoken_once("RANK", Stopped), _marked_when_stopped():
         ranks = start()
         try:
             final = _train(
@@ -133,6 +136,22 @@ def _train(
             on_validate=observer.on_validate,
             restart_changed=restart_changed,
         )
+
+
+def _is_first(variable: str) -> bool:
+    """Whether torchrun's RANK (of all processes) or LOCAL_RANK (of a machine's) is 0; true without torchrun."""
+    return os.environ.get(variable, "0") == "0"
+
+
+@contextmanager
+def _spoken_once(variable: str, kind: type[DataError]) -> Iterator[None]:
+    """What every process meets alike, only the first tells; the others end with the same exit code."""
+    try:
+        yield
+    except kind as error:
+        if _is_first(variable):
+            raise
+        raise typer.Exit(exit_code(error)) from None
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from tests.shards.world.truth import tiny
 
 ROOT = Path(__file__).parents[2]
 HEADER = "dataset,split,original_class,new_class,parent,image_stem,segment_id\n"
-HRNET = "{stem: 4, widths: [4, 4, 4, 4], stage1_width: 4}"
+HRNET = "{stem: 4, widths: [4, 4, 4, 4], stage1_width: 4, blocks: 1, modules: 1, stage1_blocks: 1}"
 TINY = {
     "hrnet-w48": ["model.arch=hrnet-tiny", f"model.options={HRNET}"],
     "hrnet-tiny": [f"model.options={HRNET}"],
