@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -123,19 +124,20 @@ def _train(
                 engine=loader.engine_note,
             )
         )
-        return run_training(
-            net,
-            Announced(loader, account.begin) if ranks.is_main else loader,
-            recipe.train,
-            str(folder),
-            meta=meta,
-            seed=recipe.seed,
-            ranks=ranks,
-            on_log=observer.on_log,
-            on_note=observer.on_note,
-            on_validate=observer.on_validate,
-            restart_changed=restart_changed,
-        )
+        with _deaf_once_stopped():
+            return run_training(
+                net,
+                Announced(loader, account.begin) if ranks.is_main else loader,
+                recipe.train,
+                str(folder),
+                meta=meta,
+                seed=recipe.seed,
+                ranks=ranks,
+                on_log=observer.on_log,
+                on_note=observer.on_note,
+                on_validate=observer.on_validate,
+                restart_changed=restart_changed,
+            )
 
 
 def _is_first(variable: str) -> bool:
@@ -168,6 +170,19 @@ def _marked_when_stopped() -> Iterator[None]:
     except Stopped:
         if mark is not None:
             mark.touch()
+        raise
+
+
+@contextmanager
+def _deaf_once_stopped() -> Iterator[None]:
+    """Let a process that stops end in peace: torchrun sends SIGTERM to the others as soon as the first has ended."""
+    from model.stopping import SIGNALS, Stopped
+
+    try:
+        yield
+    except Stopped:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # a handler would be gone before the interpreter is
         raise
 
 
