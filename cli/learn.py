@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.jobs import STOPPED
-from cli.output import note
-from shards.errors import UsageError
+from cli.output import exit_code, note
+from shards.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,6 +46,7 @@ def train(
     """Train a recipe; under torchrun on many processes. A killed run started again goes on exactly where it was."""
     from cli.recipe import load_recipe
     from model.ranks import start, stop
+    from model.stopping import Stopped
 
     if list_recipes:
         from cli.listing import show
@@ -53,14 +55,16 @@ def train(
         return
     if recipe is None:
         raise UsageError("which recipe? segstream train --list names them")
-    chosen = load_recipe(recipe, overrides or ())
+    with _spoken_once("LOCAL_RANK", DataError):  # the processes of a machine read the same files
+        chosen = load_recipe(recipe, overrides or ())
     if dry_run:
-        from cli.plan import dry_run as show_plan
+        if _is_first("RANK"):  # the plan is of one process
+            from cli.plan import dry_run as show_plan
 
-        show_plan(chosen, json=json)
+            show_plan(chosen, json=json)
         return
     folder = run or Path("runs") / chosen.name
-    with _marked_when_stopped():
+    with _spoken_once("RANK", Stopped), _marked_when_stopped():
         ranks = start()
         try:
             final = _train(
@@ -120,19 +124,36 @@ def _train(
                 engine=loader.engine_note,
             )
         )
-        return run_training(
-            net,
-            Announced(loader, account.begin) if ranks.is_main else loader,
-            recipe.train,
-            str(folder),
-            meta=meta,
-            seed=recipe.seed,
-            ranks=ranks,
-            on_log=observer.on_log,
-            on_note=observer.on_note,
-            on_validate=observer.on_validate,
-            restart_changed=restart_changed,
-        )
+        with _deaf_once_stopped():
+            return run_training(
+                net,
+                Announced(loader, account.begin) if ranks.is_main else loader,
+                recipe.train,
+                str(folder),
+                meta=meta,
+                seed=recipe.seed,
+                ranks=ranks,
+                on_log=observer.on_log,
+                on_note=observer.on_note,
+                on_validate=observer.on_validate,
+                restart_changed=restart_changed,
+            )
+
+
+def _is_first(variable: str) -> bool:
+    """Whether torchrun's RANK (of all processes) or LOCAL_RANK (of a machine's) is 0; true without torchrun."""
+    return os.environ.get(variable, "0") == "0"
+
+
+@contextmanager
+def _spoken_once(variable: str, kind: type[DataError]) -> Iterator[None]:
+    """What every process meets alike, only the first tells; the others end with the same exit code."""
+    try:
+        yield
+    except kind as error:
+        if _is_first(variable):
+            raise
+        raise typer.Exit(exit_code(error)) from None
 
 
 @contextmanager
@@ -149,6 +170,19 @@ def _marked_when_stopped() -> Iterator[None]:
     except Stopped:
         if mark is not None:
             mark.touch()
+        raise
+
+
+@contextmanager
+def _deaf_once_stopped() -> Iterator[None]:
+    """Let a process that stops end in peace: torchrun sends SIGTERM to the others as soon as the first has ended."""
+    from model.stopping import SIGNALS, Stopped
+
+    try:
+        yield
+    except Stopped:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # a handler would be gone before the interpreter is
         raise
 
 

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from cli import bench, data, ensemble, export, judge, launch, learn, look, order, predict, releases, serve
-from shards.errors import DataError, UsageError
+from cli.output import exit_code
+from shards.errors import DataError
 
 app = typer.Typer(
     name="segstream",
@@ -84,7 +85,7 @@ def run() -> None:
         if debug:
             raise
         typer.echo(f"error: {error}", err=True)
-        sys.exit(getattr(error, "exit_code", 2 if isinstance(error, UsageError) else 1))
+        sys.exit(exit_code(error))
     except Exception as error:
         if debug:
             raise

@@ -32,3 +32,10 @@ def test_imports_point_one_way():
                 if name.split(".")[0] in MAY and not any(name == m or name.startswith(m + ".") for m in may):
                     wrong.append(f"{file}:{line} imports {name}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_table_of_the_architecture_names_every_module_of_the_command_line():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    table = page.split("## Where to look")[1]
+    names = {path.stem for path in (ROOT / "cli").glob("*.py")} - {"__init__"}
+    assert [name for name in sorted(names) if f"cli/{name}.py" not in table and f"`{name}`" not in table] == []

@@ -1,16 +1,19 @@
 """A recipe that starts from weights."""
 
 import hashlib
+import signal
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+import typer
 
-from cli.learn import _train
+from cli.learn import _deaf_once_stopped, _train, train
 from cli.recipe import Recipe, load_recipe
 from model import build
 from model.checkpoint import load_final
+from model.stopping import SIGNALS, Stopped
 from shards.errors import DataError
 from tests.model.toy import TINY, ToySource
 
@@ -75,3 +78,40 @@ def test_parts_may_be_left_freshly_drawn(tmp_path: Path, capsys: pytest.CaptureF
 def test_fresh_parts_without_a_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"model: fresh: \['last_layer'\]; without `weights` everything is"):
         recipe(tmp_path, "model.fresh=[last_layer]")
+
+
+def test_a_mistake_in_a_recipe_is_told_by_one_process_of_a_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe(tmp_path)
+    asked = (str(tmp_path / "toy.yaml"), ["train.stepz=1"])
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with pytest.raises(DataError, match="stepz"):
+        train(*asked)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(typer.Exit) as ended:
+        train(*asked)
+    assert ended.value.exit_code == 1
+
+
+def test_of_many_processes_the_first_makes_the_dry_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe(tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    train(str(tmp_path / "toy.yaml"), dry_run=True)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_process_that_stops_cannot_be_told_again() -> None:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        with pytest.raises(Stopped), _deaf_once_stopped():
+            raise Stopped("told to stop")
+        assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_IGN}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    with pytest.raises(DataError), _deaf_once_stopped():
+        raise DataError("failed")
+    assert {number: signal.getsignal(number) for number in SIGNALS} == before

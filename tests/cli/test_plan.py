@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from cli import plan as plans
 from cli.learn import train
 from cli.plan import dry_run, make_plan
 from cli.recipe import load_recipe, recipe_names
-from model.memory import StepMemory
+from model.config import ModelConfig, TrainConfig
+from model.memory import StepMemory, estimate_step
 from shards.convert import ConvertRequest, convert
 from shards.errors import DataError
 from shards.taxonomy import load_taxonomy
@@ -22,7 +24,7 @@ from tests.shards.world.truth import tiny
 
 ROOT = Path(__file__).parents[2]
 HEADER = "dataset,split,original_class,new_class,parent,image_stem,segment_id\n"
-HRNET = "{stem: 4, widths: [4, 4, 4, 4], stage1_width: 4}"
+HRNET = "{stem: 4, widths: [4, 4, 4, 4], stage1_width: 4, blocks: 1, modules: 1, stage1_blocks: 1}"
 TINY = {
     "hrnet-w48": ["model.arch=hrnet-tiny", f"model.options={HRNET}"],
     "hrnet-tiny": [f"model.options={HRNET}"],
@@ -77,6 +79,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def estimates() -> dict[str, StepMemory]:
+    """By network and step, memory that a test has estimated already: most recipes differ in their data alone."""
+    return {}
+
+
 def tiny_overrides(name: str, shards: object) -> list[str]:
     recipe = load_recipe(name)
     batch = max(2, len(recipe.data.mix))
@@ -85,7 +93,20 @@ def tiny_overrides(name: str, shards: object) -> list[str]:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_makes_one_step(name: str, world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_recipe_makes_one_step(
+    name: str,
+    world: Path,
+    estimates: dict[str, StepMemory],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def estimate(model: ModelConfig, num_classes: int, train: TrainConfig, **step: Any) -> StepMemory:
+        key = repr((model, num_classes, train.mgda, step))
+        if key not in estimates:
+            estimates[key] = estimate_step(model, num_classes, train, **step)
+        return estimates[key]
+
+    monkeypatch.setattr(plans, "estimate_step", estimate)
     recipe = load_recipe(name, tiny_overrides(name, world))
     dry_run(recipe, json=True)
     found = json.loads(capsys.readouterr().out)

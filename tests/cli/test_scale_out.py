@@ -79,6 +79,7 @@ def test_a_job_told_to_stop_is_queued_again_and_ends_in_the_same_weights(
     out, _ = first.communicate(timeout=200)
     assert first.returncode == 0, out
     assert "stopped before its end (exit code 75): requeued" in out
+    assert out.count("told to stop") == 1  # by one process
     assert (tmp_path / "cluster" / "asked").read_text() == "requeue 42\n"
     assert not (run / "final.pt").exists()
 
