@@ -1,21 +1,18 @@
 """What processes tell one another, in two of them over gloo."""
 
 import os
-import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 import torch.multiprocessing as mp
+from torch.distributed import HashStore
 
 from model import ranks as ranks_module
 from model.ranks import Ranks
 from shards.errors import DataError
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
+from tests.model.processes import free_port
 
 
 def _speak(rank: int, port: int, folder: str) -> None:
@@ -60,6 +57,31 @@ def test_two_processes_agree(tmp_path):
     assert said["told"] == [0, 1, 2]
     assert said["failure"] == "a.pt: damaged"
     assert said["lost"].startswith("another process of this run is gone or cannot be reached")
+
+
+def test_what_the_dead_left_in_the_store_is_not_seen():
+    store = HashStore()
+    store.set("asks/1", "of a process that died before it was told")
+
+    def come(rank: int) -> torch.distributed.Store:
+        time.sleep(0.1 * (rank == 1))  # rank 0 sees the dead one's question first
+        return ranks_module._unused(store, Ranks(rank=rank, world_size=3))
+
+    names = []
+    with ThreadPoolExecutor(3) as threads:
+        for start in range(3):
+            ours = list(threads.map(come, range(3)))
+            assert not ours[0].check(["address"])
+            ours[start].set("address", str(start))
+            assert [seen.get("address") for seen in ours] == [str(start).encode()] * 3
+            names.append(ours)
+    assert names[0][0].get("address") == b"0"
+
+
+def test_a_process_that_never_comes_is_named(monkeypatch):
+    monkeypatch.setattr(ranks_module, "MEET_S", 0.1)
+    with pytest.raises(DataError, match=r"processes \[1, 2\] of 3 did not come"):
+        ranks_module._unused(HashStore(), Ranks(world_size=3))
 
 
 def test_alone_everything_is_the_identity(monkeypatch):
