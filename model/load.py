@@ -22,7 +22,8 @@ from model.hmsa import HMSAConfig
 from model.hrnet import HRNetConfig
 from model.ocr import OCRConfig
 from model.resnet import ResNetConfig
-from model.weights import compare, copy_weights, named_tensors, read_file
+from model.torchfile import read_torch
+from model.weights import compare, copy_weights, named_tensors
 from shards.errors import DataError, UsageError
 from shards.taxonomy import load_taxonomy
 
@@ -57,7 +58,7 @@ def load_any(
         DataError: the file is missing or damaged, of no known architecture, does not fit `arch`, or has another number
             of classes.
     """
-    content = read_file(path)
+    content = read_torch(path)
     if arch is None and isinstance(content, dict) and content.get("format") == FORMAT:
         net, meta = load_net(str(path))
         _check_classes(path, meta["num_classes"], num_classes)
