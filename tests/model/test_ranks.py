@@ -6,20 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch.distributed import HashStore
 
 from model import ranks as ranks_module
 from model.ranks import Ranks
 from shards.errors import DataError
-from tests.model.processes import free_port
+from tests.model.processes import together
 
 
-def _speak(rank: int, port: int, folder: str) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1"}
-    os.environ["MASTER_PORT"] = str(port)
-    torch.set_num_threads(1)
-    ranks = ranks_module.start()
+def _speak(ranks: Ranks, folder: str) -> None:
+    rank = ranks.rank
     said = {
         "who": (ranks.rank, ranks.world_size, ranks.local_rank, ranks.is_main),
         "sum": ranks.sum_(torch.tensor([1.0 + rank, 10.0])).tolist(),
@@ -48,7 +44,7 @@ def _speak(rank: int, port: int, folder: str) -> None:
 
 
 def test_two_processes_agree(tmp_path):
-    mp.spawn(_speak, (free_port(), str(tmp_path)), nprocs=2)
+    together(_speak, str(tmp_path))
     said = torch.load(tmp_path / "0.pt")
     assert said["who"] == (0, 2, 0, True)
     assert said["sum"] == [3.0, 20.0]
