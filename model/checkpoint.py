@@ -71,7 +71,7 @@ def load_progress(path: str | Path) -> Progress:
     Raises:
         DataError: the file is missing, damaged, of another kind or version.
     """
-    return Progress(**_read(path, "progress", tuple(Progress.__dataclass_fields__)))
+    return Progress(**_fields(path, read_torch(path), "progress", tuple(Progress.__dataclass_fields__)))
 
 
 def save_final(path: str | Path, final: Final) -> None:
@@ -89,7 +89,12 @@ def load_final(path: str | Path) -> Final:
     Raises:
         DataError: the file is missing, damaged, of another kind or version.
     """
-    return Final(**_read(path, "final", tuple(Final.__dataclass_fields__)))
+    return final_of(path, read_torch(path))
+
+
+def final_of(path: str | Path, content: Any) -> Final:
+    """`load_final` of a file that `read_torch` has read."""
+    return Final(**_fields(path, content, "final", tuple(Final.__dataclass_fields__)))
 
 
 def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
@@ -159,8 +164,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _read(path: str | Path, kind: str, names: tuple[str, ...]) -> dict[str, Any]:
-    content = read_torch(path)
+def _fields(path: str | Path, content: Any, kind: str, names: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError(f"{path}: a torch file, but no checkpoint of ours (format is not {FORMAT!r}); check the path")
     for name, expected in (("kind", kind), ("version", VERSIONS[kind])):

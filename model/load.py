@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.build import PRESETS, Config, build, load_net
-from model.checkpoint import FORMAT
+from model.build import PRESETS, Config, build, rebuilt
+from model.checkpoint import FORMAT, final_of
 from model.hmsa import HMSAConfig
 from model.hrnet import HRNetConfig
 from model.ocr import OCRConfig
@@ -60,7 +60,7 @@ def load_any(
     """
     content = read_torch(path)
     if arch is None and isinstance(content, dict) and content.get("format") == FORMAT:
-        net, meta = load_net(str(path))
+        net, meta = rebuilt(path, final_of(path, content))
         _check_classes(path, meta["num_classes"], num_classes)
         return net, meta
     return _foreign(path, content, arch, num_classes)
