@@ -24,7 +24,7 @@ from cli.predictions import (
     write_scores,
 )
 from cli.segmenter import Segmenter
-from model.infer import LARGEST_8_BIT
+from model.infer import id_type
 from shards.errors import DataError
 
 T = TypeVar("T")
@@ -97,7 +97,7 @@ def segmented(
         return [(ids, None) for ids in segmenter.labels(images)]
     results: list[tuple[Ids, npt.NDArray[np.float32] | None]] = []
     for logits in segmenter.logits(images):
-        ids = logits.argmax(axis=0).astype(np.uint8 if len(logits) <= LARGEST_8_BIT else np.uint16)
+        ids = logits.argmax(axis=0).astype(id_type(len(logits)))
         results.append((ids, logits if dump == "logits" else _softmax(logits)))
     return results
 

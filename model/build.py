@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
 from model import hmsa, hrnet, ocr, pspnet
-from model.checkpoint import load_final
+from model.checkpoint import Final, load_final
 from model.hmsa import HMSA, HMSAConfig
 from model.hrnet import HRNet, HRNetConfig, Init, StageConfig
 from model.ocr import OCRConfig, OCRNet
@@ -107,7 +108,11 @@ def load_net(path: str) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         DataError: the file is unreadable, of another kind, or does not fit its own description.
     """
-    final = load_final(path)
+    return rebuilt(path, load_final(path))
+
+
+def rebuilt(path: str | Path, final: Final) -> tuple[nn.Module, dict[str, Any]]:
+    """`load_net` of a file that has been read."""
     meta = final.meta
     try:
         net = build(meta["arch"], meta["num_classes"], **meta.get("options", {}))

@@ -1,8 +1,8 @@
 """Files of a run: checkpoints, from which it goes on, and `final.pt`, what it was for.
 
 Both are torch archives that plain `torch.load(weights_only=True)` reads. They are written beside their place, flushed
-to the disk and renamed, so a killed run leaves the former file or the new one, never a part. Every record's CRC-32
-is checked on reading (torch itself does not), and nothing but tensors and plain values is ever unpickled.
+to the disk and renamed, so a killed run leaves the former file or the new one, never a part.
+`model.torchfile` reads them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.torchfile import one_line, read_torch
 from shards.errors import DataError
 
 FORMAT = "segstream-checkpoint"
@@ -72,7 +71,7 @@ def load_progress(path: str | Path) -> Progress:
     Raises:
         DataError: the file is missing, damaged, of another kind or version.
     """
-    return Progress(**_read(path, "progress", tuple(Progress.__dataclass_fields__)))
+    return Progress(**_fields(path, read_torch(path), "progress", tuple(Progress.__dataclass_fields__)))
 
 
 def save_final(path: str | Path, final: Final) -> None:
@@ -90,7 +89,12 @@ def load_final(path: str | Path) -> Final:
     Raises:
         DataError: the file is missing, damaged, of another kind or version.
     """
-    return Final(**_read(path, "final", tuple(Final.__dataclass_fields__)))
+    return final_of(path, read_torch(path))
+
+
+def final_of(path: str | Path, content: Any) -> Final:
+    """`load_final` of a file that `read_torch` has read."""
+    return Final(**_fields(path, content, "final", tuple(Final.__dataclass_fields__)))
 
 
 def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
@@ -148,7 +152,7 @@ def _write(path: str | Path, kind: str, content: Mapping[str, Any]) -> None:
     except (OSError, RuntimeError) as error:  # torch's archive writer turns a full disk into a RuntimeError
         with contextlib.suppress(OSError):
             Path(part).unlink(missing_ok=True)
-        raise DataError(f"{path}: cannot be written ({_one_line(error)}); free space, or check permissions") from error
+        raise DataError(f"{path}: cannot be written ({one_line(error)}); free space, or check permissions") from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -160,20 +164,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _read(path: str | Path, kind: str, names: tuple[str, ...]) -> dict[str, Any]:
-    if not Path(path).is_file():
-        raise DataError(f"{path}: no such file; check the path, or train first")
-    damaged = "it is damaged, or no checkpoint of ours; restore it from a copy, or delete it and train again"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-        if bad is not None:
-            raise DataError(f"{path}: record {bad!r} fails its checksum: {damaged}")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DataError(f"{path}: holds more than tensors and plain values, so it was not loaded: {damaged}") from error
-    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, KeyError, NotImplementedError) as error:
-        raise DataError(f"{path}: cannot be read ({_one_line(error)}): {damaged}") from error
+def _fields(path: str | Path, content: Any, kind: str, names: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError(f"{path}: a torch file, but no checkpoint of ours (format is not {FORMAT!r}); check the path")
     for name, expected in (("kind", kind), ("version", VERSIONS[kind])):
@@ -184,7 +175,7 @@ def _read(path: str | Path, kind: str, names: tuple[str, ...]) -> dict[str, Any]
             )
     missing = [name for name in names if name not in content]
     if missing:
-        raise DataError(f"{path}: has no {', '.join(missing)}: {damaged}")
+        raise DataError(f"{path}: has no {', '.join(missing)}; it is damaged, restore it from a copy")
     return {name: content[name] for name in names}
 
 
@@ -197,8 +188,3 @@ def _flat(value: Any, at: str = "") -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = value if value == "nothing" else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."

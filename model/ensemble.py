@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from model.infer import id_type
 from shards.errors import DataError
 
 Rule = Literal["softmax", "max", "logits"]
@@ -76,8 +77,7 @@ def combine(
         if name in totals:
             totals[name] /= sum_of_weights
     best = totals[rule].argmax(axis=0)
-    wide = len(totals[rule]) > 255
-    return Combined(best.astype(np.uint16 if wide else np.uint8), _confidence(totals, confidence))
+    return Combined(best.astype(id_type(len(totals[rule]))), _confidence(totals, confidence))
 
 
 def as_uint16(confidence: Scores) -> npt.NDArray[np.uint16]:

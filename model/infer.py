@@ -152,6 +152,10 @@ def _best(scores: Tensor, size_hw: Sequence[int]) -> Tensor:
     return torch.cat([resized_rows(scores, size_hw, rows).argmax(dim=0) for rows in strips(scores, size_hw)])
 
 
+def id_type(num_classes: int) -> type[np.integer]:
+    """What label maps of so many classes are stored as: uint8, or uint16 above 255."""
+    return np.uint16 if num_classes > LARGEST_8_BIT else np.uint8
+
+
 def _ids(best: Tensor, num_classes: int) -> npt.NDArray[np.integer]:
-    wide = num_classes > LARGEST_8_BIT
-    return best.to(torch.int32).cpu().numpy().astype(np.uint16 if wide else np.uint8)
+    return best.to(torch.int32).cpu().numpy().astype(id_type(num_classes))

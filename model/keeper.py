@@ -5,13 +5,17 @@ RUN/checkpoints/step-00000200.pt, step-00000400.pt
 
 from __future__ import annotations
 
+import errno
+import fcntl
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from model.checkpoint import Progress, check_same, load_progress, on_cpu, save_progress
 from shards.errors import DataError
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Keeper:
@@ -21,6 +25,24 @@ class Keeper:
         self._folder, self._keep = Path(folder), keep
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
+        self._lock: IO[bytes] | None = None
+
+    def claim(self) -> None:
+        """Keep other runs out of the run folder, until `close` or the end of this process, however it ends.
+
+        Raises:
+            DataError: another process has it, or the folder cannot be written to.
+        """
+        path = self._folder.parent / "run.lock"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = path.open("wb")
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, not kept by children
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES) and self._lock is not None:
+                raise DataError(f"{path.parent}: another run is at work here; wait for it, or stop it") from error
+            if error.errno not in NO_LOCKS:  # a file system without them: then nobody is kept out
+                raise DataError(f"{path.parent}: cannot be written to ({error}); choose another run folder") from error
 
     def paths(self) -> list[Path]:
         """Of the checkpoints that are there, the newest first."""
@@ -76,8 +98,10 @@ class Keeper:
             writing.result()
 
     def close(self) -> None:
-        """Let go of the thread, after what it writes."""
+        """Let go of the thread, after what it writes, and of the folder."""
         self._thread.shutdown(wait=True)
+        if self._lock is not None:
+            self._lock.close()
 
     def discard(self) -> None:
         """Delete all checkpoints."""
@@ -85,13 +109,13 @@ class Keeper:
             path.unlink(missing_ok=True)
 
     def _write(self, progress: Progress) -> None:
+        path = self.path(progress.step)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             for left in self._folder.glob("step-*.pt.part"):  # of a process killed while it wrote
                 left.unlink(missing_ok=True)
+            save_progress(path, progress)
+            for old in [other for other in self.paths() if other <= path][self._keep :]:
+                old.unlink(missing_ok=True)
         except OSError as error:
             raise DataError(f"{self._folder}: cannot be used ({error}); free space, or check permissions") from error
-        path = self.path(progress.step)
-        save_progress(path, progress)
-        for old in [other for other in self.paths() if other <= path][self._keep :]:
-            old.unlink(missing_ok=True)

@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.build import PRESETS, Config, build, load_net
-from model.checkpoint import FORMAT
+from model.build import PRESETS, Config, build, rebuilt
+from model.checkpoint import FORMAT, final_of
 from model.hmsa import HMSAConfig
 from model.hrnet import HRNetConfig
 from model.ocr import OCRConfig
 from model.resnet import ResNetConfig
-from model.weights import compare, copy_weights, named_tensors, read_file
+from model.torchfile import read_torch
+from model.weights import compare, copy_weights, named_tensors
 from shards.errors import DataError, UsageError
 from shards.taxonomy import load_taxonomy
 
@@ -57,9 +58,9 @@ def load_any(
         DataError: the file is missing or damaged, of no known architecture, does not fit `arch`, or has another number
             of classes.
     """
-    content = read_file(path)
+    content = read_torch(path)
     if arch is None and isinstance(content, dict) and content.get("format") == FORMAT:
-        net, meta = load_net(str(path))
+        net, meta = rebuilt(path, final_of(path, content))
         _check_classes(path, meta["num_classes"], num_classes)
         return net, meta
     return _foreign(path, content, arch, num_classes)

@@ -6,6 +6,9 @@ moment is known, autocast and recomputed activations included.
 
 Against what torch's own allocator reports of real steps the count is within a fifth (a test holds it to a quarter). A
 process takes more than its tensors do, see `needed`. Not counted: batches made ahead, and the region term of `rmi`.
+
+Fake tensors, dispatch modes and a storage's `_cdata` are torch's own business and may change with it. So nothing that
+trains imports this module, only `train --dry-run` does.
 """
 
 from __future__ import annotations

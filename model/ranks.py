@@ -1,6 +1,6 @@
 """The processes of a run: who they are, how they add up and how they agree.
 
-    torchrun --nproc-per-node 2 -m cli.main train RECIPE
+    torchrun --nproc-per-node 2 -m -- cli.main train RECIPE
 
 torchrun starts the processes and tells each its place by the environment; without it there is one, and everything here
 costs nothing. CPU tensors travel by gloo, CUDA tensors by NCCL: flags and counts, which live on the CPU, never make a
@@ -11,18 +11,24 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 
 from shards.errors import DataError
 
 T = TypeVar("T")
+MEET_S = 1800  # for all processes of a start to come, as long as torch gives them
+POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +92,8 @@ class Ranks:
         sent = bytearray(pickle.dumps(answer)) if self.is_main else bytearray()
         length = int(self.broadcast_(torch.tensor(len(sent))))
         content = torch.frombuffer(sent, dtype=torch.uint8) if self.is_main else torch.empty(length, dtype=torch.uint8)
-        received = answer if self.is_main else pickle.loads(bytes(self.broadcast_(content).numpy()))
-        if self.is_main:
-            self.broadcast_(content)
+        self.broadcast_(content)
+        received = answer if self.is_main else pickle.loads(bytes(content.numpy()))
         if isinstance(received, DataError):
             raise received
         result: T = received
@@ -122,8 +127,10 @@ def start() -> Ranks:
                 f"{torch.cuda.device_count()}; start one process per GPU, or hide them (CUDA_VISIBLE_DEVICES=)"
             )
         torch.cuda.set_device(ranks.local_rank)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with _together():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        store, rank, world_size = next(rendezvous("env://"))
+        dist.init_process_group(backend, store=_unused(store, ranks), rank=rank, world_size=world_size)
     return ranks
 
 
@@ -131,6 +138,31 @@ def stop() -> None:
     """Leave the others, if there were any."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def _unused(store: Store, ranks: Ranks) -> Store:
+    """A part of the store that no process has written to, the same for all of this start.
+
+    torchrun keeps its store when it starts dead workers again, and counts starts by machine. So the store still holds
+    where the dead could be reached, and the living would look for one another there. Here rank 0 draws a name for this
+    start and tells it to those who ask under a number that nobody had before.
+    """
+    if not ranks.is_main:
+        mine = uuid4().hex
+        store.set(f"asks/{ranks.rank}", mine)
+        name = store.get(f"told/{mine}").decode()  # waits for it
+        store.set(f"heard/{name}/{ranks.rank}", "")
+        return PrefixStore(name, store)
+    name, deadline = uuid4().hex, time.monotonic() + MEET_S
+    missing = set(range(1, ranks.world_size))
+    while missing := {rank for rank in missing if not store.check([f"heard/{name}/{rank}"])}:
+        for rank in missing:
+            if store.check([f"asks/{rank}"]):  # perhaps one who is dead: the living one is found later
+                store.set(f"told/{store.get(f'asks/{rank}').decode()}", name)
+        if time.monotonic() > deadline:
+            raise DataError(f"processes {sorted(missing)} of {ranks.world_size} did not come; look at their machines")
+        time.sleep(POLL_S)
+    return PrefixStore(name, store)
 
 
 @contextmanager

@@ -88,8 +88,9 @@ def train(
         The path of `final.pt`.
 
     Raises:
-        DataError: the folder holds another run or only damaged files, a label does not fit the network, the loss is no
-            longer finite, a file cannot be written, or another process is gone. The last good checkpoint stays.
+        DataError: the folder holds another run or only damaged files, a run is at work in it, a label does not fit the
+            network, the loss is no longer finite, a file cannot be written, or another process is gone. The last good
+            checkpoint stays.
         Stopped: SIGTERM or SIGUSR1 came to one of the processes; a checkpoint of all steps done is written.
     """
     if config.steps is None:
@@ -199,10 +200,7 @@ def _find(
     final: Path, keeper: Keeper, identity: Mapping[str, Any], note: Note, *, restart_changed: bool
 ) -> Progress | Literal["finished"] | None:
     """What a run folder holds of this run."""
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{final.parent}: cannot be made ({error}); choose another run folder") from error
+    keeper.claim()
     if restart_changed:
         _discard_another(final, keeper, identity, note)
     if final.exists():

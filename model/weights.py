@@ -9,26 +9,21 @@ A file is recognised by its content, whatever its name:
                    downsamp_modules, final_layer, classifier) and ResNet with the deep stem (conv1..conv3, layer1..4,
                    fc). The classifier is left out, or absent already; the backbone must match to the last tensor; the
                    heads keep what the network was built with, which is what the published recipes start from
-
-Nothing but tensors and plain values is ever unpickled.
 """
 
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from model.checkpoint import FORMAT, VERSIONS
+from model.torchfile import read_torch
 from shards.errors import DataError
 
 LISTED = 20  # names of a group that a message shows
@@ -99,11 +94,11 @@ def load_weights(net: nn.Module, path: str | Path, *, fresh: Sequence[str] = ())
         DataError: the file is missing, damaged, holds code or is none of the above; its names or shapes differ from
             the network's (all are listed, by kind of difference); a value is not finite; `fresh` names no part.
     """
-    return copy_weights(net, path, read_file(path), fresh=fresh)
+    return copy_weights(net, path, read_torch(path), fresh=fresh)
 
 
 def copy_weights(net: nn.Module, path: str | Path, content: Any, *, fresh: Sequence[str] = ()) -> Loaded:
-    """`load_weights` of a file that `read_file` has read."""
+    """`load_weights` of a file that `read_torch` has read."""
     own = net.state_dict()
     found = _recognised(path, content, own)
     left = {name for part in fresh for name in _part(own, part)}
@@ -149,42 +144,6 @@ def file_sha256(path: str | Path) -> str:
         raise DataError(f"{path}: cannot be read ({error}); check the path") from error
 
 
-def read_file(path: str | Path) -> Any:
-    """What a torch file holds, on the CPU: tensors and plain values, checksums compared.
-
-    Raises:
-        DataError: missing, damaged, or with code in it.
-    """
-    if not Path(path).is_file():
-        raise DataError(f"{path}: no such file of weights; check the path")
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                bad = archive.testzip()  # torch checks no checksums
-            if bad is not None:
-                raise DataError(f"{path}: record {bad!r} fails its checksum; fetch or copy the file again")
-        with torch.serialization.safe_globals(_numbers()):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        what = f" ({named[1]})" if named else ""
-        raise DataError(
-            f"{path}: holds code or objects{what} besides tensors and plain values, so it was not loaded; save its "
-            f"state_dict alone, where you trust it"
-        ) from error
-    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise DataError(f"{path}: not a readable file of weights ({reason}); fetch or copy it again") from error
-
-
-def _numbers() -> list[Any]:
-    """What makes numpy's plain numbers: published checkpoints carry their score as one."""
-    scalar = np.float64(0).__reduce__()[0]
-    kinds = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4")]
-    spelled = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    return [*spelled, np.dtype, *kinds]
-
-
 def _recognised(path: str | Path, content: Any, own: Mapping[str, Tensor]) -> _Found:
     if isinstance(content, dict) and content.get("format") == FORMAT:
         expected = VERSIONS.get(str(content.get("kind")))
@@ -206,7 +165,7 @@ def _recognised(path: str | Path, content: Any, own: Mapping[str, Tensor]) -> _F
 
 
 def named_tensors(path: str | Path, content: Any) -> dict[str, Tensor]:
-    """The tensors of what `read_file` gave, by the network's names, whether or not several GPUs wrote it (`module.`).
+    """The tensors of what `read_torch` gave, by the network's names, whether or not several GPUs wrote it (`module.`).
 
     Raises:
         DataError: the content is neither a checkpoint nor a mapping of tensors.

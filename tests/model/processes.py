@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -32,8 +33,9 @@ def environment(rank: int, world_size: int, port: int) -> dict[str, str]:
 
 
 def together(work: Callable[..., Any], *arguments: Any, world_size: int = 2) -> None:
-    """Call `work(ranks, *arguments)` in as many new processes."""
-    mp.spawn(_one, (world_size, free_port(), work, arguments), nprocs=world_size)
+    """Call `work(ranks, *arguments)` in as many new processes, forked off one that has torch imported."""
+    multiprocessing.set_forkserver_preload(["tests.model.toy"])
+    mp.start_processes(_one, (world_size, free_port(), work, arguments), nprocs=world_size, start_method="forkserver")
 
 
 def _one(rank: int, world_size: int, port: int, work: Callable[..., Any], arguments: Sequence[Any]) -> None:

@@ -1,7 +1,10 @@
 """Which checkpoints are kept, and which one a run goes on from."""
 
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -106,3 +109,26 @@ def test_what_a_killed_writer_left_is_removed(keeper):
     left.write_bytes(b"half")
     save(keeper, 6)
     assert not left.exists()
+
+
+def test_one_run_at_a_time_until_its_process_ends(tmp_path, keeper):
+    hold = "import sys; from model.keeper import Keeper; keeper = Keeper(sys.argv[1], keep=1); keeper.claim()"
+    wait = "print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", f"{hold}; {wait}", str(tmp_path / "checkpoints")]
+    with subprocess.Popen(
+        command, cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(DataError, match="another run is at work here; wait for it, or stop it"):
+            keeper.claim()
+        other.kill()
+        other.wait()
+        keeper.claim()
+
+
+def test_a_run_folder_that_cannot_be_is_said(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    keeper = Keeper(tmp_path / "file" / "checkpoints", keep=1)
+    with pytest.raises(DataError, match=r"file: cannot be written to .*choose another run folder"):
+        keeper.claim()
+    keeper.close()

@@ -98,7 +98,7 @@ def test_however_often_it_is_killed_it_ends_in_the_same_bits(tmp_path, calm, kil
 
 def test_torchrun_starts_again_after_the_death_of_one_process(tmp_path, calm):
     disturbed = tmp_path / "disturbed"
-    agent = start_torchrun([str(disturbed), str(FEW), str(EVERY)], restarts=3)
+    agent = start_torchrun([str(disturbed), str(FEW), str(EVERY)], restarts=1)
     wait_for_news(disturbed, [agent])
     os.kill(int((disturbed / "1.pid").read_text()), signal.SIGKILL)
     assert agent.wait(timeout=200) == 0

@@ -1,28 +1,21 @@
 """What processes tell one another, in two of them over gloo."""
 
 import os
-import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from torch.distributed import HashStore
 
 from model import ranks as ranks_module
 from model.ranks import Ranks
 from shards.errors import DataError
+from tests.model.processes import together
 
 
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
-
-
-def _speak(rank: int, port: int, folder: str) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1"}
-    os.environ["MASTER_PORT"] = str(port)
-    torch.set_num_threads(1)
-    ranks = ranks_module.start()
+def _speak(ranks: Ranks, folder: str) -> None:
+    rank = ranks.rank
     said = {
         "who": (ranks.rank, ranks.world_size, ranks.local_rank, ranks.is_main),
         "sum": ranks.sum_(torch.tensor([1.0 + rank, 10.0])).tolist(),
@@ -51,7 +44,7 @@ def _speak(rank: int, port: int, folder: str) -> None:
 
 
 def test_two_processes_agree(tmp_path):
-    mp.spawn(_speak, (free_port(), str(tmp_path)), nprocs=2)
+    together(_speak, str(tmp_path))
     said = torch.load(tmp_path / "0.pt")
     assert said["who"] == (0, 2, 0, True)
     assert said["sum"] == [3.0, 20.0]
@@ -60,6 +53,31 @@ def test_two_processes_agree(tmp_path):
     assert said["told"] == [0, 1, 2]
     assert said["failure"] == "a.pt: damaged"
     assert said["lost"].startswith("another process of this run is gone or cannot be reached")
+
+
+def test_what_the_dead_left_in_the_store_is_not_seen():
+    store = HashStore()
+    store.set("asks/1", "of a process that died before it was told")
+
+    def come(rank: int) -> torch.distributed.Store:
+        time.sleep(0.1 * (rank == 1))  # rank 0 sees the dead one's question first
+        return ranks_module._unused(store, Ranks(rank=rank, world_size=3))
+
+    names = []
+    with ThreadPoolExecutor(3) as threads:
+        for start in range(3):
+            ours = list(threads.map(come, range(3)))
+            assert not ours[0].check(["address"])
+            ours[start].set("address", str(start))
+            assert [seen.get("address") for seen in ours] == [str(start).encode()] * 3
+            names.append(ours)
+    assert names[0][0].get("address") == b"0"
+
+
+def test_a_process_that_never_comes_is_named(monkeypatch):
+    monkeypatch.setattr(ranks_module, "MEET_S", 0.1)
+    with pytest.raises(DataError, match=r"processes \[1, 2\] of 3 did not come"):
+        ranks_module._unused(HashStore(), Ranks(world_size=3))
 
 
 def test_alone_everything_is_the_identity(monkeypatch):

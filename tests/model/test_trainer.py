@@ -1,9 +1,4 @@
 import math
-import random
-import signal
-import subprocess
-import sys
-import time
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +12,6 @@ from model.checkpoint import load_final, load_progress
 from model.image import normalise
 from shards.errors import DataError
 from tests.model.toy import META, TINY, ToySource, run
-
-ROOT = Path(__file__).parents[2]
 
 
 def weights(path):
@@ -110,31 +103,6 @@ def test_dropout_makes_runs_depend_on_the_seed(tmp_path, undisturbed):
 def test_log_and_checkpoint_intervals_do_not_shape_the_result(tmp_path, undisturbed):
     torch.manual_seed(99)
     assert same(weights(run(str(tmp_path), log_every=1, checkpoint_every=1)), undisturbed)
-
-
-def test_killed_at_any_moment_it_ends_in_the_same_bits(tmp_path):
-    kills, steps, every = 3, 60, 4
-    rng = random.Random(kills)
-    command = [sys.executable, "-m", "tests.model.toy"]
-    calm = run(str(tmp_path / "calm"), steps=steps, checkpoint_every=every)
-    disturbed = tmp_path / "disturbed"
-    done = 0
-    arguments = [str(disturbed), str(steps), str(every)]
-    for _ in range(kills):
-        process = subprocess.Popen([*command, *arguments], cwd=ROOT)
-        before = _step(disturbed)
-        while _step(disturbed) == before and process.poll() is None:  # past the start: the kill falls among the steps
-            time.sleep(0.002)
-        time.sleep(rng.random() * 0.1)
-        process.send_signal(signal.SIGKILL)
-        done += process.wait() == -signal.SIGKILL
-    assert done >= min(kills, 2), "the run finished before it could be killed: make it longer"
-    subprocess.run([*command, *arguments], cwd=ROOT, check=True)
-    assert same(weights(calm), weights(disturbed / "final.pt"))
-
-
-def _step(run_dir):
-    return max((path.name for path in run_dir.glob("checkpoints/step-*.pt")), default="")
 
 
 def test_a_finished_run_returns_at_once_and_says_so(tmp_path):
