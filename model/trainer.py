@@ -100,9 +100,9 @@ def train(
     final = Path(run_dir) / "final.pt"
     identity = run_identity(source, config, meta=meta, seed=seed)
     with ExitStack() as cleanup:
+        stopping = cleanup.enter_context(StopRequest())  # left last: a second signal must not cut a file short
         keeper = Keeper(Path(run_dir) / "checkpoints", keep=config.keep)
         cleanup.callback(keeper.close)
-        stopping = cleanup.enter_context(StopRequest())
 
         # 1. Is there something to go on from? Rank 0 looks and tells the others.
         _check_alike(ranks, identity)

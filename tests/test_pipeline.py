@@ -114,7 +114,7 @@ def test_stages_depend_on_every_module_that_shapes_their_output() -> None:
 
 
 def test_the_report_is_made_of_outputs_of_the_evaluations() -> None:
-    outs = {out for stage in instances("eval").values() for out in stage["outs"]}
+    outs = {out for stage in instances("eval").values() for out in [*stage["outs"], *stage["metrics"]]}
     for folder in (d for d in paths(STAGES["report"]) if d.startswith("results/")):
         assert len([out for out in outs if out.startswith(f"{folder}/")]) == 6, folder
 
