@@ -66,11 +66,11 @@ def judge_grid(
     grid = read_grid(path)
     cells = plan(grid, out)
     if script:
-        todo = [cell for cell in cells if not finished(cell)]
-        if not todo:
+        pending = [cell for cell in cells if not finished(cell)]
+        if not pending:
             raise DataError(f"{out}: every cell is finished; there is nothing to submit")
-        write_cells(out / HIDDEN / "cells.json", todo)
-        typer.echo(array_script(out / HIDDEN / "cells.json", len(todo), jobs or len(todo), grid.slurm), nl=False)
+        write_cells(out / HIDDEN / "cells.json", pending)
+        typer.echo(array_script(out / HIDDEN / "cells.json", len(pending), jobs or len(pending), grid.slurm), nl=False)
         return True
     with progress(f"grid {path.stem}", "cells") as report, _told_to_stop():
         records = run_grid(cells, _runner(runner, grid, out, jobs), retries=retries, report=report)
@@ -89,17 +89,17 @@ def run_grid(cells: Sequence[Cell], runner: Runner, *, retries: int, report: Rep
         A record for each cell, in their order.
     """
     records = {cell.result: Record(cell=cell, state="kept") for cell in cells if finished(cell)}
-    todo = [cell for cell in cells if cell.result not in records]
-    for cell in todo:
+    pending = [cell for cell in cells if cell.result not in records]
+    for cell in pending:
         if changed := stale(cell):
             note(f"{cell.name}: was judged with another {' and '.join(changed)}; again")
     report(len(records), len(cells))
     for attempt in range(1, retries + 2):
-        for record in _round(todo, runner, attempt, last=attempt > retries):
+        for record in _round(pending, runner, attempt, last=attempt > retries):
             records[record.cell.result] = record
             report(sum(r.state != "failed" for r in records.values()), len(cells))
-        todo = [cell for cell in todo if cell.result not in records]
-        if not todo:
+        pending = [cell for cell in pending if cell.result not in records]
+        if not pending:
             break
     return [records[cell.result] for cell in cells]
 
@@ -124,9 +124,9 @@ def write_models(out: Path, records: Sequence[Record]) -> None:
         write_text(out / f"{model}.json", jsonlib.dumps(rows, indent=2, allow_nan=False) + "\n")
 
 
-def _round(todo: Sequence[Cell], runner: Runner, attempt: int, *, last: bool) -> Iterator[Record]:
+def _round(pending: Sequence[Cell], runner: Runner, attempt: int, *, last: bool) -> Iterator[Record]:
     """Records of the cells that came to an end: good, or bad for good."""
-    for outcome in runner.run(todo) if todo else ():
+    for outcome in runner.run(pending) if pending else ():
         if outcome.error is None:
             yield Record(cell=outcome.cell, state="done", tries=attempt, seconds=outcome.seconds)
             continue
