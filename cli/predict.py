@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 import json as jsonlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.options import CheckpointOption, Crop, DeviceName, Flip, Scales, ShortSide, TaxonomyName
 from cli.output import note, print_json, print_table, progress, write_text
 from shards.errors import DataError, UsageError
 
@@ -25,17 +26,11 @@ SHOWN = 6  # classes of a picture in the table
 
 def predict(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="An image, a folder, a quoted glob, or a video.")],
-    checkpoint: Annotated[Path, typer.Option(help="A final.pt, or a published file of MSeg's or HMSA's.")],
+    checkpoint: CheckpointOption,
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
-    short_side: Annotated[
-        str | None,
-        typer.Option(help="Resize the shorter side to this first: 360, 480, ... or native.", show_default="recipe's"),
-    ] = None,
-    crop: Annotated[int | None, typer.Option(min=1, help="Window side.", show_default="recipe's, or 713")] = None,
-    scales: Annotated[
-        str | None,
-        typer.Option(help="Scales to average over: 0.5,1.0 or multi (0.5 to 1.75).", show_default="recipe's"),
-    ] = None,
+    short_side: ShortSide = None,
+    crop: Crop = None,
+    scales: Scales = None,
     n_scales: Annotated[
         str | None,
         typer.Option(
@@ -43,13 +38,8 @@ def predict(
             show_default="recipe's, or its own",
         ),
     ] = None,
-    flip: Annotated[
-        bool | None,
-        typer.Option("--flip/--no-flip", help="Average with the mirror image.", show_default="recipe's, or --flip"),
-    ] = None,
-    taxonomy: Annotated[
-        str | None, typer.Option(help="Answer in the classes of: universal, or a dataset.", show_default="the model's")
-    ] = None,
+    flip: Flip = None,
+    taxonomy: TaxonomyName = None,
     arch: Annotated[str | None, typer.Option(help="Architecture of a file that is not recognised.")] = None,
     classes: Annotated[int | None, typer.Option(min=1, help="Number of classes the file must have.")] = None,
     overlay: Annotated[
@@ -64,7 +54,7 @@ def predict(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Windows per forward pass.", show_default="recipe's, or 4")
     ] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
+    device: DeviceName = "auto",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make everything again, whatever the folder holds.")
     ] = False,

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from cli.options import CheckpointOption, Crop, DeviceName, Flip, Scales, ShortSide, TaxonomyName
+
 
 def serve(
-    checkpoint: Annotated[Path, typer.Option(help="A final.pt, or a published file of MSeg's or HMSA's.")],
+    checkpoint: CheckpointOption,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for other machines as well.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for a free one.")] = 7860,
-    short_side: Annotated[
-        str | None,
-        typer.Option(help="Resize the shorter side to this first: 360, 480, ... or native.", show_default="recipe's"),
-    ] = None,
-    crop: Annotated[int | None, typer.Option(min=1, help="Window side.", show_default="recipe's, or 713")] = None,
-    scales: Annotated[
-        str | None, typer.Option(help="Scales to average over: 0.5,1.0 or multi.", show_default="recipe's")
-    ] = None,
-    flip: Annotated[
-        bool | None,
-        typer.Option("--flip/--no-flip", help="Average with the mirror image.", show_default="recipe's, or --flip"),
-    ] = None,
-    taxonomy: Annotated[
-        str | None, typer.Option(help="Answer in the classes of: universal, or a dataset.", show_default="the model's")
-    ] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
+    short_side: ShortSide = None,
+    crop: Crop = None,
+    scales: Scales = None,
+    flip: Flip = None,
+    taxonomy: TaxonomyName = None,
+    device: DeviceName = "auto",
 ) -> None:
     """Serve a web page for a model: drop a picture, see its classes, take label and overlay home."""
     from cli.segmenter import Segmenter, Settings

@@ -1,0 +1,27 @@
+"""Options that several commands share, with one wording: how a network segments images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+CheckpointOption = Annotated[Path, typer.Option(help="A final.pt, or a published file of MSeg's or HMSA's.")]
+ShortSide = Annotated[
+    str | None,
+    typer.Option(help="Resize the shorter side to this first: 360, 480, ... or native.", show_default="recipe's"),
+]
+Crop = Annotated[int | None, typer.Option(min=1, help="Window side.", show_default="recipe's, or 713")]
+Scales = Annotated[
+    str | None,
+    typer.Option(help="Scales to average over: 0.5,1.0 or multi (0.5 to 1.75).", show_default="recipe's"),
+]
+Flip = Annotated[
+    bool | None,
+    typer.Option("--flip/--no-flip", help="Average with the mirror image.", show_default="recipe's, or --flip"),
+]
+TaxonomyName = Annotated[
+    str | None, typer.Option(help="Answer in the classes of: universal, or a dataset.", show_default="the model's")
+]
+DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
