@@ -90,8 +90,8 @@ def test_a_folder_keeps_its_sub_folders(tmp_path, final, capsys):
         assert row["size_hw"] == [40, 52]
         shares = {CLASSES[k]: round(float((ids == k).mean()), 6) for k in range(3) if (ids == k).any()}
         assert row["classes"] == shares
-        drawn = Image.open((tmp_path / "out/overlays" / name).with_suffix(".jpg"))
-        assert drawn.size == (52 * 4, 40 * 4)  # small pictures are drawn enlarged
+        with Image.open((tmp_path / "out/overlays" / name).with_suffix(".jpg")) as drawn:
+            assert drawn.size == (52 * 4, 40 * 4)  # small pictures are drawn enlarged
     assert not list((tmp_path / "out").rglob("*.part"))
 
 
