@@ -5,11 +5,12 @@ from __future__ import annotations
 import bisect
 import hashlib
 import itertools
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+
+from zlib_ng import zlib_ng
 
 from shards import manifest as manifests
 from shards.cache import ShardCache, cache_from_environment
@@ -101,7 +102,7 @@ class ShardSet:
         span = entry.members[suffix]
 
         def check(data: bytes) -> None:
-            if zlib.crc32(data) != span.crc32:
+            if zlib_ng.crc32(data) != span.crc32:
                 raise DataError(
                     f"{self.url}/{name}: {entry.key}.{suffix} fails its checksum (bytes {span.offset} to "
                     f"{span.offset + span.size}); run the conversion again to rewrite this shard"
@@ -128,8 +129,9 @@ class ShardSet:
             offset = span.offset + sum(blocks.sizes[:start])
 
             def check(data: bytes) -> None:
+                view = memoryview(data)
                 for n, end, size in zip(range(start, stop), ends, sizes, strict=True):
-                    if zlib.crc32(data[end - size : end]) != blocks.crc32s[n]:
+                    if zlib_ng.crc32(view[end - size : end]) != blocks.crc32s[n]:
                         what = f"block {n - 1} of its rows" if n else "its header"
                         raise DataError(
                             f"{self.url}/{name}: {entry.key}.{suffix}: {what} fails its checksum (bytes "
