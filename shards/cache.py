@@ -31,7 +31,7 @@ class ShardCache:
         Raises:
             DataError: the system refuses.
         """
-        make_folder(folder)
+        make_folder(folder, asked_by=FOLDER)
         self.folder, self.max_bytes = folder, max_bytes
 
     def read(self, sha256: str, start: int, length: int | None) -> bytes | None:

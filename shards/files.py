@@ -40,8 +40,8 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             part.unlink(missing_ok=True)
 
 
-def make_folder(folder: Path) -> None:
-    """Create a folder and its parents.
+def make_folder(folder: Path, *, asked_by: str = "--out") -> None:
+    """Create a folder and its parents; `asked_by` is where the user named it.
 
     Raises:
         DataError: the system refuses.
@@ -49,7 +49,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{folder}: cannot be created ({error.strerror}); choose another --out") from error
+        raise DataError(f"{folder}: cannot be created ({error.strerror}); choose another {asked_by}") from error
 
 
 @contextlib.contextmanager

@@ -184,6 +184,7 @@ def _open_remote(revision: _Revision) -> Store:
             token=remote.get("session_token"),
             config_file=remote.get("configpath"),
             credentials_file=remote.get("credentialpath"),
+            ca_file=trusted if (trusted := remote.get("ssl_verify", "")).lower() not in ("", "true", "false") else None,
         )
         return RemoteStore(S3Origin(url, access=access))
     if "://" in url or remote.get("version_aware") == "true" or remote.get("worktree") == "true":

@@ -11,7 +11,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError, SSLError
 
 from shards.errors import DataError, UsageError
-from shards.stores.remote import MissingError, Part, TransientError, UnreachableError
+from shards.stores.remote import MissingError, Part, TransientError, UnreachableError, distrust
 
 TIMEOUT_S = 20.0  # to connect, and between two arrivals of bytes
 TRY_AGAIN = (408, 425, 429)  # and all from 500 on
@@ -23,6 +23,7 @@ _NO_RANGES = (
     "the server does not answer Range requests, so every sample would cost a whole shard; "
     "serve the files with one that does (nginx, any object store), or copy them to this machine"
 )
+_TRUST = "if a CA of your own has signed it, set SSL_CERT_FILE to the file of that CA's certificate"
 
 
 class HttpOrigin:
@@ -79,11 +80,10 @@ class HttpOrigin:
         except LocationParseError as error:
             raise UsageError(f"{url}: not a URL ({error}); correct it") from error
         except (HTTPError, OSError) as error:
-            if isinstance(getattr(error, "reason", error), SSLError):
-                raise DataError(f"{url}: the server's certificate is not trusted ({_cause(error)})") from error
-            kind = (
-                UnreachableError if isinstance(getattr(error, "reason", error), NewConnectionError) else TransientError
-            )
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, SSLError) and (why := distrust(error)):
+                raise DataError(f"{url}: the server's certificate is not trusted ({why}); {_TRUST}") from error
+            kind = UnreachableError if isinstance(reason, (NewConnectionError, SSLError)) else TransientError
             raise kind(f"no answer ({_cause(error)})") from error
         if response.status in (200, 206):
             return response

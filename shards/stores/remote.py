@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import random
+import ssl
 import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
+
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from shards.errors import DataError, UsageError
 from shards.store import Check
@@ -32,7 +35,7 @@ class TransientError(Exception):
 
 
 class UnreachableError(TransientError):
-    """Nothing answers at the server's address, or its name has none."""
+    """No connection came about: nothing answers at the address, the name has none, or no TLS is spoken there."""
 
 
 class MissingError(Exception):
@@ -189,6 +192,18 @@ class RemoteStore:
         found = tried(once, where=f"{self.url}/{name}", retries=self._retries, heard=self._heard)
         self._heard = True
         return found
+
+
+def distrust(error: BaseException) -> str | None:
+    """Why TLS refused a server's certificate; None if `error` comes from anything else, such as a connection cut."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message
+        if isinstance(cause, (CertificateError, FileNotFoundError)):  # of another host; of certificates to trust
+            return str(cause)
+        cause = cause.__context__
+    return None
 
 
 def tried(once: Callable[[], T], *, where: str, retries: Retries, heard: bool = True) -> T:

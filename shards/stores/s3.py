@@ -16,13 +16,14 @@ import urllib3
 
 from shards.errors import DataError, UsageError
 from shards.stores.http import TIMEOUT_S, TRY_AGAIN
-from shards.stores.remote import MissingError, Part, TransientError, UnreachableError
+from shards.stores.remote import MissingError, Part, TransientError, UnreachableError, distrust
 
 _CONNECTIONS = 32
 _MISSING = ("404", "NoSuchKey", "NotFound")
 _CREDENTIALS = (
     "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE), AWS_ENDPOINT_URL, and the account's rights"
 )
+_TRUST = "if a CA of your own has signed it, set AWS_CA_BUNDLE to the file of that CA's certificate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class Access:
     token: str | None = None
     config_file: str | None = None
     credentials_file: str | None = None
+    ca_file: str | None = None
 
 
 class S3Origin:
@@ -175,6 +177,7 @@ class S3Origin:
             aws_access_key_id=access.key,
             aws_secret_access_key=access.secret,
             aws_session_token=access.token,
+            verify=access.ca_file,
             config=botocore.config.Config(
                 retries={"total_max_attempts": 1, "mode": "standard"},
                 connect_timeout=self._timeout_s,
@@ -206,9 +209,12 @@ class S3Origin:
             raise DataError(f"{where}: refused ({said}); {hint}") from error
         if isinstance(error, (known.NoCredentialsError, known.PartialCredentialsError)):
             raise DataError(f"{where}: no complete credentials; {_CREDENTIALS}") from error
+        if isinstance(error, known.SSLError) and (why := distrust(error)):
+            raise DataError(f"{where}: the server's certificate is not trusted ({why}); {_TRUST}") from error
         broken = (known.HTTPClientError, known.ConnectionError, known.ResponseStreamingError, known.IncompleteReadError)
         if isinstance(error, broken):
-            kind = UnreachableError if isinstance(error, known.EndpointConnectionError) else TransientError
+            unreachable = isinstance(error, (known.EndpointConnectionError, known.SSLError))
+            kind = UnreachableError if unreachable else TransientError
             raise kind(f"the connection failed ({' '.join(str(error).split())})") from error
         if isinstance(error, (known.BotoCoreError, known.ClientError, ValueError)):
             raise DataError(f"{where}: {' '.join(str(error).split())}; {_CREDENTIALS}") from error

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import random
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -69,7 +70,8 @@ def proxying(upstream: str, **options):
 
 
 @contextlib.contextmanager
-def serving(folder: Path, **options):
+def serving(folder: Path, tls=None, **options):
+    """`tls`: a `services.Certificate` to speak HTTPS with."""
     server = Server(folder, **options)
 
     class Handler(_Proxy if server.upstream else _Handler):
@@ -83,7 +85,11 @@ def serving(folder: Path, **options):
             pass  # the client hung up, as some tests want
 
     listener = Quiet(("127.0.0.1", 0), Handler)
-    server.url = f"http://127.0.0.1:{listener.server_port}"
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls.chain, tls.key)
+        listener.socket = context.wrap_socket(listener.socket, server_side=True)
+    server.url = f"{'https' if tls else 'http'}://127.0.0.1:{listener.server_port}"
     thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -24,6 +24,8 @@ from typing import Any
 
 SWIFT = "swift>=2.35"
 KEY, SECRET = "test:tester", "testing"
+DOMAIN = "store.localhost"
+"""Buckets of Swift are also found by the host name BUCKET.store.localhost, for whoever resolves that to 127.0.0.1."""
 FILTERS = {  # of the proxy, in the order that Swift's own documentation asks for
     "catch_errors": "",
     "gatekeeper": "",
@@ -31,7 +33,7 @@ FILTERS = {  # of the proxy, in the order that Swift's own documentation asks fo
     "cache": "use = egg:swift#memcache",
     "listing_formats": "",
     "bulk": "",
-    "s3api": "location = us-east-1",
+    "s3api": f"location = us-east-1\nstorage_domain = {DOMAIN}",
     "tempauth": f"user_{KEY.replace(':', '_')} = {SECRET} .admin",
     "slo": "",
     "dlo": "",
@@ -42,6 +44,15 @@ FILTERS = {  # of the proxy, in the order that Swift's own documentation asks fo
 
 class NoServiceError(Exception):
     """The server cannot be had on this machine; the text says why."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A server's, for 127.0.0.1, localhost, DOMAIN and names one below it; signed by a CA that nobody knows."""
+
+    ca: Path
+    chain: Path
+    key: Path
 
 
 @dataclass(frozen=True)
@@ -175,9 +186,30 @@ def swift_environment() -> Path:
     return folder
 
 
+def certificate(folder: Path) -> Certificate:
+    """A new CA, and a certificate that it signed, in `folder`.
+
+    Raises:
+        NoServiceError: there is no openssl 3.
+    """
+    made = Certificate(ca=folder / "ca.pem", chain=folder / "server.pem", key=folder / "server.key")
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    own = [*request, "-subj", "/CN=CA of a test", "-keyout", folder / "ca.key", "-out", made.ca]
+    names = f"subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:{DOMAIN},DNS:*.{DOMAIN}"
+    signed = [*request, "-subj", "/CN=server", "-CA", made.ca, "-CAkey", folder / "ca.key", "-keyout", made.key]
+    try:
+        for command in (own, [*signed, "-addext", names, "-addext", "basicConstraints=CA:FALSE", "-out", made.chain]):
+            subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise NoServiceError(f"openssl makes no certificate ({error})") from error
+    return made
+
+
 @contextlib.contextmanager
-def nginx(folder: Path, work: Path, port: int | None = None) -> Iterator[str]:
-    """The URL under which Debian's nginx serves a folder.
+def nginx(
+    folder: Path, work: Path, port: int | None = None, *, tls: Certificate | None = None, upstream: str = ""
+) -> Iterator[str]:
+    """The URL under which Debian's nginx serves a folder, or passes on what `upstream` serves.
 
     Raises:
         NoServiceError: it is not installed.
@@ -190,15 +222,17 @@ def nginx(folder: Path, work: Path, port: int | None = None) -> Iterator[str]:
     places = "".join(
         f"{name}_temp_path {work}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
+    options = f" ssl; ssl_certificate {tls.chain}; ssl_certificate_key {tls.key}" if tls else ""
+    passed = f"location / {{ proxy_pass {upstream}; proxy_set_header Host $http_host; }}" if upstream else ""
     (work / "conf").write_text(
         f"daemon off; worker_processes 1; pid {work}/pid; error_log {work}/errors; user {getpass.getuser()};\n"
         f"events {{ }}\nhttp {{ access_log off; {places}\n"
-        f"  server {{ listen 127.0.0.1:{port}; root {folder}; }} }}\n"
+        f"  server {{ listen 127.0.0.1:{port}{options}; root {folder}; {passed} }} }}\n"
     )
     command = [binary, "-e", work / "errors", "-c", work / "conf"]
     with _process(command, work / "log", stop=signal.SIGTERM) as process:
         _wait_for(process, port, work / "log")
-        yield f"http://127.0.0.1:{port}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"
 
 
 def free_ports(count: int) -> list[int]:

@@ -146,3 +146,10 @@ def test_the_environment_asks_for_a_cache(ade, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGSTREAM_CACHE_BYTES", "lots")
     with pytest.raises(UsageError, match="SEGSTREAM_CACHE_BYTES=lots: not a size"):
         cache_from_environment()
+
+
+def test_a_folder_that_cannot_be_names_the_variable(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SEGSTREAM_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(DataError, match=r"file/cache: cannot be created .*choose another SEGSTREAM_CACHE"):
+        cache_from_environment()

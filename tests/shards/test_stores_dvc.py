@@ -18,6 +18,7 @@ from shards.store import open_store
 from shards.verify import verify
 from tests.shards import trees
 from tests.shards.servers import KEY, SECRET, serving
+from tests.shards.services import NoServiceError, certificate
 
 IDENTITY = {f"GIT_{who}_{what}": "tester@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
@@ -110,6 +111,29 @@ def test_from_an_s3_remote(project, monkeypatch):
                 own = open_shards(project / "out1/ade20k-150/train")
                 assert [shards.read(i, "image") for i in range(5)] == [own.read(i, "image") for i in range(5)]
                 assert shards.read(0, "image") != other.read(0, "image")
+        finally:
+            local.unlink()
+
+
+def test_the_remote_names_the_ca_of_its_server(project, tmp_path, monkeypatch):
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    try:
+        tls = certificate(tmp_path)
+    except NoServiceError as error:
+        pytest.skip(str(error))
+    local = project / "repo" / ".dvc" / "config.local"
+    with serving(project / "server", s3=True, tls=tls) as server:
+        config = f"['remote \"store\"']\n    url = s3://bucket/store\n    endpointurl = {server.url}\n"
+        config += f"    access_key_id = {KEY}\n    secret_access_key = {SECRET}\n"
+        try:
+            for trusted, refused in (("", True), ("ssl_verify = true", True), (f"ssl_verify = {tls.ca}", False)):
+                local.write_text(f"{config}    {trusted}\n")
+                if refused:
+                    with pytest.raises(DataError, match="certificate is not trusted"):
+                        open_shards(url(project, "v1"))
+                else:
+                    assert open_shards(url(project, "v1")).read(0, "image")
         finally:
             local.unlink()
 

@@ -16,7 +16,7 @@ from shards.stores.remote import RemoteStore, Retries
 from shards.stores.s3 import Access, S3Origin
 from shards.verify import verify
 from tests.shards import trees
-from tests.shards.services import NoServiceError, free_ports, nginx
+from tests.shards.services import DOMAIN, NoServiceError, certificate, free_ports, nginx
 
 
 @pytest.fixture
@@ -83,6 +83,67 @@ def test_conversion_into_a_bucket_replaces_what_was_there(bucket, s3, tmp_path):
     assert seen[1] == seen[2]
 
 
+@pytest.fixture
+def hosts(monkeypatch):
+    """Names that were looked up; DOMAIN and those below it are this machine, for this process alone."""
+    seen, real = [], socket.getaddrinfo
+
+    def resolve(host, *rest, **options):
+        seen.append(host)
+        return real("127.0.0.1" if str(host).endswith(DOMAIN) else host, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    return seen
+
+
+def publish_and_read(bucket, ade, kept):
+    url = f"s3://{bucket}/sets/{kept}/train"
+    Target(url).publish(ade)
+    with open_shards(url) as shards, open_shards(ade) as own:
+        assert [shards.read(i, "image") for i in range(5)] == [own.read(i, "image") for i in range(5)]
+    assert verify(url).ok
+
+
+def test_a_bucket_that_is_a_host_name(bucket, s3, ade, tmp_path, hosts, monkeypatch):
+    if s3.name != "swift":
+        pytest.skip(f"{s3.endpoint} may know no host names of buckets")
+    (tmp_path / "no-config").write_text("[default]\ns3 =\n    addressing_style = virtual\n")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint.replace("127.0.0.1", DOMAIN))
+    publish_and_read(bucket, ade, "by-host")
+    assert set(hosts) == {f"{bucket}.{DOMAIN}"}
+    assert f"no bucket {bucket}-absent; check the URL" in refusal(lambda: open_shards(f"s3://{bucket}-absent/sets"))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    assert "refused (the server answers 403" in refusal(lambda: open_shards(f"s3://{bucket}/sets/by-host/train"))
+
+
+def test_servers_behind_tls(bucket, s3, ade, tmp_path, hosts, monkeypatch):
+    """nginx with a certificate of an unknown CA: before Swift, buckets as host names, and serving the folder itself."""
+    if s3.name != "swift":
+        pytest.skip(f"{s3.endpoint} may know no host names of buckets")
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "no-config").write_text("[default]\ns3 =\n    addressing_style = virtual\n")
+    try:
+        tls = certificate(tmp_path)
+        with (
+            nginx(tmp_path, tmp_path / "front", tls=tls, upstream=s3.endpoint) as front,
+            nginx(ade, tmp_path / "files", tls=tls) as files,
+        ):
+            monkeypatch.setenv("AWS_ENDPOINT_URL", front.replace("127.0.0.1", DOMAIN))
+            url = f"s3://{bucket}/sets"
+            assert "certificate is not trusted" in refusal(lambda: open_shards(url))
+            assert "certificate is not trusted" in refusal(lambda: Target(url).publish(ade))
+            assert "certificate is not trusted" in refusal(lambda: open_shards(files))
+            monkeypatch.setenv("AWS_CA_BUNDLE", str(tls.ca))
+            publish_and_read(bucket, ade, "by-tls")
+            assert f"{bucket}.{DOMAIN}" in hosts
+            assert DOMAIN not in hosts
+            monkeypatch.setenv("SSL_CERT_FILE", str(tls.ca))
+            assert verify(files).ok
+    except NoServiceError as error:
+        pytest.skip(str(error))
+
+
 def refusal(action):
     with pytest.raises(DataError) as caught:
         action()
@@ -108,6 +169,8 @@ def test_each_thing_that_is_wrong_is_told_apart(bucket, ade, url, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
         access = Access(endpoint=f"http://127.0.0.1:{unused.getsockname()[1]}")
-        store = RemoteStore(S3Origin(url, access=access), Retries(num_attempts=3, sleep=lambda seconds: None))
+        store = RemoteStore(
+            S3Origin(url, access=access), Retries(num_attempts=3, sleep=lambda seconds: None, clock=lambda: 0.0)
+        )
         assert "manifest.json: failed 3 times" in (said := refusal(lambda: open_set(store)))
         assert "Could not connect" in said
