@@ -121,6 +121,7 @@ def _train(
                 given=list(given),
                 world_size=ranks.world_size,
                 device=_device_name(recipe.train.device),
+                precision=_precision(recipe),
                 engine=loader.engine_note,
             )
         )
@@ -193,6 +194,12 @@ def _device_name(wanted: Device) -> str:
 
     device = pick_device(wanted)
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _precision(recipe: Recipe) -> str:
+    from model.image import pick_device, pick_precision
+
+    return pick_precision(recipe.train.precision, pick_device(recipe.train.device))
 
 
 def _start_from(net: nn.Module, path: str, fresh: Sequence[str], tell: Callable[[str], None]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import typer
 
 from cli.output import print_json, print_table
 from cli.published import Published, published
-from cli.recipe import Recipe, load_recipe, recipe_names
+from cli.recipe import Recipe, read_recipe, recipe_names, resolve
 
 Form = Literal["text", "json", "markdown"]
 
@@ -34,7 +34,7 @@ SECTIONS = {
 
 def show(form: Form) -> None:
     """Print all recipes."""
-    recipes = [load_recipe(name) for name in recipe_names()]
+    recipes = [read_recipe(name) for name in recipe_names()]
     if form == "json":
         print_json([_row(recipe) for recipe in recipes])
     elif form == "markdown":
@@ -55,15 +55,16 @@ def page(recipes: list[Recipe]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _row(recipe: Recipe) -> dict[str, Any]:
-    """What `--list --json` says of a recipe; `crops` are those of the whole run."""
+def _row(given: Recipe) -> dict[str, Any]:
+    """What `--list --json` says of a recipe; `crops` are those of each dataset, as the recipe asks for them."""
+    recipe = resolve(given)
     return {
         "recipe": recipe.name,
         "arch": recipe.model.arch,
         "taxonomy": recipe.data.taxonomy,
         "datasets": list(recipe.data.mix),
-        "crops": recipe.steps * recipe.loader.batch,
-        "crops_per_dataset": recipe.crops_per_dataset,
+        "crops": given.train.crops or recipe.crops_per_dataset,
+        "crops_total": recipe.steps * recipe.loader.batch,
         "batch": recipe.loader.batch,
         "steps": recipe.steps,
         "short_side": recipe.augment.short_side,
@@ -83,11 +84,11 @@ def _table(recipes: list[Recipe], figures: Published) -> list[str]:
     header += ["zero-shot", "training", "oracle"]
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * 4 + "---:|" * 7]
     for recipe in recipes:
-        mix = list(recipe.data.mix)
+        mix, row = list(recipe.data.mix), _row(recipe)
         cells = [f"[{recipe.name}](../recipes/{recipe.name}.yaml)", recipe.model.arch, recipe.data.taxonomy]
         cells += [mix[0] if len(mix) == 1 else f"{len(mix)} datasets"]
         cells += [f"{recipe.augment.short_side}, {recipe.augment.crop_hw[0]}"]
-        cells += [f"{number:,}" for number in (recipe.crops_per_dataset, recipe.loader.batch, recipe.steps)]
+        cells += [f"{row[key]:,}" for key in ("crops", "batch", "steps")]
         cells += _figures(recipe, figures)
         lines.append(f"| {' | '.join(cells)} |")
     return lines

@@ -60,7 +60,7 @@ class Plan:
     images_at_once: int
     """Of a batch, in a single process, in one of `accumulate` parts."""
     steps: int
-    crops: int
+    crops_total: int
     crops_per_dataset: int
     lr_start: float
     lr_end: float
@@ -141,7 +141,7 @@ def make_plan(recipe: Recipe) -> Plan:
         batch=batch,
         images_at_once=at_once,
         steps=recipe.steps,
-        crops=recipe.steps * batch,
+        crops_total=recipe.steps * batch,
         crops_per_dataset=recipe.crops_per_dataset,
         lr_start=train.lr,
         lr_end=poly_lr(recipe.steps - 1, base=train.lr, steps=recipe.steps, power=train.power),
@@ -258,9 +258,8 @@ def _print(plan: Plan) -> None:
         for part in plan.mix
     ]
     print_table(("dataset", "share", "crops a step", "images", "epochs"), rows)
-    print(
-        f"length      {plan.steps:,} steps of {plan.batch} crops: {plan.crops:,}, {plan.crops_per_dataset:,} a dataset"
-    )
+    crops = f"{plan.crops_total:,}, {plan.crops_per_dataset:,} a dataset"
+    print(f"length      {plan.steps:,} steps of {plan.batch} crops: {crops}")
     print(f"lr          {plan.lr_start:g} to {plan.lr_end:.2g}")
     print(f"weights     {plan.weights or 'freshly drawn (published models start from ImageNet: model.weights=FILE)'}")
     parts = ", ".join(

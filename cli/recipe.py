@@ -54,15 +54,23 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         overrides: `KEY=VALUE` with a dotted key, e.g. `train.lr=0.05`; values are read as YAML.
 
     Raises:
-        UsageError: no such recipe, or an override that is not `KEY=VALUE`.
+        UsageError: no such recipe, an override that is not `KEY=VALUE`, or one that a sound file cannot take.
         DataError: the file has unknown or missing keys, or values of the wrong type.
     """
+    return resolve(read_recipe(name_or_path, overrides))
+
+
+def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """`load_recipe` with the length as it was given, in steps or in crops."""
     path = find_recipe(name_or_path)
-    values = _with_base(path)
-    for override in overrides:
-        _apply(values, override)
-    values.setdefault("name", path.stem)
-    return resolve(parse(Recipe, values, at=str(path)))
+    try:
+        return _parse(path, overrides)
+    except UsageError:
+        raise
+    except DataError as error:
+        if overrides and _is_sound(path):  # then it is not the file that has to be mended
+            raise UsageError(str(error).removeprefix(str(path)).lstrip(".: ")) from error
+        raise
 
 
 def resolve(recipe: Recipe) -> Recipe:
@@ -108,6 +116,22 @@ def recipe_names() -> list[str]:
     """Names of the recipes in `recipes/`; files that begin with `_` are bases, not recipes."""
     files = [*Path("recipes").glob("*.yaml"), *RECIPES.glob("*.yaml")]
     return sorted({f.stem for f in files if not f.name.startswith("_")})
+
+
+def _parse(path: Path, overrides: Sequence[str]) -> Recipe:
+    values = _with_base(path)
+    for override in overrides:
+        _apply(values, override)
+    values.setdefault("name", path.stem)
+    return parse(Recipe, values, at=str(path))
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        _parse(path, ())
+    except DataError:
+        return False
+    return True
 
 
 def _with_base(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:

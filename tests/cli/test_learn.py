@@ -91,7 +91,7 @@ def test_a_mistake_in_a_recipe_is_told_by_one_process_of_a_machine(
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(typer.Exit) as ended:
         train(*asked)
-    assert ended.value.exit_code == 1
+    assert ended.value.exit_code == 2
 
 
 def test_of_many_processes_the_first_makes_the_dry_run(

@@ -134,7 +134,7 @@ BAD = {
     "unknown dataset": (("shard", "camvid-12", "--raw", ".", "--out", "x"), 2, "did you mean 'camvid-11'"),
     "missing folder": (("shard", "camvid-11", "--raw", "nowhere", "--out", "x"), 1, "nowhere"),
     "unknown recipe": (("train", "union-univresal"), 2, "did you mean 'union-universal'"),
-    "misspelt override": (("train", "union-universal", "train.stepz=3"), 1, "did you mean 'steps'"),
+    "misspelt override": (("train", "union-universal", "train.stepz=3"), 2, "did you mean 'steps'"),
     "recipe of an unknown dataset": (
         ("train", "union-universal", "data.mix={ade20k-151: 1}"),
         1,

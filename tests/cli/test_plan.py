@@ -163,7 +163,7 @@ def test_the_published_recipe_is_planned_without_its_memory(tmp_path: Path) -> N
     plan = make_plan(load_recipe("mseg-relabeled-3m-1080p", [f"data.shards={tmp_path}", "train.device=cpu"]))
     assert plan.memory.parameters == 65_985_554
     assert plan.memory.activations > 35 * 10**9
-    assert (plan.steps, plan.crops) == (600_000, 21_000_000)
+    assert (plan.steps, plan.crops_total) == (600_000, 21_000_000)
     assert plan.disk > 3 * 2 * 4 * 65_985_554
     epochs = {part.dataset: part.epochs for part in plan.mix}
     # The reference rounds the length of its epochs down, and their number up.
@@ -213,14 +213,15 @@ def test_the_page_of_recipes_is_the_generated_one(capsys: pytest.CaptureFixture[
     )
 
 
-def test_the_list_says_crops_of_the_run_and_of_a_dataset(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_says_crops_of_a_dataset_as_asked_and_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     from cli.listing import show
 
     show("json")
     rows = {row["recipe"]: row for row in json.loads(capsys.readouterr().out)}
     row = rows["mseg-relabeled-3m-720p"]
-    assert (row["steps"], row["batch"], row["crops_per_dataset"]) == (428_571, 49, 2_999_997)
-    assert row["crops"] == 428_571 * 49
+    assert (row["steps"], row["batch"], row["crops"]) == (428_571, 49, 3_000_000)
+    assert row["crops_total"] == 428_571 * 49
+    assert (rows["union-naive"]["steps"], rows["union-naive"]["crops"]) == (700, 700 * 24 // 4)
     assert set(row) >= {"recipe", "arch", "taxonomy", "datasets", "crops", "short_side", "crop"}
     show("text")
     assert "mseg-relabeled-3m-720p" in capsys.readouterr().out

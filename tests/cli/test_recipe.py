@@ -43,9 +43,10 @@ def test_overrides_reach_any_leaf_and_come_last(folder: Path) -> None:
     ("override", "error", "text"),
     [
         ("train.lr", UsageError, "KEY=VALUE"),
-        ("train.lrr=1", DataError, "did you mean 'lr'"),
-        ("train.steps=many", DataError, "expected int, found 'many'"),
-        ("seed.x=1", DataError, "seed: expected int"),
+        ("train.lrr=1", UsageError, "^train.lrr: unknown key; did you mean 'lr'"),
+        ("train.steps=many", UsageError, "^train.steps: expected int, found 'many'"),
+        ("train.steps=0", UsageError, "^train: steps: 0; must be at least 1"),
+        ("seed.x=1", UsageError, "^seed: expected int"),
         ("name.x=[", UsageError, "not YAML"),
     ],
 )
@@ -58,6 +59,13 @@ def test_a_misspelt_key_names_file_and_nearest_key(folder: Path) -> None:
     (folder / "bad.yaml").write_text("extends: _base.yaml\naugment: {shortside: 3}\n")
     with pytest.raises(DataError, match=r"bad\.yaml\.augment\.shortside: unknown key; did you mean 'short_side'"):
         load_recipe(str(folder / "bad.yaml"))
+
+
+def test_a_bad_file_is_not_blamed_on_the_command_line(folder: Path) -> None:
+    (folder / "bad.yaml").write_text("extends: _base.yaml\naugment: {shortside: 3}\n")
+    with pytest.raises(DataError, match=r"bad\.yaml\.augment\.shortside: unknown key") as caught:
+        load_recipe(str(folder / "bad.yaml"), ["train.lr=1e-3"])
+    assert not isinstance(caught.value, UsageError)
 
 
 def test_a_circle_of_bases_is_an_error(folder: Path) -> None:

@@ -31,7 +31,7 @@ def account(run: Path) -> dict[str, Any]:
 
 def test_it_says_what_ran_on_what_with_which_versions(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    _train(toy(tmp_path, "seed=7"), run, given=("toy.yaml", "seed=7"))
+    _train(toy(tmp_path, "seed=7", "train.precision=tf32"), run, given=("toy.yaml", "seed=7"))
     content = account(run)
     assert content["recipe"]["train"]["steps"] == 6
     assert (content["seed"], content["data"]) == (7, ToySource().fingerprint)
@@ -44,6 +44,7 @@ def test_it_says_what_ran_on_what_with_which_versions(tmp_path: Path) -> None:
         "given": ["toy.yaml", "seed=7"],
         "world_size": 1,
         "device": "cpu",
+        "precision": "fp32",
         "engine": "engine toy",
         "ended": 0,
         "outcome": "finished",
