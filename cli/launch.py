@@ -9,6 +9,7 @@ import typer
 
 from cli.jobs import Run, job_name, torchrun_line
 from cli.output import note, write_text
+from shards.errors import UsageError
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="rich", help="Write the job script that trains a recipe on many machines."
@@ -137,9 +138,9 @@ def _job(
     """The run, its recipe and overrides checked now and not after hours in a queue."""
     from cli.recipe import load_recipe
 
-    load_recipe(recipe, overrides or ())
+    batch = load_recipe(recipe, overrides or ()).loader.batch
     train = (recipe, *(overrides or ()), *(("--run", str(run)) if run is not None else ()))
-    return Run(
+    job = Run(
         name=job_name(recipe) if name is None else name,
         train=train,
         nodes=nodes,
@@ -148,6 +149,10 @@ def _job(
         max_restarts=max_restarts,
         grace_s=grace,
     )
+    most = job.node_range[1] * job.processes
+    if most > batch:
+        raise UsageError(f"{most} processes, but a batch has only {batch} crops (loader.batch); ask for fewer")
+    return job
 
 
 def _hand_over(text: str, out: Path | None, usage: str) -> None:

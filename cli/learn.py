@@ -53,6 +53,8 @@ def train(
 
         show("json" if json else "markdown" if markdown else "text")
         return
+    if markdown or (json and not dry_run):
+        raise UsageError("--json goes with --list or --dry-run, --markdown with --list; run.json tells of a run")
     if recipe is None:
         raise UsageError("which recipe? segstream train --list names them")
     with _spoken_once("LOCAL_RANK", DataError):  # the processes of a machine read the same files

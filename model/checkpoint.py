@@ -120,7 +120,7 @@ def check_same(path: str | Path, found: Mapping[str, Any], expected: Mapping[str
         more = f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         raise DataError(
             f"{path}: belongs to another run: {'; '.join(wrong[:4])}{more}. Restore those settings, choose another "
-            f"run folder, or start over with restart_changed"
+            f"run folder, or start over with --restart-changed"
         )
 
 

@@ -73,7 +73,7 @@ class Keeper:
             check_same(path, progress.identity, identity)
             return progress
         if damaged is not None:
-            raise DataError(f"{damaged}; there is no earlier one. Or start over with restart_changed")
+            raise DataError(f"{damaged}; there is no earlier one. Or start over with --restart-changed")
         return None
 
     def save(self, progress: Progress) -> None:

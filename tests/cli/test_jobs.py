@@ -137,6 +137,7 @@ def test_without_claim_secret_or_gpu_nothing_of_them_is_asked() -> None:
 BAD = {
     "no nodes": (["slurm", "union-universal", "--nodes", "0"], "--nodes: '0'; expected a number, or MIN:MAX"),
     "nodes the wrong way": (["slurm", "union-universal", "--nodes", "4:2"], "the least is above the most"),
+    "processes": (["slurm", "union-universal", "--nodes", "1:4", "--gpus-per-node", "8"], "32 processes, but a batch"),
     "time": (["slurm", "union-universal", "--time", "tomorrow"], "--time: 'tomorrow'; expected MINUTES"),
     "partition": (["slurm", "union-universal", "--partition", "a\n#SBATCH -x"], "--partition: "),
     "name": (["slurm", "union-universal", "--name", "My Job"], "--name: 'My Job'; expected small letters"),

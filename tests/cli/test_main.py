@@ -112,6 +112,9 @@ def test_json_of_other_commands(segstream: Command, place: Path) -> None:
     listed = json.loads(segstream("datasets", "--json").out)
     assert {"ade20k-150", "bdd-relabeled", "voc2012"} <= {d["name"] for d in listed}
     recipes = json.loads(segstream("train", "--list", "--json").out)
+    alone = segstream("train", recipes[0]["recipe"], "--json")
+    assert (alone.code, alone.out) == (2, "")
+    assert "--json goes with --list or --dry-run" in alone.err
     union = next(r for r in recipes if r["recipe"] == "union-universal")
     assert set(union) >= {"recipe", "arch", "taxonomy", "datasets", "crops", "short_side", "crop"}
     stats = json.loads(segstream("stats", place / "shards/camvid-11/val", "--json").out)
