@@ -16,21 +16,25 @@ class Arrays:
 
     def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
         self._shape, self._dtype = shape, dtype
-        self._free: list[npt.NDArray[Any]] = []
+        self._memory: list[npt.NDArray[Any]] = []
+        self._lent: list[weakref.ref[npt.NDArray[Any]]] = []
+        """Of each memory, the array that was made of it last."""
+        self._lock = threading.Lock()
 
     def take(self) -> npt.NDArray[Any]:
         """One with anything in it, the caller's own; its memory comes back when nothing holds any part of it any more.
 
         Views, tensors and whatever is made of them hold it.
         """
-        try:
-            memory = self._free.pop()
-        except IndexError:
-            memory = np.empty(self._shape, self._dtype)
-        # Views of an array hold the array that owns the memory, past those between; but not past a memoryview.
-        lent = np.frombuffer(memory.data.cast("B"), self._dtype)
-        weakref.finalize(lent, self._free.append, memory).atexit = False
-        return lent.reshape(self._shape)
+        with self._lock:
+            # Looked for, not told by a callback: Ctrl-C would be lost in one, as any exception is.
+            place = next((i for i, lent in enumerate(self._lent) if lent() is None), len(self._lent))
+            if place == len(self._memory):
+                self._memory.append(np.empty(self._shape, self._dtype))
+            # Views of an array hold the array that owns the memory, past those between; but not past a memoryview.
+            array = np.frombuffer(self._memory[place].data.cast("B"), self._dtype)
+            self._lent[place : place + 1] = [weakref.ref(array)]
+        return array.reshape(self._shape)
 
 
 class Scratch(threading.local):

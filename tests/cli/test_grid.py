@@ -224,11 +224,13 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    on_term = signal.getsignal(signal.SIGTERM)
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80 << 20})
     ray.init(address=found.address, log_to_driver=False)
     yield found
     ray.shutdown()
     found.shutdown()
+    signal.signal(signal.SIGTERM, on_term)  # Ray leaves its own behind
 
 
 @pytest.mark.soak

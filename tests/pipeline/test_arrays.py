@@ -1,3 +1,4 @@
+import sys
 import threading
 
 import numpy as np
@@ -35,6 +36,18 @@ def test_any_part_holds_the_memory(part):
     assert address(arrays.take()) != where
     del held
     assert where in [address(array) for array in [arrays.take(), arrays.take()]]
+
+
+def test_no_python_runs_when_memory_comes_back():
+    """Ctrl-C that arrives in a callback of the garbage collection is lost."""
+    arrays = Arrays((3,), np.uint8)
+    taken, ran = [arrays.take()], []
+    sys.setprofile(lambda frame, event, _: ran.append(event))
+    try:
+        taken.clear()
+    finally:
+        sys.setprofile(None)
+    assert "call" not in ran
 
 
 def test_what_is_taken_is_the_callers_own():
