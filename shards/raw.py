@@ -166,6 +166,7 @@ class _Archive:
     def read(self, member: zipfile.ZipInfo) -> bytes:
         try:
             return self.file.read(member)
+        # RuntimeError: encrypted; NotImplementedError: packed by a method that zipfile does not know.
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
             raise OSError(errno.EIO, f"damaged in {self.path}: {error}", member.filename) from error
 

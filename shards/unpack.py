@@ -23,8 +23,8 @@ _BROKEN = (
     gzip.BadGzipFile,
     zlib.error,
     EOFError,
-    RuntimeError,
-    NotImplementedError,
+    RuntimeError,  # a zip that is encrypted
+    NotImplementedError,  # or packed by a method that zipfile does not know
 )
 _TAR_BLOCK = 512
 _MAC = "__MACOSX/"  # what macOS adds to archives: copies of names, not of files

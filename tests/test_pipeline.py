@@ -90,9 +90,9 @@ NO_SAY |= {"model/loss_triton.py", "model/checkpoint.py", "model/types.py", "mod
 def reached(*starts: str) -> set[str]:
     """The modules of a room that these import, directly or not."""
     seen: set[str] = set()
-    todo = list(starts)
-    while todo:
-        path = todo.pop()
+    pending = list(starts)
+    while pending:
+        path = pending.pop()
         if path in seen:
             continue
         seen.add(path)
@@ -100,7 +100,7 @@ def reached(*starts: str) -> set[str]:
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
                 files = [f"{name.replace('.', '/')}.py" for name in names]
-                todo += [f for f in files if f.split("/")[0] == path.split("/")[0] and (ROOT / f).is_file()]
+                pending += [f for f in files if f.split("/")[0] == path.split("/")[0] and (ROOT / f).is_file()]
     return seen
 
 
