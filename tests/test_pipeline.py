@@ -109,8 +109,19 @@ def test_stages_depend_on_every_module_that_shapes_their_output() -> None:
     assert reached("model/trainer.py", "model/build.py") - NO_SAY <= paths(train)
     assert reached("model/evaluate.py", "model/build.py") - NO_SAY <= paths(judge)
     elsewhere = {f for f in reached("shards/convert.py") if f.startswith("shards/stores/")} | {"shards/publish.py"}
-    messages = {f"shards/{name}.py" for name in ("datasets", "errors", "registry", "schema", "store", "sources/folder")}
+    messages = {f"shards/{name}.py" for name in ("datasets", "errors", "schema", "store", "sources/folder")}
     assert reached("shards/convert.py") - messages - elsewhere <= paths(instances("shard")["ade20k-150-train"])
+
+
+def test_a_changed_licence_makes_every_set_again() -> None:
+    for key, stage in instances("shard").items():
+        assert {"shards/registry.yaml", "shards/registry.py"} <= paths(stage), key
+
+
+def test_a_changed_taxonomy_judges_every_model_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PARAMS, "own", {"oracle-camvid": {"data": "camvid-street"}})
+    for key, stage in (instances("eval") | instances("eval-own")).items():
+        assert {"shards/taxonomy.py", "shards/taxonomies"} <= paths(stage), key
 
 
 def test_the_report_is_made_of_outputs_of_the_evaluations() -> None:
