@@ -1,6 +1,6 @@
 """What a stream loses when the network fails: ours and plain WebDataset, through the same faulty proxy before nginx.
 
-Run: python -m benchmarks.faults [--samples 10000] [--share 0.12]
+Run: python -m segstream.benchmarks.faults [--samples 10000] [--share 0.12]
 
 A share of all answers is a 503, a 429, a reset, a stall, a body cut short (with its length told, or without), or has
 one bit flipped. Every sample that a reader yields is compared with the local file, bytes for bytes. WebDataset asks for
@@ -22,8 +22,8 @@ from pathlib import Path
 
 import webdataset
 
-from shards.convert import ConvertRequest, convert
-from shards.reader import ShardSet, open_shards
+from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.format.reader import ShardSet, open_shards
 from tests.shards.servers import FAULTS, proxying
 from tests.shards.services import nginx
 from tests.shards.trees import ade20k

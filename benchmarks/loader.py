@@ -1,6 +1,6 @@
 """Where the loader's time goes: processor time of each stage of a crop, one thread, by `segstream bench loader`'s data.
 
-    python -m benchmarks.loader [--crops 64] [--setting 1080-713]
+    python -m segstream.benchmarks.loader [--crops 64] [--setting 1080-713]
 
 Processor time, not the clock's: what else the machine does changes it little.
 """
@@ -19,15 +19,15 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from pipeline import AugmentConfig, DataConfig
-from pipeline.arrays import Scratch
-from pipeline.augment_opencv import crop_image
-from pipeline.bench import NAME, SETTINGS, Setting, draw_pictures
-from pipeline.decode import decode_image, decode_part
-from pipeline.reference import Rule, decode_picture
-from pipeline.samples import Samples
-from shards import open_shards
-from shards.convert import ConvertRequest, convert
+from segstream.benchmarks.loaders import NAME, SETTINGS, Setting, draw_pictures
+from segstream.benchmarks.reference_rule import Rule, decode_picture
+from segstream.pipeline import AugmentConfig, DataConfig
+from segstream.pipeline.augment_opencv import crop_image
+from segstream.pipeline.buffers import Scratch
+from segstream.pipeline.decode import decode_image, decode_part
+from segstream.pipeline.samples import Samples
+from segstream.shards import open_shards
+from segstream.shards.convert.convert import ConvertRequest, convert
 
 T = TypeVar("T")
 WHOLE, FAST = "the whole JPEG decoded by OpenCV", "by the loader's decoder"

@@ -1,6 +1,6 @@
 """Which sample when, at size: time to answer any step, and what an order holds in memory, before and after many steps.
 
-    python -m benchmarks.order [--samples 1000000 10000000] [--steps 2000]
+    python -m segstream.benchmarks.order [--samples 1000000 10000000] [--steps 2000]
 
 Seven datasets of equal weight, shards of 500 samples, a global batch of 14. Steps lie anywhere in a thousand million.
 """
@@ -13,7 +13,7 @@ import time
 import tracemalloc
 from fractions import Fraction
 
-from pipeline.order import Order
+from segstream.pipeline.order import Order
 
 DATASETS, SHARD, BATCH = 7, 500, 14
 FURTHEST = 10**9

@@ -1,7 +1,7 @@
 """`segstream shard` against the straightforward way, its scaling over processes, and its memory as a set grows.
 
-Run: python -m benchmarks.shard [--images 2000] [--rounds 3]
-     python -m benchmarks.shard --grow 10000
+Run: python -m segstream.benchmarks.shard [--images 2000] [--rounds 3]
+     python -m segstream.benchmarks.shard --grow 10000
 
 The straightforward way makes the same label maps: read the label PNG, look up, write a PNG per image, all over one
 pool of processes, then put images and labels into one tar. It checks nothing and knows nothing of resuming.
@@ -27,9 +27,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from shards.convert import ConvertRequest, convert
-from shards.reader import open_shards
-from shards.taxonomy import load_taxonomy, release_remap, universal_remap
+from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.format.reader import open_shards
+from segstream.shards.taxonomy import load_taxonomy, release_remap, universal_remap
 
 SIZE_HW = (512, 683)  # ADE20K's usual one
 EVERY = 1000  # images between looks at memory

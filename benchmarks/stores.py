@@ -1,6 +1,6 @@
 """The loader from every kind of store against the local folder: first batch, bytes on the wire, steady rate.
 
-Run: python -m benchmarks.stores [--samples 256] [--rounds 3]
+Run: python -m segstream.benchmarks.stores [--samples 256] [--rounds 3]
 
 nginx and OpenStack Swift run on this machine and take their share of its cores. Pictures of 1080 x 1440 are stored at
 720, crops are 713 of them at 720. Then: reading members from a local file in three ways, and resolving 500 shards of a
@@ -29,14 +29,14 @@ from unittest import mock
 import cv2
 import yaml
 
-from benchmarks.shard import make_release
-from pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig
-from shards.convert import ConvertRequest, convert
-from shards.publish import Target
-from shards.reader import open_shards
-from shards.store import LocalStore, open_store
-from shards.stores.http import HttpOrigin
-from shards.stores.s3 import S3Origin
+from segstream.benchmarks.shard import make_release
+from segstream.pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig
+from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.publish import Target
+from segstream.shards.format.reader import open_shards
+from segstream.shards.storage.http import HttpOrigin
+from segstream.shards.storage.open import LocalStore, open_store
+from segstream.shards.storage.s3 import S3Origin
 from tests.shards.servers import proxying
 from tests.shards.services import S3Service, nginx, s3_service
 

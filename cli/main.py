@@ -9,9 +9,12 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, data, ensemble, export, judge, launch, learn, look, order, predict, releases, serve
-from cli.output import exit_code
-from shards.errors import DataError
+from segstream.cli.commands import bench, data, ensemble, export, launch, look, order, predict, serve
+from segstream.cli.commands import datasets as releases
+from segstream.cli.commands import eval as judge
+from segstream.cli.commands import train as learn
+from segstream.cli.console import exit_code
+from segstream.shards.errors import DataError
 
 app = typer.Typer(
     name="segstream",

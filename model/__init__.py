@@ -1,16 +1,16 @@
 """Batches become a checkpoint, a checkpoint becomes scores. Knows neither files of data nor datasets by name."""
 
-from model.build import PRESETS, build, load_net
-from model.config import MULTI_SCALE, InferConfig, ModelConfig, TrainConfig
-from model.evaluate import ClassScore, Score, evaluate
-from model.infer import images_at_once, logits, predict, predict_many, segment
-from model.load import load_any
-from model.meter import LogRow
-from model.metrics import harmonic_mean
-from model.ranks import Ranks
-from model.trainer import train
-from model.types import Aux, Batch, BatchSource, TrainOutput
-from model.weights import Loaded, load_weights
+from segstream.model.config import MULTI_SCALE, InferConfig, ModelConfig, TrainConfig
+from segstream.model.distributed import Ranks
+from segstream.model.evaluation.evaluate import ClassScore, Score, evaluate
+from segstream.model.evaluation.metrics import harmonic_mean
+from segstream.model.inference.infer import images_at_once, logits, predict, predict_many, segment
+from segstream.model.networks.build import PRESETS, build, load_net
+from segstream.model.networks.load import load_any
+from segstream.model.networks.weights import Loaded, load_weights
+from segstream.model.training.metrics_log import LogRow
+from segstream.model.training.trainer import train
+from segstream.model.types import Aux, Batch, BatchSource, TrainOutput
 
 __all__ = [
     "MULTI_SCALE",

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.torchfile import one_line, read_torch
-from shards.errors import DataError
+from segstream.model.weights_file import one_line, read_torch
+from segstream.shards.errors import DataError
 
 FORMAT = "segstream-checkpoint"
 VERSIONS = {"progress": 2, "final": 1}

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from shards.taxonomy import Taxonomy
+from segstream.shards.taxonomy import Taxonomy
 
 
 class Batch(Protocol):

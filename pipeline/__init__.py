@@ -4,11 +4,11 @@
 behind them, of use on their own.
 """
 
-from pipeline.batch import Batch
-from pipeline.config import AugmentConfig, DataConfig, LoaderConfig
-from pipeline.dataset import Batches
-from pipeline.geometry import Draw, draw
-from pipeline.loader import Loader
-from pipeline.order import Order, Pick
+from segstream.pipeline.batch import Batch
+from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from segstream.pipeline.geometry import Draw, draw
+from segstream.pipeline.loader import Loader
+from segstream.pipeline.order import Order, Pick
+from segstream.pipeline.torch_dataset import Batches
 
 __all__ = ["AugmentConfig", "Batch", "Batches", "DataConfig", "Draw", "Loader", "LoaderConfig", "Order", "Pick", "draw"]

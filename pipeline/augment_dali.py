@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.augment_opencv import BLUR_PX, seen_by
-from pipeline.decode import Part
-from pipeline.geometry import FILL_RGB, Box, Draw
-from shards.errors import DataError
+from segstream.pipeline.augment_opencv import BLUR_PX, seen_by
+from segstream.pipeline.decode import Part
+from segstream.pipeline.geometry import FILL_RGB, Box, Draw
+from segstream.shards.errors import DataError
 
 BLUR_SIGMA = 0.3 * ((BLUR_PX - 1) * 0.5 - 1) + 0.8  # what OpenCV derives from the kernel's side
 

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays import Scratch
-from pipeline.geometry import FILL_RGB, Box, Draw, source_box
-from shards.taxonomy import IGNORE_INDEX
+from segstream.pipeline.buffers import Scratch
+from segstream.pipeline.geometry import FILL_RGB, Box, Draw, source_box
+from segstream.shards.taxonomy import IGNORE_INDEX
 
 BLUR_PX = 5  # side of the Gaussian's kernel; OpenCV derives its sigma, 1.1
 REACH_PX = BLUR_PX // 2

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
 
-from shards.errors import DataError
+from segstream.shards.errors import DataError
 
 EngineName = Literal["auto", "dali", "opencv"]
 View = Literal["universal", "universal-relabeled", "native", "naive"]

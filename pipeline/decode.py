@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from pipeline.arrays import Scratch
-from pipeline.geometry import Box
-from shards.errors import DataError
-from shards.jpeg import SIGNATURE as JPEG
-from shards.reader import ShardSet
-from shards.slices import CHROMA_PX, slice_jpeg, unpack_label
+from segstream.pipeline.buffers import Scratch
+from segstream.pipeline.geometry import Box
+from segstream.shards.codecs.jpeg import SIGNATURE as JPEG
+from segstream.shards.codecs.row_blocks import CHROMA_PX, slice_jpeg, unpack_label
+from segstream.shards.errors import DataError
+from segstream.shards.format.reader import ShardSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

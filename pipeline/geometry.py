@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.config import AugmentConfig
+from segstream.pipeline.config import AugmentConfig
 
 FILL_RGB = (124, 116, 104)
 """What an image shows outside its canvas: the ImageNet mean 123.675, 116.28, 103.53 in whole numbers."""

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.config import View
-from shards.errors import DataError
-from shards.manifest import Manifest
-from shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, load_taxonomy, naive_remap, remap_label
+from segstream.pipeline.config import View
+from segstream.shards.errors import DataError
+from segstream.shards.format.manifest import Manifest
+from segstream.shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, load_taxonomy, naive_remap, remap_label
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

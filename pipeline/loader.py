@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.arrays import Arrays, Scratch
-from pipeline.augment_dali import DaliEngine
-from pipeline.batch import Batch
-from pipeline.config import AugmentConfig, DataConfig, LoaderConfig
-from pipeline.dali import choose
-from pipeline.samples import Samples, Stored
-from shards.errors import DataError
+from segstream.pipeline.augment_dali import DaliEngine
+from segstream.pipeline.batch import Batch
+from segstream.pipeline.buffers import Arrays, Scratch
+from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from segstream.pipeline.engine import choose
+from segstream.pipeline.samples import Samples, Stored
+from segstream.shards.errors import DataError
 
 
 class Loader:

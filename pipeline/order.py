@@ -17,7 +17,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from shards.errors import DataError
+from segstream.shards.errors import DataError
 
 MAX_PERIOD = 200_000  # slots: seven datasets weighted by their exact sizes still fit; about a second to lay out
 CACHED_WINDOWS = 16  # per dataset; a stream needs one or two at a time

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays import Scratch
-from pipeline.augment_opencv import box_touched, crop_image, crop_label
-from pipeline.config import AugmentConfig, DataConfig, shares
-from pipeline.decode import Part, decode_part, read_image, read_label
-from pipeline.geometry import Draw, draw
-from pipeline.labels import LabelView, class_shares, label_views
-from pipeline.order import Order, Pick
-from shards.errors import DataError
-from shards.reader import ShardSet, open_shards
-from shards.taxonomy import Taxonomy
+from segstream.pipeline.augment_opencv import box_touched, crop_image, crop_label
+from segstream.pipeline.buffers import Scratch
+from segstream.pipeline.config import AugmentConfig, DataConfig, shares
+from segstream.pipeline.decode import Part, decode_part, read_image, read_label
+from segstream.pipeline.geometry import Draw, draw
+from segstream.pipeline.labels import LabelView, class_shares, label_views
+from segstream.pipeline.order import Order, Pick
+from segstream.shards.errors import DataError
+from segstream.shards.format.reader import ShardSet, open_shards
+from segstream.shards.taxonomy import Taxonomy
 
 FINGERPRINT_VERSION = 1  # raise it when the same configuration comes to mean other samples
 

@@ -4,7 +4,7 @@ Here: reading a shard set. Converting one is `shards.convert`, what is known of 
 class lists and their arithmetic `shards.taxonomy`.
 """
 
-from shards.errors import DataError, UsageError
-from shards.reader import Entry, ShardSet, open_shards
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.format.reader import Entry, ShardSet, open_shards
 
 __all__ = ["DataError", "Entry", "ShardSet", "UsageError", "open_shards"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from shards.errors import DataError
+from segstream.shards.errors import DataError
 
 PART = ".part"  # suffix of a file being written; whatever bears it is nobody's data
 

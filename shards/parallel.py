@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from shards.errors import DataError
+from segstream.shards.errors import DataError
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 
-from shards.errors import DataError, did_you_mean
+from segstream.shards.errors import DataError, did_you_mean
 
 C = TypeVar("C")
 

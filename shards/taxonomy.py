@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from shards.errors import DataError, UsageError, did_you_mean
+from segstream.shards.errors import DataError, UsageError, did_you_mean
 
 IGNORE_INDEX = 255  # pixel not scored, in every label array; torch's and the PNGs' word alike
 UNMAPPED = -1  # in a table: this id must not occur
@@ -291,7 +291,9 @@ def _universal_ids() -> dict[str, int]:
 @functools.cache
 def _files() -> frozenset[str]:
     """Tables, by file name without `.yaml`."""
-    return frozenset(f.name.removesuffix(".yaml") for f in resources.files("shards").joinpath("taxonomies").iterdir())
+    return frozenset(
+        f.name.removesuffix(".yaml") for f in resources.files("segstream.shards").joinpath("taxonomies").iterdir()
+    )
 
 
 def _releases() -> frozenset[str]:
@@ -305,6 +307,6 @@ def _release(dataset: str) -> str:
 
 @functools.cache
 def _table(name: str) -> dict[str, Any]:
-    text = resources.files("shards").joinpath("taxonomies", f"{name}.yaml").read_text(encoding="utf-8")
+    text = resources.files("segstream.shards").joinpath("taxonomies", f"{name}.yaml").read_text(encoding="utf-8")
     loaded: dict[str, Any] = yaml.safe_load(text)
     return loaded

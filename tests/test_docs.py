@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from cli.main import app
-from cli.recipe import load_recipe
-from shards.datasets import dataset
-from shards.schema import read_yaml
+from segstream.cli.main import app
+from segstream.recipe import load_recipe
+from segstream.shards.datasets.describe import dataset
+from segstream.shards.schema import read_yaml
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

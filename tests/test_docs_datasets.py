@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from shards.datasets import dataset_names
-from shards.registry import registry
-from shards.taxonomy import load_taxonomy
+from segstream.shards.datasets.describe import dataset_names
+from segstream.shards.datasets.registry import registry
+from segstream.shards.taxonomy import load_taxonomy
 
 TEXT = (Path(__file__).parent.parent / "docs" / "datasets.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+)\n((?:(?!^## ).*\n)*)", TEXT, flags=re.MULTILINE))

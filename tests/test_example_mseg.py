@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cli.recipe import load_recipe
-from shards.registry import registry
-from shards.taxonomy import TRAINING_TAXONOMIES
-from shards.world import draw
-from tests.shards.world.truth import tiny
+from segstream.recipe import load_recipe
+from segstream.shards.datasets.registry import registry
+from segstream.shards.synthetic import draw
+from segstream.shards.taxonomy import TRAINING_TAXONOMIES
+from tests.shards.synthetic.truth import tiny
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples/mseg"

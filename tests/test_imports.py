@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent
 MAY = {
     "shards": {"shards"},
     "pipeline": {"pipeline", "shards"},
-    "model": {"model", "shards.taxonomy", "shards.errors"},
+    "model": {"model", "segstream.shards.taxonomy", "segstream.shards.errors"},
     "cli": {"cli", "model", "pipeline", "shards"},
 }
 

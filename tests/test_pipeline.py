@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cli.recipe import load_recipe, recipe_names
+from segstream.recipe import load_recipe, recipe_names
 
 ROOT = Path(__file__).parent.parent
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

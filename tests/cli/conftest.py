@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import main
+from segstream.cli import main
 
 RECIPE = """
 data: {{shards: {shards}, mix: {{ade20k-150: 1, sunrgbd-37: 1}}}}
@@ -37,7 +37,7 @@ def segstream() -> Command:
 
     def run(*args: object, cwd: Path | None = None) -> Outcome:
         done = subprocess.run(
-            [sys.executable, "-m", "cli.main", *map(str, args)],
+            [sys.executable, "-m", "segstream.cli.main", *map(str, args)],
             capture_output=True,
             text=True,
             cwd=cwd,

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cli.jobs import Run
-from cli.slurm import Slurm, slurm_script
-from model.checkpoint import load_final
+from segstream.cli.jobs.scripts import Run
+from segstream.cli.jobs.slurm import Slurm, slurm_script
+from segstream.model.checkpoint import load_final
 from tests.cli.cluster import ROOT, cluster, free_port
 
 STEPS = 24
@@ -53,7 +53,16 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seco
 def undisturbed(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of two processes on one machine that nobody disturbed."""
     run = tmp_path_factory.mktemp("undisturbed") / "run"
-    command = (*TORCHRUN, "--standalone", "--nproc-per-node=2", "-m", "--", "cli.main", "train", *training(place, run))
+    command = (
+        *TORCHRUN,
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "--",
+        "segstream.cli.main",
+        "train",
+        *training(place, run),
+    )
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(rf"step {STEPS} of {STEPS}", done.stderr)) == 1  # one process speaks
@@ -120,7 +129,7 @@ def host_command(host: tuple[str, str], master: str, nodes: str, train: tuple[st
     meeting = (f"--rdzv-endpoint={master}:29400", f"--rdzv-conf=is_host={int(address == master)},last_call_timeout=2")
     options = (f"--nnodes={nodes}", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=test", *meeting)
     more = ("--max-restarts=3", "--monitor-interval=0.1", f"--local-addr={address}")
-    return ["ip", "netns", "exec", name, *TORCHRUN, *options, *more, "-m", "--", "cli.main", "train", *train]
+    return ["ip", "netns", "exec", name, *TORCHRUN, *options, *more, "-m", "--", "segstream.cli.main", "train", *train]
 
 
 @pytest.mark.skipif(not CAN_NAME_SPACES, reason="needs root and ip (iproute2) to make network name spaces")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cli import data
-from shards.errors import DataError
+from segstream.cli.commands import data
+from segstream.shards.errors import DataError
 from tests.shards import trees
 
 

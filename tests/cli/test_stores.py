@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cli.main import run
-from model.checkpoint import load_final
-from shards.publish import Target
+from segstream.cli.main import run
+from segstream.model.checkpoint import load_final
+from segstream.shards.convert.publish import Target
 from tests.cli.conftest import Outcome
 from tests.shards.services import NoServiceError, S3Service, nginx
 
@@ -110,7 +110,7 @@ def root(
             url = f"s3://{request.getfixturevalue('bucket')}/sets"
             if kind == "s3 with cache":
                 monkeypatch.setenv("SEGSTREAM_CACHE", str(tmp_path / "cache"))
-                monkeypatch.setattr("shards.stores.cached.REQUEST_COST", 1)
+                monkeypatch.setattr("segstream.shards.storage.cached.REQUEST_COST", 1)
         yield lambda name: f"{url}{name and '/'}{name}"
 
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from shards.world import DATASETS, DEMO
+from segstream.shards.synthetic import DATASETS, DEMO
 from tests.cli.conftest import Command
 
 

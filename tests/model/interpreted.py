@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, interpolate
 
-from model.loss import mix_loss
-from model.loss_triton import fused_pixel_losses
-from model.types import Aux, TrainOutput
+from segstream.model.losses.loss import mix_loss
+from segstream.model.losses.triton_kernel import fused_pixel_losses
+from segstream.model.types import Aux, TrainOutput
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,6 @@ def test_the_loss_over_a_mix_is_the_same_with_and_without_them(monkeypatch):
         return loss.total, loss.means, *torch.autograd.grad(loss.total, (main, aux))
 
     lean = loss_and_gradients()
-    monkeypatch.setattr("model.pixel_loss.fusable", lambda logits: True)
-    monkeypatch.setattr("model.pixel_loss._PixelLosses", None)
+    monkeypatch.setattr("segstream.model.losses.pixel_loss.fusable", lambda logits: True)
+    monkeypatch.setattr("segstream.model.losses.pixel_loss._PixelLosses", None)
     torch.testing.assert_close(loss_and_gradients(), lean)

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
-from model import Ranks
-from model.ranks import start, stop
+from segstream.model import Ranks
+from segstream.model.distributed import start, stop
 
 ROOT = Path(__file__).parents[2]
 

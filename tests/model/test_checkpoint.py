@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint import (
+from segstream.model.checkpoint import (
     Final,
     Progress,
     check_same,
@@ -15,7 +15,7 @@ from model.checkpoint import (
     save_final,
     save_progress,
 )
-from shards.errors import DataError
+from segstream.shards.errors import DataError
 
 
 def progress(step=5):

@@ -1,7 +1,7 @@
 import pytest
 
-from model import ModelConfig, TrainConfig
-from shards.errors import DataError
+from segstream.model import ModelConfig, TrainConfig
+from segstream.shards.errors import DataError
 
 
 def test_settings_that_exclude_each_other_are_refused():

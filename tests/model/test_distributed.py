@@ -1,138 +1,99 @@
-"""Several processes make the run of one."""
+"""What processes tell one another, in two of them over gloo."""
 
 import os
-import signal
-from pathlib import Path
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy, interpolate
+from torch.distributed import HashStore
 
-from model import Ranks
-from model.checkpoint import load_final
-from model.image import normalise
-from model.stopping import Stopped
-from shards.errors import DataError
+from segstream.model import distributed as ranks_module
+from segstream.model.distributed import Ranks
+from segstream.shards.errors import DataError
 from tests.model.processes import together
-from tests.model.toy import ToySource, frozen, run, toy_net
-
-CASES = {
-    "even": {"source": ToySource(batch=8)},
-    "uneven": {"source": ToySource(batch=5)},
-    "a dataset each": {"source": ToySource(batch=4, stride=1)},  # rank 0 has slots 0 and 2, both of the first dataset
-    "datasets mixed": {"source": ToySource(batch=4, stride=2)},
-    "balance": {"source": ToySource(batch=5), "class_balance": 0.5},
-    "rmi": {"source": ToySource(batch=5), "loss": "rmi"},
-    "accumulate": {"source": ToySource(batch=8), "accumulate": 2},
-    "clip and average": {"source": ToySource(batch=5), "clip_norm": 0.05, "ema": 0.5},
-    "mgda, a dataset each": {"source": ToySource(batch=4, stride=1), "mgda": True},
-    "mgda, datasets mixed": {"source": ToySource(batch=4, stride=2), "mgda": True},
-}
-TOLERANCE = {"rtol": 1e-4, "atol": 2e-6}  # float32 sums in another order, through four updates
 
 
-def frozen_run(folder: Path, **changes):
-    """Weights and log rows of four steps."""
-    rows = []
-    final = run(str(folder), net=frozen(toy_net()), steps=4, log_every=1, on_log=rows.append, **changes)
-    return load_final(final).weights, [(row.loss, *row.losses.values()) for row in rows]
+def _speak(ranks: Ranks, folder: str) -> None:
+    rank = ranks.rank
+    said = {
+        "who": (ranks.rank, ranks.world_size, ranks.local_rank, ranks.is_main),
+        "sum": ranks.sum_(torch.tensor([1.0 + rank, 10.0])).tolist(),
+        "first": ranks.broadcast_(torch.tensor([rank + 5])).tolist(),
+        "any": [ranks.any(rank == 1), ranks.any(False)],
+        "told": ranks.from_main(lambda: {"step": 3, "weights": torch.arange(3)})["weights"].tolist(),
+    }
+
+    def fails() -> None:
+        raise DataError("a.pt: damaged")
+
+    try:
+        ranks.from_main(fails)
+    except DataError as error:
+        said["failure"] = str(error)
+    ranks.barrier()
+    if rank == 1:
+        os._exit(0)  # gone without a word, once its results are with the others
+    try:
+        for _ in range(2):
+            ranks.barrier()
+    except DataError as error:
+        said["lost"] = str(error)
+    torch.save(said, f"{folder}/{rank}.pt")
+    os._exit(0)
 
 
-def _cases(ranks: Ranks, folder: str) -> None:
-    for name, changes in CASES.items():
-        weights, rows = frozen_run(Path(folder) / name, ranks=ranks, **changes)
-        if ranks.is_main:
-            torch.save((weights, rows), Path(folder) / f"{name}.pt")
+def test_two_processes_agree(tmp_path):
+    together(_speak, str(tmp_path))
+    said = torch.load(tmp_path / "0.pt")
+    assert said["who"] == (0, 2, 0, True)
+    assert said["sum"] == [3.0, 20.0]
+    assert said["first"] == [5]
+    assert said["any"] == [True, False]
+    assert said["told"] == [0, 1, 2]
+    assert said["failure"] == "a.pt: damaged"
+    assert said["lost"].startswith("another process of this run is gone or cannot be reached")
 
 
-@pytest.fixture(scope="module")
-def by_two(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("two")
-    together(_cases, str(folder))
-    return folder
+def test_what_the_dead_left_in_the_store_is_not_seen():
+    store = HashStore()
+    store.set("asks/1", "of a process that died before it was told")
+
+    def come(rank: int) -> torch.distributed.Store:
+        time.sleep(0.1 * (rank == 1))  # rank 0 sees the dead one's question first
+        return ranks_module._unused(store, Ranks(rank=rank, world_size=3))
+
+    names = []
+    with ThreadPoolExecutor(3) as threads:
+        for start in range(3):
+            ours = list(threads.map(come, range(3)))
+            assert not ours[0].check(["address"])
+            ours[start].set("address", str(start))
+            assert [seen.get("address") for seen in ours] == [str(start).encode()] * 3
+            names.append(ours)
+    assert names[0][0].get("address") == b"0"
 
 
-def assert_same_run(got, expected):
-    torch.testing.assert_close(got[0], expected[0], **TOLERANCE)
-    torch.testing.assert_close(torch.tensor(got[1]), torch.tensor(expected[1]), rtol=1e-4, atol=1e-6)
+def test_a_process_that_never_comes_is_named(monkeypatch):
+    monkeypatch.setattr(ranks_module, "MEET_S", 0.1)
+    with pytest.raises(DataError, match=r"processes \[1, 2\] of 3 did not come"):
+        ranks_module._unused(HashStore(), Ranks(world_size=3))
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_two_processes_make_the_updates_of_one(tmp_path, by_two, name):
-    assert_same_run(torch.load(by_two / f"{name}.pt"), frozen_run(tmp_path, **CASES[name]))
+def test_alone_everything_is_the_identity(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    ranks = ranks_module.start()
+    assert ranks == Ranks()
+    assert ranks.is_main
+    assert ranks.sum_(torch.tensor([2.0])).item() == 2.0
+    assert ranks.any(True)
+    assert not ranks.any(False)
+    assert ranks.from_main(lambda: 7) == 7
+    ranks_module.stop()
 
 
-@pytest.mark.parametrize("changes", [{}, {"loss": "rmi"}, {"mgda": True}], ids=["ce", "rmi", "mgda"])
-def test_four_parts_make_the_updates_of_the_whole(tmp_path, changes):
-    source = ToySource(batch=7)
-    whole = frozen_run(tmp_path / "whole", source=source, **changes)
-    assert_same_run(frozen_run(tmp_path / "parts", source=source, accumulate=4, **changes), whole)
-
-
-def test_it_is_the_average_of_processes_with_a_dataset_each(tmp_path, by_two):
-    """As the reference trains: plain cross-entropy on each GPU's own dataset, gradients averaged over GPUs."""
-    source, nets = ToySource(batch=4), [frozen(toy_net()).train() for _ in range(2)]
-    steps = torch.optim.SGD(nets[0].parameters(), momentum=0.9, weight_decay=1e-4)
-    for batch in source.batches(0, 4):
-        steps.param_groups[0]["lr"] = 0.05 * (1 - batch.step / 4) ** 0.9
-        nets[1].load_state_dict(nets[0].state_dict())
-        for dataset, net in enumerate(nets):
-            mine = batch.dataset_ids == dataset
-            logits = net(normalise(batch.images[mine])).logits
-            logits = interpolate(logits, size=(24, 24), mode="bilinear", align_corners=True)
-            net.zero_grad()
-            cross_entropy(logits, batch.labels[mine].long(), ignore_index=255).backward()
-        for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
-            a.grad = (a.grad + b.grad) / 2
-        steps.step()
-    got, _ = torch.load(by_two / "a dataset each.pt")
-    torch.testing.assert_close(got, dict(nets[0].state_dict()), rtol=1e-3, atol=1e-5)
-
-
-def _events(ranks: Ranks, folder: str) -> None:
-    """What one process meets, both know; then the run goes on."""
-    seen = {}
-    bad = ToySource(label=7) if ranks.rank == 1 else ToySource()
-    with pytest.raises(DataError) as failure:
-        run(f"{folder}/bad", ranks=ranks, source=bad)
-    seen["bad"] = str(failure.value)
-    with pytest.raises(DataError) as failure:
-        run(f"{folder}/other", ranks=ranks, lr=0.05 + ranks.rank)
-    seen["other"] = str(failure.value)
-
-    def terminate(net, done):
-        if done == 4 and ranks.rank == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    calm = run(f"{folder}/calm", ranks=ranks)
-    with pytest.raises(Stopped) as stopped:
-        run(f"{folder}/stopped", ranks=ranks, validate_every=1, on_validate=terminate)
-    seen["stopped"] = str(stopped.value)
-    judged = []
-    final = run(
-        f"{folder}/stopped",
-        ranks=ranks,
-        validate_every=3,
-        on_validate=lambda net, done: judged.append((done, net.training, float(sum(b.sum() for b in net.buffers())))),
-    )
-    seen["judged"] = judged
-    if ranks.is_main:
-        a, b = load_final(calm).weights, load_final(final).weights
-        seen["same"] = all(torch.equal(a[name], b[name]) for name in a)
-        seen["published"] = float(sum(b[name].sum() for name, _ in toy_net().named_buffers()))
-    torch.save(seen, f"{folder}/{ranks.rank}.pt")
-
-
-def test_what_happens_to_one_process_happens_to_all(tmp_path):
-    together(_events, str(tmp_path))
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    assert first["bad"] == "step 0: another process of this run cannot go on; its own message says why"
-    assert second["bad"].startswith("step 0: a label holds id 7, the network has 3 classes (samples 0/1, 0/3)")
-    assert second["other"].startswith("processes of one run differ: train.lr is 1.05, this run has 0.05 on rank 0")
-    assert first["other"].startswith("processes of one run differ: see what another process says")
-    for seen in (first, second):
-        assert "told to stop, 4 of 8 steps are kept" in seen["stopped"]
-        assert [(done, training) for done, training, _ in seen["judged"]] == [(6, False), (8, False)]
-    assert first["judged"] == second["judged"]  # rank 0's statistics on both
-    assert first["judged"][-1][2] == pytest.approx(first["published"])
-    assert first["same"]
+def test_half_an_environment_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(DataError, match="WORLD_SIZE is set but RANK is not usable"):
+        ranks_module.start()

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from model import Ranks, TrainConfig, build, train
-from model.ranks import start
-from model.stopping import Stopped
-from shards.taxonomy import Taxonomy
+from segstream.model import Ranks, TrainConfig, train
+from segstream.model.distributed import start
+from segstream.model.networks.build import build
+from segstream.model.training.stop_signals import Stopped
+from segstream.shards.taxonomy import Taxonomy
 
 CLASSES = ("sky", "road", "tree")
 TINY = {"stem": 8, "stage1_width": 4, "widths": [4, 4, 4, 4], "blocks": 1}

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from shards.errors import DataError
-from shards.manifest import Manifest
-from shards.reader import Entry
-from shards.taxonomy import Taxonomy, load_taxonomy, remap_label, universal_remap
+from segstream.shards.errors import DataError
+from segstream.shards.format.manifest import Manifest
+from segstream.shards.format.reader import Entry
+from segstream.shards.taxonomy import Taxonomy, load_taxonomy, remap_label, universal_remap
 
 
 def png(array: np.ndarray) -> bytes:

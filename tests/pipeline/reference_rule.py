@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pipeline.geometry import Draw
+from segstream.pipeline.geometry import Draw
 
 MEAN = (123.675, 116.28, 103.53)
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.augment_dali import DaliEngine
-from pipeline.augment_opencv import augment, box_touched
-from pipeline.config import AugmentConfig
-from pipeline.decode import Part
-from pipeline.geometry import compose, draw
-from shards.errors import DataError
-from shards.images import encode_jpeg
-from shards.slices import Slice, jpeg_blocks, slice_jpeg
+from segstream.pipeline.augment_dali import DaliEngine
+from segstream.pipeline.augment_opencv import augment, box_touched
+from segstream.pipeline.config import AugmentConfig
+from segstream.pipeline.decode import Part
+from segstream.pipeline.geometry import compose, draw
+from segstream.shards.codecs.images import encode_jpeg
+from segstream.shards.codecs.row_blocks import Slice, jpeg_blocks, slice_jpeg
+from segstream.shards.errors import DataError
 from tests.pipeline.fakes import png, textured
 
 pytest.importorskip("nvidia.dali", reason="nvidia-dali is not installed")

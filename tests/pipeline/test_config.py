@@ -2,9 +2,9 @@ from fractions import Fraction
 
 import pytest
 
-from pipeline.config import AugmentConfig, DataConfig, LoaderConfig, shares
-from shards.errors import DataError
-from shards.schema import parse
+from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig, shares
+from segstream.shards.errors import DataError
+from segstream.shards.schema import parse
 
 
 def test_shares_are_exact_and_add_up_to_one():

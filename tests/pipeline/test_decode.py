@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.arrays import Scratch
-from pipeline.augment_opencv import augment, box_touched
-from pipeline.config import AugmentConfig
-from pipeline.decode import decode_image, decode_label, decode_part, read_image, read_label
-from pipeline.geometry import draw
-from shards.convert import ConvertRequest, convert
-from shards.errors import DataError
-from shards.reader import open_shards
+from segstream.pipeline.augment_opencv import augment, box_touched
+from segstream.pipeline.buffers import Scratch
+from segstream.pipeline.config import AugmentConfig
+from segstream.pipeline.decode import decode_image, decode_label, decode_part, read_image, read_label
+from segstream.pipeline.geometry import draw
+from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.errors import DataError
+from segstream.shards.format.reader import open_shards
 
 SIZE_WH = (255, 331)
 FACTORS = {

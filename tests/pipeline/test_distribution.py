@@ -5,8 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from pipeline.config import AugmentConfig
-from pipeline.geometry import draw
+from segstream.pipeline.config import AugmentConfig
+from segstream.pipeline.geometry import draw
 
 DRAWS = 100_000
 SIZE_HW, SHORT_SIDE, CROP = (120, 180), 120, 100  # at a fifth of all scales a side is shorter than the crop

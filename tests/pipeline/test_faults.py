@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig
-from pipeline.batch import Batch
-from shards.convert import ConvertRequest, convert
-from shards.errors import DataError
-from shards.publish import Target
+from segstream.pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig
+from segstream.pipeline.batch import Batch
+from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.publish import Target
+from segstream.shards.errors import DataError
 from tests.shards import trees
 from tests.shards.servers import FAULTS, Server, proxying
 from tests.shards.services import NoServiceError, S3Service, nginx

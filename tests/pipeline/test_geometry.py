@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.config import AugmentConfig
-from pipeline.geometry import canvas_size, compose, draw, resized_size
+from segstream.pipeline.config import AugmentConfig
+from segstream.pipeline.geometry import canvas_size, compose, draw, resized_size
 
 RULE = AugmentConfig(short_side=120, crop=100)
 SIZE_HW = (90, 150)

@@ -4,9 +4,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from pipeline.labels import class_shares, label_views
-from shards.errors import DataError
-from shards.taxonomy import load_taxonomy, naive_remap
+from segstream.pipeline.labels import class_shares, label_views
+from segstream.shards.errors import DataError
+from segstream.shards.taxonomy import load_taxonomy, naive_remap
 from tests.pipeline.fakes import FakeShards, own_taxonomy
 
 

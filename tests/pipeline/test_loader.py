@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig, draw, samples
-from pipeline.augment_opencv import augment
-from pipeline.order import Order
-from shards.errors import DataError
-from shards.taxonomy import load_taxonomy
+from segstream.pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig, draw, samples
+from segstream.pipeline.augment_opencv import augment
+from segstream.pipeline.order import Order
+from segstream.shards.errors import DataError
+from segstream.shards.taxonomy import load_taxonomy
 from tests.pipeline.fakes import FakeShards, opener, own_taxonomy, png
 
 RULE = AugmentConfig(short_side=40, crop=(24, 32))

@@ -5,8 +5,8 @@ from fractions import Fraction
 
 import pytest
 
-from pipeline.order import MAX_PERIOD, Order, Schedule
-from shards.errors import DataError
+from segstream.pipeline.order import MAX_PERIOD, Order, Schedule
+from segstream.shards.errors import DataError
 
 GRID = [
     {"a": Fraction(1)},

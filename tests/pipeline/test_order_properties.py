@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.order import Order
+from segstream.pipeline.order import Order
 
 FEW = settings(max_examples=40, deadline=None, derandomize=True)
 WEIGHTS = st.fractions(min_value=Fraction(1, 12), max_value=12, max_denominator=12)

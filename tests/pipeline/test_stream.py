@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig
-from shards import open_shards
-from shards.convert import ConvertRequest, convert
-from shards.errors import DataError
+from segstream.pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig
+from segstream.shards import open_shards
+from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.errors import DataError
 from tests.pipeline.fakes import textured
 
 AS_STORED = AugmentConfig(short_side=None, crop=(40, 56), scale=(1.0, 1.0), rotate_p=0, blur_p=0, flip_p=0)

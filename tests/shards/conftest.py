@@ -1,6 +1,6 @@
 import pytest
 
-from shards.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import ConvertRequest, convert
 from tests.shards import trees
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.convert import ConvertRequest, convert
-from shards.datasets import dataset
-from shards.errors import DataError
-from shards.raw import Raw
-from shards.reader import open_shards
-from shards.world import DATASETS, draw
+from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.datasets.describe import dataset
+from segstream.shards.datasets.release import Raw
+from segstream.shards.errors import DataError
+from segstream.shards.format.reader import open_shards
+from segstream.shards.synthetic import DATASETS, draw
 from tests.shards import trees
 from tests.shards.damage import KINDS, Victim
-from tests.shards.world.truth import tiny
+from tests.shards.synthetic.truth import tiny
 
 SHARED = {
     "coco-panoptic-133": ("annotations/panoptic_train2017.json", "annotations/panoptic_val2017.json"),

@@ -8,7 +8,7 @@ import pytest
 import webdataset as wds
 from PIL import Image
 
-from shards.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import ConvertRequest, convert
 from tests.shards import trees
 from tests.shards.test_convert import members
 

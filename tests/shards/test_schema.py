@@ -1,7 +1,7 @@
 import pytest
 
-from shards.errors import DataError
-from shards.schema import parse_json, read_yaml
+from segstream.shards.errors import DataError
+from segstream.shards.schema import parse_json, read_yaml
 
 
 def test_json_says_everything_once():

@@ -4,8 +4,8 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from shards.errors import DataError, UsageError
-from shards.taxonomy import (
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.taxonomy import (
     IGNORE_INDEX,
     TRAINING_TAXONOMIES,
     UNMAPPED,

@@ -8,8 +8,8 @@ import csv
 import numpy as np
 import pytest
 
-from shards.errors import DataError
-from shards.taxonomy import (
+from segstream.shards.errors import DataError
+from segstream.shards.taxonomy import (
     IGNORE_INDEX,
     TRAINING_TAXONOMIES,
     load_taxonomy,

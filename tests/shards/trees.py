@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shards.splits import stems
+from segstream.shards.datasets.splits import stems
 
 
 def picture(rng: np.random.Generator, size_hw: tuple[int, int] = (24, 32)) -> np.ndarray:

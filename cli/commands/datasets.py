@@ -1,0 +1,159 @@
+"""The `datasets` command: what is known of released datasets, and whether a download is whole."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segstream.cli.console import print_json, print_table, progress
+from segstream.shards.datasets.check import RawCheck, SplitCheck, check_raw
+from segstream.shards.datasets.describe import dataset_names, describe
+from segstream.shards.datasets.registry import registry
+from segstream.shards.errors import UsageError
+from segstream.shards.taxonomy import IGNORE_INDEX
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
+
+
+def datasets(
+    name: Annotated[str | None, typer.Argument(help="One dataset; without it, all of them.")] = None,
+    check: Annotated[Path | None, typer.Option(help="A raw tree to compare with what NAME expects.")] = None,
+    download: Annotated[
+        Path | None, typer.Option(help="Download NAME to this folder and unpack it (only what needs no registration).")
+    ] = None,
+    check_mseg: Annotated[
+        bool, typer.Option("--check-mseg", help="Compare the class tables with those of the package `mseg`.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """List the known datasets, describe one, check that a download is complete, or download one."""
+    if check_mseg:
+        _check_mseg(json=json)
+    elif download is not None:
+        _download(_named(name, "--download"), download, json=json)
+    elif check is not None:
+        _check(_named(name, "--check"), check, json=json)
+    elif json:
+        print_json(describe(name) if name else [describe(n) for n in dataset_names()])
+    elif name:
+        _print_dataset(describe(name))
+    else:
+        header = ("dataset", "role", "classes", "universal", "images", "--download", "licence")
+        print_table(header, [_row(describe(n)) for n in registry()])
+
+
+def _named(name: str | None, option: str) -> str:
+    if name is None:
+        raise UsageError(f"{option} needs the name of a dataset: segstream datasets NAME {option} DIR")
+    return name
+
+
+def _row(known: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        known["name"],
+        known["role"],
+        len(known["classes"]) if known["labels"] else "-",
+        _universal(known) or "-",
+        _counts(known, " "),
+        "yes" if known["download"] else "no",
+        known["licence"],
+    )
+
+
+def _universal(known: dict[str, Any]) -> int:
+    """Universal classes that its labels become, or that are predicted for it."""
+    if not known.get("labels", True):
+        return 0
+    ids = (known["to_universal"] or {}).values() or [universal for universal, _ in known["from_universal"] or ()]
+    return len({*ids} - {IGNORE_INDEX})
+
+
+def _counts(known: dict[str, Any], between: str) -> str:
+    counts = between.join(f"{split}:{'?' if n is None else n}" for split, n in known["splits"].items())
+    return counts if known.get("total") is None else f"{counts}{between}all:{known['total']}"
+
+
+def _print_dataset(known: dict[str, Any]) -> None:
+    reached = f"{_universal(known)} of them"
+    if known["to_universal"]:
+        universal = f"labels become {reached}"
+    else:
+        universal = f"labels are held out; predictions of {reached} count" if known["from_universal"] else "none"
+    facts = {
+        "what": known.get("title", "your own data"),
+        "role": known["role"],
+        "images": _counts(known, ", "),
+        "licence": known["licence"],
+        "get it from": known.get("home", "you"),
+        "taxonomy": f"{known['taxonomy']}, {len(known['classes'])} classes",
+        "universal classes": universal if known.get("labels", True) else "no labels are published",
+        "classes": ", ".join(f"{i} {c}" for i, c in enumerate(known["classes"])),
+    }
+    typer.echo(known["name"])
+    for name, fact in facts.items():
+        typer.echo(f"  {name}: {fact}")
+    for title, rows in (
+        ("archives", [_archive(a) for a in known.get("archives", ()) if not a["inside"]]),
+        ("below --raw", [f"{pattern}  ({what})" for pattern, what in known.get("layout", {}).items()]),
+    ):
+        if rows:
+            typer.echo("\n    ".join([f"  {title}:", *rows]))
+
+
+def _archive(archive: dict[str, Any]) -> str:
+    known = [archive["size"], archive["digest"]]
+    return "  ".join(word for word in (archive["name"], *known) if word)
+
+
+def _check(name: str, raw: Path, *, json: bool) -> None:
+    found = check_raw(name, raw)
+    if json:
+        print_json(dataclasses.asdict(found))
+    else:
+        _print_check(found)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _download(name: str, folder: Path, *, json: bool) -> None:
+    from segstream.shards.datasets.download import download
+
+    download(name, folder, watch=progress)
+    _check(name, folder, json=json)
+
+
+def _check_mseg(*, json: bool) -> None:
+    from segstream.shards.datasets.check_mseg import check_mseg
+
+    differences = check_mseg()
+    if json:
+        print_json([dataclasses.asdict(difference) for difference in differences])
+    for difference in () if json else differences:
+        typer.echo(str(difference))
+    if not json and not differences:
+        typer.echo("all class tables equal those of mseg-api")
+    if differences:
+        raise typer.Exit(1)
+
+
+def _print_check(found: RawCheck) -> None:
+    typer.echo(f"{found.name} in {found.raw}: {'complete' if found.ok else 'NOT complete'}")
+    for split in found.splits:
+        typer.echo(f"  {split.split}: {_found(split)}")
+        if split.problem:
+            typer.echo(f"    {split.problem}")
+        for path in split.first_missing:
+            typer.echo(f"    missing: {path}")
+    for problem in found.problems:
+        typer.echo(f"  problem: {problem}")
+    for text in found.notes:
+        typer.echo(f"  note: {text}")
+
+
+def _found(split: SplitCheck) -> str:
+    expected = "" if split.expected is None else f" of {split.expected}"
+    labels = "no labels are published" if split.labels is None else f"{split.labels}{expected} labels"
+    return f"{split.images}{expected} images, {labels}"

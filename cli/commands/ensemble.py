@@ -1,0 +1,152 @@
+"""Command: ensemble."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import typer
+
+from segstream.cli.console import note, print_json, progress
+from segstream.shards.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from segstream.model.inference.ensemble import Confidence, Rule
+
+ENDING = "_logits.npz"
+IDENTITY = "ensemble.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image and what the models wrote about it."""
+
+    name: str
+    """Path below the folders, without `_logits.npz`."""
+    files: tuple[tuple[Path, float], ...]
+    """With the models' weights."""
+
+
+def ensemble(
+    folders: Annotated[list[Path], typer.Argument(help="Results of predict --logits, or any folders of *_logits.npz.")],
+    out: Annotated[Path, typer.Option(help="Folder for NAME_pred.png and NAME_conf.png.")],
+    rule: Annotated[
+        Literal["softmax", "max", "logits"],
+        typer.Option(help="Best class of: mean of softmax, their maximum, or mean of logits."),
+    ] = "softmax",
+    weights: Annotated[
+        str | None, typer.Option(help="What each model counts in means, e.g. 2,1.", show_default="all alike")
+    ] = None,
+    confidence: Annotated[
+        Literal["max_softmax_mean_softmax", "max_softmax_min_softmax", "rba_mean_logit"],
+        typer.Option(help="See docs/inference.md."),
+    ] = "max_softmax_mean_softmax",
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Combine the others where a model lacks an image.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make everything again.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
+) -> None:
+    """Combine models' dumped logits into label maps and confidences; goes on where it was stopped."""
+    from segstream.cli.predictions.output_folder import claim
+
+    counts = _weights(weights, len(folders))
+    images, incomplete = find(folders, counts)
+    if incomplete and not allow_missing:
+        first = incomplete[0]
+        raise DataError(
+            f"{len(incomplete)} of {len(images)} images are not of all models, the first: {first}{ENDING}; "
+            f"dump them, or combine the others with --allow-missing"
+        )
+    identity: dict[str, Any] = {"models": [str(folder.resolve()) for folder in folders], "weights": counts}
+    identity |= {"rule": rule, "confidence": confidence, "allow_missing": allow_missing}
+    resume = claim(out / IDENTITY, identity, overwrite=overwrite)
+    made = 0
+    with progress("ensemble") as report:
+        for done, image in enumerate(images, 1):
+            made += _combined(image, out, rule, confidence, resume=resume)
+            report(done, len(images))
+    if json:
+        print_json({"out": str(out), "images": len(images), "made": made, "incomplete": incomplete})
+    else:
+        note(f"ensemble: {made} images of {len(folders)} models; {len(images) - made} were finished already")
+
+
+def find(folders: Sequence[Path], weights: Sequence[float]) -> tuple[list[Image], list[str]]:
+    """Images that any model wrote about, sorted; and the names of those that not all did.
+
+    Raises:
+        DataError: a folder is missing or holds no logits.
+    """
+    found: dict[str, list[tuple[Path, float]]] = {}
+    for folder, weight in zip(folders, weights, strict=True):
+        root = folder / "logits" if (folder / "logits").is_dir() else folder
+        files = sorted(root.rglob(f"*{ENDING}"))
+        if not files:
+            raise DataError(f"{folder}: no *{ENDING} in it; run `segstream predict --logits` first")
+        for file in files:
+            found.setdefault(file.relative_to(root).as_posix().removesuffix(ENDING), []).append((file, weight))
+    images = [Image(name, tuple(files)) for name, files in sorted(found.items())]
+    return images, [image.name for image in images if len(image.files) < len(folders)]
+
+
+def read_logits(path: Path) -> npt.NDArray[np.floating]:
+    """The array `logits` of a dump, (C, H, W), of any precision.
+
+    Raises:
+        DataError: the file is damaged, holds another array or one that is not finite.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            logits: npt.NDArray[np.floating] = file["logits"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: no array `logits` that can be read ({error}); dump it again") from error
+    if logits.ndim != 3 or logits.dtype.kind != "f" or not np.isfinite(logits).all():
+        raise DataError(f"{path}: {logits.dtype} of {logits.shape}, not finite (classes, height, width); dump it again")
+    return logits
+
+
+def _combined(image: Image, out: Path, rule: Rule, confidence: Confidence, *, resume: bool) -> bool:
+    """Make the outputs of an image; False if they are there already."""
+    from segstream.cli.predictions.output_folder import newer, write_label
+    from segstream.model.inference.ensemble import as_uint16, combine
+
+    pred, conf = (out / f"{image.name}_{kind}.png" for kind in ("pred", "conf"))
+    if resume and newer([pred, conf], out / IDENTITY, *(file for file, _ in image.files)):
+        return False
+    try:
+        result = combine(_read_ahead(image), rule=rule, confidence=confidence)
+    except DataError as error:
+        raise DataError(f"{image.name}: {error}") from error
+    write_label(conf, as_uint16(result.confidence))
+    write_label(pred, result.ids)
+    return True
+
+
+def _read_ahead(image: Image) -> Iterator[tuple[npt.NDArray[np.floating], float]]:
+    """The next model's file is unpacked while one is added; no more than two are held."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(read_logits, image.files[0][0])
+        for i, (_, weight) in enumerate(image.files):
+            logits = coming.result()
+            if i + 1 < len(image.files):
+                coming = pool.submit(read_logits, image.files[i + 1][0])
+            yield logits, weight
+
+
+def _weights(text: str | None, count: int) -> list[float]:
+    if text is None:
+        return [1.0] * count
+    try:
+        weights = [float(part) for part in text.split(",")]
+    except ValueError:
+        weights = []
+    if len(weights) != count or not all(0 < weight < float("inf") for weight in weights):
+        raise UsageError(f"--weights {text!r}: give {count} numbers above 0, one for each model, with commas between")
+    return weights

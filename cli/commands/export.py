@@ -1,0 +1,54 @@
+"""Command: export."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segstream.cli.console import note, print_json
+from segstream.shards.errors import UsageError
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A final.pt, or a published file of weights.")],
+    out: Annotated[Path, typer.Option(help="FILE.onnx or FILE.pt2 (torch.export).")],
+    size: Annotated[
+        str | None, typer.Option(help="Height and width of the images, e.g. 713 or 1024x2048.", show_default="recipe's")
+    ] = None,
+    arch: Annotated[str | None, typer.Option(help="Its architecture, if it is not recognised.")] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="Its number of classes, to be checked.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
+) -> None:
+    """Write a model as ONNX or as an exported torch program, and run it once against the original."""
+    from segstream.model import load_any
+    from segstream.model.inference.export import FORMATS
+    from segstream.model.inference.export import export as write
+
+    if out.suffix not in FORMATS:
+        raise UsageError(f"--out {out}: give a file that ends in {' or '.join(FORMATS)}")
+    size_hw = None if size is None else _size(size)
+    net, meta = load_any(checkpoint, arch, classes)
+    if size_hw is None:
+        crop = meta.get("recipe", {}).get("eval", {}).get("crop")
+        if crop is None:
+            raise UsageError(f"{checkpoint}: names no crop; give --size")
+        size_hw = (crop, crop)
+    note(f"export: {checkpoint} for images of {size_hw[0]} x {size_hw[1]}")
+    known: dict[str, Any] = {name: meta[name] for name in ("arch", "num_classes", "taxonomy") if name in meta}
+    done = write(net, out, size_hw, meta=known)
+    if json:
+        print_json({"file": done.path, "bytes": out.stat().st_size, "size_hw": size_hw, "difference": done.difference})
+        return
+    note(
+        f"export: {done.path}, {out.stat().st_size / 1e6:.1f} MB; logits within {done.difference:.1e} of the original's"
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", text)
+    if match is None:
+        raise UsageError(f"--size {text!r}: give one number or HEIGHTxWIDTH, e.g. 713 or 1024x2048")
+    return int(match[1]), int(match[2] or match[1])

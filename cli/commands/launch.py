@@ -1,0 +1,163 @@
+"""Commands: launch slurm, kubernetes, torchrun. They write what starts a run on several machines, and start nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segstream.cli.console import note, write_text
+from segstream.cli.jobs.scripts import Run, job_name, torchrun_line
+from segstream.shards.errors import UsageError
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="rich", help="Write the job script that trains a recipe on many machines."
+)
+
+Recipe = Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file, as in `train`.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Passed on to `train`.")]
+RunFolder = Annotated[Path | None, typer.Option("--run", help="Run folder, seen by all machines.")]
+Nodes = Annotated[str, typer.Option(help="Machines; MIN:MAX: goes on with fewer when some are lost.")]
+Gpus = Annotated[int, typer.Option(min=0, help="GPUs of each machine, one process each.")]
+Processes = Annotated[
+    int | None, typer.Option("--processes-per-node", min=1, help="Processes of each machine.", show_default="GPUs")
+]
+Name = Annotated[str | None, typer.Option(help="Of the job.", show_default="from the recipe's")]
+Port = Annotated[int, typer.Option(help="Where the machines meet, on the first of them.")]
+Restarts = Annotated[int, typer.Option("--max-restarts", help="New starts of the workers before torchrun gives up.")]
+Grace = Annotated[int, typer.Option("--grace", help="Seconds to save a checkpoint when told to stop.")]
+Out = Annotated[Path | None, typer.Option(help="Write to this file.", show_default="print")]
+
+
+@app.command(
+    epilog="Example: [bold]segstream launch slurm union-universal --nodes 2 --gpus-per-node 8 --time 24:00:00[/]"
+)
+def slurm(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    nodes: Nodes = "1",
+    gpus_per_node: Gpus = 1,
+    processes: Processes = None,
+    cpus_per_node: Annotated[int | None, typer.Option(min=1, help="Cores of each machine.")] = None,
+    time: Annotated[str | None, typer.Option(help="Limit, e.g. 24:00:00; then the job is queued again.")] = None,
+    partition: Annotated[str | None, typer.Option(help="Of the cluster.")] = None,
+    account: Annotated[str | None, typer.Option(help="Who pays.")] = None,
+    log: Annotated[str, typer.Option(help="Where the job's output goes.")] = "%x-%j.log",
+    name: Name = None,
+    port: Port = 29400,
+    max_restarts: Restarts = 3,
+    grace: Grace = 120,
+    out: Out = None,
+) -> None:
+    """A script for sbatch: torchrun on every node; queued again at the time limit and after a preemption."""
+    from segstream.cli.jobs.slurm import Slurm, slurm_script
+
+    job = _job(recipe, overrides, run, name, nodes, processes or gpus_per_node, port, max_restarts, grace)
+    asked = Slurm(gpus=gpus_per_node, cpus=cpus_per_node, time=time, partition=partition, account=account, log=log)
+    _hand_over(slurm_script(job, asked), out, "sbatch {}")
+
+
+@app.command(
+    epilog="Example: [bold]segstream launch kubernetes union-universal --image registry/segstream --nodes 2[/]"
+)
+def kubernetes(
+    recipe: Recipe,
+    image: Annotated[str, typer.Option(help="Container image with segstream in it.")],
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    nodes: Nodes = "1",
+    gpus_per_node: Gpus = 1,
+    processes: Processes = None,
+    namespace: Annotated[str | None, typer.Option(help="Of the cluster.")] = None,
+    claim: Annotated[str | None, typer.Option(help="PersistentVolumeClaim that holds the run folder.")] = None,
+    mount: Annotated[str, typer.Option(help="Where the claim is mounted; also the working folder.")] = "/data",
+    cpus: Annotated[str | None, typer.Option(help="Cores of a pod.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory of a pod, e.g. 64Gi.")] = None,
+    shm: Annotated[str, typer.Option(help="Shared memory of a pod.")] = "16Gi",
+    secret: Annotated[str | None, typer.Option(help="Secret with environment variables (of an object store).")] = None,
+    backoff: Annotated[int, typer.Option(min=0, help="Failed pods before the job has failed.")] = 6,
+    name: Name = None,
+    port: Port = 29400,
+    max_restarts: Restarts = 3,
+    grace: Grace = 120,
+    out: Out = None,
+) -> None:
+    """A manifest for kubectl: a headless Service and an Indexed Job whose pods go on after an eviction."""
+    from segstream.cli.jobs.kubernetes import Kubernetes, kubernetes_manifest
+
+    job = _job(recipe, overrides, run, name, nodes, processes or gpus_per_node, port, max_restarts, grace)
+    asked = Kubernetes(
+        image=image,
+        gpus=gpus_per_node,
+        namespace=namespace,
+        claim=claim,
+        mount=mount,
+        cpus=cpus,
+        memory=memory,
+        shm=shm,
+        secret=secret,
+        backoff=backoff,
+    )
+    _hand_over(kubernetes_manifest(job, asked), out, "kubectl apply -f {}")
+
+
+@app.command(
+    epilog="Example: [bold]segstream launch torchrun union-universal --host node1 --nodes 2 --gpus-per-node 8[/]"
+)
+def torchrun(
+    recipe: Recipe,
+    host: Annotated[str, typer.Option(help="Name or address of the first machine, as the others see it.")],
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    nodes: Nodes = "2",
+    gpus_per_node: Gpus = 1,
+    processes: Processes = None,
+    name: Name = None,
+    port: Port = 29400,
+    max_restarts: Restarts = 3,
+    out: Out = None,
+) -> None:
+    """The line to type on every machine."""
+    job = _job(recipe, overrides, run, name, nodes, processes or gpus_per_node, port, max_restarts, 120)
+    _hand_over(torchrun_line(job, host), out, "on every machine: bash {}")
+
+
+def _job(
+    recipe: str,
+    overrides: list[str] | None,
+    run: Path | None,
+    name: str | None,
+    nodes: str,
+    processes: int,
+    port: int,
+    max_restarts: int,
+    grace: int,
+) -> Run:
+    """The run, its recipe and overrides checked now and not after hours in a queue."""
+    from segstream.recipe import load_recipe
+
+    batch = load_recipe(recipe, overrides or ()).loader.batch
+    train = (recipe, *(overrides or ()), *(("--run", str(run)) if run is not None else ()))
+    job = Run(
+        name=job_name(recipe) if name is None else name,
+        train=train,
+        nodes=nodes,
+        processes=max(processes, 1),
+        port=port,
+        max_restarts=max_restarts,
+        grace_s=grace,
+    )
+    most = job.node_range[1] * job.processes
+    if most > batch:
+        raise UsageError(f"{most} processes, but a batch has only {batch} crops (loader.batch); ask for fewer")
+    return job
+
+
+def _hand_over(text: str, out: Path | None, usage: str) -> None:
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    write_text(out, text)
+    note(f"written; {usage.format(out)}")

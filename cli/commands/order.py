@@ -1,0 +1,98 @@
+"""Command: order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segstream.cli.console import print_json, print_table
+
+if TYPE_CHECKING:
+    from segstream.pipeline.samples import Found
+
+
+def order(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Override any leaf, e.g. seed=1")
+    ] = None,
+    step: Annotated[int, typer.Option(min=0, help="Step of the run, from 0.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
+) -> None:
+    """Show which samples a step of a run uses, and why: their place in the order, and the draw that crops them."""
+    from segstream.pipeline.config import shares
+    from segstream.pipeline.samples import Samples
+    from segstream.recipe import load_recipe
+
+    chosen = load_recipe(recipe, overrides or ())
+    batch = chosen.loader.batch
+    samples = Samples(chosen.data, chosen.augment, seed=chosen.seed, batch=batch)
+    try:
+        rows = [_row(step * batch + slot, slot, samples.find(step, slot)) for slot in range(batch)]
+    finally:
+        samples.close()
+    mix = {name: str(share) for name, share in shares(chosen.data.mix).items()}
+    if json:
+        about = {"recipe": chosen.name, "seed": chosen.seed, "step": step, "batch": batch, "mix": mix}
+        print_json(about | {"samples": rows})
+        return
+    parts = ", ".join(f"{share} {name}" for name, share in mix.items())
+    typer.echo(f"{chosen.name}, seed {chosen.seed}: step {step} is slots {step * batch} to {step * batch + batch - 1}")
+    typer.echo(f"of a schedule that deals {parts}. The n-th slot of a dataset is sample n of its shuffled epochs.\n")
+    header = (
+        "sample",
+        "slot",
+        "n",
+        "epoch",
+        "place",
+        "shard",
+        "position",
+        "scale",
+        "angle",
+        "corner y, x",
+        "done to it",
+    )
+    print_table(header, [_cells(row) for row in rows])
+
+
+def _row(run_slot: int, slot: int, found: Found) -> dict[str, Any]:
+    pick, draw = found.pick, found.draw
+    return {
+        "slot": slot,
+        "run_slot": run_slot,
+        "dataset": pick.dataset,
+        "key": found.key,
+        "draw": pick.draw,
+        "epoch": pick.epoch,
+        "place": pick.place,
+        "index": pick.index,
+        "shard": found.shard,
+        "position": found.position,
+        "scale": draw.scale,
+        "angle_deg": draw.angle_deg,
+        "corner_px": list(draw.corner_px),
+        "crop_hw": list(draw.crop_hw),
+        "source_hw": list(draw.source_hw),
+        "canvas_hw": list(draw.canvas_hw),
+        "flip": draw.flip,
+        "blur": draw.blur,
+    }
+
+
+def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
+    done = [name for name in ("flip", "blur") if row[name]]
+    return (
+        row["key"] if row["key"].startswith(row["dataset"]) else f"{row['dataset']}: {row['key']}",
+        row["run_slot"],
+        row["draw"],
+        row["epoch"],
+        row["place"],
+        Path(row["shard"]).stem,
+        row["position"],
+        f"{row['scale']:.3f}",
+        f"{row['angle_deg']:+.1f}" if row["angle_deg"] else "-",
+        f"{row['corner_px'][0]}, {row['corner_px'][1]}",
+        ", ".join(done) or "-",
+    )

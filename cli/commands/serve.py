@@ -1,0 +1,31 @@
+"""Command: serve."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from segstream.cli.commands.options import CheckpointOption, Crop, DeviceName, Flip, Scales, ShortSide, TaxonomyName
+
+
+def serve(
+    checkpoint: CheckpointOption,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for other machines as well.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for a free one.")] = 7860,
+    short_side: ShortSide = None,
+    crop: Crop = None,
+    scales: Scales = None,
+    flip: Flip = None,
+    taxonomy: TaxonomyName = None,
+    device: DeviceName = "auto",
+) -> None:
+    """Serve a web page for a model: drop a picture, see its classes, take label and overlay home."""
+    from segstream.cli.predictions.predictor import Segmenter, Settings
+    from segstream.cli.predictions.web_page import Service, serve_forever
+
+    settings = Settings(
+        taxonomy=taxonomy, short_side=short_side, crop=crop, scales=scales, flip=flip, device=device
+    )  # fmt: skip
+    name = checkpoint.resolve().parent.name if checkpoint.stem == "final" else checkpoint.stem
+    serve_forever(Service(name, Segmenter.load(checkpoint, settings)), host, port)

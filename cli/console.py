@@ -1,0 +1,103 @@
+"""What a command prints: progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from segstream.shards.errors import DataError, UsageError
+
+UNFOLDED = 10_000  # columns
+EVERY_S = 5.0  # between progress lines where there is no terminal
+
+
+class Report(Protocol):
+    """Called as work goes on."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` units are finished."""
+
+
+def note(text: str) -> None:
+    """One line for a person, on stderr (stdout is for results)."""
+    typer.echo(text, err=True)
+
+
+def exit_code(error: DataError) -> int:
+    """That of a command which ends with this error: its own, 2 for bad use, else 1."""
+    code: int = getattr(error, "exit_code", 2 if isinstance(error, UsageError) else 1)
+    return code
+
+
+def print_json(value: Any) -> None:
+    """Print a result for machines."""
+    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a result file whole or not at all, and its folder if need be.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error}); check the folder and free space") from error
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table for people; the first column is text, the others are right-aligned.
+
+    Where there is no terminal, lines are as long as they need to be, so that each row is one.
+    """
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console(width=None if sys.stdout.isatty() else UNFOLDED).print(table)
+
+
+@contextmanager
+def progress(what: str, unit: str = "images") -> Iterator[Report]:
+    """A bar in a terminal; elsewhere a line now and then, and one at the end."""
+    if sys.stderr.isatty():
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        # Work may arrive minutes apart: an estimate from the last 30 s would often have nothing to go by.
+        screen = Console(stderr=True)
+        with Progress(*columns, console=screen, transient=False, speed_estimate_period=3600) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    start = last = time.monotonic()
+    state = (0, 0)
+
+    def line(done: int, total: int) -> None:
+        nonlocal last, state
+        state = (done, total)
+        if time.monotonic() - last >= EVERY_S and done < total:
+            last = time.monotonic()
+            note(f"{what}: {done} of {total} {unit}, {(total - done) * (last - start) / max(done, 1):.0f} s to go")
+
+    yield line
+    note(f"{what}: {state[0]} of {state[1]} {unit} in {time.monotonic() - start:.1f} s")
+
+
+def first_few(reasons: Sequence[str]) -> str:
+    """Three of them, with semicolons between, and how many more there are."""
+    more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return "; ".join(reasons[:3]) + more

@@ -1,0 +1,320 @@
+"""Pictures of any kind and videos: read as a viewer would show them, written so that any player shows them."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from segstream.shards.codecs import png
+from segstream.shards.codecs.images import Rgb, UnreadableError, decode_picture
+from segstream.shards.errors import DataError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+PAPER = (255, 255, 255, 255)  # what shows through where a picture is transparent
+CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}  # that we write: suffix -> FFmpeg's name
+CRF = 18  # x264's constant quality; differences to the source are hardly seen
+BT709 = 1  # of ITU-T H.273; what players assume of a video today
+USUAL_RATE = Fraction(25)  # frames/s of a stream that states none
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # element ids, RFC 8794 and RFC 9559
+_HEAD = 4096  # bytes at a file's start that hold both
+
+
+def read_picture(path: Path) -> Rgb:
+    """Read a picture file as a viewer shows it.
+
+    EXIF orientation is applied. Grey, palette, CMYK and YCCK become RGB (no ICC profiles). Of 16 bits a channel the
+    upper 8 are kept. Where the picture is transparent, white shows through.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        DataError: the file is missing, empty, cut short, damaged, no picture, or of more pixels than Pillow's limit
+            against decompression bombs (`PIL.Image.MAX_IMAGE_PIXELS`, twice).
+    """
+    try:
+        return picture_of(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except UnreadableError as error:
+        raise DataError(f"{path}: {error}; give a whole JPEG, PNG, BMP, TIFF or WebP file") from error
+
+
+def picture_of(data: bytes) -> Rgb:
+    """The bytes of a picture file as `read_picture` reads them.
+
+    Raises:
+        UnreadableError: they are no whole picture; the message says why.
+    """
+    mode, transparent = _header(data)
+    if mode.startswith("I;16"):
+        return _upper_byte(data)
+    pixels = decode_picture(data).pixels
+    return _on_paper(data) if transparent else pixels
+
+
+def find_pictures(spec: str | Path) -> list[Path]:
+    """Files that a user means: one file, a folder (searched to any depth, hidden files left out) or a glob.
+
+    Returns:
+        Sorted paths, at least one. A file that is named is taken whatever its suffix; from folders and globs those of
+        `PICTURE_SUFFIXES`, in any case.
+
+    Raises:
+        DataError: there is none.
+    """
+    place = Path(spec)
+    if place.is_file():
+        return [place]
+    if place.is_dir():
+        found = [p for p in place.rglob("*") if not any(part.startswith(".") for part in p.relative_to(place).parts)]
+    else:
+        found = [Path(p) for p in glob.glob(str(spec), recursive=True)]  # noqa: PTH207 (Path has no absolute patterns)
+    pictures = sorted(p for p in found if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+    if not pictures:
+        suffixes = " ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
+        raise DataError(f"{spec}: no picture there ({suffixes}); name a file, a folder or a quoted glob")
+    return pictures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Video:
+    """A video file's picture stream, upright: rotation that the file asks of players is applied."""
+
+    path: Path
+    size_hw: tuple[int, int]
+    rate: Fraction
+    """Frames per second; the average, where they vary."""
+    count: int | None
+    """Frames, as the file says; None where it does not."""
+    cut_short: bool
+    """The file lacks bytes at its end that its header or index announces."""
+
+    def frames(self) -> Iterator[Rgb]:
+        """Every frame once, in the order in which it is shown: (H, W, 3) uint8 RGB.
+
+        Raises:
+            DataError: a frame is damaged or missing (counted from 0); those before it were given.
+        """
+        import av
+
+        done = 0
+        with _opened(self.path) as container:
+            try:
+                for frame in _decoded(container):
+                    pixels = _upright(frame)
+                    if pixels.shape[:2] != self.size_hw:
+                        raise DataError(f"{self.path}, frame {done}: the size changes to {pixels.shape[:2]}; split it")
+                    yield pixels
+                    done += 1
+            except av.error.FFmpegError as error:
+                raise DataError(f"{self.path}, frame {done}: damaged or cut short ({error.strerror})") from error
+        if self.cut_short:
+            raise DataError(f"{self.path}, frame {done}: the file is cut short there; copy it again")
+
+
+def open_video(path: Path) -> Video:
+    """Look at a video file; its first frame is decoded.
+
+    Raises:
+        DataError: the file is missing, has no picture stream or no frame that decodes, or PyAV (extra `video`) is not
+            installed.
+    """
+    av = _av()
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        rate = stream.average_rate or stream.guessed_rate or USUAL_RATE
+        count, cut = stream.frames or None, _cut_short(path, stream)
+        try:
+            first = next(_decoded(container), None)
+        except av.error.FFmpegError as error:
+            raise DataError(f"{path}, frame 0: damaged or cut short ({error.strerror})") from error
+        if first is None:
+            raise DataError(f"{path}: a video without a frame; copy it again")
+        height, width = _upright(first).shape[:2]
+    return Video(path=path, size_hw=(height, width), rate=Fraction(rate), count=count, cut_short=cut)
+
+
+@contextlib.contextmanager
+def write_video(path: Path, size_hw: tuple[int, int], rate: Fraction) -> Iterator[VideoWriter]:
+    """Write a video (H.264, 4:2:0, BT.709; the container by the suffix: mp4, mkv, mov), whole or not at all.
+
+    The format has even sides only: the last row or column of an odd side is repeated.
+
+    Raises:
+        DataError: unknown suffix, the file cannot be written, or PyAV (extra `video`) is not installed.
+    """
+    av = _av()
+    form = CONTAINERS.get(path.suffix.lower())
+    if form is None:
+        raise DataError(f"{path}: unknown kind of video; end the name in one of {', '.join(CONTAINERS)}")
+    part = path.with_name(path.name + ".part")
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _writing(path):
+            container = av.open(str(part), "w", format=form)
+        writer = VideoWriter(path, container, size_hw, rate)
+        try:
+            yield writer
+        finally:
+            with _writing(path):
+                writer.close()
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class VideoWriter:
+    """Frames into a container that `write_video` opened."""
+
+    def __init__(self, path: Path, container: OutputContainer, size_hw: tuple[int, int], rate: Fraction) -> None:
+        self._path, self._container, self._size_hw, self._rate, self._count = path, container, size_hw, rate, 0
+        height, width = (side + side % 2 for side in size_hw)
+        self._stream = container.add_stream("libx264", rate=rate, options={"crf": str(CRF)})
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+        context = self._stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+
+    def write(self, frame: Rgb) -> None:
+        """Append a frame, (H, W, 3) uint8 RGB.
+
+        Raises:
+            ValueError: of another size or type than the video.
+        """
+        import av
+
+        if frame.shape != (*self._size_hw, 3) or frame.dtype != np.uint8:
+            raise ValueError(f"frame {self._count}: {frame.dtype} {frame.shape}, expected uint8 {(*self._size_hw, 3)}")
+        odd_h, odd_w = (side % 2 for side in self._size_hw)
+        padded = np.pad(frame, ((0, odd_h), (0, odd_w), (0, 0)), mode="edge") if odd_h or odd_w else frame
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
+        picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
+        picture.pts, picture.time_base = self._count, 1 / self._rate
+        with _writing(self._path):
+            self._container.mux(self._stream.encode(picture))
+        self._count += 1
+
+    def close(self) -> None:
+        """Write what the encoder still holds, and the end of the file."""
+        with self._container:
+            if self._count:
+                self._container.mux(self._stream.encode(None))
+
+
+def _header(data: bytes) -> tuple[str, bool]:
+    """Pillow's mode, and whether there is transparency; only the header is read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                return image.mode, "A" in image.mode or "a" in image.mode or "transparency" in image.info
+    except Image.DecompressionBombError as error:
+        raise UnreadableError(f"too large ({str(error).split(',')[0]})") from error
+    except Exception:
+        return "", False  # `decode_picture` says what is wrong
+
+
+def _upper_byte(data: bytes) -> Rgb:
+    """Grey of 16 bits; read as whole or not at all."""
+    try:
+        if data.startswith(png.SIGNATURE):
+            png.check_rows(data, png.check(data))
+        with Image.open(io.BytesIO(data)) as image:
+            values = np.asarray(ImageOps.exif_transpose(image)).astype(np.uint16)
+    except Exception as error:  # decoders raise nearly every kind
+        raise UnreadableError(f"damaged or truncated ({error})") from error
+    return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _on_paper(data: bytes) -> Rgb:
+    with Image.open(io.BytesIO(data)) as image:
+        picture = ImageOps.exif_transpose(image).convert("RGBA")
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, PAPER), picture).convert("RGB"))
+
+
+def _av() -> ModuleType:
+    try:
+        import av
+    except ImportError as error:
+        raise DataError("videos need PyAV; install it with: pip install 'segstream[video]'") from error
+    return av
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    from av.error import FFmpegError
+
+    try:
+        yield
+    except (FFmpegError, OSError) as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); check the folder and free space") from error
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[InputContainer]:
+    av = _av()
+    try:
+        container = av.open(str(path))
+    except (av.error.FFmpegError, OSError) as error:
+        reason = error.strerror if path.exists() else "no such file"
+        raise DataError(f"{path}: not a video that can be read ({reason}); give a whole video file") from error
+    with container:
+        if not container.streams.video:
+            raise DataError(f"{path}: no pictures in it; give a video file")
+        yield container
+
+
+def _decoded(container: InputContainer) -> Iterator[VideoFrame]:
+    """Frames of the first picture stream; where one is damaged, those that the decoder still holds come first."""
+    import av
+
+    stream = container.streams.video[0]
+    try:
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise av.error.InvalidDataError(0, "a part of a frame is missing")
+            yield from packet.decode()
+    except av.error.FFmpegError:
+        with contextlib.suppress(av.error.EOFError):
+            yield from stream.codec_context.decode(None)
+        raise
+
+
+def _upright(frame: VideoFrame) -> Rgb:
+    """As a player turns it; `rotation` is counterclockwise, as is `rot90`."""
+    pixels: Any = frame.to_ndarray(format="rgb24")
+    return np.rot90(pixels, round(frame.rotation / 90)) if frame.rotation else pixels
+
+
+def _cut_short(path: Path, stream: VideoStream) -> bool:
+    """Whether the file ends before what it announces: by the index (mp4, mov, avi) or by its size (mkv, webm)."""
+    size = path.stat().st_size
+    if any(entry.pos + entry.size > size for entry in stream.index_entries):
+        return True
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    at = head.find(_SEGMENT)
+    if not head.startswith(_EBML) or at < 0 or at + len(_SEGMENT) == len(head):
+        return False
+    first = head[at + len(_SEGMENT)]
+    length = 9 - first.bit_length()  # of the size: as many bytes as leading zero bits, and one
+    value = int.from_bytes(head[at + 4 : at + 4 + length], "big") & ((1 << 7 * length) - 1)
+    unknown = value == (1 << 7 * length) - 1
+    return not unknown and at + 4 + length + value > size

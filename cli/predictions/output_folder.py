@@ -1,0 +1,199 @@
+"""The folder that `predict` fills: whose it is, where each output goes, and what is finished already.
+
+    predict.json                    identity: checkpoint, classes, procedure
+    labels/REL.png                  ids, (H, W) at the input's size
+    overlays/REL.jpg | REL.mp4      for people
+    logits/REL_logits.npz           or REL_probabilities.npz
+    classes.json                    shares of classes
+
+REL is the input's path below the folder (or the part of a glob without wildcards) that was given, without its suffix.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from segstream.cli.console import first_few, write_text
+from segstream.cli.predictions.colors import Rgb
+from segstream.model.checkpoint import differences
+from segstream.shards.codecs.png import encode_label
+from segstream.shards.errors import DataError
+
+IDENTITY = "predict.json"
+JPEG_QUALITY = 92
+Dump = Literal["logits", "probabilities"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which outputs besides labels."""
+
+    overlay: bool
+    dump: Dump | None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One input and the name its outputs share."""
+
+    path: Path
+    name: str
+    """With forward slashes, without suffix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """One such folder."""
+
+    root: Path
+    wanted: Wanted
+
+    def label(self, name: str) -> Path:
+        """Where an input's label goes."""
+        return self.root / "labels" / f"{name}.png"
+
+    def overlay(self, name: str, suffix: str = ".jpg") -> Path:
+        """Where an input's overlay goes."""
+        return self.root / "overlays" / f"{name}{suffix}"
+
+    def dump(self, name: str) -> Path:
+        """Where an input's scores go."""
+        return self.root / "logits" / f"{name}_{self.wanted.dump}.npz"
+
+    def claim(self, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
+        """`claim` of the folder."""
+        return claim(self.root / IDENTITY, identity, overwrite=overwrite)
+
+    def finished(self, item: Item) -> bool:
+        """Whether a picture has all outputs, none older than itself or than the folder's identity."""
+        paths = [self.label(item.name)]
+        paths += [self.overlay(item.name)] if self.wanted.overlay else []
+        paths += [self.dump(item.name)] if self.wanted.dump else []
+        return newer(paths, item.path, self.root / IDENTITY)
+
+
+def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Make a folder ours by a file that says what decides its contents.
+
+    Returns:
+        Whether outputs in it count as finished: they were made in the same way.
+
+    Raises:
+        DataError: they were made in another way, or the file cannot be read or written.
+    """
+    found = _identity(path)
+    wrong = [] if found is None else differences(found, identity)
+    if wrong and not overwrite:
+        raise DataError(f"{path}: made in another way: {first_few(wrong)}. Choose another --out, or --overwrite")
+    if wrong or found is None or overwrite:  # its time tells what an interrupted --overwrite has made since
+        write_text(path, json.dumps(identity, indent=2) + "\n")
+    return found is not None and not overwrite
+
+
+def newer(paths: Sequence[Path], *than: Path) -> bool:
+    """Whether all files exist and none is older than any of the others."""
+    try:
+        changed = max(path.stat().st_mtime_ns for path in than)
+        return all(path.stat().st_mtime_ns >= changed for path in paths)
+    except OSError:
+        return False
+
+
+def named(paths: Sequence[Path], root: Path) -> list[Item]:
+    """Inputs with the names of their outputs.
+
+    Raises:
+        DataError: two inputs would write the same files.
+    """
+    items: list[Item] = []
+    first: dict[str, Path] = {}
+    for path in paths:
+        name = path.relative_to(root).with_suffix("").as_posix()
+        if name.lower() in first:  # some file systems do not tell letter case apart
+            raise DataError(
+                f"{first[name.lower()]} and {path} would both become labels/{name}.png; rename one, or give them apart"
+            )
+        first[name.lower()] = path
+        items.append(Item(path, name))
+    return items
+
+
+def _identity(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); choose another --out, or delete the file") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: not of this command; choose another --out")
+    return found
+
+
+def write_label(path: Path, ids: npt.NDArray[np.integer]) -> None:
+    """A one-channel PNG of 8 or, for uint16, 16 bits.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    if ids.dtype == np.uint8:
+        write_bytes(path, encode_label(ids.astype(np.uint8, copy=False)))
+    else:
+        write_bytes(path, cv2.imencode(".png", ids.astype(np.uint16))[1].tobytes())
+
+
+def read_label(path: Path) -> npt.NDArray[np.integer]:
+    """What `write_label` wrote.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if ids is None or ids.ndim != 2 or ids.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"{path}: not a label map of one channel; delete it, and run the command again")
+    return ids.astype(np.uint16) if ids.dtype == np.uint16 else ids.astype(np.uint8)
+
+
+def write_picture(path: Path, pixels: Rgb) -> None:
+    """A JPEG for people.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    write_bytes(path, cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
+
+
+def write_scores(path: Path, scores: npt.NDArray[np.float32], kind: Dump) -> None:
+    """A compressed npz with one array, `logits` or `probabilities`: (C, H, W) float16.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    file = io.BytesIO()
+    np.savez_compressed(file, **{kind: scores.astype(np.float16)})  # type: ignore[arg-type]
+    write_bytes(path, file.getvalue())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """A file, whole or not at all, and its folder if need be.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); check the folder and free space") from error

@@ -1,0 +1,107 @@
+"""A video through a segmenter: every frame once, in order, at the source's rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segstream.cli.console import Report
+from segstream.cli.predictions import overlay
+from segstream.cli.predictions.colors import Rgb
+from segstream.cli.predictions.media import Video, write_video
+from segstream.cli.predictions.output_folder import IDENTITY, Item, Predictions, newer, write_label
+from segstream.cli.predictions.predict_images import THREADS, Done, Ids, ahead
+from segstream.cli.predictions.predictor import Segmenter
+from segstream.shards.errors import DataError
+
+SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})
+DIGITS = 6  # of a frame's number in its label's name
+
+
+def is_video(path: Path) -> bool:
+    """By its suffix."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def film(
+    segmenter: Segmenter, video: Video, item: Item, out: Predictions, *, frame_labels: bool, report: Report
+) -> Done:
+    """Segment a video whole; what an interrupted call left is made again.
+
+    Args:
+        frame_labels: also `labels/NAME/000000.png`, one for each frame, counted from 0.
+
+    Returns:
+        Shares of classes over all frames. Of a video that is cut short or damaged the error, which says at which
+        frame; what came before it is in `overlays/NAME.partial.mp4`.
+
+    Raises:
+        DataError: an output cannot be written.
+    """
+    classes = segmenter.taxonomy.classes
+    factor = overlay.enlargement(video.size_hw)
+    counts = np.zeros(len(classes), np.int64)
+    partial = out.overlay(item.name, ".partial.mp4")
+    frames = _Kept(video.frames())
+    done = 0
+
+    def each() -> Iterator[tuple[Rgb, Ids]]:
+        nonlocal done
+        for image, ids in _segmented(segmenter, frames, segmenter.at_once(video.size_hw)):
+            counts[:] += np.bincount(ids.ravel(), minlength=len(classes))
+            if frame_labels:
+                write_label(out.label(f"{item.name}/{done:0{DIGITS}d}"), ids)
+            yield image, ids
+            done += 1
+            report(done, max(video.count or 0, done))
+
+    if out.wanted.overlay:
+        drawn_hw = (video.size_hw[0] * factor, video.size_hw[1] * factor)
+        with write_video(partial, drawn_hw, video.rate) as writer, ThreadPoolExecutor(THREADS) as pool:
+            for drawn in ahead(pool, lambda pair: overlay.draw(*pair, classes), each()):
+                writer.write(drawn)
+    else:
+        for _ in each():
+            pass
+    shares = overlay.shares(counts, classes)
+    if frames.error is None and out.wanted.overlay:
+        partial.replace(out.overlay(item.name, ".mp4"))
+    return Done(item, video.size_hw, shares, frames=done, error=frames.error)
+
+
+def filmed(item: Item, out: Predictions, row: dict[str, Any], *, frame_labels: bool) -> bool:
+    """Whether a video whose row of `classes.json` is known has all outputs, none older than itself."""
+    if "error" in row or "frames" not in row:
+        return False
+    paths = [out.overlay(item.name, ".mp4")] if out.wanted.overlay else []
+    paths += [out.label(f"{item.name}/{i:0{DIGITS}d}") for i in range(row["frames"])] if frame_labels else []
+    return bool(paths) and newer(paths, item.path, out.root / IDENTITY)
+
+
+class _Kept:
+    """Frames up to the first that is missing; what was wrong with it is kept, so that the result can be finished."""
+
+    def __init__(self, frames: Iterator[Rgb]) -> None:
+        self._frames = frames
+        self.error: str | None = None
+
+    def __iter__(self) -> Iterator[Rgb]:
+        try:
+            yield from self._frames
+        except DataError as error:
+            self.error = str(error)
+
+
+def _segmented(segmenter: Segmenter, frames: _Kept, at_once: int) -> Iterator[tuple[Rgb, Ids]]:
+    """Frames with their ids; the next group is decoded while one is on the device."""
+    with ThreadPoolExecutor(1) as pool:
+        source = iter(frames)
+        take: Callable[[], list[Rgb]] = lambda: [frame for _, frame in zip(range(at_once), source)]  # noqa: E731,B905
+        coming: Future[list[Rgb]] = pool.submit(take)
+        while group := coming.result():
+            coming = pool.submit(take)
+            yield from zip(group, segmenter.labels(group), strict=True)

@@ -1,0 +1,176 @@
+"""A web page for one model: a picture in, its classes out. Nothing is kept, nothing is loaded from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+import socket
+import threading
+import time
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy.typing as npt
+from PIL import Image
+
+from segstream.cli.console import note
+from segstream.cli.predictions.colors import class_colors
+from segstream.cli.predictions.media import picture_of
+from segstream.cli.predictions.overlay import draw, present
+from segstream.cli.predictions.predictor import Segmenter
+from segstream.cli.report.html import render
+from segstream.shards.codecs.images import UnreadableError
+from segstream.shards.errors import DataError
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+MAX_BYTES = 32 << 20
+MAX_PIXELS = 40_000_000  # what a photograph has today; the scores of every class are held at this size
+TOO_LARGE = f"a file of more than {MAX_BYTES >> 20} MB; make it smaller"
+POLICY = "; ".join(
+    (
+        *("default-src 'none'", "connect-src 'self'", "img-src data: blob:", "script-src 'unsafe-inline'"),
+        *("style-src 'unsafe-inline'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"),
+    )
+)
+
+
+class RefusedError(Exception):
+    """A request that cannot be answered; the message is for the person at the page."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One model in memory, asked by one request at a time."""
+
+    name: str
+    segmenter: Segmenter
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def page(self) -> str:
+        """The HTML of the page."""
+        taxonomy = self.segmenter.taxonomy
+        return render(
+            "serve.html",
+            name=self.name,
+            taxonomy=taxonomy.name,
+            classes=taxonomy.num_classes,
+            megabytes=MAX_BYTES >> 20,
+            max_bytes=MAX_BYTES,
+            too_large=TOO_LARGE,
+        )
+
+    def answer(self, data: bytes) -> dict[str, Any]:
+        """Segment a picture file.
+
+        Returns:
+            JSON-able: `width`, `height`, `seconds`; `classes` (id, name, share in 0..1, color), the largest first;
+            `label`, a PNG of ids, and `overlay`, a JPEG, both in base64.
+
+        Raises:
+            RefusedError: no picture that can be read, or of too many pixels.
+        """
+        start = time.monotonic()
+        _check_size(data)
+        try:
+            image = picture_of(data)
+        except UnreadableError as error:
+            raise RefusedError(415, f"cannot be segmented: {error}") from error
+        with self._turn:
+            (label,) = self.segmenter.labels([image])
+        names = self.segmenter.taxonomy.classes
+        colors = class_colors(names)
+        rows = [
+            {"id": c.id, "name": c.name, "share": c.share, "color": "#{:02x}{:02x}{:02x}".format(*colors[c.id])}
+            for c in present(label, names)
+        ]
+        overlay = cv2.cvtColor(draw(image, label, names), cv2.COLOR_RGB2BGR)
+        files = {"label": _encoded(".png", label), "overlay": _encoded(".jpg", overlay)}
+        height, width = label.shape
+        return {"width": width, "height": height, "classes": rows, **files, "seconds": time.monotonic() - start}
+
+
+def application(service: Service) -> Starlette:
+    """The page at `/`; `POST /segment` takes a picture file as its body and answers in JSON.
+
+    Raises:
+        DataError: Starlette (extra `serve`) is not installed.
+    """
+    try:
+        from starlette.applications import Starlette
+        from starlette.concurrency import run_in_threadpool
+        from starlette.responses import HTMLResponse, JSONResponse
+        from starlette.routing import Route
+    except ImportError as error:
+        raise DataError("the web page needs Starlette; install it with: pip install 'segstream[serve]'") from error
+    page = service.page()
+
+    async def home(request: Request) -> Response:
+        return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"})
+
+    async def segment(request: Request) -> Response:
+        try:
+            return JSONResponse(await run_in_threadpool(service.answer, await _body(request)))
+        except RefusedError as error:
+            return JSONResponse({"error": str(error)}, status_code=error.status)
+
+    return Starlette(routes=[Route("/", home), Route("/segment", segment, methods=["POST"])])
+
+
+def serve_forever(service: Service, host: str, port: int) -> None:
+    """Answer until told to stop.
+
+    Args:
+        port: 0 takes a free one.
+
+    Raises:
+        DataError: the address cannot be used, or what the page needs (extra `serve`) is not installed.
+    """
+    app = application(service)
+    import uvicorn
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise DataError(f"{host}:{port}: cannot be served at ({error.strerror}); choose another --port") from error
+    shown = f"[{host}]" if ":" in host else host
+    note(f"serve: {service.name} at http://{shown}:{listener.getsockname()[1]}/ (Ctrl-C stops it)")
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+
+
+async def _body(request: Request) -> bytes:
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > MAX_BYTES:
+            raise RefusedError(413, TOO_LARGE)
+    return bytes(data)
+
+
+def _check_size(data: bytes) -> None:
+    """Refuse what would take too much memory before any of it is decoded."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                pixels = image.width * image.height
+    except Image.DecompressionBombError:
+        pixels = MAX_PIXELS + 1
+    except Exception:  # decoders raise nearly every kind; reading it in full says what is wrong
+        return
+    if pixels > MAX_PIXELS:
+        raise RefusedError(413, f"a picture of more than {MAX_PIXELS // 1_000_000} million pixels; make it smaller")
+
+
+def _encoded(suffix: str, pixels: npt.NDArray[Any]) -> str:
+    return base64.b64encode(cv2.imencode(suffix, pixels)[1].tobytes()).decode("ascii")

@@ -1,0 +1,99 @@
+"""Line charts as SVG text: no plotting library in the report, no script in the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from segstream.shards.errors import DataError
+
+WIDTH, HEIGHT = 760, 320  # user units; the page scales the picture to its column
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 40
+MAX_POINTS = 240
+NUM_COLORS = 8  # the style sheet has colours c0 to c7; further curves repeat them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """One line: what it is called, and (step, value) by rising step."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+
+def read_curve(path: Path, *, name: str) -> Curve:
+    """Read a curve as dvclive writes it: tab-separated, a header with `step`, the value in the last column.
+
+    Raises:
+        DataError: the file is missing, has no `step` column, or holds something else than numbers.
+    """
+    try:
+        header, *rows = path.read_text(encoding="utf-8").splitlines()
+        step = header.split("\t").index("step")
+        points = [(float(cells[step]), float(cells[-1])) for cells in (row.split("\t") for row in rows)]
+    except (OSError, ValueError, IndexError) as error:
+        raise DataError(f"{path}: not a training curve ({error}); train the model again or leave it out") from error
+    return Curve(name=name, points=tuple(p for p in points if math.isfinite(p[1])))
+
+
+def thin(points: Sequence[tuple[float, float]], most: int = MAX_POINTS) -> list[tuple[float, float]]:
+    """At most `most` points: means of equal groups of neighbours, so that noise is averaged and no peak invented."""
+    if len(points) <= most:
+        return list(points)
+    size = math.ceil(len(points) / most)
+    groups = [points[i : i + size] for i in range(0, len(points), size)]
+    return [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]
+
+
+def ticks(low: float, high: float, about: int = 6) -> list[float]:
+    """Round numbers within [low, high], about `about` of them: 1, 2 or 5 times a power of ten apart.
+
+    Raises:
+        ValueError: the interval is empty.
+    """
+    if not high > low:
+        raise ValueError(f"empty interval [{low}, {high}]")
+    rough = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * f for f in (1, 2, 5, 10) if power * f >= rough * (1 - 1e-9))
+    return [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def line_chart(curves: Sequence[Curve], *, x_label: str, y_label: str) -> str:
+    """An SVG element with axes, grid and one path per curve; path `i` has the classes `line` and
+    `c{i}` (modulo `NUM_COLORS`).
+
+    Colours, text size and dark mode are the page's business (CSS). The y axis begins at 0.
+
+    Returns:
+        "" if no curve has a point.
+    """
+    lines = [(curve.name, thin(curve.points)) for curve in curves]
+    points = [p for _, line in lines for p in line]
+    if not points:
+        return ""
+    x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
+    y_low, y_high = min(0.0, *(y for _, y in points)), max(y for _, y in points)
+    x_high, y_high = max(x_high, x_low + 1), y_high if y_high > y_low else y_low + 1
+
+    def x_at(x: float) -> float:
+        return LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
+
+    def y_at(y: float) -> float:
+        return HEIGHT - BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
+
+    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)}">']
+    for y in ticks(y_low, y_high):
+        parts.append(f'<path class="grid" d="M{LEFT} {y_at(y):.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y_at(y) + 4:.1f}" text-anchor="end">{y:g}</text>')
+    foot = HEIGHT - BOTTOM + 18
+    parts += [f'<text x="{x_at(x):.1f}" y="{foot}" text-anchor="middle">{x:g}</text>' for x in ticks(x_low, x_high)]
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x_label)}</text>')
+    for i, (name, line) in enumerate(lines):
+        path = "L".join(f"{x_at(x):.1f} {y_at(y):.1f}" for x, y in line)
+        if path:
+            parts.append(f'<path class="line c{i % NUM_COLORS}" d="M{path}"><title>{escape(name)}</title></path>')
+    return "".join(parts) + "</svg>"

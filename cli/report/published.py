@@ -1,0 +1,98 @@
+"""Published results, read from `published.yaml` and checked once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Literal
+
+from segstream.shards.errors import DataError
+from segstream.shards.schema import parse, read_yaml
+
+COLUMN = "DATASET"  # in a recipe's name: the dataset of the column
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedRow:
+    """One model's results on the datasets of a table."""
+
+    model: str
+    """As printed."""
+    recipe: str
+    """Ours for this model; `oracle-DATASET-...` is one for every column."""
+    miou: tuple[float | None, ...]
+    """Percent, by column; None: printed empty, or there is no such model."""
+    hmean: float | None
+    """Harmonic mean as printed, percent."""
+
+    def recipe_of(self, column: str) -> str:
+        """The recipe behind the value in a dataset's column."""
+        return self.recipe.replace(COLUMN, column)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedTable:
+    """Results of several models on the same datasets."""
+
+    title: str
+    scale: Literal["ss", "ms"]
+    """Judged at a single scale, or averaged over several."""
+    source: str
+    columns: tuple[str, ...]
+    """Datasets."""
+    rows: tuple[PublishedRow, ...]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.miou) != len(self.columns):
+                raise DataError(f"{row.model}: {len(row.miou)} values for {len(self.columns)} columns")
+
+    def row(self, recipe: str) -> PublishedRow | None:
+        """The row whose harmonic mean is this recipe's; None where there is none."""
+        return next((row for row in self.rows if row.recipe == recipe), None)
+
+    def values(self, recipe: str) -> dict[str, float]:
+        """Dataset -> mIoU in percent of the model that this recipe trains; empty where nothing is published."""
+        found = (
+            (column, value)
+            for row in self.rows
+            for column, value in zip(self.columns, row.miou, strict=True)
+            if row.recipe_of(column) == recipe
+        )
+        return {column: value for column, value in found if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedSpeed:
+    """Single-scale inference of one square crop."""
+
+    recipe: str
+    crop: int
+    """Side, pixels."""
+    fps: Mapping[str, float]
+    """GPU -> frames per second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """Everything there is to compare with."""
+
+    released: Mapping[str, str]
+    """Name of a released checkpoint, without suffix -> the recipe that makes such a model."""
+    zero_shot: PublishedTable
+    training: PublishedTable
+    zero_shot_ms: PublishedTable
+    speed: tuple[PublishedSpeed, ...]
+
+
+@functools.cache
+def published() -> Published:
+    """What the authors of MSeg published.
+
+    Raises:
+        DataError: the file in the package is damaged.
+    """
+    with resources.as_file(resources.files("segstream.cli.report").joinpath("published.yaml")) as path:
+        return parse(Published, read_yaml(path), at=path.name)

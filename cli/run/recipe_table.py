@@ -1,0 +1,102 @@
+"""The recipes as a table: `segstream train --list`, and the page docs/recipes.md."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import typer
+
+from segstream.cli.console import print_json, print_table
+from segstream.cli.report.published import Published, published
+from segstream.recipe import Recipe, read_recipe, recipe_names, resolve
+
+Form = Literal["text", "json", "markdown"]
+
+INTRO = """# Recipes
+
+Made by `segstream train --list --markdown`; change the recipes, not this page.
+
+A recipe is a file in [recipes/](../recipes). `segstream train NAME` trains it, `segstream train NAME --dry-run` says
+what that will take, `KEY=VALUE` changes any part of it. How to convert the data: [real-data.md](real-data.md).
+
+*Crops* are those of each dataset, as the paper counts; steps = floor(crops x datasets / batch). *Zero-shot* is the
+published harmonic mean of mIoU over six datasets that the model has not seen, *training* that over the validation sets
+of the seven training datasets, *oracle* the mIoU on the dataset's own validation set, all in percent, single scale,
+best of three sizes. A dash: nothing was published. All figures and their source:
+[cli/published.yaml](../cli/published.yaml). Published models start from ImageNet weights (`model.weights=FILE`).
+"""
+SECTIONS = {
+    "Published models": 'With the published networks, sizes and lengths (Lambert et al., "MSeg", CVPR 2020).',
+    "The same with other networks": "Sizes and lengths as above; no results were published.",
+    "Demo and examples": "Small networks for one or two processor cores; see [performance.md](performance.md).",
+}
+
+
+def show(form: Form) -> None:
+    """Print all recipes."""
+    recipes = [read_recipe(name) for name in recipe_names()]
+    if form == "json":
+        print_json([_row(recipe) for recipe in recipes])
+    elif form == "markdown":
+        typer.echo(page(recipes), nl=False)
+    else:
+        header = ("recipe", "network", "taxonomy", "datasets", "crops", "batch", "steps", "short side", "crop")
+        keys = ("recipe", "arch", "taxonomy", "datasets", "crops", "batch", "steps", "short_side", "crop")
+        rows = [_row(recipe) for recipe in recipes]
+        print_table(header, [[len(row[k]) if k == "datasets" else row[k] for k in keys] for row in rows])
+
+
+def page(recipes: list[Recipe]) -> str:
+    """docs/recipes.md."""
+    parts = [INTRO]
+    for title, about in SECTIONS.items():
+        chosen = [recipe for recipe in recipes if _section(recipe) == title]
+        parts += [f"\n## {title}\n\n{about}\n", *_table(chosen, published())]
+    return "\n".join(parts) + "\n"
+
+
+def _row(given: Recipe) -> dict[str, Any]:
+    """What `--list --json` says of a recipe; `crops` are those of each dataset, as the recipe asks for them."""
+    recipe = resolve(given)
+    return {
+        "recipe": recipe.name,
+        "arch": recipe.model.arch,
+        "taxonomy": recipe.data.taxonomy,
+        "datasets": list(recipe.data.mix),
+        "crops": given.train.crops or recipe.crops_per_dataset,
+        "crops_total": recipe.steps * recipe.loader.batch,
+        "batch": recipe.loader.batch,
+        "steps": recipe.steps,
+        "short_side": recipe.augment.short_side,
+        "crop": recipe.augment.crop,
+    }
+
+
+def _section(recipe: Recipe) -> str:
+    own, others, small = SECTIONS
+    if recipe.augment.crop_hw < (473, 473):
+        return small
+    return own if recipe.model.arch == "hrnet-w48" else others
+
+
+def _table(recipes: list[Recipe], figures: Published) -> list[str]:
+    header = ["recipe", "network", "labels", "data", "short side, crop", "crops", "batch", "steps"]
+    header += ["zero-shot", "training", "oracle"]
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * 4 + "---:|" * 7]
+    for recipe in recipes:
+        mix, row = list(recipe.data.mix), _row(recipe)
+        cells = [f"[{recipe.name}](../recipes/{recipe.name}.yaml)", recipe.model.arch, recipe.data.taxonomy]
+        cells += [mix[0] if len(mix) == 1 else f"{len(mix)} datasets"]
+        cells += [f"{recipe.augment.short_side}, {recipe.augment.crop_hw[0]}"]
+        cells += [f"{row[key]:,}" for key in ("crops", "batch", "steps")]
+        cells += _figures(recipe, figures)
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _figures(recipe: Recipe, figures: Published) -> list[str]:
+    """Zero-shot mean, mean over the training datasets, mIoU in the model's own dataset; as published."""
+    rows = (figures.zero_shot.row(recipe.name), figures.training.row(recipe.name))
+    means = [row.hmean if row is not None else None for row in rows]
+    own = figures.zero_shot.values(recipe.name).get(next(iter(recipe.data.mix)))
+    return ["-" if value is None else f"{value:.1f}" for value in (*means, own)]

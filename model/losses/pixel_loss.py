@@ -1,0 +1,166 @@
+"""Losses summed over pixels, from logits at the network's own resolution.
+
+The obvious composition (upsample to the crop, log-softmax, pick) holds three arrays of classes x H x W per image, and
+with 194 classes it is most of the step of a small network. The functions here give the same values and gradients but
+walk over strips of rows that fit the cache. The gradient of a sum over pixels is known as soon as the sum is, so
+forward computes both and nothing at full resolution outlives its strip. On CUDA, cross-entropy is a kernel of its own
+(`model.loss_triton`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import softplus
+
+from segstream.model.networks.upsample import at_least_float32, rows_first, shifted, upsampling
+from segstream.shards.taxonomy import IGNORE_INDEX
+
+Strip = Callable[
+    [Tensor, Tensor], Tensor
+]  # logits (r, K, W) and labels (r, W) -> their sum; logits become its gradient
+
+
+def pixel_losses(
+    logits: Tensor,
+    labels: Tensor,
+    size_hw: tuple[int, int],
+    class_weights: Tensor | None = None,
+    *,
+    align_corners: bool = True,
+) -> Tensor:
+    """Sum over each image's labelled pixels of the cross-entropy of its upsampled logits.
+
+    Equal in value and gradient (to float32 rounding) to `cross_entropy(interpolate(logits, size_hw, mode="bilinear",
+    align_corners=align_corners), labels, weight=class_weights, ignore_index=255, reduction="none").sum(dim=(1, 2))`.
+    Differentiable once.
+
+    Args:
+        logits: (B, K, h, w); computed in float32 whatever their type, except that float64 stays.
+        labels: (B, H, W) integer ids below K, or 255 = ignored.
+        size_hw: (H, W).
+        class_weights: (K,) float32; None: 1 for every class.
+        align_corners: of the upsampling.
+
+    Returns:
+        (B,) float32.
+    """
+    if fusable(logits):
+        from segstream.model.losses.triton_kernel import fused_pixel_losses
+
+        weights = labels != IGNORE_INDEX if class_weights is None else pixel_weights(labels, class_weights)
+        return fused_pixel_losses(logits, labels, weights.float(), size_hw, align_corners=align_corners)
+    sums: Tensor = _PixelLosses.apply(logits, labels, size_hw, class_weights, align_corners, False)  # type: ignore[no-untyped-call]
+    return sums
+
+
+def binary_losses(logits: Tensor, labels: Tensor, size_hw: tuple[int, int], *, align_corners: bool = True) -> Tensor:
+    """Sum over each image's labelled pixels, and over classes, of the binary cross-entropy "this class or not".
+
+    Arguments and result are those of `pixel_losses`. Equal to `binary_cross_entropy_with_logits` of the upsampled
+    logits against one-hot labels, summed over all but ignored pixels.
+    """
+    sums: Tensor = _PixelLosses.apply(logits, labels, size_hw, None, align_corners, True)  # type: ignore[no-untyped-call]
+    return sums
+
+
+def fusable(logits: Tensor) -> bool:
+    """Whether the fused kernels of `model.loss_triton` take over: on CUDA, where triton is installed."""
+    return logits.is_cuda and logits.dtype != torch.float64 and find_spec("triton") is not None
+
+
+class _PixelLosses(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        labels: Tensor,
+        size_hw: tuple[int, int],
+        class_weights: Tensor | None,
+        align_corners: bool,
+        binary: bool,
+    ) -> Tensor:
+        with torch.autocast(logits.device.type, enabled=False):
+            loss_: Strip
+            if binary:
+                values, loss_ = at_least_float32(logits), _bce_
+            else:
+                values, bounded = shifted(logits)
+                loss_ = partial(_nll_, class_weights=class_weights, bounded=bounded)
+            sums, grad = _walk(
+                values, labels, size_hw, loss_, align_corners=align_corners, with_grad=ctx.needs_input_grad[0]
+            )
+        ctx.grad, ctx.dtype = grad, logits.dtype
+        return sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_sums: Tensor) -> tuple[Tensor | None, ...]:
+        return (ctx.grad * grad_sums[:, None, None, None]).to(ctx.dtype), None, None, None, None, None
+
+
+def _walk(
+    logits: Tensor, labels: Tensor, size_hw: tuple[int, int], loss_: Strip, *, align_corners: bool, with_grad: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Sums (B,) and, if asked for, their gradient by each image's logits (B, K, h, w), strip by strip."""
+    num, num_classes, low_h, low_w = logits.shape
+    low_hw = (low_h, low_w)
+    plan = upsampling(low_hw, size_hw, num_classes, logits.device, align_corners=align_corners, dtype=logits.dtype)
+    sums = logits.new_zeros(num)
+    grad = torch.empty_like(logits) if with_grad else None
+    for b in range(num):
+        if low_hw == tuple(size_hw):  # scales were combined at full size: nothing to interpolate
+            for strip in plan.strips:
+                logits_rKW = logits[b, :, strip.high].permute(1, 0, 2).contiguous()
+                sums[b] += loss_(logits_rKW, labels[b, strip.high])
+                if grad is not None:
+                    grad[b, :, strip.high] = logits_rKW.permute(1, 0, 2)
+            continue
+        low_hKw = rows_first(logits[b])
+        grad_hKw = torch.zeros_like(low_hKw)
+        for strip in plan.strips:
+            logits_rKW = plan.rows(low_hKw, strip)
+            sums[b] += loss_(logits_rKW, labels[b, strip.high])
+            if with_grad:
+                plan.add_gradient(grad_hKw, strip, logits_rKW)
+        if grad is not None:
+            grad[b] = grad_hKw.view(low_h, num_classes, low_w).permute(1, 0, 2)
+    return sums, grad
+
+
+def _nll_(logits_rKW: Tensor, labels: Tensor, *, class_weights: Tensor | None, bounded: bool) -> Tensor:
+    """Sum of the cross-entropy of labelled pixels; overwrites the logits with its gradient."""
+    labelled = labels != IGNORE_INDEX
+    weight_rW = labelled if class_weights is None else pixel_weights(labels, class_weights)
+    target = torch.where(labelled, labels, 0).long().unsqueeze(1)  # (r, 1, W)
+    if not bounded:
+        logits_rKW -= logits_rKW.amax(dim=1, keepdim=True)
+    picked = logits_rKW.gather(1, target).squeeze(1)
+    total_rW = logits_rKW.exp_().sum(dim=1)
+    loss = ((total_rW.log() - picked) * weight_rW).sum()
+    logits_rKW *= (weight_rW / total_rW).unsqueeze(1)
+    logits_rKW.scatter_add_(1, target, -weight_rW.to(logits_rKW.dtype).unsqueeze(1))
+    return loss
+
+
+def _bce_(logits_rKW: Tensor, labels: Tensor) -> Tensor:
+    """Sum of the binary cross-entropy of all classes of labelled pixels; overwrites the logits with its gradient."""
+    labelled = labels != IGNORE_INDEX
+    target = torch.where(labelled, labels, 0).long().unsqueeze(1)  # (r, 1, W)
+    picked = logits_rKW.gather(1, target).squeeze(1)
+    loss = ((softplus(logits_rKW).sum(dim=1) - picked) * labelled).sum()
+    logits_rKW.sigmoid_().mul_(labelled.unsqueeze(1))
+    logits_rKW.scatter_add_(1, target, -labelled.to(logits_rKW.dtype).unsqueeze(1))
+    return loss
+
+
+def pixel_weights(labels: Tensor, class_weights: Tensor) -> Tensor:
+    """The weight of every pixel's class, 0 where ignored; of the labels' shape."""
+    labelled = labels != IGNORE_INDEX
+    return class_weights[torch.where(labelled, labels, 0).long()] * labelled

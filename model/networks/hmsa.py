@@ -1,0 +1,203 @@
+"""Hierarchical multi-scale attention: one network on several sizes of an image, and where to trust which.
+
+Each size of the image gives logits, a first guess (see `model.ocr`) and an attention in 0..1, (B, 1, h, w), read from
+the augmented pixels: two 3x3 convolutions with batch norm and ReLU, a 1x1, no biases, a sigmoid.
+
+The rules, those of NVIDIA's code; "up" and "down" are bilinear with align_corners=False and no smoothing:
+
+- the image at scale s is resized to floor(s * H) x floor(s * W), at least 1 x 1; at scale 1 it is left alone;
+- logits, guess and attention, after its sigmoid, are upsampled to the size of *that scale's image* first. Scales are
+  combined there, on logits, not on probabilities, and in float32 whatever the network runs in;
+- training takes scales 0.5 and 1, whatever `n_scales` says, the low one first (batch norms see it first, dropout draws
+  for it first), and its attention alone decides:
+      logits = up(a_lo * logits_lo) + (1 - up(a_lo)) * logits_hi
+  and the same with the same attention for the first guesses. The attention head sees the high scale too, so that its
+  batch norms record it;
+- losses: main + 0.4 auxiliary; with a `scale_weight` above 0 also that much times the loss of logits_lo, upsampled, and
+  of logits_hi, by themselves. (Region mutual information belongs to the main loss only.);
+- use goes from the highest scale down. The highest gives the first prediction p; then, for each lower scale s,
+      s >= 1:  p = a_s * logits_s + (1 - a_s) * down(p)
+      s < 1:   p = up(a_s * logits_s) + (1 - up(a_s)) * p
+  so p ends at scale 1. With scales (0.5, 1), the default, this is the formula of training.
+
+Batch norms, dropout and first weights are those of `model.ocr`, for the attention head too. Any input of at least
+1 x 1 works: odd sizes lose up to one pixel's worth of alignment per scale to the rounding above, as in the reference.
+
+Parameter names and shapes are those of the published weights.
+Source: Tao, Sapra, Catanzaro, "Hierarchical Multi-Scale Attention for Semantic Segmentation", arXiv 2005.10821.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from segstream.model.networks.blocks import conv, norm, set_momentum
+from segstream.model.networks.hrnet import HRNetTrunk, Init, draw_trunk
+from segstream.model.networks.init import draw_uniform
+from segstream.model.networks.ocr import AUX_WEIGHT, BN_MOMENTUM, OCRConfig, OCRHead, half_pixel
+from segstream.model.types import Aux, TrainOutput
+from segstream.shards.errors import DataError
+
+LOW_SCALE = 0.5
+N_SCALES = (LOW_SCALE, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HMSAConfig:
+    """Sizes: those of the network at one scale, and the channels of the attention head."""
+
+    ocr: OCRConfig
+    attention: int = 256
+
+
+class ScaleOutput(NamedTuple):
+    """One scale's view, all at the size of that scale's image, float32."""
+
+    logits: Tensor
+    """(B, K, H_s, W_s)."""
+    aux: Tensor
+    """(B, K, H_s, W_s), the first guess."""
+    attention: Tensor
+    """(B, 1, H_s, W_s) in 0..1."""
+
+
+class HMSA(nn.Module):
+    """The network. See the module's docstring for its rules.
+
+    Args:
+        config: sizes.
+        num_classes: channels of the logits.
+        n_scales: sizes of the image, relative to the input, to combine in eval mode; 1 must be among them.
+        scale_weight: what the loss of each scale by itself counts in training; the authors' Cityscapes recipes
+            have 0.05.
+        init: of the trunk, see `model.hrnet.draw_trunk`.
+        bn_momentum: share of the newest batch in the running statistics; in training a batch counts once a scale.
+        aux_weight: what the auxiliary loss counts.
+        seed: key of the initial weights.
+        checkpointing: see `model.hrnet.HRNetTrunk`.
+
+    Raises:
+        DataError: `n_scales` are not distinct positive numbers with 1 among them.
+    """
+
+    def __init__(
+        self,
+        config: HMSAConfig,
+        num_classes: int,
+        *,
+        n_scales: Sequence[float] = N_SCALES,
+        scale_weight: float = 0.0,
+        init: Init = "reference",
+        bn_momentum: float = BN_MOMENTUM,
+        aux_weight: float = AUX_WEIGHT,
+        seed: int = 0,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.n_scales = high_to_low(n_scales)
+        self.scale_weight = scale_weight
+        self.aux_weight = aux_weight
+        self.backbone = HRNetTrunk(config.ocr.trunk, checkpointing=checkpointing)
+        self.ocr = OCRHead(self.backbone.num_features, config.ocr.mid, config.ocr.key, num_classes)
+        self.scale_attn = _attention_head(config.ocr.mid, config.attention)
+        generator = torch.Generator().manual_seed(seed)
+        draw_trunk(self.backbone, init, generator)
+        draw_uniform(self.ocr, generator)
+        draw_uniform(self.scale_attn, generator)
+        set_momentum(self, bn_momentum)
+
+    def forward(self, images: Tensor, n_scales: Sequence[float] | None = None) -> Tensor | TrainOutput:
+        """Segment images.
+
+        Args:
+            images: (B, 3, H, W) float RGB, ImageNet-normalised.
+            n_scales: in eval mode, scales to use instead of the network's own.
+
+        Returns:
+            In eval mode the logits, (B, num_classes, H, W). In train mode the combined logits and first guess at
+            (H, W) and, with a `scale_weight`, the low scale's logits at its own size and the high scale's.
+
+        Raises:
+            DataError: `n_scales` do not fit, or were given in train mode.
+        """
+        if self.training:
+            if n_scales is not None:
+                raise DataError("hmsa: n_scales in train mode; training always combines scales 0.5 and 1, leave it out")
+            return self._train(images)
+        return self._combined(images, self.n_scales if n_scales is None else high_to_low(n_scales))
+
+    def at_scale(self, images: Tensor, scale: float) -> ScaleOutput:
+        """What the network makes of the images at one scale."""
+        size_hw = _scaled(images, scale)
+        out = self.ocr(self.backbone.features(images if scale == 1 else half_pixel(images, size_hw)))
+        attention = self.scale_attn(out.pixels)
+        logits, aux, attention = (half_pixel(_full_precision(x), size_hw) for x in (out.logits, out.aux, attention))
+        return ScaleOutput(logits, aux, attention)
+
+    def _train(self, images: Tensor) -> TrainOutput:
+        size_hw = (images.shape[-2], images.shape[-1])
+        lo = self.at_scale(images, LOW_SCALE)
+        hi = self.at_scale(images, 1.0)
+        attention = half_pixel(lo.attention, size_hw)
+        logits = half_pixel(lo.attention * lo.logits, size_hw) + (1 - attention) * hi.logits
+        guess = half_pixel(lo.attention * lo.aux, size_hw) + (1 - attention) * hi.aux
+        aux: tuple[Aux, ...] = (Aux(name="aux", logits=guess, weight=self.aux_weight, align_corners=False),)
+        if self.scale_weight > 0:
+            aux += (
+                Aux(name="lo", logits=lo.logits, weight=self.scale_weight, align_corners=False),
+                Aux(name="hi", logits=hi.logits, weight=self.scale_weight, align_corners=False),
+            )
+        return TrainOutput(logits=logits, size_hw=size_hw, aux=aux, align_corners=False)
+
+    def _combined(self, images: Tensor, scales: Sequence[float]) -> Tensor:
+        combined = self.at_scale(images, scales[0]).logits
+        for scale in scales[1:]:
+            logits, _, attention = self.at_scale(images, scale)
+            if scale >= 1:
+                combined = attention * logits + (1 - attention) * half_pixel(combined, _scaled(images, scale))
+            else:
+                size_hw = _scaled(images, 1.0)
+                lower = half_pixel(attention * logits, size_hw)
+                combined = lower + (1 - half_pixel(attention, size_hw)) * combined
+        return combined
+
+
+def high_to_low(n_scales: Sequence[float]) -> tuple[float, ...]:
+    """Scales in the order in which they are combined.
+
+    Raises:
+        DataError: they are not distinct positive numbers with 1 among them.
+    """
+    scales = tuple(n_scales) if isinstance(n_scales, list | tuple) else ()
+    positive = all(isinstance(s, int | float) and not isinstance(s, bool) and 0 < s < float("inf") for s in scales)
+    if not positive or 1.0 not in scales or len(set(scales)) < len(scales):
+        raise DataError(f"hmsa: n_scales {n_scales!r} are not distinct positive numbers with 1.0 among them")
+    return tuple(sorted(map(float, scales), reverse=True))
+
+
+def _attention_head(num_in: int, num_mid: int) -> nn.Sequential:
+    layers: list[tuple[str, nn.Module]] = [
+        ("conv0", conv(num_in, num_mid, 3)),
+        ("bn0", norm(num_mid)),
+        ("re0", nn.ReLU(inplace=True)),
+        ("conv1", conv(num_mid, num_mid, 3)),
+        ("bn1", norm(num_mid)),
+        ("re1", nn.ReLU(inplace=True)),
+        ("conv2", conv(num_mid, 1, 1)),
+        ("sig", nn.Sigmoid()),
+    ]
+    return nn.Sequential(OrderedDict(layers))
+
+
+def _scaled(images: Tensor, scale: float) -> tuple[int, int]:
+    return max(int(images.shape[-2] * scale), 1), max(int(images.shape[-1] * scale), 1)
+
+
+def _full_precision(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,0 +1,239 @@
+"""HRNetV2 for segmentation: parallel branches at 1/4, 1/8, 1/16 and 1/32 of the input that keep exchanging features.
+
+Shapes for an input of (B, 3, H, W), h = ceil(H/4), w = ceil(W/4), branch widths C0..C3 (W48: 48, 96, 192, 384):
+
+    conv1, conv2     3x3 stride 2 each         (B, stem, h, w)
+    layer1           bottlenecks               (B, 4 * stage1.channels, h, w)
+    stage2           2 branches                (B, C0, h, w), (B, C1, h/2, w/2)
+    stage3           3 branches                ... (B, C2, h/4, w/4)
+    stage4           4 branches                ... (B, C3, h/8, w/8)
+    last_layer       branches at 1/4, stacked  (B, num_classes, h, w)
+    output           bilinear, align_corners   (B, num_classes, H, W)
+
+Any input of at least 1 x 1 works. Every stride-2 convolution halves rounding up, and a branch is brought to another's
+size by name, not by factor, so nothing has to divide. Only where (H - 1) and (W - 1) are multiples of 8, as the
+reference demands, do the corners of the 1/4 and 1/8 grids lie exactly on the input's corner pixels, which is what the
+final align_corners=True assumes; elsewhere the output is shifted by less than one 1/4-grid cell at the far edge.
+
+Parameter names and shapes are those of the published W48 weights.
+Source: Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, relu
+
+from segstream.model.networks.activation_checkpointing import call
+from segstream.model.networks.blocks import BasicBlock, Bottleneck, conv, norm, set_momentum
+from segstream.model.networks.init import draw_normal
+from segstream.model.types import TrainOutput
+
+BN_MOMENTUM = 0.01
+Init = Literal["reference", "kaiming"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageConfig:
+    """One stage: `modules` exchanges between `len(channels)` branches, each `blocks` residual blocks deep."""
+
+    modules: int
+    blocks: int
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HRNetConfig:
+    """Sizes of a network; `stem` channels first, then a stage of bottlenecks, then 2, 3 and 4 branches."""
+
+    stem: int
+    stage1: StageConfig
+    stage2: StageConfig
+    stage3: StageConfig
+    stage4: StageConfig
+
+
+class Exchange(nn.Module):
+    """Residual blocks on each branch, then every branch receives the sum of all, each brought to its size and width."""
+
+    def __init__(self, stage: StageConfig) -> None:
+        super().__init__()
+        widths = stage.channels
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(BasicBlock(width, width) for _ in range(stage.blocks))) for width in widths
+        )
+        self.fuse_layers = nn.ModuleList(
+            nn.ModuleList(_fuse(widths, source, target) for source in range(len(widths)))
+            for target in range(len(widths))
+        )
+
+    def forward(self, xs: list[Tensor]) -> list[Tensor]:
+        """One (B, C_i, h_i, w_i) per branch -> the same shapes."""
+        xs = [branch(x) for branch, x in zip(self.branches, xs, strict=True)]
+        return [self._fused(xs, target) for target in range(len(xs))]
+
+    def _fused(self, xs: list[Tensor], target: int) -> Tensor:
+        total: Tensor | None = None
+        for source, x in enumerate(xs):
+            part = self.fuse_layers[target][source](x)  # type: ignore[index]
+            if source > target:
+                part = _resize(part, xs[target].shape[-2:])
+            total = part if total is None else total + part
+        assert total is not None
+        return relu(total)
+
+
+class HRNetTrunk(nn.Module):
+    """The network without its head; weights are as torch draws them, see `draw_trunk`.
+
+    Args:
+        config: sizes.
+        checkpointing: keep only what enters each bottleneck and each exchange, see `model.recompute`.
+    """
+
+    def __init__(self, config: HRNetConfig, *, checkpointing: bool = False) -> None:
+        super().__init__()
+        self.checkpointing = checkpointing
+        self.num_features = sum(config.stage4.channels)
+        stem, wide = config.stem, config.stage1.channels[0] * Bottleneck.expansion
+        self.conv1 = conv(3, stem, 3, stride=2)
+        self.bn1 = norm(stem)
+        self.conv2 = conv(stem, stem, 3, stride=2)
+        self.bn2 = norm(stem)
+        first = Bottleneck(stem, config.stage1.channels[0])
+        rest = (Bottleneck(wide, config.stage1.channels[0]) for _ in range(config.stage1.blocks - 1))
+        self.layer1 = nn.Sequential(first, *rest)
+        self.transition1 = _transition((wide,), config.stage2.channels)
+        self.stage2 = _stage(config.stage2)
+        self.transition2 = _transition(config.stage2.channels, config.stage3.channels)
+        self.stage3 = _stage(config.stage3)
+        self.transition3 = _transition(config.stage3.channels, config.stage4.channels)
+        self.stage4 = _stage(config.stage4)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) -> the four branches at 1/4 size, stacked: (B, C0 + C1 + C2 + C3, h, w)."""
+        x = relu(self.bn1(self.conv1(images)), inplace=True)
+        x = relu(self.bn2(self.conv2(x)), inplace=True)
+        for block in self.layer1:
+            x = call(block, x, checkpointing=self.checkpointing)
+        xs = [x]
+        for transition, stage in (
+            (self.transition1, self.stage2),
+            (self.transition2, self.stage3),
+            (self.transition3, self.stage4),
+        ):
+            xs = _grow(transition, xs)
+            for exchange in stage:
+                xs = call(exchange, xs, checkpointing=self.checkpointing)
+        size_hw = xs[0].shape[-2:]
+        return torch.cat([xs[0], *(_resize(x, size_hw) for x in xs[1:])], dim=1)
+
+
+class HRNet(HRNetTrunk):
+    """The network. See the module's docstring for shapes.
+
+    Args:
+        config: sizes.
+        num_classes: channels of the logits.
+        init: see `draw_trunk`; the head is drawn like the trunk.
+        bn_momentum: share of the newest batch in the running statistics. The published 0.01 averages over some 100
+            steps; in a run of a few hundred steps the statistics then lag behind the weights: use 0.1.
+        seed: key of the initial weights; the same key gives the same weights whatever was drawn before.
+        checkpointing: see `HRNetTrunk`.
+    """
+
+    def __init__(
+        self,
+        config: HRNetConfig,
+        num_classes: int,
+        *,
+        init: Init = "reference",
+        bn_momentum: float = BN_MOMENTUM,
+        seed: int = 0,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__(config, checkpointing=checkpointing)
+        stacked = self.num_features
+        self.last_layer = nn.Sequential(
+            nn.Conv2d(stacked, stacked, 1), norm(stacked), nn.ReLU(inplace=True), nn.Conv2d(stacked, num_classes, 1)
+        )
+        set_momentum(self, bn_momentum)
+        draw_trunk(self, init, torch.Generator().manual_seed(seed))
+
+    def coarse(self, images: Tensor) -> TrainOutput:
+        """Normalised images (B, 3, H, W) -> logits before the last upsampling, (B, num_classes, h, w)."""
+        size_hw = (images.shape[-2], images.shape[-1])
+        return TrainOutput(logits=self.last_layer(self.features(images)), size_hw=size_hw)
+
+    def forward(self, images: Tensor) -> Tensor | TrainOutput:
+        """Segment images.
+
+        Args:
+            images: (B, 3, H, W) float RGB, ImageNet-normalised.
+
+        Returns:
+            In eval mode the logits, (B, num_classes, H, W). In train mode `coarse(images)`: the loss upsamples by
+            itself, because at full size 194 channels are most of a step's memory and time.
+        """
+        output = self.coarse(images)
+        if self.training:
+            return output
+        return interpolate(output.logits, size=output.size_hw, mode="bilinear", align_corners=True)
+
+
+def draw_trunk(net: nn.Module, init: Init, generator: torch.Generator) -> None:
+    """Draw the first weights of all convolutions of `net`.
+
+    `reference` draws them from N(0, 0.001), as the published recipes do before they load ImageNet weights (nearly
+    every convolution is followed by batch norm, so the scale hardly matters to the forward pass; it makes the first
+    steps very large relative to the weights). `kaiming` draws from N(0, 2 / fan_out), the usual choice when training
+    from scratch.
+    """
+    draw_normal(net, generator, std=0.001 if init == "reference" else None)
+
+
+def _resize(x: Tensor, size_hw: Sequence[int]) -> Tensor:
+    return interpolate(x, size=tuple(size_hw), mode="bilinear", align_corners=False)
+
+
+def _fuse(widths: Sequence[int], source: int, target: int) -> nn.Module:
+    """What carries branch `source` to branch `target`: up a 1x1 convolution (then resized), down strided 3x3 ones."""
+    if source == target:
+        return nn.Identity()
+    if source > target:
+        return nn.Sequential(conv(widths[source], widths[target], 1), norm(widths[target]))
+    steps: list[nn.Module] = []
+    for i in range(source + 1, target + 1):
+        width = widths[target] if i == target else widths[source]
+        step = [conv(widths[source], width, 3, stride=2), norm(width)]
+        steps.append(nn.Sequential(*step) if i == target else nn.Sequential(*step, nn.ReLU(inplace=True)))
+    return nn.Sequential(*steps)
+
+
+def _stage(stage: StageConfig) -> nn.Sequential:
+    return nn.Sequential(*(Exchange(stage) for _ in range(stage.modules)))
+
+
+def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
+    """Adjust the widths of existing branches and start one more from the coarsest of them."""
+    layers: list[nn.Module] = []
+    for i, width in enumerate(after):
+        if i < len(before):
+            same = before[i] == width
+            layers.append(nn.Identity() if same else nn.Sequential(*_conv_norm_relu(before[i], width, stride=1)))
+        else:
+            layers.append(nn.Sequential(nn.Sequential(*_conv_norm_relu(before[-1], width, stride=2))))
+    return nn.ModuleList(layers)
+
+
+def _conv_norm_relu(num_in: int, num_out: int, *, stride: int) -> tuple[nn.Module, ...]:
+    return conv(num_in, num_out, 3, stride=stride), norm(num_out), nn.ReLU(inplace=True)
+
+
+def _grow(transition: nn.ModuleList, xs: list[Tensor]) -> list[Tensor]:
+    return [layer(xs[min(i, len(xs) - 1)]) for i, layer in enumerate(transition)]

@@ -1,0 +1,231 @@
+"""Weights that people already have, brought into a network: every tensor accounted for, or none copied.
+
+A file is recognised by its content, whatever its name:
+
+    our own        a run's final.pt or one of its checkpoints
+    checkpoint     {"state_dict": {"module.NAME": ...}, ...}: MSeg's and the multi-scale networks' published files, with
+                   or without "module."; also the inner mapping alone
+    ImageNet       backbones under their authors' names: HRNet (conv1, stage2, ..., and the classifier's incre_modules,
+                   downsamp_modules, final_layer, classifier) and ResNet with the deep stem (conv1..conv3, layer1..4,
+                   fc). The classifier is left out, or absent already; the backbone must match to the last tensor; the
+                   heads keep what the network was built with, which is what the published recipes start from
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from segstream.model.checkpoint import FORMAT, VERSIONS
+from segstream.model.weights_file import read_torch
+from segstream.shards.errors import DataError
+
+LISTED = 20  # names of a group that a message shows
+COUNTER = "num_batches_tracked"  # batch norm's, which files older than it lack and nothing here reads
+HRNET_TRUNK = re.compile(r"(conv1|conv2|bn1|bn2|layer1|transition[123]|stage[234])\.")
+HRNET_CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
+RESNET_TRUNK = re.compile(r"layer[0-4]\.")
+RESNET_CLASSIFIER = ("fc.",)
+RESNET_STEM = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4, "conv3": 6, "bn3": 7}  # position in PSPNet's `layer0`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What came from a file and what did not."""
+
+    kind: str
+    """What the file was recognised as."""
+    sha256: str
+    """Of the file."""
+    num_tensors: int
+    """Copied into the network."""
+    fresh: tuple[str, ...]
+    """Names of the network's tensors that keep what it was built with: the heads beside an ImageNet backbone, and what
+    the caller asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mismatch:
+    """How a file's names and shapes differ from a network's; empty where they agree."""
+
+    missing: tuple[str, ...]
+    """In the network only."""
+    unexpected: tuple[str, ...]
+    """In the file only."""
+    misshapen: tuple[str, ...]
+    """In both, with another shape: `NAME: 3x4 in the file, 5x4 in the network`."""
+
+    @property
+    def count(self) -> int:
+        """Tensors that differ."""
+        return len(self.missing) + len(self.unexpected) + len(self.misshapen)
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def __str__(self) -> str:
+        groups = (("missing", self.missing), ("unexpected", self.unexpected), ("wrongly shaped", self.misshapen))
+        return "; ".join(f"{len(names)} {group} ({_listed(names)})" for group, names in groups if names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    kind: str
+    weights: dict[str, Tensor]  # by the network's names
+    heads: tuple[str, ...] = ()  # names of the network that such a file does not have
+
+
+def load_weights(net: nn.Module, path: str | Path, *, fresh: Sequence[str] = ()) -> Loaded:
+    """Copy a file's weights into `net`, all or none.
+
+    Args:
+        net: a network of `build`, changed in place; on any device.
+        path: see the module's docstring for what is recognised.
+        fresh: parts of the network (`last_layer.3`, `ocr.cls_head`) to leave as they are although the file may have
+            them: heads for another number of classes.
+
+    Raises:
+        DataError: the file is missing, damaged, holds code or is none of the above; its names or shapes differ from
+            the network's (all are listed, by kind of difference); a value is not finite; `fresh` names no part.
+    """
+    return copy_weights(net, path, read_torch(path), fresh=fresh)
+
+
+def copy_weights(net: nn.Module, path: str | Path, content: Any, *, fresh: Sequence[str] = ()) -> Loaded:
+    """`load_weights` of a file that `read_torch` has read."""
+    own = net.state_dict()
+    found = _recognised(path, content, own)
+    left = {name for part in fresh for name in _part(own, part)}
+    weights = {name: tensor for name, tensor in found.weights.items() if not _below(name, fresh)}
+    expected = {name: tensor for name, tensor in own.items() if name not in left and name not in found.heads}
+    wrong = compare(weights, expected)
+    if wrong:
+        raise DataError(
+            f"{path}: {found.kind} does not fit this network: {wrong}. Build the architecture and number of classes "
+            f"that the file is of, or name parts of the network to leave freshly drawn (`fresh`)"
+        )
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise DataError(f"{path}: {name} holds nan or infinity; the file is of a run that diverged, take another")
+    net.load_state_dict({**own, **weights})
+    kept = tuple(name for name in own if name not in weights and not name.endswith(COUNTER))
+    return Loaded(kind=found.kind, sha256=file_sha256(path), num_tensors=len(weights), fresh=kept)
+
+
+def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Mismatch:
+    """Names and shapes of a file's tensors against a network's; batch norm's counter may be missing."""
+    return Mismatch(
+        missing=tuple(name for name in expected if name not in found and not name.endswith(COUNTER)),
+        unexpected=tuple(name for name in found if name not in expected),
+        misshapen=tuple(
+            f"{name}: {_shape(found[name])} in the file, {_shape(tensor)} in the network"
+            for name, tensor in expected.items()
+            if name in found and found[name].shape != tensor.shape
+        ),
+    )
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hexadecimal digest of a file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error}); check the path") from error
+
+
+def _recognised(path: str | Path, content: Any, own: Mapping[str, Tensor]) -> _Found:
+    if isinstance(content, dict) and content.get("format") == FORMAT:
+        expected = VERSIONS.get(str(content.get("kind")))
+        if content.get("version") != expected:
+            raise DataError(f"{path}: version {content.get('version')!r}, expected {expected}; give a file of this one")
+        return _Found(f"our own {content.get('kind')}", _tensors(path, content.get("weights")))
+    wrapped = isinstance(content, dict) and "state_dict" in content
+    weights = named_tensors(path, content)
+    if not any(name.startswith(("last_layer.", "backbone.", "ocr.", "layer0.")) for name in weights):
+        first = {name.partition(".")[0] for name in weights}
+        classified = any(name.startswith(HRNET_CLASSIFIER) for name in weights)
+        if "stage4" in first and (classified or not wrapped):
+            return _hrnet(path, weights, own)
+        if "layer4" in first and first & RESNET_STEM.keys():
+            return _resnet(path, weights, own)
+    if any(name.startswith("ocr.") for name in weights):
+        return _Found("HMSA checkpoint", weights)
+    return _Found("MSeg checkpoint" if wrapped else "state_dict", weights)
+
+
+def named_tensors(path: str | Path, content: Any) -> dict[str, Tensor]:
+    """The tensors of what `read_torch` gave, by the network's names, whether or not several GPUs wrote it (`module.`).
+
+    Raises:
+        DataError: the content is neither a checkpoint nor a mapping of tensors.
+    """
+    key = next((k for k in ("weights", "state_dict") if isinstance(content, dict) and k in content), None)
+    weights = _tensors(path, content if key is None else content[key])
+    if all(name.startswith("module.") for name in weights):
+        weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    return weights
+
+
+def _tensors(path: str | Path, mapping: Any) -> dict[str, Tensor]:
+    if isinstance(mapping, Mapping) and mapping and all(isinstance(tensor, Tensor) for tensor in mapping.values()):
+        return {str(name): tensor for name, tensor in mapping.items()}
+    raise DataError(
+        f"{path}: a torch file, but neither a checkpoint (with a state_dict) nor a mapping of names to tensors; "
+        f"check the path"
+    )
+
+
+def _hrnet(path: str | Path, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> _Found:
+    prefix = "backbone." if "backbone.conv1.weight" in own else ""
+    if not any(name.startswith(f"{prefix}stage4.") for name in own):
+        raise DataError(f"{path}: an ImageNet backbone of HRNet, which this network is not built on; choose another")
+    heads = tuple(name for name in own if not (name.startswith(prefix) and HRNET_TRUNK.match(name[len(prefix) :])))
+    named = {f"{prefix}{name}": tensor for name, tensor in _without(weights, HRNET_CLASSIFIER)}
+    return _Found("ImageNet backbone of HRNet", named, heads)
+
+
+def _resnet(path: str | Path, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> _Found:
+    if "layer0.0.weight" not in own:
+        raise DataError(f"{path}: an ImageNet backbone of ResNet, which this network is not built on; choose another")
+    named = {}
+    for name, tensor in _without(weights, RESNET_CLASSIFIER):
+        first, _, rest = name.partition(".")
+        named[f"layer0.{RESNET_STEM[first]}.{rest}" if first in RESNET_STEM else name] = tensor
+    heads = tuple(name for name in own if not RESNET_TRUNK.match(name))
+    return _Found("ImageNet backbone of ResNet", named, heads)
+
+
+def _without(weights: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> Iterable[tuple[str, Tensor]]:
+    return ((name, tensor) for name, tensor in weights.items() if not name.startswith(prefixes))
+
+
+def _part(own: Mapping[str, Tensor], part: str) -> list[str]:
+    names = [name for name in own if _below(name, (part,))]
+    if not names:
+        parts = sorted({name.partition(".")[0] for name in own})
+        raise DataError(f"fresh: {part!r} is no part of this network; its parts are {', '.join(parts)} and theirs")
+    return names
+
+
+def _below(name: str, parts: Sequence[str]) -> bool:
+    return any(name == part or name.startswith(f"{part}.") for part in parts)
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(str(side) for side in tensor.shape) or "scalar"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more

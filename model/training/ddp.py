@@ -1,0 +1,108 @@
+"""Gradients of all processes added up while the backward pass goes on.
+
+Why not torch's DistributedDataParallel: it lays its buckets out anew after the first backward pass, in the order in
+which gradients came, and a ring adds up each part of a bucket in an order of its own. So the first step after a resume
+would round differently from the same step of a run that was never stopped, as soon as there are three processes. Here
+the buckets are a function of the network alone. The rest is alike: buckets in reverse order of the parameters, sent
+off as soon as they are full, one after another on all processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from segstream.model.distributed import Ranks
+
+BUCKET_BYTES = 25 * 2**20
+
+
+class _Bucket:
+    """Parameters whose gradients travel together."""
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self.parameters = parameters
+        self.flat = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
+        ends = torch.tensor([0, *(p.numel() for p in parameters)]).cumsum(0).tolist()
+        self.views = [
+            self.flat.as_strided(p.shape, p.stride(), start) for p, start in zip(parameters, ends, strict=False)
+        ]
+        self.missing = 0
+        self.wait: Callable[[], None] | None = None
+
+    def fill(self) -> None:
+        self.flat.zero_()
+        pairs = [(v, p.grad) for v, p in zip(self.views, self.parameters, strict=True) if p.grad is not None]
+        if pairs:
+            torch._foreach_copy_([view for view, _ in pairs], [grad for _, grad in pairs])
+
+    def hand_out(self) -> None:
+        for view, parameter in zip(self.views, self.parameters, strict=True):
+            if parameter.grad is not None:
+                parameter.grad = view
+
+
+class Reducer:
+    """Sums gradients over processes: `arm` before the last backward pass of a step, `finish` after it.
+
+    A parameter without a gradient keeps none; the graph is the same in every process, so it has none in any.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._buckets: list[_Bucket] = []
+        self._of: dict[nn.Parameter, _Bucket] = {}
+        self._armed = False
+        self._sent = 0
+        if ranks.world_size == 1:
+            return
+        for group in _grouped(list(parameters)[::-1]):
+            self._buckets.append(_Bucket(group))
+            for parameter in group:
+                self._of[parameter] = self._buckets[-1]
+                parameter.register_post_accumulate_grad_hook(self._arrived)  # type: ignore[no-untyped-call]
+
+    def arm(self) -> None:
+        """From here on a gradient that arrives is complete."""
+        self._armed, self._sent = True, 0
+        for bucket in self._buckets:
+            bucket.missing = len(bucket.parameters)
+
+    def finish(self) -> None:
+        """Wait until every parameter's gradient is the sum over all processes."""
+        self._armed = False
+        while self._sent < len(self._buckets):
+            self._send()
+        for bucket in self._buckets:
+            assert bucket.wait is not None
+            bucket.wait()
+            bucket.hand_out()
+
+    def _arrived(self, parameter: Tensor) -> None:
+        if not self._armed:
+            return
+        self._of[parameter].missing -= 1  # type: ignore[index]
+        while self._sent < len(self._buckets) and self._buckets[self._sent].missing == 0:
+            self._send()
+
+    def _send(self) -> None:
+        bucket = self._buckets[self._sent]
+        bucket.fill()
+        bucket.wait = self._ranks.sum_later_(bucket.flat)
+        self._sent += 1
+
+
+def _grouped(parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """In the given order, as many to a group as fit."""
+    groups: list[list[nn.Parameter]] = []
+    room = 0
+    for parameter in parameters:
+        size = parameter.numel() * parameter.element_size()
+        if not groups or size > room:
+            groups.append([])
+            room = BUCKET_BYTES
+        groups[-1].append(parameter)
+        room -= size
+    return groups

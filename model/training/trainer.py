@@ -1,0 +1,244 @@
+"""The training loop, in the order things happen.
+
+    net = build("hrnet-tiny", source.taxonomy.num_classes, seed=1)
+    train(net, source, TrainConfig(steps=800, lr=0.05), "runs/demo", meta={...}, seed=1, on_log=print)
+
+A run is a function of its identity (network, data, schedule, seed): no state is carried that a checkpoint does not
+hold, the batch of step t and the random numbers of step t are functions of (seed, t). So a run killed at any moment and
+started again makes the same updates, on a CPU with the same number of processes and threads bit for bit.
+
+Several processes (`model.ranks`) share each batch and hold the same weights. What differs between them by itself, the
+running statistics of batch norms on a CPU, is rank 0's wherever it is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from segstream.model.checkpoint import Progress, check_same, differences, load_final, plain, save_final
+from segstream.model.config import TrainConfig
+from segstream.model.device import pick_device, pick_precision
+from segstream.model.distributed import Ranks
+from segstream.model.training.checkpoints import Keeper
+from segstream.model.training.metrics_log import LogRow, Meter
+from segstream.model.training.schedule import poly_lr
+from segstream.model.training.stop_signals import Stopped, StopRequest
+from segstream.model.training.synced_batches import Feed
+from segstream.model.training.train_state import Learner
+from segstream.model.types import Batch, BatchSource
+from segstream.shards.errors import DataError
+
+SHAPING = (
+    "steps",
+    "lr",
+    "optimizer",
+    "momentum",
+    "weight_decay",
+    "power",
+    "loss",
+    "class_balance",
+    "mgda",
+    "clip_norm",
+    "ema",
+    "precision",
+)  # the fields of TrainConfig that the result depends on
+GIVE_UP = 10  # updates skipped in a row
+
+Note = Callable[[str], None]
+
+
+def train(
+    net: nn.Module,
+    source: BatchSource,
+    config: TrainConfig,
+    run_dir: str,
+    *,
+    meta: Mapping[str, Any],
+    seed: int,
+    ranks: Ranks | None = None,
+    on_log: Callable[[LogRow], None] | None = None,
+    on_note: Note | None = None,
+    on_validate: Callable[[nn.Module, int], None] | None = None,
+    restart_changed: bool = False,
+) -> str:
+    """Train `net`, going on from where an interrupted run of the same identity stopped.
+
+    Args:
+        net: freshly built; it is trained in place. In train mode it returns a TrainOutput.
+        source: this process' share of the batches, by step.
+        config: schedule and machine; `steps` is set.
+        run_dir: folder for `checkpoints/` and `final.pt`; made if missing. Only rank 0 needs it.
+        meta: JSON-able, stored with the weights: arch, num_classes, options, taxonomy, recipe.
+        seed: of this run; keys the network's own randomness (dropout) by step and process.
+        ranks: the processes of this run, all of which make this call; None: this one alone.
+        on_log: called on rank 0 with a row every `config.log_every` steps and after the last.
+        on_note: called on rank 0 with a line for what a person should know: where the run goes on, what was skipped.
+        on_validate: called on every rank with the network in eval mode, holding the weights that would be published,
+            and the number of steps done, every `config.validate_every` steps and after the last; changes nothing.
+        restart_changed: start over where the folder holds another run, instead of refusing.
+
+    Returns:
+        The path of `final.pt`.
+
+    Raises:
+        DataError: the folder holds another run or only damaged files, a run is at work in it, a label does not fit the
+            network, the loss is no longer finite, a file cannot be written, or another process is gone. The last good
+            checkpoint stays.
+        Stopped: SIGTERM or SIGUSR1 came to one of the processes; a checkpoint of all steps done is written.
+    """
+    if config.steps is None:
+        raise DataError("train.steps: missing; only a recipe can say how many steps its crops are")
+    steps, ranks = config.steps, ranks or Ranks()
+    note: Note = on_note if on_note is not None and ranks.is_main else lambda line: None
+    final = Path(run_dir) / "final.pt"
+    identity = run_identity(source, config, meta=meta, seed=seed)
+    with ExitStack() as cleanup:
+        stopping = cleanup.enter_context(StopRequest())  # left last: a second signal must not cut a file short
+        keeper = Keeper(Path(run_dir) / "checkpoints", keep=config.keep)
+        cleanup.callback(keeper.close)
+
+        # 1. Is there something to go on from? Rank 0 looks and tells the others.
+        _check_alike(ranks, identity)
+        found = ranks.from_main(lambda: _find(final, keeper, identity, note, restart_changed=restart_changed))
+        if found == "finished":
+            note(f"already finished: {final} holds {steps} steps of this very run; nothing to do")
+            return str(final)
+
+        # 2. Network and optimizer, on the device.
+        learner = Learner(net, source, config, ranks)
+        start, skipped, in_a_row = 0, 0, 0
+        if isinstance(found, Progress):
+            learner.restore(found)
+            start, (skipped, in_a_row) = found.step, found.skipped
+            note(f"going on from {keeper.path(start)} at step {start} of {steps}")
+        for line in _cautions(config, learner.device, ranks):
+            note(line)
+
+        def save(step: int) -> None:
+            progress = learner.progress(identity=identity, step=step, skipped=(skipped, in_a_row))
+            if ranks.is_main:
+                keeper.save(progress)
+
+        # 3. Steps.
+        meter = Meter(source.datasets)
+        feed = Feed(
+            batches=meter.waiting(source.batches(start, steps)),
+            ranks=ranks,
+            num_datasets=len(source.datasets),
+            num_classes=meta["num_classes"],
+            parts=config.accumulate,
+            class_weights=learner.class_weights,
+        )
+        for step in range(start, steps):
+            batch, agreed = feed.take(step, stop=stopping.asked, check=keeper.check)
+            if agreed.stop:
+                save(step)
+                ranks.from_main(keeper.wait)
+                raise Stopped(f"{run_dir}: told to stop, {step} of {steps} steps are kept; the same command goes on")
+            torch.manual_seed(_step_seed(seed, step, ranks.rank))
+            lr = poly_lr(step, base=config.lr, steps=steps, power=config.power)
+            report = learner.update(batch, agreed.everywhere, lr)
+            done = step + 1
+            if report is None:
+                skipped, in_a_row = skipped + 1, in_a_row + 1
+                note(f"step {step}: loss or gradient not finite, update skipped ({skipped} so far)")
+                if in_a_row == GIVE_UP:
+                    raise _diverged(run_dir, f"in {GIVE_UP} steps in a row up to step {step}", batch, config)
+            else:
+                in_a_row = 0
+                meter.add(report, agreed.crops)
+            last = done == steps
+            logging, keeping = done % config.log_every == 0 or last, done % config.checkpoint_every == 0 or last
+            if (learner.device.type == "cpu" or logging or keeping) and not meter.is_finite():  # reading stalls a GPU
+                raise _diverged(run_dir, f"after step {step}", batch, config)
+            if logging and on_log is not None and ranks.is_main:
+                on_log(meter.row(done, steps, lr=lr, skipped=skipped))
+            if keeping:
+                if not learner.is_sound():
+                    raise _diverged(run_dir, f"after step {step}", batch, config)
+                save(done)
+            if on_validate is not None and config.validate_every and (done % config.validate_every == 0 or last):
+                with learner.published() as judged:
+                    on_validate(judged, done)
+
+        # 4. The result. Killed before this line is through, the next start finds the checkpoint of the last step.
+        ranks.from_main(keeper.wait)
+        result = learner.final(identity=identity, meta=plain(dict(meta)), step=steps)
+        ranks.from_main(lambda: save_final(final, result))
+    return str(final)
+
+
+def run_identity(source: BatchSource, config: TrainConfig, *, meta: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """What makes a run this run and no other; JSON-able.
+
+    The recipe inside `meta` is stored but not compared: what of it shapes the result is here by itself. How many
+    processes there are, and in how many parts each goes through its batches, may change from one start to the next.
+    """
+    network = {key: value for key, value in meta.items() if key != "recipe"}
+    shaping = {name: getattr(config, name) for name in SHAPING}
+    shaping["precision"] = pick_precision(config.precision, pick_device(config.device))
+    data = {"datasets": source.datasets, "weights": source.weights, "fingerprint": dict(source.fingerprint)}
+    identity: dict[str, Any] = plain({"network": network, "train": shaping, "data": data, "seed": seed})
+    return identity
+
+
+def _check_alike(ranks: Ranks, identity: Mapping[str, Any]) -> None:
+    wrong = differences(identity, ranks.from_main(lambda: identity))
+    if ranks.any(bool(wrong)):
+        what = "; ".join(wrong[:2]) or "see what another process says"
+        raise DataError(f"processes of one run differ: {what} on rank 0; start them with the same recipe and data")
+
+
+def _find(
+    final: Path, keeper: Keeper, identity: Mapping[str, Any], note: Note, *, restart_changed: bool
+) -> Progress | Literal["finished"] | None:
+    """What a run folder holds of this run."""
+    keeper.claim()
+    if restart_changed:
+        _discard_another(final, keeper, identity, note)
+    if final.exists():
+        check_same(final, load_final(final).identity, identity)
+        return "finished"
+    return keeper.latest(identity, note)
+
+
+def _discard_another(final: Path, keeper: Keeper, identity: Mapping[str, Any], note: Note) -> None:
+    """Delete all files if one is of another run, or if the result or every checkpoint cannot be read."""
+    wrong: list[str] = []
+    try:
+        if final.exists():
+            wrong = differences(load_final(final).identity, identity)
+        else:
+            keeper.latest(identity, lambda line: None)  # told when it is read to go on from
+    except DataError as error:
+        wrong = [str(error)]
+    if wrong:
+        note(f"starting over: {'; '.join(wrong[:2])}")
+        final.unlink(missing_ok=True)
+        keeper.discard()
+
+
+def _cautions(config: TrainConfig, device: torch.device, ranks: Ranks) -> Iterator[str]:
+    if device.type == "cpu" and config.precision == "tf32":
+        yield "precision: tf32 is fp32 on a CPU"
+    if device.type == "cpu" and ranks.world_size > 1:
+        yield "batch norms see their own process' samples only, and keep rank 0's statistics: shared ones need GPUs"
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    """One number for the three, so that neighbouring seeds, steps and processes share nothing."""
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _diverged(run_dir: str, when: str, batch: Batch, config: TrainConfig) -> DataError:
+    return DataError(
+        f"{run_dir}: loss or weights are not finite {when} (samples {', '.join(batch.keys[:3])}, ...); "
+        f"lower lr (now {config.lr}), or look at these samples"
+    )

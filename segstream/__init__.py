@@ -1,0 +1,1 @@
+"""Train and judge semantic-segmentation models on composites of many datasets."""

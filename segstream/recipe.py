@@ -1,0 +1,179 @@
+"""A recipe: one YAML file plus KEY=VALUE overrides, turned once into frozen dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segstream.model.config import InferConfig, ModelConfig, TrainConfig
+from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from segstream.shards.errors import DataError, UsageError, did_you_mean
+from segstream.shards.schema import parse, read_yaml
+from segstream.validation_config import ValidateConfig
+
+RECIPES = Path(__file__).resolve().parent / "recipes"
+WHOLE = {"data.mix", "model.options"}  # replaced, not merged: a base's datasets are not also yours
+INSTEAD = {"train.steps": "crops", "train.crops": "steps"}  # who gives the one does not mean a base's other
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything that defines a training run, and how its model is evaluated."""
+
+    name: str
+    seed: int = 0
+    data: DataConfig
+    augment: AugmentConfig
+    loader: LoaderConfig
+    model: ModelConfig
+    train: TrainConfig
+    """Its length always in steps; `resolve` says how many a length in crops makes."""
+    eval: InferConfig
+    validate: ValidateConfig = field(default_factory=ValidateConfig)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser updates of the whole run."""
+        assert self.train.steps is not None
+        return self.train.steps
+
+    @property
+    def crops_per_dataset(self) -> int:
+        """Crops that a dataset of the mix gives to the run, on average over the mix, rounded down."""
+        return self.steps * self.loader.batch // len(self.data.mix)
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by name (`union-universal`) or path, with `extends` resolved and overrides applied.
+
+    Args:
+        overrides: `KEY=VALUE` with a dotted key, e.g. `train.lr=0.05`; values are read as YAML.
+
+    Raises:
+        UsageError: no such recipe, an override that is not `KEY=VALUE`, or one that a sound file cannot take.
+        DataError: the file has unknown or missing keys, or values of the wrong type.
+    """
+    return resolve(read_recipe(name_or_path, overrides))
+
+
+def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """`load_recipe` with the length as it was given, in steps or in crops."""
+    path = find_recipe(name_or_path)
+    try:
+        return _parse(path, overrides)
+    except UsageError:
+        raise
+    except DataError as error:
+        if overrides and _is_sound(path):  # then it is not the file that has to be mended
+            raise UsageError(str(error).removeprefix(str(path)).lstrip(".: ")) from error
+        raise
+
+
+def resolve(recipe: Recipe) -> Recipe:
+    """The same recipe with its length in steps.
+
+    `train.crops` counts crops of each dataset, as MSeg does. A step holds batch / D of each of D datasets with equal
+    shares, so a run has floor(crops x D / batch) steps. With other shares that many steps still make crops x D crops in
+    all: each dataset gives `crops` on average, and shares move crops between datasets without changing the length.
+
+    Raises:
+        DataError: the crops do not fill one batch.
+    """
+    crops, batch, datasets = recipe.train.crops, recipe.loader.batch, len(recipe.data.mix)
+    if crops is None:
+        return recipe
+    steps = crops * datasets // batch
+    if steps < 1:
+        raise DataError(
+            f"{recipe.name}: train.crops: {crops} of each of {datasets} datasets do not fill a batch of {batch}; "
+            f"ask for more, or a smaller loader.batch"
+        )
+    return replace(recipe, train=replace(recipe.train, steps=steps, crops=None))
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """The file of a recipe given by path, or by its name in `recipes/`.
+
+    Raises:
+        UsageError: neither exists.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UsageError(f"recipe {name_or_path}: no such file; check the path")
+        return path
+    for folder in (Path("recipes"), RECIPES):
+        if (folder / f"{name_or_path}.yaml").is_file():
+            return folder / f"{name_or_path}.yaml"
+    raise UsageError(f"recipe {name_or_path!r} is unknown; {did_you_mean(name_or_path, recipe_names())}")
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes in `recipes/`; files that begin with `_` are bases, not recipes."""
+    files = [*Path("recipes").glob("*.yaml"), *RECIPES.glob("*.yaml")]
+    return sorted({f.stem for f in files if not f.name.startswith("_")})
+
+
+def _parse(path: Path, overrides: Sequence[str]) -> Recipe:
+    values = _with_base(path)
+    for override in overrides:
+        _apply(values, override)
+    values.setdefault("name", path.stem)
+    return parse(Recipe, values, at=str(path))
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        _parse(path, ())
+    except DataError:
+        return False
+    return True
+
+
+def _with_base(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise UsageError(f"{path}: extends itself; remove the circle of `extends`")
+    values = read_yaml(path)
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    base_path = path.parent / str(base)
+    if not base_path.is_file():
+        raise UsageError(f"{path}.extends: no file {base_path}; give a path relative to this recipe")
+    merged = _with_base(base_path, (*seen, path.resolve()))
+    merged.pop("name", None)
+    return _merge(merged, values)
+
+
+def _merge(base: Mapping[str, Any], top: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        here = f"{at}{key}"
+        if here in INSTEAD and INSTEAD[here] not in top:
+            merged.pop(INSTEAD[here], None)
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and here not in WHOLE:
+            merged[key] = _merge(merged[key], value, at=f"{here}.")
+        else:
+            merged[key] = value
+    return merged
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UsageError(f"{override!r}: overrides are KEY=VALUE, e.g. train.lr=0.05")
+    *parents, leaf = key.split(".")
+    at = values
+    for parent in parents:
+        at = at.setdefault(parent, {})
+        if not isinstance(at, dict):
+            raise UsageError(f"{override!r}: {parent!r} is a value, not a section")
+    at.pop(INSTEAD.get(key, ""), None)
+    try:
+        at[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{override!r}: the value is not YAML; quote it") from error

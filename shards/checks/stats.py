@@ -1,0 +1,75 @@
+"""Class tables of shard sets, one by one and together, from their manifests alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from segstream.shards.errors import UsageError, did_you_mean
+from segstream.shards.format.index import LABEL_MEMBERS
+from segstream.shards.format.manifest import Manifest
+from segstream.shards.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassRow:
+    """How often one class occurs."""
+
+    id: int
+    name: str
+    pixels: int
+    share: float
+    """Of all labelled pixels, 0 to 1."""
+    images: int
+    """Samples that show it."""
+
+
+def label_taxonomies(manifest: Manifest) -> Mapping[str, Taxonomy]:
+    """The taxonomy of every label member that the set holds; none for a set of images only."""
+    known = {"native": manifest.native, "universal": manifest.universal, "universal-relabeled": manifest.universal}
+    return {m: taxonomy for m, taxonomy in known.items() if m in manifest.members and taxonomy is not None}
+
+
+def common_member(manifests: Sequence[Manifest]) -> str:
+    """The labels in which sets compare best: universal where several sets all hold them, else each one's own."""
+    common = len(manifests) > 1 and all("universal" in label_taxonomies(m) for m in manifests)
+    return "universal" if common else "native"
+
+
+def class_table(manifest: Manifest, member: str = "native") -> tuple[ClassRow, ...]:
+    """One row for each class of a label member's taxonomy, those that never occur included, by id.
+
+    Raises:
+        UsageError: the set has no such label member.
+    """
+    taxonomies = label_taxonomies(manifest)
+    if member not in taxonomies:
+        held = f"it holds {', '.join(taxonomies) or 'images only'}"
+        hint = held if member in LABEL_MEMBERS else did_you_mean(member, LABEL_MEMBERS)
+        raise UsageError(f"{manifest.dataset} {manifest.split} has no labels {member!r}; {hint}")
+    counts = manifest.counts.get(member, {})
+    rows = []
+    for i, name in enumerate(taxonomies[member].classes):
+        pixels, images = counts.get(i, (0, 0))
+        rows.append(ClassRow(id=i, name=name, pixels=pixels, share=0.0, images=images))
+    return _with_shares(rows)
+
+
+def total_table(tables: Iterable[Sequence[ClassRow]]) -> tuple[ClassRow, ...]:
+    """The sum of several sets' tables, class by class; classes are one if their names are, letter case aside.
+
+    Returns:
+        One row for each class of any table, in order of first mention, numbered so: of sets in one taxonomy, by id.
+    """
+    total: dict[str, ClassRow] = {}
+    for row in (row for table in tables for row in table):
+        name = row.name.lower()
+        so_far = total.get(name) or replace(row, id=len(total), pixels=0, images=0)
+        total[name] = replace(so_far, pixels=so_far.pixels + row.pixels, images=so_far.images + row.images)
+    return _with_shares(total.values())
+
+
+def _with_shares(rows: Iterable[ClassRow]) -> tuple[ClassRow, ...]:
+    rows = tuple(rows)
+    labelled = sum(row.pixels for row in rows)
+    return tuple(replace(row, share=row.pixels / labelled if labelled else 0.0) for row in rows)

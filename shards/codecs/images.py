@@ -1,0 +1,249 @@
+"""Source pictures and label files in, members out: strict decoding, EXIF orientation, the shorter-side limit."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from segstream.shards.codecs import jpeg, png
+
+T = TypeVar("T")
+Rgb = npt.NDArray[np.uint8]
+"""(H, W, 3) uint8, RGB."""
+
+_COLOUR_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa"}
+_ID_MODES = {"1", "L", "P", "I", "I;16", "I;16B"}
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM", "GIF")
+_MCU_PX = 16  # side of a minimum coded unit at 4:2:0
+_TILE_MCUS = range(12, 3, -1)  # widths of a tile, best first: markers grow the file by about 4 bytes a tile
+_ORIENTATION = 0x0112  # EXIF tag
+
+
+class UnreadableError(Exception):
+    """A file cannot be decoded as what it should be; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A source image that is whole."""
+
+    size_hw: tuple[int, int]
+    content: Rgb | bytes
+    """The picture; or the file that holds it just so, decoded only when asked for."""
+    as_is: str | None
+    """`jpg` or `png` where the file's own bytes already are this RGB picture, the right way up; else None."""
+
+    @property
+    def pixels(self) -> Rgb:
+        """(H, W, 3) uint8.
+
+        Raises:
+            UnreadableError: damage of a kind that shows in decoding only.
+        """
+        if not isinstance(self.content, bytes):
+            return self.content
+        if self.content.startswith(jpeg.SIGNATURE):
+            return _of_jpeg(jpeg.decode, self.content)
+        with _opened(self.content) as image:
+            return _rgb(image)
+
+
+def decode_picture(data: bytes) -> Picture:
+    """Read an image file completely, EXIF orientation applied.
+
+    Raises:
+        UnreadableError: truncated, damaged, of an unknown format, or of more than 8 bits a channel.
+    """
+    with _opened(data) as image:
+        if image.mode not in _COLOUR_MODES:
+            raise UnreadableError(f"image of mode {image.mode}, not 8-bit RGB or grey")
+        suffix = {"JPEG": "jpg", "PNG": "png"}.get(image.format or "")
+        plain = image.mode == "RGB" and "transparency" not in image.info and _eight_bits(data)
+        upright = _orientation(image) == 1
+        as_is = suffix if plain and upright else None
+        if data.startswith(jpeg.SIGNATURE):
+            _of_jpeg(jpeg.check, data)
+        if as_is or (data.startswith(jpeg.SIGNATURE) and upright and image.mode == "L"):
+            return Picture(size_hw=(image.height, image.width), content=data, as_is=as_is)
+        pixels = _rgb(image, upright=upright)
+    return Picture(size_hw=(pixels.shape[0], pixels.shape[1]), content=pixels, as_is=None)
+
+
+def decode_ids(data: bytes) -> npt.NDArray[np.integer]:
+    """Decode a one-channel label file; of a palette image the indices, not the colours.
+
+    Returns:
+        (H, W) uint8 or wider.
+
+    Raises:
+        UnreadableError: truncated, damaged, or with colour channels.
+    """
+    with _opened(data) as image:
+        if image.format == "JPEG":
+            raise UnreadableError("label is a JPEG, whose values are not exact")
+        if image.mode not in _ID_MODES:
+            raise UnreadableError(f"label of mode {image.mode}, expected one channel of class ids")
+        _load(image)
+        ids = np.asarray(image)
+        colours = len(image.getpalette() or ()) // 3
+        if image.mode == "P" and ids.max() >= colours:
+            raise UnreadableError(f"label with index {ids.max()} and a palette of {colours} colours")
+        grey = image.format == "PNG" and image.mode == "L"
+    if ids.dtype == np.bool_:
+        return ids.astype(np.uint8)
+    depth = data[24] if grey else 8
+    return ids // (255 // (2**depth - 1)) if depth < 8 else ids  # pillow spreads 2 and 4 bits of grey over 0..255
+
+
+def decode_rgb(data: bytes) -> Rgb:
+    """Decode a label file whose colours are codes, (H, W, 3) uint8; no conversion of any kind.
+
+    Raises:
+        UnreadableError: truncated, damaged, or not three channels of 8 bits.
+    """
+    with _opened(data) as image:
+        if image.format == "JPEG":
+            raise UnreadableError("label is a JPEG, whose values are not exact")
+        _load(image)
+        if image.mode == "P":  # the same colours, stored with a palette
+            return np.asarray(image.convert("RGB"))
+        if image.mode != "RGB":
+            raise UnreadableError(f"label of mode {image.mode}, expected RGB colour codes")
+        return np.asarray(image)
+
+
+def decode_palette(data: bytes) -> tuple[npt.NDArray[np.uint8], Rgb]:
+    """Decode a label file with a palette.
+
+    Returns:
+        (H, W) uint8 indices, and the palette's colours as (entries, 3) uint8.
+
+    Raises:
+        UnreadableError: truncated, damaged, or without a palette.
+    """
+    with _opened(data) as image:
+        if image.mode != "P":
+            raise UnreadableError(f"label of mode {image.mode}, expected a palette")
+        _load(image)
+        return np.asarray(image), np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+
+
+def fit(size_hw: tuple[int, int], short_side: int | None) -> tuple[int, int]:
+    """Size after limiting the shorter side (the longer one truncated, as the reference does); never enlarged."""
+    short = min(size_hw)
+    if short_side is None or short <= short_side:
+        return size_hw
+    return size_hw[0] * short_side // short, size_hw[1] * short_side // short
+
+
+def resize_picture(pixels: Rgb, size_hw: tuple[int, int]) -> Rgb:
+    """Shrink as the reference's training does (Lambert et al., CVPR 2020): bilinear between pixel centres."""
+    return cv2.resize(pixels, size_hw[::-1], interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def resize_label(label: npt.NDArray[np.uint8], size_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Shrink as the reference's training does: the id at floor(new index x scale), OpenCV's plain nearest."""
+    return cv2.resize(label, size_hw[::-1], interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
+
+
+def encode_jpeg(pixels: Rgb, quality: int) -> bytes:
+    """JPEG of an RGB picture, cut by restart markers into tiles an MCU high (see `shards.slices`).
+
+    Tiles are equally wide, or as wide as the picture where its MCUs have no divisor that would do.
+    """
+    across = -(-pixels.shape[1] // _MCU_PX)
+    interval = next((wide for wide in _TILE_MCUS if across % wide == 0), across)
+    options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
+    return _encode(
+        ".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality, *options, cv2.IMWRITE_JPEG_RST_INTERVAL, interval]
+    )
+
+
+def encode_png(pixels: Rgb) -> bytes:
+    """Lossless PNG of an RGB picture."""
+    return _encode(".png", pixels, [])
+
+
+def _encode(suffix: str, pixels: Rgb, options: list[int]) -> bytes:
+    done, data = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise RuntimeError(f"OpenCV cannot encode {pixels.shape} as {suffix}")
+    return data.tobytes()
+
+
+def _eight_bits(data: bytes) -> bool:
+    return not data.startswith(png.SIGNATURE) or data[24] == 8
+
+
+def _opened(data: bytes) -> Image.Image:
+    """Read the header; of a PNG, test all but how its rows are filtered."""
+    try:
+        if data.startswith(png.SIGNATURE):
+            png.check_rows(data, png.check(data))
+        with _warnings("ignore"):  # they are about EXIF, see `_orientation`
+            return Image.open(io.BytesIO(data), formats=_FORMATS)
+    except png.BrokenPngError as error:
+        raise UnreadableError(str(error)) from error
+    except UnidentifiedImageError as error:
+        raise UnreadableError("empty file" if not data else "not an image file that can be read") from error
+    except Exception as error:
+        raise _damaged(error) from error
+
+
+def _rgb(image: Image.Image, *, upright: bool = True) -> Rgb:
+    _load(image)
+    return np.asarray((image if upright else ImageOps.exif_transpose(image)).convert("RGB"))
+
+
+def _load(image: Image.Image) -> None:
+    """Decode in full: pillow is the decoder that refuses what is cut short."""
+    try:
+        with _warnings("error"):
+            image.load()
+    except Exception as error:
+        raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> UnreadableError:
+    """Decoders raise nearly every kind of exception over bytes that are not what they seem."""
+    return UnreadableError(f"damaged or truncated ({' '.join(str(error).split()) or type(error).__name__})")
+
+
+def _of_jpeg(read: Callable[[bytes], T], data: bytes) -> T:
+    try:
+        return read(data)
+    except jpeg.BrokenJpegError as error:
+        raise UnreadableError(str(error)) from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 if the file has none; other tags may be damaged, this one may not."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            exif = Image.Exif()  # not `image.getexif()`: what it warns of was said on opening
+            exif.load(image.info.get("exif", b""))
+            orientation = exif.get(_ORIENTATION)
+        except Exception as error:
+            raise UnreadableError(f"damaged EXIF, so that the picture's orientation is unknown ({error})") from error
+    if orientation is None and caught:
+        raise UnreadableError(f"damaged EXIF, so that the picture's orientation is unknown ({caught[0].message})")
+    return orientation if isinstance(orientation, int) else 1
+
+
+@contextlib.contextmanager
+def _warnings(action: Literal["error", "ignore"]) -> Iterator[None]:
+    """What a decoder warns of is damage, except that a picture is large."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield

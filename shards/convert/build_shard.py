@@ -1,0 +1,314 @@
+"""One shard's conversion, in whichever process: read, remap, encode, write, and know again what was already done."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from segstream.shards.codecs import images
+from segstream.shards.codecs.png import encode_label
+from segstream.shards.codecs.row_blocks import jpeg_blocks, label_blocks
+from segstream.shards.convert.relabel import LEFT_OUT, Outcome, merge_outcomes, outcome_of, relabel
+from segstream.shards.datasets.release import Raw
+from segstream.shards.datasets.sources import Edits, Pair, Source
+from segstream.shards.errors import DataError
+from segstream.shards.files import writing
+from segstream.shards.format.index import Counts, ShardIndex, dump_index, index_name, load_index
+from segstream.shards.format.left_out import BadFileError, Reject
+from segstream.shards.format.manifest import ShardInfo
+from segstream.shards.format.writer import Sample, Written, write_shard
+from segstream.shards.taxonomy import IGNORE_INDEX, Remap, remap_label
+
+_FLOAT_EXACT = 1 << 24  # OpenCV counts in float32, whole numbers up to here
+_Files = dict[str, bytes | str]
+"""A pair's files by path: their bytes, or why there are none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What all shards of one conversion share."""
+
+    dataset: str
+    split: str
+    licence: str
+    raw: Raw
+    source: Source
+    universal: Remap | None
+    """Native ids -> universal ids; None leaves the `universal` member out."""
+    relabel: bool
+    """Write `universal-relabeled` as well, with the pairs' `edits`."""
+    lossy: bool
+    """Images as JPEG at most `short_side` high or wide (training); else the source's own pixels."""
+    short_side: int | None
+    jpeg_quality: int
+    identity: str
+    """Digest of everything above but `raw`, of the tables' contents, and of the tool: part of the fingerprint."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One shard to be made."""
+
+    path: Path
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What accumulates while the samples of a shard pass by."""
+
+    rejects: list[Reject] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    sources: list[Any] = field(default_factory=list)
+    counts: dict[str, dict[int, tuple[int, int]]] = field(default_factory=lambda: defaultdict(dict))
+
+    def count(self, labels: Mapping[str, npt.NDArray[np.uint8]], universal: Remap | None) -> tuple[int, ...]:
+        """Add the pixels of a sample's labels; returns the native ids present, ascending."""
+        pixels = {name: _histogram(label) for name, label in labels.items() if name != "universal"}
+        if universal is not None and "native" in pixels:  # the same pixels by other names
+            pixels["universal"] = np.zeros_like(pixels["native"])
+            np.add.at(pixels["universal"], universal.table, pixels["native"])
+        for name, counts in pixels.items():
+            totals = self.counts[name]
+            for i in np.flatnonzero(counts[:IGNORE_INDEX]).tolist():
+                before = totals.get(i, (0, 0))
+                totals[i] = (before[0] + int(counts[i]), before[1] + 1)
+        return tuple(np.flatnonzero(pixels["native"][:IGNORE_INDEX]).tolist()) if "native" in pixels else ()
+
+
+def _histogram(label: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """(256,) pixels by id."""
+    if label.size >= _FLOAT_EXACT:
+        return np.bincount(label.ravel(), minlength=256)
+    return cv2.calcHist([label], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What the manifest needs to know of a shard; its samples stay in its index."""
+
+    info: ShardInfo | None
+    """None if not one of its samples could be used, so that it was not written."""
+    counts: Counts
+    rejects: tuple[Reject, ...]
+    relabel: Outcome | None
+    kept: bool
+    """It was there already."""
+
+
+def run(setup: Setup, job: Job) -> Made:
+    """Make one shard with its index, or keep the one that is there if it was made from the same things.
+
+    A shard none of whose samples can be used is not written.
+
+    Raises:
+        DataError: the system refuses to write.
+    """
+    cv2.setNumThreads(1)  # shards are made side by side
+    if kept := _whole_shard(setup, job):
+        return _made(kept, kept=True)
+    tally = _Tally()
+    samples = _samples(setup, job, tally)
+    first = next(samples, None)
+    written = Written(bytes=0, sha256="", rows=())
+    if first is not None:
+        written = write_shard(job.path, itertools.chain([first], samples))
+    index = ShardIndex(
+        shard=job.path.name,
+        bytes=written.bytes,
+        sha256=written.sha256,
+        fingerprint=_fingerprint(setup, tally.sources),
+        rows=written.rows,
+        counts={member: dict(by_id) for member, by_id in tally.counts.items()},
+        rejects=tuple(tally.rejects),
+        relabel=merge_outcomes(tally.outcomes) if setup.relabel else None,
+    )
+    with writing(job.path.with_name(index_name(job.path.name))) as file:
+        file.write(dump_index(index))
+    return _made(index, kept=False)
+
+
+def _made(index: ShardIndex, *, kept: bool) -> Made:
+    info = ShardInfo(
+        name=index.shard,
+        bytes=index.bytes,
+        sha256=index.sha256,
+        samples=len(index.rows),
+        index_sha256=hashlib.sha256(dump_index(index)).hexdigest(),
+    )
+    return Made(
+        info=info if index.rows else None,
+        counts=index.counts,
+        rejects=index.rejects,
+        relabel=index.relabel,
+        kept=kept,
+    )
+
+
+def _samples(setup: Setup, job: Job, tally: _Tally) -> Iterator[Sample]:
+    for pair in job.pairs:
+        files = _files(setup.raw, pair)
+        tally.sources.append(_identity(pair, files))
+        try:
+            yield _convert(setup, pair, files, tally)
+        except BadFileError as error:
+            tally.rejects.append(Reject(key=pair.key, path=error.path, reason=error.reason))
+            if pair.edits:
+                tally.outcomes.append(outcome_of(pair.edits, [LEFT_OUT] * len(pair.edits.records)))
+
+
+def _convert(setup: Setup, pair: Pair, files: _Files, tally: _Tally) -> Sample:
+    for path, data in files.items():
+        if isinstance(data, str):
+            raise BadFileError(path, data)
+    image = files[pair.image]
+    assert isinstance(image, bytes)
+    try:
+        picture = setup.source.read_image(image)
+        original = picture.size_hw
+        size_hw = images.fit(original, setup.short_side if setup.lossy else None)
+        suffix, member = _image_member(setup, image, picture, size_hw)
+    except images.UnreadableError as error:
+        raise BadFileError(pair.image, str(error)) from error
+    labels = {} if pair.label is None else _labels(setup, pair, files, original, size_hw, tally)
+    classes = tally.count(labels, setup.universal)
+    members = {suffix: member, "json": _json(setup, pair, original)}
+    encoded = {f"{name}.png": encode_label(label) for name, label in labels.items()}
+    blocks = {name: label_blocks(data) for name, data in encoded.items()}
+    if suffix == "jpg" and (found := jpeg_blocks(member)):
+        blocks["jpg"] = found
+    return Sample(key=pair.key, size_hw=size_hw, classes=classes, members=members | encoded, blocks=blocks)
+
+
+def _labels(
+    setup: Setup, pair: Pair, files: _Files, original: tuple[int, int], size_hw: tuple[int, int], tally: _Tally
+) -> dict[str, npt.NDArray[np.uint8]]:
+    """Label members by name, each (H, W) of the stored size."""
+    assert pair.label is not None
+    data = files[pair.label]
+    assert isinstance(data, bytes)
+    native = whole = _native(setup.source, pair, data)
+    if native.shape != original:
+        raise BadFileError(
+            pair.label, f"label is {_by(native.shape)}, {pair.image} is {_by(original)} (height x width)"
+        )
+    if size_hw != original:
+        native = images.resize_label(native, size_hw)
+    labels = {"native": native}
+    if setup.universal is not None:
+        labels["universal"] = remap_label(native, setup.universal, where=pair.label)
+    if setup.relabel:
+        labels["universal-relabeled"] = labels["universal"]
+        if pair.edits:
+            label, outcome = _relabelled(setup, pair, pair.edits, files, whole)
+            tally.outcomes.append(outcome)  # nothing after this rejects the sample
+            labels["universal-relabeled"] = label if size_hw == original else images.resize_label(label, size_hw)
+    return labels
+
+
+def _relabelled(
+    setup: Setup, pair: Pair, edits: Edits, files: _Files, native: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.uint8], Outcome]:
+    """(H, W) relabelled universal ids of the source's size, and what became of the records."""
+    data = files[edits.file]
+    assert isinstance(data, bytes)
+    assert setup.universal is not None
+    assert setup.source.segments is not None
+    universal = remap_label(native, setup.universal, where=pair.label or "")
+    return relabel(universal, edits, setup.source.segments, data)
+
+
+def _native(source: Source, pair: Pair, data: bytes) -> npt.NDArray[np.uint8]:
+    """(H, W) native ids of a label file."""
+    assert pair.label is not None
+    assert source.release is not None
+    try:
+        return remap_label(source.read_label(data, pair), source.release, where=pair.label)
+    except images.UnreadableError as error:
+        raise BadFileError(pair.label, str(error)) from error
+    except DataError as error:
+        raise BadFileError(pair.label, str(error).removeprefix(f"{pair.label}: ")) from error
+
+
+def _image_member(setup: Setup, data: bytes, picture: images.Picture, size_hw: tuple[int, int]) -> tuple[str, bytes]:
+    """(suffix, bytes); the source's own bytes wherever they are what is wanted."""
+    if not setup.lossy:
+        return (picture.as_is, data) if picture.as_is else ("png", images.encode_png(picture.pixels))
+    if size_hw != picture.size_hw:
+        return "jpg", images.encode_jpeg(images.resize_picture(picture.pixels, size_hw), setup.jpeg_quality)
+    if picture.as_is == "jpg":
+        return "jpg", data
+    return "jpg", images.encode_jpeg(picture.pixels, setup.jpeg_quality)
+
+
+def _json(setup: Setup, pair: Pair, size_hw: tuple[int, ...]) -> bytes:
+    content = {
+        "dataset": setup.dataset,
+        "split": setup.split,
+        "licence": setup.licence,
+        "image": pair.image,
+        "label": pair.label,
+        "original_size_hw": list(size_hw),
+    }
+    return json.dumps(content, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogateescape")
+
+
+def _whole_shard(setup: Setup, job: Job) -> ShardIndex | None:
+    """The index of a finished shard made from these very files and parameters, if there is one."""
+    try:
+        data = job.path.with_name(index_name(job.path.name)).read_bytes()
+        index = load_index(data, where=job.path.name)
+        if dump_index(index) != data:
+            return None
+        if index.rows and (job.path.stat().st_size != index.bytes or _sha256(job.path) != index.sha256):
+            return None
+    except (OSError, DataError):
+        return None  # whatever it is, it is made again
+    sources = [_identity(pair, _files(setup.raw, pair)) for pair in job.pairs]
+    return index if index.fingerprint == _fingerprint(setup, sources) else None
+
+
+def _fingerprint(setup: Setup, sources: list[Any]) -> str:
+    return hashlib.sha256(json.dumps([setup.identity, sources]).encode()).hexdigest()
+
+
+def _identity(pair: Pair, files: _Files) -> Any:
+    hashes = [hashlib.sha256(d).hexdigest() if isinstance(d, bytes) else d for d in files.values()]
+    edits = [pair.edits.file, pair.edits.records] if pair.edits else []
+    return [pair.key, pair.image, pair.label, *hashes, pair.extra, *edits]
+
+
+def _files(raw: Raw, pair: Pair) -> _Files:
+    files = {path: _read(raw, path) for path in (pair.image, pair.label) if path is not None}
+    if pair.edits and pair.edits.file not in files:
+        files[pair.edits.file] = _read(pair.edits.raw, pair.edits.file)
+    return files
+
+
+def _read(raw: Raw, path: str) -> bytes | str:
+    """A source file's bytes, or why there are none."""
+    try:
+        return raw.read(path)
+    except FileNotFoundError:
+        return "missing file"
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape[:2]))

@@ -1,0 +1,197 @@
+"""Relabelling as MSeg published it: segments of a training set's labels become other universal classes.
+
+The records are applied to universal ids at full resolution, before anything is resized. That equals the published
+chain (native -> relabelled classes -> segments overwritten -> universal), because relabelled classes are universal
+ones. Where upstream stops a conversion, the record is reported with its reason instead and its pixels stay as they
+are; every record is either applied or reported, exactly once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segstream.shards.codecs.images import UnreadableError
+from segstream.shards.convert.relabel_records import Record, Records
+from segstream.shards.datasets.release import Raw
+from segstream.shards.datasets.sources import Edits, Pair, Segments
+from segstream.shards.errors import DataError
+from segstream.shards.format.left_out import BadFileError
+
+NO_IMAGE = "no such image in this split"
+BEYOND_LIMIT = "image beyond --limit"
+LEFT_OUT = "image left out"
+NO_SEGMENT = "no such segment"
+TOO_SMALL = "segment too small"
+OTHER_CLASS = "segment is not all of the original class"
+_SHOWN = 3  # examples for each reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One record that was not applied."""
+
+    reason: str
+    image: str
+    """As the records name it: parent/stem."""
+    segment: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of records."""
+
+    applied: int = 0
+    reported: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Reason -> records."""
+    examples: tuple[Example, ...] = ()
+    """The first of each reason."""
+
+    @property
+    def total(self) -> int:
+        """Records, each counted once."""
+        return self.applied + sum(self.reported.values())
+
+
+def outcome_of(edits: Edits, reasons: Sequence[str | None]) -> Outcome:
+    """Count what became of one image's records.
+
+    Args:
+        reasons: why each record was not applied; None where it was.
+    """
+    told = [
+        Example(reason=reason, image=edits.image, segment=record.segment)
+        for record, reason in zip(edits.records, reasons, strict=True)
+        if reason is not None
+    ]
+    return merge_outcomes(
+        [
+            Outcome(
+                applied=len(reasons) - len(told),
+                reported=Counter(e.reason for e in told),
+                examples=tuple(told),
+            )
+        ]
+    )
+
+
+def merge_outcomes(parts: Iterable[Outcome]) -> Outcome:
+    """Add outcomes up, in order."""
+    applied, reported, examples = 0, Counter[str](), dict[str, list[Example]]()
+    for part in parts:
+        applied += part.applied
+        reported.update(part.reported)
+        for example in part.examples:
+            shown = examples.setdefault(example.reason, [])
+            if len(shown) < _SHOWN:
+                shown.append(example)
+    return Outcome(
+        applied=applied,
+        reported=dict(sorted(reported.items())),
+        examples=tuple(e for _, shown in sorted(examples.items()) for e in shown),
+    )
+
+
+def load_outcome(raw: Mapping[str, Any]) -> Outcome:
+    """An outcome from the JSON that `dataclasses.asdict` of it gives.
+
+    Raises:
+        KeyError, TypeError: it is something else.
+    """
+    examples = tuple(Example(**e) for e in raw["examples"])
+    return Outcome(applied=raw["applied"], reported=dict(raw["reported"]), examples=examples)
+
+
+def assign(
+    records: Records, segments: Segments, raw: Raw, pairs: Sequence[Pair], *, limit: int | None
+) -> tuple[list[Pair], Outcome]:
+    """Hand each pair its records.
+
+    Args:
+        pairs: all of the split, in order.
+        limit: how many of them will be converted.
+
+    Returns:
+        The pairs up to the limit, with `edits` where they have records; and what became of the other records.
+
+    Raises:
+        DataError: two images that the records cannot tell apart, or not one of the files that hold the segments.
+    """
+    named: dict[tuple[str, str], int] = {}
+    for n, pair in enumerate(pairs):
+        other = named.setdefault(_name(pair, segments), n)
+        if other != n:
+            raise DataError(f"{raw}: records cannot tell {pair.image} from {pairs[other].image}; remove one of them")
+    chosen = list(pairs[:limit])
+    where, files = segments.files(raw, [pair for pair in chosen if _name(pair, segments) in records.by_image])
+    if files and not any(map(where.has, files.values())):
+        raise DataError(
+            f"{where}: not one of the {len(files)} files that hold relabelled segments, such as "
+            f"{next(iter(files.values()))}; unpack them there, or leave out --relabel"
+        )
+    rest = []
+    for name, of_image in records.by_image.items():
+        n, image = named.get(name, -1), "/".join(name)
+        if 0 <= n < len(chosen):
+            edits = Edits(raw=where, file=files[chosen[n].key], image=image, records=of_image)
+            chosen[n] = dataclasses.replace(chosen[n], edits=edits)
+        else:
+            unused = Edits(raw=where, file="", image=image, records=of_image)
+            rest.append(outcome_of(unused, [NO_IMAGE if n < 0 else BEYOND_LIMIT] * len(of_image)))
+    return chosen, merge_outcomes(rest)
+
+
+def relabel(
+    label: npt.NDArray[np.uint8], edits: Edits, segments: Segments, data: bytes
+) -> tuple[npt.NDArray[np.uint8], Outcome]:
+    """Apply an image's records, in file order.
+
+    Args:
+        label: (H, W) universal ids, at the size of the source's image.
+        data: the file that holds the segments.
+
+    Returns:
+        (H, W) universal ids, and what became of each record.
+
+    Raises:
+        BadFileError: the file is damaged, or its segments belong to an image of another size.
+    """
+    label, reasons = label.copy(), []
+    size_hw = (label.shape[0], label.shape[1])
+    try:
+        masks = segments.masks(data, [record.segment for record in edits.records], size_hw)
+        for record, mask in zip(edits.records, masks, strict=True):
+            if mask.shape != size_hw:
+                what = f"segments of an image of {mask.shape}, not {size_hw} (height, width)"
+                raise BadFileError(edits.file, what)
+            reasons.append(_refusal(label, record, mask, segments))
+            if reasons[-1] is None:
+                label[mask] = record.new
+    except UnreadableError as error:
+        raise BadFileError(edits.file, str(error)) from error
+    return label, outcome_of(edits, reasons)
+
+
+def _refusal(
+    label: npt.NDArray[np.uint8], record: Record, mask: npt.NDArray[np.bool_], segments: Segments
+) -> str | None:
+    """Why a record is not applied, if so: the cases in which upstream stops."""
+    pixels = int(np.count_nonzero(mask))
+    if pixels == 0:
+        return NO_SEGMENT
+    if pixels < segments.least:
+        return TOO_SMALL
+    if segments.strict and (label[mask] != record.original).any():
+        return OTHER_CLASS
+    return None
+
+
+def _name(pair: Pair, segments: Segments) -> tuple[str, str]:
+    """How records name an image."""
+    return segments.parent(pair), pair.image.rpartition("/")[2].rpartition(".")[0]

@@ -1,0 +1,61 @@
+"""MATLAB files, as two releases have them; scipy is needed for nothing else, so it is an extra."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segstream.shards.codecs.images import UnreadableError
+from segstream.shards.errors import DataError
+
+_HEADER = b"MATLAB 5.0 MAT-file"
+
+
+def need_scipy() -> None:
+    """Say so before hours of work if the extra is not installed.
+
+    Raises:
+        DataError: it is not.
+    """
+    try:
+        import scipy.io  # noqa: F401
+    except ImportError as error:
+        raise DataError("MATLAB files are read with scipy; pip install 'segstream[mat]'") from error
+
+
+def read_integers(data: bytes, name: str) -> npt.NDArray[np.integer[Any]]:
+    """The variable `name` of a .mat file: a matrix of integers (MATLAB writes whole numbers as doubles too).
+
+    Raises:
+        UnreadableError: damaged, without that variable, or it holds something else.
+        DataError: scipy is missing.
+    """
+    need_scipy()
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadWarning
+
+    if not data.startswith(_HEADER):
+        raise UnreadableError("damaged or not a .mat file (it does not say MATLAB 5.0)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", MatReadWarning)  # of two variables of one name scipy would take the last
+            values = loadmat(io.BytesIO(data)).get(name)
+    except Exception as error:  # the parser answers damage with whatever the bytes lead it into
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableError(f"damaged or not a .mat file ({reason})") from error
+    if values is None:
+        raise UnreadableError(f"the .mat file holds no {name}")
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "uif":
+        raise UnreadableError(f"{name} of the .mat file is not a matrix of numbers")
+    if values.dtype.kind == "f":
+        if not (np.isfinite(values).all() and (values == np.trunc(values)).all()):
+            raise UnreadableError(f"{name} of the .mat file holds fractions")
+        values = values.astype(np.int64)
+    if (values < 0).any():
+        raise UnreadableError(f"{name} of the .mat file holds negative numbers")
+    integers: npt.NDArray[np.integer[Any]] = values
+    return integers

@@ -1,0 +1,88 @@
+"""COCO's panoptic format: PNGs whose colours are segment ids (R + 256 G + 65536 B) and a JSON with their categories."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from operator import index
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segstream.shards.codecs.images import UnreadableError, decode_rgb
+from segstream.shards.datasets.release import Raw
+from segstream.shards.errors import DataError
+from segstream.shards.schema import parse_json
+from segstream.shards.taxonomy import IGNORE_INDEX
+
+_UNLABELLED = 0  # segment id
+_NUM_CODES = 1 << 24  # colours
+
+Segments = tuple[tuple[int, int], ...]
+"""(segment id, category id) of one image."""
+
+
+def read_annotations(raw: Raw, path: str) -> dict[str, Segments]:
+    """The segments of every image, by the PNG's name without extension.
+
+    Raises:
+        DataError: the JSON is missing, something else, or describes an image twice.
+    """
+    try:
+        content: Any = parse_json(raw.read(path))
+        entries = [
+            (
+                a["file_name"].removesuffix(".png"),
+                tuple((index(s["id"]), index(s["category_id"])) for s in a["segments_info"]),
+            )
+            for a in content["annotations"]
+        ]
+    except OSError as error:
+        raise DataError(
+            f"{raw}/{path}: cannot be read ({error.strerror}); unpack the panoptic annotations there"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{raw}/{path}: not COCO panoptic annotations ({error!r}); unpack the archive again") from error
+    by_name = dict(entries)
+    if len(by_name) < len(entries):
+        twice = next(name for name, count in Counter(name for name, _ in entries).items() if count > 1)
+        raise DataError(f"{raw}/{path}: describes {twice}.png twice; unpack the archive again")
+    return by_name
+
+
+def segment_ids(data: bytes) -> npt.NDArray[np.uint32]:
+    """Decode a panoptic PNG into (H, W) uint32 segment ids.
+
+    Raises:
+        UnreadableError: damaged, or without colours.
+    """
+    rgb = decode_rgb(data)
+    codes = np.zeros((*rgb.shape[:2], 4), np.uint8)
+    codes[..., :3] = rgb
+    return codes.view("<u4")[..., 0]
+
+
+def category_ids(data: bytes, segments: Sequence[tuple[int, int]] | None) -> npt.NDArray[np.int32]:
+    """Decode a panoptic PNG into (H, W) category ids; pixels of no segment, id 0, become 255.
+
+    Args:
+        segments: (segment id, category id) of the image; None if the JSON does not know it.
+
+    Raises:
+        UnreadableError: damaged, not described by the JSON, or with pixels of segments that it does not list.
+    """
+    if segments is None:
+        raise UnreadableError("the panoptic JSON has no entry for it")
+    categories = {**dict(segments), _UNLABELLED: IGNORE_INDEX}
+    if len(dict(segments)) < len(segments) or not all(0 <= s < _NUM_CODES and 0 <= c <= 255 for s, c in segments):
+        raise UnreadableError("its entry in the panoptic JSON has segments twice, or with ids that cannot be")
+    codes = segment_ids(data)
+    places = np.zeros(_NUM_CODES, np.uint16)  # 0: not listed; untouched pages of it cost nothing
+    places[list(categories)] = np.arange(1, len(categories) + 1)
+    place = places[codes]
+    if not place.all():
+        strange = codes[place == 0]
+        unlisted = np.unique(strange)[:5].tolist()
+        raise UnreadableError(f"{strange.size} pixels of segments {unlisted}, which the panoptic JSON lacks")
+    return np.array([-1, *categories.values()], np.int32)[place]

@@ -1,0 +1,215 @@
+"""A release as downloaded: a folder, and the zip archives that lie in it as if they were unpacked there.
+
+Names come from lists, JSON files and archives of other people, so none may lead out of the folder by `..`. Links are
+whoever made the folder's own and are followed wherever they lead (large releases often lie on several disks); one that
+leads in a circle is an error, not an endless walk.
+"""
+
+from __future__ import annotations
+
+import bisect
+import errno
+import functools
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from segstream.shards.errors import DataError
+
+_PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+_MAC = "__MACOSX"  # what macOS adds to archives: copies of names, not of files
+
+
+class Raw:
+    """Read access to one release; picklable, and each process opens the archives for itself.
+
+    A zip at the top of the folder counts as unpacked there, with and without its top folder if it has a single one;
+    files on disk go first. Paths are relative to the root, with `/`.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._real_root = os.path.realpath(root)
+
+    def __reduce__(self) -> tuple[type[Raw], tuple[Path]]:
+        return Raw, (self.root,)
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def has(self, path: str) -> bool:
+        """There is such a file, or a link of that name, wherever it leads: reading it will say."""
+        if _escapes(path):
+            return False
+        place = self.root / path
+        return place.is_symlink() or place.is_file() or self._zipped(path) is not None
+
+    def has_folder(self, path: str) -> bool:
+        """There is such a folder, on disk or in an archive."""
+        try:
+            place = self._place(path)
+        except OSError:
+            return False
+        return place.is_dir() or any(z.has_folder(path) for z in self._archives)
+
+    def below(self, folder: str, end: str = "") -> tuple[str, ...]:
+        """Paths of all files below a folder whose names end so, relative to it, sorted.
+
+        Raises:
+            DataError: a folder cannot be listed, or a link leads in a circle.
+        """
+        prefix = f"{folder.strip('/')}/" if folder.strip("/.") else ""
+        try:
+            found = set(self._walk(self._place(folder), "", end, ()))
+        except OSError as error:
+            raise DataError(f"{error.filename or folder}: cannot be listed ({error.strerror}); mend it") from error
+        for archive in self._archives:
+            found.update(name for name in archive.below(prefix) if name.endswith(end))
+        return tuple(sorted(found))
+
+    def size(self, path: str) -> int:
+        """Bytes of a file; 0 if it is missing."""
+        try:
+            return self._place(path).stat().st_size
+        except OSError:
+            member = self._zipped(path)
+            return member[1].file_size if member else 0
+
+    def read(self, path: str) -> bytes:
+        """A file's bytes.
+
+        Raises:
+            FileNotFoundError: there is none.
+            OSError: it cannot be read, or its name leads out of the root; `strerror` says why.
+        """
+        try:
+            return self._place(path).read_bytes()
+        except FileNotFoundError:
+            member = self._zipped(path)
+            if member is None:
+                raise
+            return member[0].read(member[1])
+
+    def packed(self) -> tuple[str, ...]:
+        """Names of archives at the top that are not read in place."""
+        return tuple(path.name for path in self._top(_PACKED))
+
+    def _place(self, path: str) -> Path:
+        """Where a path lies on disk.
+
+        Raises:
+            PermissionError: its name leads out of the root.
+        """
+        if _escapes(path):
+            raise PermissionError(errno.EPERM, f"leads out of {self.root}, which is not followed", path)
+        return self.root / path
+
+    def _walk(self, folder: Path, relative: str, end: str, above: tuple[str, ...]) -> Iterator[str]:
+        """Names below a folder on disk; `above` are the true places of the folders passed on the way."""
+        real = os.path.realpath(folder)
+        if real in above or (above and _inside(self._real_root, real)):
+            raise DataError(f"{folder}: a link to a folder above it, a circle; remove the link")
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in entries:
+            name = relative + entry.name
+            if _is_folder(entry):
+                yield from self._walk(folder / entry.name, f"{name}/", end, (*above, real))
+            elif name.endswith(end) and not entry.name.startswith("._") and (entry.is_symlink() or entry.is_file()):
+                yield name
+
+    def _zipped(self, path: str) -> tuple[_Archive, zipfile.ZipInfo] | None:
+        return next(((z, z.members[path]) for z in self._archives if path in z.members), None)
+
+    @functools.cached_property
+    def _archives(self) -> tuple[_Archive, ...]:
+        zips = ((path, path.stat()) for path in self._top((".zip",)) if path.is_file())
+        return tuple(_archive(path, state.st_size, state.st_mtime_ns) for path, state in zips)
+
+    def _top(self, ends: tuple[str, ...]) -> list[Path]:
+        try:
+            return sorted(path for path in self.root.iterdir() if path.name.lower().endswith(ends))
+        except OSError:
+            return []
+
+
+@dataclass(frozen=True, slots=True)
+class _Archive:
+    """An open zip."""
+
+    path: Path
+    file: zipfile.ZipFile
+    members: Mapping[str, zipfile.ZipInfo]
+    """By path, and by path below the single top folder."""
+    names: tuple[str, ...]
+    """Those paths, sorted."""
+    packed: tuple[str, ...]
+    """The paths as packed only."""
+
+    def below(self, prefix: str) -> Iterator[str]:
+        if not prefix:  # of all there is, each file once
+            yield from self.packed
+            return
+        for name in self.names[bisect.bisect_left(self.names, prefix) :]:
+            if not name.startswith(prefix):
+                return
+            yield name.removeprefix(prefix)
+
+    def has_folder(self, path: str) -> bool:
+        return next(self.below(f"{path.strip('/')}/"), None) is not None
+
+    def read(self, member: zipfile.ZipInfo) -> bytes:
+        try:
+            return self.file.read(member)
+        # RuntimeError: encrypted; NotImplementedError: packed by a method that zipfile does not know.
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+            raise OSError(errno.EIO, f"damaged in {self.path}: {error}", member.filename) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _archive(path: Path, size: int, changed: int) -> _Archive:
+    """Open a zip and list it, once per process and state of the file.
+
+    Raises:
+        DataError: not a whole zip, or one with names that cannot be unpacked.
+    """
+    try:
+        file = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise DataError(f"{path}: not a whole zip ({error}); download it again, or remove it") from error
+    members: dict[str, zipfile.ZipInfo] = {}
+    for member in file.infolist():
+        name = member.filename
+        if member.is_dir() or name.startswith(f"{_MAC}/") or name.rpartition("/")[2].startswith("._"):
+            continue
+        if _escapes(name):
+            raise DataError(f"{path}: holds the name {name!r}, which leads out of its folder; download it again")
+        if name in members and members[name].CRC != member.CRC:
+            raise DataError(f"{path}: holds two different files {name!r}; download it again")
+        members[name] = member
+    packed = tuple(sorted(members))
+    tops = {name.partition("/")[0] for name in members}
+    if len(tops) == 1:
+        top = f"{tops.pop()}/"
+        members |= {n.removeprefix(top): m for n, m in list(members.items()) if n.startswith(top)}
+    return _Archive(path, file, members, tuple(sorted(members)), packed)
+
+
+def _escapes(path: str) -> bool:
+    return path.startswith("/") or "\0" in path or ".." in path.split("/")
+
+
+def _inside(real: str, root: str) -> bool:
+    return real == root or real.startswith(root.rstrip("/") + "/")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False

@@ -1,0 +1,149 @@
+"""Unpack parts of a zip or tar to other places; nothing is written outside the target folder, and no links at all."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from segstream.shards.errors import DataError
+from segstream.shards.files import PART
+
+_BROKEN = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    RuntimeError,  # a zip that is encrypted
+    NotImplementedError,  # or packed by a method that zipfile does not know
+)
+_TAR_BLOCK = 512
+_MAC = "__MACOSX/"  # what macOS adds to archives: copies of names, not of files
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    name: str
+    size: int
+    plain: bool
+    """A file, neither link nor device."""
+    open: Callable[[], IO[bytes] | None]
+    position: int
+    """Where in the archive it begins, in bytes."""
+
+
+def unpack(path: Path, rules: Mapping[str, str], folder: Path, report: Callable[[int, int], None]) -> int:
+    """Unpack those members whose names begin with one of the rules' prefixes, which is replaced by the rule's value.
+
+    Files that are there in their full size are kept, so an interrupted unpacking goes on where it stopped.
+
+    Args:
+        report: called with (MB of the archive done, MB in all).
+
+    Returns:
+        The number of files written.
+
+    Raises:
+        DataError: the archive is damaged, or holds none of the prefixes, or a name or link that leads out of the
+            folder; or the disk refuses.
+    """
+    total = path.stat().st_size
+    written = 0
+    missing = set(rules)
+    parents: set[Path] = set()
+    try:
+        with path.open("rb") as file:
+            for member in _members(file, path):
+                name = _safe(member.name, path)
+                prefix = max((p for p in rules if name.startswith(p)), key=len, default=None)
+                if prefix is None or member.name.endswith("/") or name.startswith(_MAC):
+                    continue
+                missing.discard(prefix)
+                if not member.plain:
+                    raise DataError(f"{path}: {name!r} is a link or device, not a file; download the archive again")
+                target = folder / (rules[prefix] + name.removeprefix(prefix))
+                if target.parent not in parents:
+                    parents.add(_parent(target.parent, folder))
+                written += _write(member, target)
+                report(member.position // 10**6, total // 10**6)
+    except _BROKEN as error:
+        what = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path}: damaged ({what}); remove it and run again") from error
+    except OSError as error:
+        where = error.filename or path
+        raise DataError(f"{where}: cannot be written ({error.strerror or error}); make room and run again") from error
+    if missing:
+        raise DataError(f"{path}: holds nothing below {', '.join(sorted(missing))}; is it the right archive?")
+    report(total // 10**6, total // 10**6)
+    return written
+
+
+def _members(file: IO[bytes], path: Path) -> Iterator[_Member]:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(file) as archive:
+            for info in archive.infolist():
+                mode = info.external_attr >> 16
+                plain = stat.S_IFMT(mode) in (0, stat.S_IFREG)
+                name, at = info.filename, info.header_offset
+                yield _Member(name, info.file_size, plain, functools.partial(archive.open, info), at)
+        return
+    with tarfile.open(fileobj=file, mode="r:*") as tar:
+        for entry in tar:
+            name = entry.name + "/" * entry.isdir()
+            yield _Member(name, entry.size, entry.isreg(), functools.partial(tar.extractfile, entry), file.tell())
+        assert tar.fileobj is not None
+        if tar.fileobj is file:  # uncompressed: one that is cut between two members would pass as whole
+            file.seek(tar.offset)
+            if len(file.read(_TAR_BLOCK)) < _TAR_BLOCK:
+                raise tarfile.ReadError("unexpected end of data")
+        while tar.fileobj.read(1 << 20):  # to the checksum at the end
+            pass
+
+
+def _safe(name: str, path: Path) -> str:
+    """The name without `./`.
+
+    Raises:
+        DataError: it leads out of the folder.
+    """
+    if name.startswith("/") or "\0" in name or ".." in name.split("/"):
+        raise DataError(f"{path}: holds the name {name!r}, which leads out of its folder; download the archive again")
+    return name.removeprefix("./")
+
+
+def _parent(parent: Path, folder: Path) -> Path:
+    """Make a folder to write into.
+
+    Raises:
+        DataError: it lies elsewhere by a link.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    if not parent.resolve().is_relative_to(folder.resolve()):
+        raise DataError(f"{parent}: a link out of {folder}; put a folder there")
+    return parent
+
+
+def _write(member: _Member, target: Path) -> bool:
+    """Write a member to `target`; False if it is there."""
+    if target.is_file() and not target.is_symlink() and target.stat().st_size == member.size:
+        return False
+    part = target.with_name(target.name + PART)
+    part.unlink(missing_ok=True)
+    content = member.open()
+    assert content is not None, "a plain file has content"
+    with content, part.open("xb") as file:
+        shutil.copyfileobj(content, file, 1 << 20)
+        size = file.tell()
+    if size != member.size:
+        raise EOFError(f"{member.name}: {size} of {member.size} bytes")
+    part.replace(target)
+    return True

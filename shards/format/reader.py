@@ -1,0 +1,222 @@
+"""Open a shard set by URL and read members of any sample by its byte range, every read verified by CRC-32."""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from zlib_ng import zlib_ng
+
+from segstream.shards.codecs.row_blocks import Slice
+from segstream.shards.errors import DataError
+from segstream.shards.format import manifest as manifests
+from segstream.shards.format.index import Row, ShardIndex, Span, index_name, load_index, member_suffix
+from segstream.shards.format.manifest import Manifest
+from segstream.shards.storage.cache import ShardCache, cache_from_environment
+from segstream.shards.storage.cached import CachedStore
+from segstream.shards.storage.open import REQUEST_COST, Store, open_store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """Where one sample lies and what it shows."""
+
+    key: str
+    shard: int
+    """Position of its shard in `manifest.shards`."""
+    size_hw: tuple[int, int]
+    members: Mapping[str, Span]
+    """By file name suffix: `jpg` or `png`, `json`, `native.png`, `universal.png`."""
+    classes: tuple[int, ...]
+    """Native ids present, ascending."""
+
+
+class ShardSet:
+    """A complete shard set; samples are numbered in (shard, position) order. Threads may share it; it pickles."""
+
+    def __init__(self, store: Store, manifest: Manifest):
+        self.url = store.url
+        self.manifest = manifest
+        self.shard_sizes = tuple(s.samples for s in manifest.shards)
+        self._store = store
+        self._ends = tuple(itertools.accumulate(self.shard_sizes))
+        self._indexes: dict[int, ShardIndex] = {}
+
+    def __len__(self) -> int:
+        return self.manifest.samples
+
+    def __enter__(self) -> ShardSet:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forget the indexes read so far and let go of connections; the set can be used again."""
+        self._indexes.clear()
+        self._store.close()
+
+    def index(self, shard: int) -> ShardIndex:
+        """The index of a shard by its position, read once.
+
+        Raises:
+            DataError: it is missing or not the one the manifest lists.
+        """
+        if shard not in self._indexes:  # two threads may both read it; they find the same
+            info = self.manifest.shards[shard]
+            name = index_name(info.name)
+
+            def check(data: bytes) -> None:
+                if hashlib.sha256(data).hexdigest() != info.index_sha256:
+                    raise DataError(f"{self.url}/{name}: not the index that the manifest lists; convert again")
+
+            data = self._store.read(name, check=check)
+            self._indexes[shard] = load_index(data, where=f"{self.url}/{name}")
+        return self._indexes[shard]
+
+    def entry(self, i: int) -> Entry:
+        """The sample with global number `i`.
+
+        Raises:
+            IndexError: outside 0..len-1.
+        """
+        if not 0 <= i < len(self):
+            raise IndexError(f"{self.url}: sample {i} of {len(self)}")
+        shard, row = self._row(i)
+        return Entry(key=row.key, shard=shard, size_hw=row.size_hw, members=row.members, classes=row.classes)
+
+    def read(self, i: int, member: str) -> bytes:
+        """A member's bytes: `image`, `native`, `universal`, `universal-relabeled` or `json`.
+
+        Raises:
+            DataError: the sample has no such member, or its bytes are missing, cut short or fail their checksum.
+        """
+        entry, name, suffix = self._member(i, member)
+        span = entry.members[suffix]
+
+        def check(data: bytes) -> None:
+            if zlib_ng.crc32(data) != span.crc32:
+                raise DataError(
+                    f"{self.url}/{name}: {entry.key}.{suffix} fails its checksum (bytes {span.offset} to "
+                    f"{span.offset + span.size}); run the conversion again to rewrite this shard"
+                )
+
+        return self._store.read(name, span.offset, span.size, check=check)
+
+    def read_rows(self, i: int, member: str, top: int, bottom: int) -> Slice | None:
+        """The blocks of a member that hold rows top to bottom - 1, or None where only the whole can be had.
+
+        Raises:
+            DataError: as `read`; of a block that fails its checksum, which one.
+        """
+        entry, name, suffix = self._member(i, member)
+        span, height = entry.members[suffix], entry.size_hw[0]
+        if span.blocks is None or not 0 <= top < bottom <= height:
+            return None
+        blocks = span.blocks
+        first, last = top // blocks.rows, -(-bottom // blocks.rows)
+
+        def read(start: int, stop: int) -> list[bytes]:
+            sizes = blocks.sizes[start:stop]
+            ends = list(itertools.accumulate(sizes))
+            offset = span.offset + sum(blocks.sizes[:start])
+
+            def check(data: bytes) -> None:
+                view = memoryview(data)
+                for n, end, size in zip(range(start, stop), ends, sizes, strict=True):
+                    if zlib_ng.crc32(view[end - size : end]) != blocks.crc32s[n]:
+                        what = f"block {n - 1} of its rows" if n else "its header"
+                        raise DataError(
+                            f"{self.url}/{name}: {entry.key}.{suffix}: {what} fails its checksum (bytes "
+                            f"{offset + end - size} to {offset + end}); run the conversion again to rewrite this shard"
+                        )
+
+            data = self._store.read(name, offset, ends[-1], check=check)
+            return [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+        between = sum(blocks.sizes[1 : 1 + first])  # from a remote store, cheaper read than asked for apart
+        if between < (REQUEST_COST if self._store.remote else 1):
+            head, *pieces = read(0, 1 + last)
+            pieces = pieces[first:]
+        else:
+            head, *pieces = [*read(0, 1), *read(1 + first, 1 + last)]
+        return Slice(
+            top=first * blocks.rows,
+            bottom=min(last * blocks.rows, height),
+            head=head,
+            blocks=tuple(pieces),
+        )
+
+    def _member(self, i: int, member: str) -> tuple[Entry, str, str]:
+        """The sample, its shard's file name, and the member's suffix."""
+        entry = self.entry(i)
+        name = self.manifest.shards[entry.shard].name
+        suffix = member_suffix(entry.members, member)
+        if suffix is None:
+            raise DataError(
+                f"{self.url}/{name}: sample {entry.key!r} has no member {member!r}; "
+                f"this set holds {', '.join(self.manifest.members)}"
+            )
+        return entry, name, suffix
+
+    def _row(self, i: int) -> tuple[int, Row]:
+        shard = bisect.bisect_right(self._ends, i)
+        start = self._ends[shard - 1] if shard else 0
+        return shard, self.index(shard).rows[i - start]
+
+
+def open_shards(url: str | Path, *, cache: ShardCache | None = None) -> ShardSet:
+    """Open the shard set of a path or URL (`.../DATASET/SPLIT`).
+
+    Args:
+        cache: keeps shards of remote sets; by default what SEGSTREAM_CACHE asks for.
+
+    Raises:
+        DataError: no manifest (the set is incomplete), another schema version, a shard missing or of another size.
+        UsageError: a kind of URL that is not supported.
+    """
+    return open_set(open_store(url), cache or cache_from_environment())
+
+
+def open_set(store: Store, cache: ShardCache | None = None) -> ShardSet:
+    """Open the shard set of a store; raises as `open_shards` does."""
+    if store.size(manifests.NAME) is None:
+        raise DataError(
+            f"{store.url}: incomplete: no {manifests.NAME} (it is written last); run the same `segstream shard` "
+            f"again, it resumes; or give the folder DATASET/SPLIT"
+        )
+    manifest = manifests.load_manifest(read_manifest(store), where=f"{store.url}/{manifests.NAME}")
+    for info in () if store.remote else manifest.shards:  # over a network, every read says so soon enough
+        size = store.size(info.name)
+        if size != info.bytes:
+            found = "missing" if size is None else f"{size} bytes long, the manifest says {info.bytes}"
+            raise DataError(f"{store.url}/{info.name}: {found}; run the same `segstream shard` again to mend it")
+    if store.remote and cache is not None:
+        store = CachedStore(store, cache, {info.name: (info.sha256, info.bytes) for info in manifest.shards})
+    return ShardSet(store, manifest)
+
+
+def read_manifest(store: Store) -> bytes:
+    """The one file whose hash nothing else knows: from a remote store, what two readings agree on.
+
+    Raises:
+        DataError: it is missing, cannot be read, or does not settle.
+    """
+    data = store.read(manifests.NAME)
+    if not store.remote:
+        return data
+    seen = {data}
+
+    def check(again: bytes) -> None:
+        if again not in seen:
+            seen.add(again)
+            raise DataError(f"{store.url}/{manifests.NAME}: differs from one reading to the next")
+
+    return store.read(manifests.NAME, check=check)

@@ -1,0 +1,166 @@
+"""Whole shards of remote sets kept in a local folder, up to a size; shared by any number of processes.
+
+Files are named by their content (`SHA256.tar`), so nothing in the folder can be out of date, and sets, versions and
+stores that hold the same shard share it. Everything here may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.files import PART, make_folder
+
+FOLDER, BYTES = "SEGSTREAM_CACHE", "SEGSTREAM_CACHE_BYTES"  # environment variables
+DEFAULT_BYTES = 20 * 10**9
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+class ShardCache:
+    """A folder of shards that never grows beyond `max_bytes`; the one unused for longest goes first."""
+
+    def __init__(self, folder: Path, max_bytes: int = DEFAULT_BYTES):
+        """Create the folder.
+
+        Raises:
+            DataError: the system refuses.
+        """
+        make_folder(folder, asked_by=FOLDER)
+        self.folder, self.max_bytes = folder, max_bytes
+
+    def read(self, sha256: str, start: int, length: int | None) -> bytes | None:
+        """Bytes of a shard, fewer than `length` if it ends early; None if it is not here."""
+        try:
+            with self._path(sha256).open("rb") as file:
+                os.utime(file.fileno())
+                file.seek(start)
+                return file.read(length)
+        except OSError:
+            return None
+
+    def holds(self, sha256: str) -> bool:
+        """The shard is here now."""
+        return self._path(sha256).exists()
+
+    def drop(self, sha256: str) -> None:
+        """Remove a shard that has proved damaged."""
+        self._path(sha256).unlink(missing_ok=True)
+
+    def fill(self, sha256: str, size: int, pieces: Iterable[bytes]) -> bool:
+        """Store a shard, unless it is here, another process is at it, or there is no room even without all others.
+
+        It takes its name once it is complete and has its hash; the part of a killed process is overwritten or removed.
+
+        Returns:
+            The shard is here now.
+
+        Raises:
+            DataError: the pieces are not the shard.
+            OSError: the disk refuses.
+        """
+        part = self.folder / f"{sha256}{PART}"
+        with _held(part) as handle:
+            if handle is None or self.holds(sha256) or not self._reserve(handle, part, size):
+                return self.holds(sha256)
+            digest = hashlib.sha256()
+            at = 0
+            for piece in pieces:
+                digest.update(piece)
+                at += os.pwrite(handle, piece, at)
+            if at != size or digest.hexdigest() != sha256:
+                raise DataError(f"{at} bytes with SHA-256 {digest.hexdigest()}, expected {size} with {sha256}")
+            os.fsync(handle)
+            part.replace(self._path(sha256))
+            return True
+
+    def _path(self, sha256: str) -> Path:
+        return self.folder / f"{sha256}.tar"
+
+    def _reserve(self, handle: int, part: Path, size: int) -> bool:
+        """Take `size` bytes for a part, removing what has gone unused for longest. One process at a time."""
+        with (self.folder / "lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            room = self.max_bytes - size
+            for other in self.folder.glob(f"*{PART}"):
+                if other != part:
+                    with _held(other, create=False) as abandoned:
+                        room -= 0 if abandoned is not None else _stat(other)[1]
+            kept = sorted((*_stat(path), path) for path in self.folder.glob("*.tar"))
+            used = sum(bytes_ for _, bytes_, _ in kept)
+            if room < 0:
+                return False
+            for _, bytes_, path in kept:
+                if used <= room:
+                    break
+                path.unlink(missing_ok=True)
+                used -= bytes_
+            os.posix_fallocate(handle, 0, size)
+            return True
+
+
+def cache_from_environment() -> ShardCache | None:
+    """The cache that SEGSTREAM_CACHE (a folder) and SEGSTREAM_CACHE_BYTES (such as 200G) ask for; None if unset.
+
+    Raises:
+        UsageError: a size that is no size.
+        DataError: the folder cannot be created.
+    """
+    folder = os.environ.get(FOLDER)
+    if not folder:
+        return None
+    text = os.environ.get(BYTES) or str(DEFAULT_BYTES)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
+    if found is None:
+        raise UsageError(f"{BYTES}={text}: not a size; write a number of bytes, or such as 500M or 200G")
+    return ShardCache(Path(folder), int(float(found[1]) * _UNITS[found[2]]))
+
+
+@contextlib.contextmanager
+def _held(part: Path, *, create: bool = True) -> Iterator[int | None]:
+    """Hold a part for the block and remove it after, unless it was renamed; None if another holds it.
+
+    The lock dies with its process, so what a killed one left is held by nobody.
+    """
+    try:
+        handle = os.open(part, os.O_RDWR | (os.O_CREAT if create else 0), 0o644)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        if not _same(handle, part):  # it was finished or removed between opening and locking
+            yield None
+            return
+        try:
+            yield handle
+        finally:
+            if _same(handle, part):
+                part.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+def _same(handle: int, path: Path) -> bool:
+    try:
+        return os.fstat(handle).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    """(time of last use, bytes); zeros if it has just gone."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size

@@ -1,0 +1,202 @@
+"""`dvc://PATH?rev=REV&repo=REPO`: the very objects that a git revision's `dvc.lock` names, read from the DVC remote.
+
+Nothing is pulled or checked out, and DVC itself is not imported (that takes longer than the rest): a few `git show`,
+and one object that lists the folder. What DVC offers for it, `dvc.api.get_url`, is compared with in the tests.
+"""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import json
+import os
+import posixpath
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import yaml
+
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.storage.open import Check, LocalStore, Store
+
+
+class DvcStore:
+    """A folder in a DVC remote: names stand for content-addressed objects. Whole files are checked by their MD5."""
+
+    def __init__(self, url: str, store: Store, objects: Mapping[str, str]):
+        """`objects`: file name -> MD5-addressed path in `store`."""
+        self.url, self.remote = url, store.remote
+        self._store, self._objects = store, dict(objects)
+
+    def read(self, name: str, start: int = 0, length: int | None = None, *, check: Check | None = None) -> bytes:
+        """See `Store.read`."""
+        if name not in self._objects:
+            raise DataError(f"{self.url}: no {name} at this revision; correct the path or the revision")
+
+        def both(data: bytes) -> None:
+            if start == 0 and length is None:
+                _check_md5(data, self._objects[name])
+            if check is not None:
+                check(data)
+
+        try:
+            return self._store.read(self._objects[name], start, length, check=both)
+        except DataError as error:
+            raise DataError(f"{self.url}: {name}: {error}; if it was never pushed: dvc push") from error
+
+    def size(self, name: str) -> int | None:
+        """See `Store.size`."""
+        return self._store.size(self._objects[name]) if name in self._objects else None
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._store.close()
+
+
+def open_dvc(url: str) -> DvcStore:
+    """The store of a `dvc://` URL.
+
+    Raises:
+        UsageError: the URL, or a kind of remote that is not supported.
+        DataError: no such repository, revision, path or remote, or the folder's listing cannot be read.
+    """
+    parts = urlsplit(url)
+    asked = parse_qs(parts.query)
+    if unknown := asked.keys() - {"rev", "repo"}:
+        raise UsageError(f"{url}: {', '.join(sorted(unknown))} is not known; write dvc://PATH?rev=REV&repo=REPO")
+    path = posixpath.normpath(unquote(parts.netloc + parts.path)).strip("/")
+    revision = _Revision(url, Path(asked.get("repo", ["."])[0]), asked.get("rev", ["HEAD"])[0])
+    out = _find_out(revision, path)
+    store = _open_remote(revision)
+    top = "files/md5/" if out.get("hash") == "md5" else ""  # before DVC 3
+    md5 = str(out.get("md5", ""))
+    if not md5.endswith(".dir"):
+        raise DataError(f"{url}: {out['path']} is no folder with one hash; version_aware remotes are not supported")
+    listing = f"{top}{md5[:2]}/{md5[2:]}"
+    try:
+        entries = json.loads(store.read(listing, check=lambda data: _check_md5(data, listing.removesuffix(".dir"))))
+    except DataError as error:
+        raise DataError(f"{url}: its listing cannot be read: {error}; if it was never pushed: dvc push") from error
+    inside = posixpath.relpath(path, out["path"])
+    within = "" if inside == "." else f"{inside}/"
+    objects = {
+        entry["relpath"].removeprefix(within): f"{top}{entry['md5'][:2]}/{entry['md5'][2:]}"
+        for entry in entries
+        if entry["relpath"].startswith(within)
+    }
+    return DvcStore(url, store, objects)
+
+
+class _Revision:
+    """Files of a DVC project as one git revision has them."""
+
+    def __init__(self, url: str, repo: Path, rev: str):
+        if not repo.is_dir():
+            raise DataError(f"{url}: {repo} is no folder; clone the repository and give its path as repo=")
+        here = repo.resolve()
+        self.url, self.rev = url, rev
+        self.root = next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
+        self.commit = self._commit()
+
+    def show(self, path: str) -> str | None:
+        """A file's text, None if the revision has none."""
+        return self._git("show", f"{self.commit}:./{path}")
+
+    def _commit(self) -> str:
+        found = self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{self.rev}^{{commit}}")
+        if not found:
+            names = (self._git("for-each-ref", "--format=%(refname)", "refs/exps") or "").split()
+            found = next((name for name in names if name.endswith(f"/{self.rev}")), None)  # an experiment of DVC's
+        if not found:
+            raise DataError(f"{self.url}: {self.root} has no git revision {self.rev!r}; git fetch, or correct rev=")
+        return found.strip()
+
+    def _git(self, *arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(self.root), *arguments], capture_output=True, check=False)
+        except FileNotFoundError as error:
+            raise DataError(f"{self.url}: needs git; install it") from error
+        return done.stdout.decode() if done.returncode == 0 else None
+
+
+def _find_out(revision: _Revision, path: str) -> Mapping[str, Any]:
+    """The tracked output that is `path` or holds it; its `path` seen from the root."""
+    known = []
+    for out in _outs(revision, path):
+        if path == out["path"] or path.startswith(f"{out['path']}/"):
+            return out
+        known.append(out["path"])
+    tracked = f"it tracks {', '.join(sorted(known)[:8])}" if known else "no dvc.lock or .dvc file on its way"
+    raise DataError(f"{revision.url}: {path} is not tracked by DVC at {revision.rev} ({tracked}); correct the path")
+
+
+def _outs(revision: _Revision, path: str) -> Iterator[dict[str, Any]]:
+    """All that is tracked by files which could speak of `path`, nearest first."""
+    at = path
+    while at:
+        folder = posixpath.dirname(at)
+        for file in (f"{at}.dvc", posixpath.join(folder, "dvc.lock")):
+            text = revision.show(file)
+            if text is None:
+                continue
+            try:
+                content = yaml.safe_load(text)
+                owners = content["stages"].values() if file.endswith("dvc.lock") else [content]
+                for out in (out for owner in owners for out in owner.get("outs", [])):
+                    yield out | {"path": posixpath.normpath(posixpath.join(folder, out["path"]))}
+            except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+                raise DataError(f"{revision.url}: {file} cannot be read ({error!r}); mend it") from error
+        at = folder
+
+
+def _open_remote(revision: _Revision) -> Store:
+    """The default remote: of the revision, or of the working tree if that had none; with this machine's secrets."""
+    config = configparser.ConfigParser(interpolation=None)
+    dvc = revision.root / ".dvc"
+    shared = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "dvc" / "config"
+    texts = [_text(shared), revision.show(".dvc/config") or "", _text(dvc / "config.local")]
+    if "remote" not in texts[1]:
+        texts[1] = _text(dvc / "config")
+    try:
+        for text in texts:
+            config.read_string(text)
+    except configparser.Error as error:
+        raise DataError(f"{revision.url}: DVC's configuration cannot be read ({error!r}); mend it") from error
+    name = config.get("core", "remote", fallback="").strip("\"'")
+    section = f"'remote \"{name}\"'"
+    if not name or not config.has_section(section):
+        raise DataError(f"{revision.url}: no default DVC remote; dvc remote add -d NAME URL, then dvc push")
+    remote = {key: value.strip("\"'") for key, value in config.items(section)}
+    url = remote.get("url", "")
+    if url.startswith("s3://"):
+        from segstream.shards.storage.remote import RemoteStore
+        from segstream.shards.storage.s3 import Access, S3Origin
+
+        access = Access(
+            endpoint=remote.get("endpointurl"),
+            profile=remote.get("profile"),
+            region=remote.get("region"),
+            key=remote.get("access_key_id"),
+            secret=remote.get("secret_access_key"),
+            token=remote.get("session_token"),
+            config_file=remote.get("configpath"),
+            credentials_file=remote.get("credentialpath"),
+            ca_file=trusted if (trusted := remote.get("ssl_verify", "")).lower() not in ("", "true", "false") else None,
+        )
+        return RemoteStore(S3Origin(url, access=access))
+    if "://" in url or remote.get("version_aware") == "true" or remote.get("worktree") == "true":
+        raise UsageError(f"{revision.url}: remote {name} ({url}) is of a kind not supported; use a folder or s3://")
+    return LocalStore((dvc / url).resolve())
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
+
+
+def _check_md5(data: bytes, path: str) -> None:
+    expected = path.removeprefix("files/md5/").replace("/", "")
+    if hashlib.md5(data, usedforsecurity=False).hexdigest() != expected:
+        raise DataError(f"{path}: does not have the MD5 of its name; push it again")

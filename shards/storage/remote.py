@@ -1,0 +1,236 @@
+"""Reading over a network: what fails is tried again, what arrives is checked, nothing is ever silently short."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import ssl
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from urllib3.util.ssl_match_hostname import CertificateError
+
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.storage.open import Check
+
+PIECE = 16 << 20  # bytes of one request when a whole file is read
+RETRY_S = "SEGSTREAM_RETRY_S"  # environment variable
+TOLD_AFTER = 4  # failures of one read: whoever waits for seconds may know what for
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class TransientError(Exception):
+    """An attempt failed in a way that the next may not."""
+
+    def __init__(self, cause: str, *, wait_s: float = 0.0):
+        super().__init__(cause)
+        self.wait_s = wait_s
+        """Seconds the server asks us to wait."""
+
+
+class UnreachableError(TransientError):
+    """No connection came about: nothing answers at the address, the name has none, or no TLS is spoken there."""
+
+
+class MissingError(Exception):
+    """The server says that there is no such file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one request brought."""
+
+    data: bytes
+    total: int
+    """Bytes of the whole file."""
+    version: str | None
+    """Equal for equal contents of the file, such as its entity tag."""
+
+
+class Origin(Protocol):
+    """A server's files, one attempt at a time; safe to use from several threads, picklable."""
+
+    url: str
+
+    def get(self, name: str, start: int, stop: int) -> Part:
+        """Bytes [start, stop) of a file, or to its end where that comes sooner; complete, or an exception.
+
+        Raises:
+            TransientError: worth another attempt; UnreachableError where no connection came about.
+            MissingError: there is no such file.
+            DataError: the server refuses, or cannot serve ranges.
+        """
+        ...
+
+    def head(self, name: str) -> int:
+        """Bytes of a file. Raises as `get` does."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections; the origin can be used again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """How long a failing request is tried: no attempt is begun once `budget_s` have passed."""
+
+    budget_s: float = 120.0
+    contact_s: float = 5.0
+    """Instead of `budget_s` for a server that nothing was ever heard of: its URL is most likely mistyped."""
+    num_attempts: int | None = None
+    """At most; None: as many as fit."""
+    first_wait_s: float = 0.1
+    longest_wait_s: float = 10.0
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    chance: Callable[[], float] = random.random
+    """Between 0 and 1: the jitter, so that a thousand readers do not come back in the same instant."""
+
+    def wait_s(self, attempt: int, asked_s: float) -> float:
+        """Seconds to wait after a failed attempt (counted from 1): twice as long each time, half of it by chance."""
+        full = min(self.first_wait_s * 2.0 ** (attempt - 1), self.longest_wait_s)
+        return max(full * (0.5 + 0.5 * self.chance()), min(asked_s, self.longest_wait_s))
+
+
+def retries_from_environment() -> Retries:
+    """What SEGSTREAM_RETRY_S (seconds) asks for.
+
+    Raises:
+        UsageError: it is no number of seconds.
+    """
+    text = os.environ.get(RETRY_S)
+    if not text:
+        return Retries()
+    try:
+        budget_s = float(text)
+    except ValueError:
+        budget_s = -1.0
+    if not 0 <= budget_s < float("inf"):
+        raise UsageError(f"{RETRY_S}={text}: not a number of seconds; write such as 600, or 0 to try once")
+    return Retries(budget_s=budget_s, contact_s=budget_s)
+
+
+class RemoteStore:
+    """A `Store` on top of an `Origin`."""
+
+    remote = True
+
+    def __init__(self, origin: Origin, retries: Retries | None = None):
+        self.url = origin.url
+        self._origin, self._retries = origin, retries or retries_from_environment()
+        self._heard = False
+
+    def read(self, name: str, start: int = 0, length: int | None = None, *, check: Check | None = None) -> bytes:
+        """See `Store.read`."""
+        wrong: set[int] = set()
+
+        def once() -> bytes:
+            data = self._rest(name, start) if length is None else self._range(name, start, length)
+            if check is not None:
+                try:
+                    check(data)
+                except DataError as error:
+                    crc = zlib.crc32(data)
+                    if crc in wrong:  # damage on the way differs each time; this is how it is stored
+                        raise DataError(
+                            f"{error} (fetched {len(wrong) + 1} times, the same wrong bytes again)"
+                        ) from error
+                    wrong.add(crc)
+                    raise TransientError(str(error)) from error
+            return data
+
+        return self._persist(name, once)
+
+    def size(self, name: str) -> int | None:
+        """See `Store.size`."""
+        try:
+            return self._try(name, lambda: self._origin.head(name))
+        except MissingError:
+            return None
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._origin.close()
+
+    def _range(self, name: str, start: int, length: int) -> bytes:
+        if length == 0:
+            return b""
+        part = self._origin.get(name, start, start + length)
+        if len(part.data) != length:
+            raise DataError(
+                f"{self.url}/{name}: ends after {part.total} bytes, expected {start + length}; upload it again"
+            )
+        return part.data
+
+    def _rest(self, name: str, start: int) -> bytes:
+        """From `start` to the end, in pieces that are each tried again; never pieces of two versions."""
+        part = self._origin.get(name, start, start + PIECE)
+        version, total, pieces = part.version, part.total, [part.data]
+        at = start + len(part.data)
+        while at < total:
+            part = self._try(name, lambda at=at: self._origin.get(name, at, at + PIECE))  # type: ignore[misc]
+            if (part.version, part.total) != (version, total):
+                raise TransientError("it was replaced while being read")
+            pieces.append(part.data)
+            at += len(part.data)
+        return b"".join(pieces)
+
+    def _persist(self, name: str, once: Callable[[], T]) -> T:
+        try:
+            return self._try(name, once)
+        except MissingError as error:
+            raise DataError(f"{self.url}/{name}: missing; check the URL, or upload the set again") from error
+
+    def _try(self, name: str, once: Callable[[], T]) -> T:
+        found = tried(once, where=f"{self.url}/{name}", retries=self._retries, heard=self._heard)
+        self._heard = True
+        return found
+
+
+def distrust(error: BaseException) -> str | None:
+    """Why TLS refused a server's certificate; None if `error` comes from anything else, such as a connection cut."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message
+        if isinstance(cause, (CertificateError, FileNotFoundError)):  # of another host; of certificates to trust
+            return str(cause)
+        cause = cause.__context__
+    return None
+
+
+def tried(once: Callable[[], T], *, where: str, retries: Retries, heard: bool = True) -> T:
+    """What `once` returns, as soon as an attempt at it succeeds.
+
+    Args:
+        heard: the server has answered before, so it exists.
+
+    Raises:
+        DataError: it failed until attempts or time were used up; names `where`, the attempts and the last cause.
+    """
+    begun = retries.clock()
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return once()
+        except TransientError as error:
+            spent = retries.clock() - begun
+            wait_s = retries.wait_s(attempt, error.wait_s)
+            heard = heard or not isinstance(error, UnreachableError)
+            budget_s = retries.budget_s if heard else min(retries.contact_s, retries.budget_s)
+            if attempt == retries.num_attempts or spent + wait_s > budget_s:
+                hint = "that the server is well and reachable" if heard else "the URL, and that the server is up"
+                raise DataError(
+                    f"{where}: failed {attempt} times in {spent:.0f} s, lastly: {error}; check {hint}, then run again"
+                ) from error
+            if attempt >= TOLD_AFTER:
+                _log.warning("%s: failed %d times (%s); again in %.1f s", where, attempt, error, wait_s)
+        retries.sleep(wait_s)

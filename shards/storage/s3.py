@@ -1,0 +1,234 @@
+"""Objects of an S3 bucket: AWS, or anything that speaks its language (`AWS_ENDPOINT_URL`)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import urllib3
+
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.storage.http import TIMEOUT_S, TRY_AGAIN
+from segstream.shards.storage.remote import MissingError, Part, TransientError, UnreachableError, distrust
+
+_CONNECTIONS = 32
+_MISSING = ("404", "NoSuchKey", "NotFound")
+_CREDENTIALS = (
+    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE), AWS_ENDPOINT_URL, and the account's rights"
+)
+_TRUST = "if a CA of your own has signed it, set AWS_CA_BUNDLE to the file of that CA's certificate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """What is known of an account beyond boto3's own chain (environment, ~/.aws, the machine's role)."""
+
+    endpoint: str | None = None
+    profile: str | None = None
+    region: str | None = None
+    key: str | None = None
+    secret: str | None = None
+    token: str | None = None
+    config_file: str | None = None
+    credentials_file: str | None = None
+    ca_file: str | None = None
+
+
+class S3Origin:
+    """A prefix of a bucket, `s3://BUCKET/PREFIX`. Threads share a client, forked and unpickled copies make their own.
+
+    Buckets are addressed by path where an endpoint is configured (own servers have no name for each bucket), by host
+    name on AWS; `s3.addressing_style` in ~/.aws/config overrules.
+    """
+
+    def __init__(self, url: str, *, access: Access | None = None, timeout_s: float = TIMEOUT_S):
+        parts = urlsplit(url)
+        if not parts.netloc:
+            raise UsageError(f"{url}: no bucket; write s3://BUCKET/PREFIX")
+        self.url = url.rstrip("/")
+        self._bucket, self._prefix = parts.netloc, parts.path.strip("/")
+        self._access, self._timeout_s = access or Access(), timeout_s
+        self._clients: dict[int, Any] = {}
+        """By process."""
+        self._bucket_seen = False
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (self.url, self._access, self._timeout_s)
+
+    def get(self, name: str, start: int, stop: int) -> Part:
+        """See `Origin.get`."""
+        try:
+            found = self.client().get_object(Bucket=self._bucket, Key=self.key(name), Range=f"bytes={start}-{stop - 1}")
+            with found["Body"] as body:
+                data: bytes = body.read()
+        except Exception as error:
+            self._sort(error, name)
+        said = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", found.get("ContentRange", ""))
+        if said is None or int(said[1]) != start:
+            raise TransientError(f"other bytes were sent than asked for ({found.get('ContentRange')})")
+        total = int(said[2])
+        expected = min(stop, total) - start
+        if len(data) != expected:
+            raise TransientError(f"short read: {len(data)} of {expected} bytes came")
+        return Part(data=data, total=total, version=found.get("ETag"))
+
+    def head(self, name: str) -> int:
+        """See `Origin.head`."""
+        return int(self._head(name)["ContentLength"])
+
+    def put(self, name: str, path: Path, sha256: str) -> None:
+        """Write a file, whole or not at all: the server checks its MD5. Raises as `get` does."""
+        with path.open("rb") as file:
+            md5 = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
+            file.seek(0)
+            try:
+                self.client().put_object(
+                    Bucket=self._bucket, Key=self.key(name), Body=file, ContentMD5=md5, Metadata={"sha256": sha256}
+                )
+            except Exception as error:
+                self._sort(error, name)
+
+    def sha256(self, name: str) -> str | None:
+        """What `put` was told of a file, None if another program wrote it. Raises as `get` does."""
+        found: str | None = self._head(name).get("Metadata", {}).get("sha256")
+        return found
+
+    def delete(self, name: str) -> None:
+        """Remove a file; that there is none is fine. Raises as `get` does."""
+        try:
+            self.client().delete_object(Bucket=self._bucket, Key=self.key(name))
+        except Exception as error:
+            self._sort(error, name)
+
+    def close(self) -> None:
+        """See `Origin.close`."""
+        client = self._clients.pop(os.getpid(), None)
+        if client is not None:
+            client.close()
+
+    def key(self, name: str) -> str:
+        """Key of a file in the bucket."""
+        return f"{self._prefix}/{name}" if self._prefix else name
+
+    def client(self) -> Any:
+        """This process's boto3 client, without retries of its own: `RemoteStore` does them, for all stores alike."""
+        client = self._clients.get(os.getpid())  # without a lock: a fork may happen while another thread holds it
+        if client is None:
+            try:
+                client = self._clients.setdefault(os.getpid(), self._connect())
+            except Exception as error:
+                self._sort(error, "")
+        return client
+
+    def _head(self, name: str) -> Mapping[str, Any]:
+        try:
+            found: Mapping[str, Any] = self.client().head_object(Bucket=self._bucket, Key=self.key(name))
+            return found
+        except Exception as error:
+            if _answer(error)[0] in _MISSING:
+                self._require_bucket(name)
+            self._sort(error, name)
+
+    def _require_bucket(self, name: str) -> None:
+        """Tell a bucket that is missing from a file that is: the answer to HEAD has no body that could."""
+        if self._bucket_seen:
+            return
+        try:
+            self.client().head_bucket(Bucket=self._bucket)
+        except Exception as error:
+            status = _answer(error)[1]
+            if status == 404:
+                raise self._no_bucket(name) from error
+            if status != 403:  # an account may have rights to files alone
+                self._sort(error, name)
+        self._bucket_seen = True
+
+    def _no_bucket(self, name: str) -> DataError:
+        return DataError(f"{self.url}/{name}: no bucket {self._bucket}; check the URL and AWS_ENDPOINT_URL")
+
+    def _connect(self) -> Any:
+        try:
+            import boto3
+            import botocore.config
+            import botocore.session
+        except ImportError as error:
+            raise UsageError(f"{self.url}: needs boto3; pip install 'segstream[s3]'") from error
+        access = self._access
+        core = botocore.session.Session(profile=access.profile)
+        for variable, file in (
+            ("config_file", access.config_file),
+            ("credentials_file", access.credentials_file),
+        ):
+            if file:
+                core.set_config_variable(variable, file)
+        settings = core.get_scoped_config()
+        own = access.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        style = (settings.get("s3") or {}).get("addressing_style")
+        return boto3.session.Session(botocore_session=core, region_name=access.region).client(
+            "s3",
+            endpoint_url=access.endpoint,
+            aws_access_key_id=access.key,
+            aws_secret_access_key=access.secret,
+            aws_session_token=access.token,
+            verify=access.ca_file,
+            config=botocore.config.Config(
+                retries={"total_max_attempts": 1, "mode": "standard"},
+                connect_timeout=self._timeout_s,
+                read_timeout=self._timeout_s,
+                max_pool_connections=_CONNECTIONS,
+                s3={"addressing_style": style or ("path" if own or settings.get("endpoint_url") else "auto")},
+                request_checksum_calculation="when_required",  # servers other than AWS may not know the new ones
+                response_checksum_validation="when_required",
+            ),
+        )
+
+    def _sort(self, error: Exception, name: str) -> NoReturn:
+        """Tell apart what may be tried again, what is missing, and what the user must mend."""
+        from botocore import exceptions as known
+
+        where = f"{self.url}/{name}".rstrip("/")
+        code, status = _answer(error)
+        if status:
+            said = f"the server answers {status}" + (f" {code}" if code != str(status) else "")
+            if code in _MISSING:
+                raise MissingError(said) from error
+            if status in TRY_AGAIN or status >= 500 or code in ("SlowDown", "RequestTimeout", "BadDigest"):
+                raise TransientError(said) from error
+            if status == 416:
+                raise DataError(f"{where}: ends before the bytes that were asked for; upload it again") from error
+            if code == "NoSuchBucket":
+                raise self._no_bucket(name) from error
+            hint = _CREDENTIALS if status in (400, 401, 403) else "check the URL"
+            raise DataError(f"{where}: refused ({said}); {hint}") from error
+        if isinstance(error, (known.NoCredentialsError, known.PartialCredentialsError)):
+            raise DataError(f"{where}: no complete credentials; {_CREDENTIALS}") from error
+        if isinstance(error, known.SSLError) and (why := distrust(error)):
+            raise DataError(f"{where}: the server's certificate is not trusted ({why}); {_TRUST}") from error
+        broken = (known.HTTPClientError, known.ConnectionError, known.ResponseStreamingError, known.IncompleteReadError)
+        if isinstance(error, broken):
+            unreachable = isinstance(error, (known.EndpointConnectionError, known.SSLError))
+            kind = UnreachableError if unreachable else TransientError
+            raise kind(f"the connection failed ({' '.join(str(error).split())})") from error
+        if isinstance(error, (known.BotoCoreError, known.ClientError, ValueError)):
+            raise DataError(f"{where}: {' '.join(str(error).split())}; {_CREDENTIALS}") from error
+        if isinstance(error, (OSError, urllib3.exceptions.HTTPError)):
+            raise TransientError(f"the connection failed ({error})") from error
+        raise error
+
+
+def _answer(error: Exception) -> tuple[str, int]:
+    """Error code and HTTP status of what the server answered; ("", 0) if it did not."""
+    found = getattr(error, "response", None) or {}
+    status = int(found.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return str(found.get("Error", {}).get("Code", "")), status
+
+
+def _rebuild(url: str, access: Access, timeout_s: float) -> S3Origin:
+    return S3Origin(url, access=access, timeout_s=timeout_s)

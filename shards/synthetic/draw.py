@@ -1,0 +1,149 @@
+"""Draw a dataset: which pictures, on how many processes; each picture is a function of its name and the seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from segstream.shards.errors import DataError
+from segstream.shards.synthetic import layouts
+from segstream.shards.synthetic.canvas import Scene
+from segstream.shards.synthetic.develop import develop
+from segstream.shards.synthetic.everyday import paint_everyday
+from segstream.shards.synthetic.layouts import Record
+from segstream.shards.synthetic.looks import LOOKS, Look, spread
+from segstream.shards.synthetic.names import Split
+from segstream.shards.synthetic.rooms import paint_indoor
+from segstream.shards.synthetic.street import paint_street
+
+MARKER = "world.json"
+_PAINTERS: dict[str, Callable[[Look, Random, float], Scene]] = {
+    "street": paint_street,
+    "indoor": paint_indoor,
+    "everyday": paint_everyday,
+}
+_REISSUES = {  # other releases of the same pictures
+    "cityscapes-34": "cityscapes-19",
+    "mapillary-19": "mapillary-public65",
+    "bdd100k-19": "bdd",
+    "idd-19": "idd-39",
+}
+_GOLDEN = (5**0.5 - 1) / 2
+_GROUP = 16  # pictures per task: long enough to hide the hand-over, short enough for a lively progress line
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    root: Path
+    dataset: str
+    split: Split
+    stems: tuple[str, ...]
+    first: int
+    seed: int
+
+
+def draw(
+    out: Path,
+    dataset: str,
+    *,
+    train: int,
+    val: int,
+    seed: int,
+    workers: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write `train` and `val` pictures in the dataset's release layout below `out/dataset`; of the splits that it has.
+
+    The same arguments give the same bytes, whatever `workers` is. An interrupted run is repeated from its start.
+
+    Args:
+        progress: called with (pictures done, pictures in all).
+
+    Raises:
+        UsageError: the world does not draw `dataset`.
+        DataError: the release has fewer images, or the folder holds something this call would not have drawn.
+    """
+    folders = layouts.LAYOUTS[layouts.check_dataset(dataset)].folders
+    counts = {split: count for split, count in _counts(train, val) if split in folders}
+    names = {split: layouts.stems(dataset, split, count) for split, count in counts.items()}
+    root = Path(out) / dataset
+    _claim(root, {"dataset": dataset, "train": train, "val": val, "seed": seed})
+    tasks = [
+        _Task(root, dataset, split, split_stems[i : i + _GROUP], i, seed)
+        for split, split_stems in names.items()
+        for i in range(0, len(split_stems), _GROUP)
+    ]
+    records: dict[tuple[Split, int], list[Record]] = {}
+    done, total = 0, sum(counts.values())
+    for task, drawn in _run(tasks, workers):
+        records[task.split, task.first] = drawn
+        done += len(drawn)
+        if progress is not None:
+            progress(done, total)
+    pages = {split: [r for key in sorted(records) if key[0] == split for r in records[key]] for split in names}
+    layouts.finish(root, dataset, names, pages)
+
+
+def sketch(dataset: str, split: Split, index: int, seed: int) -> tuple[Scene, Random]:
+    """Scene number `index` of a split, before any camera, and the randomness left for developing it."""
+    dataset = _REISSUES.get(dataset, dataset)
+    key = hashlib.sha256(f"{seed}/{dataset}/{split}/{index}".encode()).digest()
+    rng = Random(int.from_bytes(key, "big"))
+    look = LOOKS[dataset]
+    # a golden-ratio walk over kinds and subjects: the smallest set already has some of everything
+    start = Random(f"{seed}/{dataset}/{split}").random()
+    kind, pick = spread(look.kinds, (start + index * _GOLDEN) % 1.0)
+    return _PAINTERS[kind](look, rng, pick), rng
+
+
+def _counts(train: int, val: int) -> Iterator[tuple[Split, int]]:
+    if train < 0 or val < 0:
+        raise DataError(f"world: {train} train and {val} val images were asked for; give numbers from 0 up")
+    if train:
+        yield "train", train
+    if val:
+        yield "val", val
+
+
+def _claim(root: Path, settings: dict[str, str | int]) -> None:
+    """Mark the folder as ours; refuse one that holds real data or another drawing."""
+    marker = root / MARKER
+    if root.is_dir() and any(root.iterdir()):
+        try:
+            found = json.loads(marker.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = None
+        if found != settings:
+            whose = "other data" if found is None else f"a world drawn with {found}"
+            raise DataError(f"{root}: holds {whose}; remove it or choose another --out")
+    layouts.save(marker, json.dumps(settings).encode())
+
+
+def _run(tasks: list[_Task], workers: int) -> Iterator[tuple[_Task, list[Record]]]:
+    if workers <= 1 or len(tasks) <= 1:
+        yield from ((task, _draw_group(task)) for task in tasks)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would inherit the caller's threads and locks
+    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
+        futures = {pool.submit(_draw_group, task): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _draw_group(task: _Task) -> list[Record]:
+    records = []
+    for i, stem in enumerate(task.stems, task.first):
+        scene, rng = sketch(task.dataset, task.split, i, task.seed)
+        photo = develop(scene.image, LOOKS[_REISSUES.get(task.dataset, task.dataset)], rng)
+        records.append(layouts.write(task.root, task.dataset, task.split, stem, scene, photo))
+    return records

@@ -1,0 +1,249 @@
+"""The releases' folder trees: names of images, where they and their labels lie, and what comes once per release.
+
+Sources: the release notes as MSeg (Lambert et al., CVPR 2020) and the BRAVO challenge use them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segstream.shards.datasets import splits
+from segstream.shards.datasets.registry import registry
+from segstream.shards.errors import DataError, UsageError, did_you_mean
+from segstream.shards.synthetic import encodings, names
+from segstream.shards.synthetic.canvas import Scene
+from segstream.shards.synthetic.encodings import Encoder
+from segstream.shards.synthetic.names import Split
+from segstream.shards.taxonomy import release_classes
+
+Record = dict[str, Any] | None
+"""What an image adds to its split's annotation file."""
+
+_UNSTATED = 9999  # images of a split whose size nobody states: what the names below have digits for
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a release keeps an image and its labels, and how it codes them."""
+
+    image: str
+    """Path below the root; what `names.fields` gives is filled in."""
+    labels: Mapping[str, Encoder]
+    """Path -> coding."""
+    folders: Mapping[str, str]
+    """Split -> folder name."""
+    stems: Mapping[str, str] = field(default_factory=dict)
+    """Split -> form of its image names; without one they are those of the carried list."""
+
+
+def check_dataset(name: str) -> str:
+    """`name`, if the world can draw it.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if name not in LAYOUTS:
+        raise UsageError(f"the embedded world does not draw {name!r}; {did_you_mean(name, LAYOUTS)}")
+    return name
+
+
+def stems(dataset: str, split: Split, count: int) -> tuple[str, ...]:
+    """The first `count` image names of a split, as the release names them.
+
+    Raises:
+        DataError: the release has fewer images.
+    """
+    known = registry()[dataset].splits.get(split) or _UNSTATED
+    if known < count:
+        raise DataError(f"world: {dataset} {split} has {known} images, {count} were asked for; ask for fewer")
+    if split in LAYOUTS[dataset].stems:
+        return tuple(names.stem(LAYOUTS[dataset].stems[split], dataset, split, i) for i in range(count))
+    listed = splits.stems(dataset, split)
+    if dataset == "scannet-20":  # which lists scenes
+        return tuple(f"{listed[i % len(listed)]}/{i // len(listed) * 100:06d}" for i in range(count))
+    return listed[:count]
+
+
+def write(root: Path, dataset: str, split: Split, stem: str, scene: Scene, photo: npt.NDArray[np.uint8]) -> Record:
+    """Write one image and its labels below the release's root."""
+    layout, parts = LAYOUTS[dataset], names.fields(LAYOUTS[dataset].folders[split], stem)
+    image = root / layout.image.format(**parts)
+    save(image, encodings.picture(image.suffix, photo))
+    for path, encode in layout.labels.items():
+        save(root / path.format(**parts), encode(dataset, scene))
+    return encodings.panoptic_record(dataset, scene, stem) if dataset in _PANOPTIC else None
+
+
+def finish(
+    root: Path, dataset: str, stems: Mapping[Split, tuple[str, ...]], records: Mapping[Split, list[Record]]
+) -> None:
+    """Write what the release keeps once per split, or once."""
+    match dataset:
+        case "coco-panoptic-133":
+            for split, pages in records.items():
+                folder = LAYOUTS[dataset].folders[split]
+                save(root / f"annotations/panoptic_{folder}.json", _annotations(dataset, pages, 2017))
+        case "wilddash2-19":
+            save(root / "panoptic.json", _annotations(dataset, [p for pages in records.values() for p in pages], 2022))
+            for split, listed in stems.items():
+                lines = "".join(f"{stem}\n" for stem in listed)
+                save(root / f"random_split/{LAYOUTS[dataset].folders[split]}.txt", lines.encode())
+        case "gta5-19":
+            ids = {split: np.asarray([[int(s)] for s in stems.get(split, ())], np.uint16) for split in ("train", "val")}
+            save(root / "split.mat", encodings.mat(trainIds=ids["train"], valIds=ids["val"], testIds=ids["val"]))
+        case "mapillary-public65" | "mapillary-19":
+            save(root / "config.json", _config(dataset))
+
+
+def save(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise DataError(f"{path}: cannot be written ({error.strerror}); make room or choose another folder") from error
+
+
+def _annotations(dataset: str, records: list[Record], year: int) -> bytes:
+    pages = [record for record in records if record is not None]
+    content = {
+        "info": {"description": "procedural scenes in the COCO panoptic format", "version": "1.0", "year": year},
+        "licenses": [],
+        "images": [page["image"] for page in pages],
+        "annotations": [page["annotation"] for page in pages],
+        "categories": encodings.categories(dataset),
+    }
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def _config(dataset: str) -> bytes:
+    """Mapillary's class list: 1.1 and 1.2 differ in the names only."""
+    readable = release_classes("mapillary-public65")
+    names = [name for name, _ in release_classes("mapillary-19")]
+    labels = [
+        {"color": colour, "instances": False, "readable": word, "name": name, "evaluate": i < len(names) - 1}
+        for i, ((word, colour), name) in enumerate(zip(readable, names, strict=True))
+    ]
+    version = "1.1" if dataset == "mapillary-public65" else "1.2"
+    content = {"labels": labels, "version": version, "mapping": "public", "folder_structure": "{split}/{content}"}
+    return json.dumps(content).encode()
+
+
+_PANOPTIC = ("coco-panoptic-133", "wilddash2-19")
+_PLAIN = {"train": "train", "val": "val"}
+_WORDS = {"train": "training", "val": "validation"}
+_NONE = {"train": "", "val": ""}
+_CITYSCAPES = Layout(
+    "leftImg8bit/{folder}/{stem}_leftImg8bit.png",
+    {
+        "gtFine/{folder}/{stem}_gtFine_labelIds.png": encodings.index,
+        "gtFine/{folder}/{stem}_gtFine_polygons.json": encodings.polygons,
+    },
+    _PLAIN,
+    dict.fromkeys(_PLAIN, "{city}/{city}_{turn:06d}_000019"),
+)
+LAYOUTS = {
+    "ade20k-150": Layout(
+        "images/{folder}/{stem}.jpg",
+        {
+            "annotations/{folder}/{stem}.png": encodings.index,
+            "ADE20K_2016_07_26/images/{folder}/{scene}/{stem}_seg.png": encodings.parts,
+        },
+        _WORDS,
+        {"train": "ADE_train_{n:08d}", "val": "ADE_val_{n:08d}"},
+    ),
+    "coco-panoptic-133": Layout(
+        "images/{folder}/{stem}.jpg",
+        {"annotations/panoptic_{folder}/{stem}.png": encodings.panoptic},
+        {"train": "train2017", "val": "val2017"},
+        dict.fromkeys(_PLAIN, "{n:012d}"),
+    ),
+    "cityscapes-19": _CITYSCAPES,
+    "sunrgbd-37": Layout(
+        "image/{folder}/{stem}.jpg",
+        {"label38/{folder}/{number:08d}.png": encodings.index},
+        {"train": "train", "val": "test"},
+        {"train": "img-{n:06d}"},
+    ),
+    "camvid-11": Layout("701_StillsRaw_full/{stem}.png", {"Labels32-RGB/{stem}_L.png": encodings.colour}, _NONE),
+    "voc2012": Layout("JPEGImages/{stem}.jpg", {"SegmentationClassAug/{stem}.png": encodings.outlined}, _NONE),
+    "kitti-19": Layout("training/image_2/{stem}.png", {"training/semantic/{stem}.png": encodings.index}, _NONE),
+    "cityscapes-34": _CITYSCAPES,
+    "bdd": Layout(
+        "seg/images/{folder}/{stem}.jpg",
+        {"seg/labels/{folder}/{stem}_train_id.png": encodings.index},
+        _PLAIN,
+        dict.fromkeys(_PLAIN, "{a}-{b}"),
+    ),
+    "idd-39": Layout(
+        "leftImg8bit/{folder}/{stem}_leftImg8bit.png",
+        {"gtFine/{folder}/{stem}_gtFine_polygons.json": encodings.numbered_polygons},
+        _PLAIN,
+        dict.fromkeys(_PLAIN, "{drive}/{frame:06d}"),
+    ),
+    "mapillary-public65": Layout(
+        "{folder}/images/{stem}.jpg",
+        {"{folder}/labels/{stem}.png": encodings.palette, "{folder}/instances/{stem}.png": encodings.instances},
+        _WORDS,
+        {"train": "{token}", "val": "-{token:.21}"},
+    ),
+    "pascal-context-60": Layout("JPEGImages/{stem}.jpg", {"trainval/{stem}.mat": encodings.matrix}, _NONE),
+    "wilddash-19": Layout("wd_val_01/{stem}.png", {"wd_val_01/{stem}_labelIds.png": encodings.index}, {"val": ""}),
+    "scannet-20": Layout(
+        "scannet_frames_25k/{top}/color/{name}.jpg",
+        {"scannet_frames_25k/{top}/label/{name}.png": encodings.index},
+        _NONE,
+    ),
+    "gta5-19": Layout(
+        "images/{stem}.png",
+        {"labels/{stem}.png": encodings.palette},
+        _NONE,
+        {"train": "{n:05d}", "val": "1{n:04d}"},
+    ),
+    "shift-19": Layout(
+        "discrete/images/{folder}/front/{stem}_img_front.jpg",
+        {"discrete/labels/{folder}/front/{stem}_semseg_front.png": encodings.red_channel},
+        _PLAIN,
+        dict.fromkeys(_PLAIN, "{a}/{n:08d}"),
+    ),
+    "mapillary-19": Layout(
+        "{folder}/images/{stem}.jpg",
+        {"{folder}/labels/{stem}.png": encodings.palette},
+        _WORDS,
+        {"train": "{token}", "val": "-{token:.21}"},
+    ),
+    "bdd100k-19": Layout(
+        "images/10k/{folder}/{stem}.jpg",
+        {"labels/sem_seg/masks/{folder}/{stem}.png": encodings.index},
+        _PLAIN,
+        dict.fromkeys(_PLAIN, "{a}-{b}"),
+    ),
+    "idd-19": Layout(
+        "leftImg8bit/{folder}/{stem}_leftImg8bit.jpg",
+        {"gtFine/{folder}/{stem}_gtFine_polygons.json": encodings.numbered_polygons},
+        _PLAIN,
+        dict.fromkeys(_PLAIN, "{drive}/frame{n:04d}"),
+    ),
+    "wilddash2-19": Layout(
+        "images/{stem}.jpg",
+        {"panoptic/{stem}.png": encodings.panoptic},
+        _WORDS,
+        {"train": "us{n:04d}_100000", "val": "de{n:04d}_100000"},
+    ),
+    "bravo": Layout("{stem}", {}, {"val": ""}, {"val": "{bravo}"}),
+}
+DATASETS = tuple(LAYOUTS)
+DEMO = DATASETS[:7]

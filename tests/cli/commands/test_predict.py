@@ -1,0 +1,389 @@
+"""Pictures and videos to label maps, as a user runs it: in this process, with a network of known answers."""
+
+import json
+import os
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segstream.cli.commands.predict import predict
+from segstream.cli.predictions.media import open_video, write_video
+from segstream.cli.predictions.output_folder import named
+from segstream.cli.predictions.predict_images import ahead, grouped
+from segstream.cli.predictions.predictor import Segmenter, Settings
+from segstream.model import InferConfig, load_any
+from segstream.model import predict as scores_of
+from segstream.model.checkpoint import Final, save_final
+from segstream.model.networks.build import build
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.taxonomy import load_taxonomy, projection
+from tests.model.toy import TINY
+
+HMSA = TINY | {"ocr_width": 8, "ocr_key_width": 4, "attention_width": 4}
+CLASSES = ("sky", "road", "tree")
+
+
+def checkpoint(path, arch="hrnet-tiny", classes=CLASSES, *, seed=3, **options):
+    taxonomy = {"name": "toy", "kind": "own", "classes": classes, "to_universal": None, "from_universal": None}
+    recipe = {"name": "toy", "eval": {"crop": 33, "short_side": 32, "flip": True, "device": "cpu"}}
+    meta = {
+        "arch": arch,
+        "num_classes": len(classes),
+        "options": options or TINY,
+        "taxonomy": taxonomy,
+        "recipe": recipe,
+    }
+    net = build(arch, len(classes), seed=seed, init="kaiming", **meta["options"])
+    meta["options"] = meta["options"] | {"init": "kaiming"}
+    save_final(path, Final(identity={}, meta=meta, step=1, weights=net.state_dict()))
+    return path
+
+
+@pytest.fixture
+def final(tmp_path):
+    return checkpoint(tmp_path / "final.pt")
+
+
+def picture(seed, size_hw=(40, 52)):
+    noise = np.random.default_rng(seed).integers(0, 256, (size_hw[0] // 8 + 1, size_hw[1] // 8 + 1, 3)).astype(np.uint8)
+    return cv2.resize(noise, size_hw[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def folder(path, names, size_hw=(40, 52)):
+    for i, name in enumerate(names):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(i, size_hw)).save(path / name)
+    return path
+
+
+def label(path):
+    return np.asarray(Image.open(path))
+
+
+def expected(final, image, **changes):
+    net, _ = load_any(final)
+    config = InferConfig(**({"crop": 33, "short_side": 32, "device": "cpu"} | changes))
+    return scores_of(net, image, [None], config)[0].argmax(dim=0).numpy()
+
+
+def run(source, final, out, **options):
+    predict(str(source), checkpoint=final, out=out, **options)
+
+
+def test_a_folder_keeps_its_sub_folders(tmp_path, final, capsys):
+    names = ("a/x.png", "b/x.png", "y.png")
+    source = folder(tmp_path / "in", names)
+    run(source, final, tmp_path / "out", overlay=True, json=True)
+    report = json.loads(capsys.readouterr().out)
+    summary = json.loads((tmp_path / "out/classes.json").read_text())
+    assert report["inputs"] == summary["inputs"]
+    assert list(summary["inputs"]) == ["a/x", "b/x", "y"]
+    assert summary["classes"] == list(CLASSES)
+    for i, name in enumerate(names):
+        ids = label(tmp_path / "out/labels" / name)
+        np.testing.assert_array_equal(ids, expected(final, picture(i)))
+        assert ids.dtype == np.uint8
+        row = summary["inputs"][name.removesuffix(".png")]
+        assert row["size_hw"] == [40, 52]
+        shares = {CLASSES[k]: round(float((ids == k).mean()), 6) for k in range(3) if (ids == k).any()}
+        assert row["classes"] == shares
+        with Image.open((tmp_path / "out/overlays" / name).with_suffix(".jpg")) as drawn:
+            assert drawn.size == (52 * 4, 40 * 4)  # small pictures are drawn enlarged
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_one_image_and_a_glob(tmp_path, final):
+    source = folder(tmp_path / "in", ("a/x.png", "b/x.png", "b/y.png"))
+    run(source / "b/y.png", final, tmp_path / "one")
+    assert [p.name for p in (tmp_path / "one/labels").rglob("*.*")] == ["y.png"]
+    run(f"{source}/*/x.png", final, tmp_path / "glob")
+    found = sorted(
+        p.relative_to(tmp_path / "glob/labels").as_posix() for p in (tmp_path / "glob/labels").rglob("*.png")
+    )
+    assert found == ["a/x.png", "b/x.png"]
+    assert not (tmp_path / "glob/overlays").exists()
+
+
+def test_results_inside_the_folder_are_no_inputs(tmp_path, final):
+    source = folder(tmp_path / "in", ("a.png",))
+    for _ in range(2):
+        run(source, final, source / "out", overlay=True)
+        assert list(json.loads((source / "out/classes.json").read_text())["inputs"]) == ["a"]
+    with pytest.raises(DataError, match="all of its pictures are in --out"):
+        run(source / "out", final, source / "out", overlay=True)
+
+
+def test_a_folder_may_be_named_like_a_video(tmp_path, final):
+    run(folder(tmp_path / "frames.mp4", ("a.png",)), final, tmp_path / "out")
+    np.testing.assert_array_equal(label(tmp_path / "out/labels/a.png"), expected(final, picture(0)))
+
+
+def test_two_inputs_of_one_name_are_refused(tmp_path):
+    paths = [tmp_path / "a.jpg", tmp_path / "a.PNG"]
+    with pytest.raises(DataError, match=r"a.jpg and .*a.PNG would both become labels/a.png"):
+        named(paths, tmp_path)
+    assert named([tmp_path / "x/a.jpg", tmp_path / "a.jpg"], tmp_path)[0].name == "x/a"
+
+
+def test_settings_reach_the_procedure(tmp_path, final):
+    source = folder(tmp_path / "in", ("x.png",))
+    run(source, final, tmp_path / "a", short_side="native", crop=17, scales="0.5,1.5", flip=False)
+    changes = {"short_side": None, "crop": 17, "scales": (0.5, 1.5), "flip": False}
+    np.testing.assert_array_equal(label(tmp_path / "a/labels/x.png"), expected(final, picture(0), **changes))
+    identity = json.loads((tmp_path / "a/predict.json").read_text())
+    assert identity["inference"]["scales"] == [0.5, 1.5]
+    run(source, final, tmp_path / "b", scales="multi", short_side="36")
+    assert len(json.loads((tmp_path / "b/predict.json").read_text())["inference"]["scales"]) == 6
+
+
+def test_only_what_is_missing_is_made_again(tmp_path, final, monkeypatch):
+    source = folder(tmp_path / "in", ("a.png", "b.png", "c.png"))
+    run(source, final, tmp_path / "out")
+    before = (tmp_path / "out/classes.json").read_text()
+    (tmp_path / "out/labels/b.png").unlink()
+    os.utime(tmp_path / "out/labels/c.png", ns=(0, 0))  # older than its picture
+    made = []
+    original = Segmenter.labels
+    monkeypatch.setattr(Segmenter, "labels", lambda self, images: made.append(len(images)) or original(self, images))
+    run(source, final, tmp_path / "out")
+    assert sum(made) == 2
+    assert (tmp_path / "out/classes.json").read_text() == before
+    run(source, final, tmp_path / "out", overlay=True)  # one more kind of output
+    assert sum(made) == 5
+
+
+def test_another_way_to_make_them_is_refused(tmp_path, final):
+    source = folder(tmp_path / "in", ("a.png",))
+    run(source, final, tmp_path / "out")
+    with pytest.raises(DataError, match=r"inference.crop is 33, this run has 17.*--overwrite"):
+        run(source, final, tmp_path / "out", crop=17)
+    with pytest.raises(DataError, match="checkpoint is"):
+        run(source, checkpoint(tmp_path / "other.pt", seed=4), tmp_path / "out")
+    run(source, final, tmp_path / "out", crop=17, overwrite=True)
+    np.testing.assert_array_equal(label(tmp_path / "out/labels/a.png"), expected(final, picture(0), crop=17))
+
+
+def test_an_overwriting_call_that_was_killed_leaves_nothing_old(tmp_path, final):
+    source = folder(tmp_path / "in", ("a.png", "b.png"))
+    run(source, final, tmp_path / "out")
+    (source / "b.png").rename(tmp_path / "b.png")  # a call that gets as far as a.png
+    run(source, final, tmp_path / "out", crop=17, overwrite=True)
+    (tmp_path / "b.png").rename(source / "b.png")
+    run(source, final, tmp_path / "out", crop=17)
+    np.testing.assert_array_equal(label(tmp_path / "out/labels/b.png"), expected(final, picture(1), crop=17))
+
+
+def test_a_bad_picture_is_reported_and_the_others_are_made(tmp_path, final, capsys):
+    source = folder(tmp_path / "in", ("a.png", "c.png"))
+    (source / "b.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"1 of 3 inputs failed, the first: .*b.png: empty file"):
+        run(source, final, tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out/labels").iterdir()) == ["a.png", "c.png"]
+    assert "empty file" in json.loads((tmp_path / "out/classes.json").read_text())["inputs"]["b"]["error"]
+    assert "failed: " in capsys.readouterr().err
+
+
+def test_pictures_are_taken_as_a_person_sees_them(tmp_path, final):
+    source = tmp_path / "in"
+    source.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned
+    Image.fromarray(picture(0)).save(source / "turned.png", exif=exif)
+    Image.fromarray(picture(0)).convert("CMYK").save(source / "cmyk.tif")
+    Image.fromarray(np.dstack([picture(0), np.full((40, 52), 128, np.uint8)])).save(source / "alpha.png")
+    Image.fromarray(picture(0)[..., 0].astype(np.uint16) * 257).save(source / "deep.png")
+    run(source, final, tmp_path / "out")
+    sizes = {p.stem: label(p).shape for p in (tmp_path / "out/labels").iterdir()}
+    assert sizes == {"turned": (52, 40), "cmyk": (40, 52), "alpha": (40, 52), "deep": (40, 52)}
+    turned = np.ascontiguousarray(np.rot90(picture(0), -1))
+    np.testing.assert_array_equal(label(tmp_path / "out/labels/turned.png"), expected(final, turned))
+
+
+def test_dumped_scores_are_float16_at_native_size(tmp_path, final):
+    source = folder(tmp_path / "in", ("s/a.png",))
+    run(source, final, tmp_path / "l", logits=True)
+    run(source, final, tmp_path / "p", probabilities=True)
+    with np.load(tmp_path / "l/logits/s/a_logits.npz") as file:
+        assert file.files == ["logits"]
+        logits = file["logits"]
+    with np.load(tmp_path / "p/logits/s/a_probabilities.npz") as file:
+        shares = file["probabilities"]
+    assert (logits.dtype, logits.shape, shares.dtype) == (np.float16, (3, 40, 52), np.float16)
+    net, _ = load_any(final)
+    wanted = scores_of(net, picture(0), [None], InferConfig(crop=33, short_side=32, device="cpu"))[0].numpy()
+    np.testing.assert_allclose(shares, wanted, atol=1e-3)
+    e = np.exp(logits.astype(float))
+    np.testing.assert_allclose(e / e.sum(axis=0), wanted, atol=5e-3)
+    ids = label(tmp_path / "l/labels/s/a.png")
+    np.testing.assert_array_equal(ids, wanted.argmax(axis=0))
+
+
+def test_hierarchical_networks_use_their_own_scales(tmp_path):
+    final = checkpoint(tmp_path / "final.pt", "hmsa", **HMSA)
+    load = lambda **asked: Segmenter.load(final, Settings(**asked)).config  # noqa: E731
+    assert load().n_scales == (1.0, 0.5)
+    assert load(n_scales="0.5,1,2").n_scales == (0.5, 1.0, 2.0)
+    assert load(crop=33).n_scales is None  # windows are asked for
+    source = folder(tmp_path / "in", ("a.png",))
+    run(source, final, tmp_path / "out", n_scales="0.5,1.0,2.0", logits=True)
+    net, _ = load_any(final)
+    with np.load(tmp_path / "out/logits/a_logits.npz") as file:
+        logits = file["logits"]
+    image = cv2.resize(picture(0).astype(np.float32), (42, 32), interpolation=cv2.INTER_LINEAR)
+    pixels = (torch.from_numpy(image) - torch.tensor([123.675, 116.28, 103.53])) / torch.tensor([58.395, 57.12, 57.375])
+    pixels = pixels.permute(2, 0, 1)[None]
+    with torch.no_grad():
+        mean = (net(pixels, (0.5, 1.0, 2.0)) + net(pixels.flip(3), (0.5, 1.0, 2.0)).flip(3)) / 2
+    wanted = torch.nn.functional.interpolate(mean, size=(40, 52), mode="bilinear", align_corners=False)[0]
+    np.testing.assert_allclose(logits, wanted, rtol=1e-3, atol=1e-3)
+
+
+def published(path, classes):
+    """MSeg's layout; wide enough to be a preset."""
+    net = build("hrnet-tiny", classes, seed=1)
+    torch.save({"epoch": 1, "state_dict": {f"module.{n}": t for n, t in net.state_dict().items()}}, path)
+    return path
+
+
+def test_a_published_universal_model_answers_in_the_classes_asked_for(tmp_path):
+    file = published(tmp_path / "mseg-3m.pth", 194)
+    asked = Settings(taxonomy="camvid-11", crop=33, device="cpu")
+    segmenter = Segmenter.load(file, asked)
+    assert segmenter.taxonomy == load_taxonomy("camvid-11")
+    np.testing.assert_array_equal(segmenter.matrix, projection(load_taxonomy("universal"), load_taxonomy("camvid-11")))
+    own = Segmenter.load(file, Settings(arch="hrnet-tiny", crop=33, device="cpu"))
+    assert (own.taxonomy.name, own.matrix, own.config.crop) == ("universal", None, 33)
+    assert own.identity != segmenter.identity
+    (ids,) = segmenter.labels([picture(0)])
+    assert ids.max() < 11
+    with pytest.raises(UsageError, match="did you mean 'camvid-11'"):
+        Segmenter.load(file, Settings(arch="hrnet-tiny", taxonomy="camvid-12"))
+    with pytest.raises(DataError, match="has 194 classes, not 19"):
+        Segmenter.load(file, Settings(classes=19))
+
+
+def test_classes_of_a_file_that_names_none(tmp_path):
+    file = published(tmp_path / "camvid-11-1m.pth", 11)
+    assert Segmenter.load(file, Settings(arch="hrnet-tiny")).taxonomy.classes[:2] == ("class 0", "class 1")
+    assert Segmenter.load(file, Settings(arch="hrnet-tiny", taxonomy="camvid-11")).taxonomy == load_taxonomy(
+        "camvid-11"
+    )
+    with pytest.raises(DataError, match="11 classes, cityscapes-19 has 19"):
+        Segmenter.load(file, Settings(arch="hrnet-tiny", taxonomy="cityscapes-19"))
+
+
+def test_more_than_255_classes_are_written_with_16_bits(tmp_path):
+    file = published(tmp_path / "naive.pth", 316)
+    source = folder(tmp_path / "in", ("a.png",))
+    run(source, file, tmp_path / "out", crop=33, arch="hrnet-tiny", device="cpu", overlay=True)
+    ids = cv2.imread(str(tmp_path / "out/labels/a.png"), cv2.IMREAD_UNCHANGED)
+    assert (ids.dtype, ids.shape) == (np.uint16, (40, 52))
+    net, _ = load_any(file)
+    config = InferConfig(crop=33, device="cpu")
+    np.testing.assert_array_equal(ids, scores_of(net, picture(0), [None], config)[0].argmax(dim=0).numpy())
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"short_side": "big"}, "--short-side 'big': give a number of pixels"),
+        ({"scales": "1;2"}, "--scales '1;2': give numbers"),
+        ({"n_scales": "1,x"}, "--n-scales '1,x'"),
+        ({"logits": True, "probabilities": True}, "one of the two"),
+        ({"taxonomy": "cityscapes-19"}, "predictions in taxonomy 'toy' cannot be scored in 'cityscapes-19'"),
+        ({"n_scales": "0.5,1"}, "only hierarchical multi-scale attention"),
+        ({"classes": 4}, "has 3 classes, not 4"),
+    ],
+)
+def test_bad_options_are_told(tmp_path, final, options, text):
+    source = folder(tmp_path / "in", ("a.png",))
+    with pytest.raises(DataError, match=text):
+        run(source, final, tmp_path / "out", **options)
+
+
+def test_places_that_cannot_be_used_are_told(tmp_path, final):
+    source = folder(tmp_path / "in", ("a.png",))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file/predict.json: cannot be read"):
+        run(source, final, tmp_path / "file")
+    with pytest.raises(DataError, match="no picture there"):
+        run(tmp_path / "none", final, tmp_path / "out")
+    with pytest.raises(DataError, match="no such file"):
+        run(source, tmp_path / "none.pt", tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/labels").write_text("")
+    with pytest.raises(DataError, match=r"labels/a.png: cannot be written"):
+        run(source, final, tmp_path / "out")
+
+
+def test_groups_are_of_one_size_and_lose_nothing():
+    items = [(1, 1), (2, 2), (1, 1), (2, 2), (1, 1), (3, 3)] + [(9, n) for n in range(40)]
+    groups = list(grouped(items, lambda size: size, lambda size: 2))
+    assert sorted(item for group in groups for item in group) == sorted(items)
+    assert all(len(set(group)) == 1 and len(group) <= 2 for group in groups)
+    assert groups[:2] == [[(1, 1)] * 2, [(2, 2)] * 2]
+
+
+def test_reading_ahead_keeps_the_order_and_a_bound():
+    from concurrent.futures import ThreadPoolExecutor
+
+    asked = []
+    source = (asked.append(i) or i for i in range(100))
+    with ThreadPoolExecutor(2) as pool:
+        results = ahead(pool, lambda i: -i, source)
+        assert next(results) == 0
+        assert len(asked) < 20
+        assert list(results) == [-i for i in range(1, 100)]
+
+
+def video(path, count=5, size_hw=(48, 64)):
+    frames = [picture(i, size_hw) for i in range(count)]
+    with write_video(path, size_hw, Fraction(15)) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path
+
+
+def test_a_video_is_segmented_frame_for_frame(tmp_path, final, capsys):
+    pytest.importorskip("av")
+    source = video(tmp_path / "v.mp4")
+    run(source, final, tmp_path / "out", frame_labels=True)
+    frames = list(open_video(source).frames())
+    for i, frame in enumerate(frames):
+        np.testing.assert_array_equal(label(tmp_path / f"out/labels/v/{i:06d}.png"), expected(final, frame))
+    result = open_video(tmp_path / "out/overlays/v.mp4")
+    assert (result.rate, result.count, result.size_hw) == (Fraction(15), 5, (48 * 4, 64 * 4))
+    row = json.loads((tmp_path / "out/classes.json").read_text())["inputs"]["v"]
+    assert row["frames"] == 5
+    assert sum(row["classes"].values()) == pytest.approx(1, abs=1e-5)
+    made = (tmp_path / "out/overlays/v.mp4").stat().st_mtime_ns
+    run(source, final, tmp_path / "out", frame_labels=True)
+    assert "finished already" in capsys.readouterr().err
+    assert (tmp_path / "out/overlays/v.mp4").stat().st_mtime_ns == made
+    (tmp_path / "out/labels/v/000003.png").unlink()
+    run(source, final, tmp_path / "out", frame_labels=True)
+    assert (tmp_path / "out/labels/v/000003.png").exists()
+
+
+def test_a_truncated_video_keeps_its_frames_and_says_where_it_ends(tmp_path, final):
+    pytest.importorskip("av")
+    source = video(tmp_path / "v.mkv", count=30)
+    source.write_bytes(source.read_bytes()[:-400])
+    with pytest.raises(DataError, match=r"v.mkv, frame \d+: "):
+        run(source, final, tmp_path / "out")
+    assert not (tmp_path / "out/overlays/v.mp4").exists()
+    kept = len(list(open_video(tmp_path / "out/overlays/v.partial.mp4").frames()))
+    row = json.loads((tmp_path / "out/classes.json").read_text())["inputs"]["v"]
+    assert 0 < kept == row["frames"] < 30
+    assert "v.mkv, frame" in row["error"]
+
+
+def test_a_video_has_no_scores(tmp_path, final):
+    with pytest.raises(UsageError, match="are for images"):
+        run(tmp_path / "v.mp4", final, tmp_path / "out", logits=True)
+    with pytest.raises(UsageError, match="gives nothing"):
+        run(tmp_path / "v.mp4", final, tmp_path / "out", overlay=False)

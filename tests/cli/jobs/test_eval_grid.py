@@ -1,0 +1,254 @@
+"""Grids: which cells a file stands for, what happens to each, and that nothing is judged twice or lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from segstream.cli.jobs.eval_grid import plan, read_grid
+from segstream.cli.jobs.eval_job import Cell, Outcome, finished, read_cell
+from segstream.cli.jobs.run_grid import run_grid
+from segstream.cli.jobs.runners import Local, Ray, Slurm, array_script
+from segstream.shards.errors import DataError
+from tests.cli.conftest import Command
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def small(place: Path, tmp_path: Path) -> Path:
+    """A grid of one real model and one that is no checkpoint, on one set."""
+    (tmp_path / "broken.pt").write_bytes(b"no checkpoint")
+    models = {"real": str(place / "runs/recipe/final.pt"), "broken": str(tmp_path / "broken.pt")}
+    return written(tmp_path, models=models, data=[str(place / "shards/camvid-11/val")])
+
+
+def written(folder: Path, **values: Any) -> Path:
+    (folder / "grid.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    return folder / "grid.yaml"
+
+
+def test_cells_are_all_combinations(small: Path, place: Path, tmp_path: Path) -> None:
+    values = yaml.safe_load(small.read_text()) | {
+        "data": [str(place / "shards/camvid-11/val"), str(place / "shards/ade20k-150/val")],
+        "short_sides": [48, "native"],
+        "scales": ["multi", [0.5, 1]],
+        "options": {"crop": 49, "flip": False, "rule": "hmsa"},
+    }
+    cells = plan(read_grid(written(tmp_path, **values)), tmp_path / "out")
+    assert len(cells) == 16
+    cell = next(c for c in cells if c.name == "real camvid-11-val native 0.5,1.0")
+    how = ("--short-side", "native", "--scales", "0.5,1.0", "--crop", "49", "--no-flip", "--rule", "hmsa")
+    assert cell.args == ("eval", values["models"]["real"], "--data", values["data"][0], *how)
+    assert cell.result == tmp_path / "out/real/camvid-11-val/native/0.5-1.0.json"
+    assert len({c.result for c in cells}) == len({json.dumps([c.model, c.identity]) for c in cells}) == 16
+
+
+def test_recipes_settings_are_not_named_in_the_command(small: Path, tmp_path: Path) -> None:
+    cell = plan(read_grid(small), tmp_path)[0]
+    assert cell.args[2:] == ("--data", yaml.safe_load(small.read_text())["data"][0])
+    assert cell.result == tmp_path / "real/camvid-11-val/recipe/recipe.json"
+
+
+BAD = {
+    "unknown key": ({"model": {}}, "did you mean 'models'"),
+    "no models": ({"models": {}}, "models: empty"),
+    "no checkpoint": ({"models": {"a": "nowhere.pt"}}, r"nowhere\.pt: cannot be read"),
+    "a name that is a path": ({"models": {"../a": "x.pt"}}, "becomes a file name"),
+    "no shards": ({"data": ["nowhere"]}, "nowhere"),
+    "option of the grid's own": ({"options": {"short_side": 3}}, "options.short_side: set by the grid"),
+    "wrong kind": ({"short_sides": 360}, "short_sides: expected a list"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_a_grid_file_may_not_say(small: Path, tmp_path: Path, case: str) -> None:
+    change, reason = BAD[case]
+    path = written(tmp_path, **yaml.safe_load(small.read_text()) | change)
+    with pytest.raises(DataError, match=reason):
+        plan(read_grid(path), tmp_path)
+
+
+def test_the_same_set_twice_is_refused(small: Path, tmp_path: Path) -> None:
+    values = yaml.safe_load(small.read_text())
+    path = written(tmp_path, **values | {"data": [*values["data"], *values["data"]]})
+    with pytest.raises(DataError, match="twice"):
+        plan(read_grid(path), tmp_path)
+
+
+def cells_of(folder: Path, *names: str) -> list[Cell]:
+    rest: dict[str, Any] = {"dataset": "d", "short_side": "", "scales": "", "args": ()}
+    places = {name: folder / f"{name}/d/recipe/recipe.json" for name in names}
+    return [Cell(model=name, identity={"checkpoint": name}, result=path, **rest) for name, path in places.items()]
+
+
+class Moody:
+    """A runner whose cells fail as often as they are told to."""
+
+    def __init__(self, **failures: int) -> None:
+        self.failures, self.ran = failures, list[str]()
+
+    def run(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
+        for cell in reversed(cells):
+            self.ran.append(cell.model)
+            self.failures[cell.model] = self.failures.get(cell.model, 0) - 1
+            error = "bad luck" if self.failures[cell.model] >= 0 else None
+            if error is None:
+                cell.result.parent.mkdir(parents=True, exist_ok=True)
+                cell.result.write_text("[]")
+                cell.beside(".id").write_text(json.dumps(cell.identity))
+            yield Outcome(cell=cell, error=error, hopeless=cell.model == "hopeless")
+
+
+def test_failed_cells_are_tried_again_after_all_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = cells_of(tmp_path, "good", "once", "always", "hopeless")
+    runner = Moody(once=1, always=9, hopeless=9)
+    seen: list[tuple[int, int]] = []
+    records = run_grid(cells, runner, retries=2, report=lambda done, total: seen.append((done, total)))
+    assert [(r.cell.model, r.state, r.tries) for r in records] == [
+        *(("good", "done", 1), ("once", "done", 2), ("always", "failed", 3), ("hopeless", "failed", 1)),
+    ]
+    assert runner.ran == ["hopeless", "always", "once", "good", "always", "once", "always"]
+    assert seen[-1] == (2, 4)
+    assert "always d: failed (bad luck); will be tried again" in capsys.readouterr().err
+    again = Moody()
+    records = run_grid(cells, again, retries=0, report=lambda done, total: None)
+    assert [r.state for r in records] == ["kept", "kept", "done", "done"]
+    assert again.ran == ["hopeless", "always"]
+
+
+def test_a_result_that_is_stale_is_made_again_and_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (cell,) = cells_of(tmp_path, "m")
+    run_grid([cell], Moody(), retries=0, report=lambda done, total: None)
+    cell.identity["checkpoint"] = "trained longer"
+    (record,) = run_grid([cell], Moody(), retries=0, report=lambda done, total: None)
+    assert record.state == "done"
+    assert "m d: was judged with another checkpoint; again" in capsys.readouterr().err
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(here: Command, small: Path, tmp_path: Path) -> None:
+    done = here("eval", "--grid", small, "--out", tmp_path / "out", "--jobs", 2, "--retries", 0, "--json")
+    assert done.code == 1
+    real, broken = json.loads(done.out)
+    assert (real["state"], broken["state"], broken["tries"]) == ("done", "failed", 1)
+    assert "broken.pt" in broken["error"]
+    assert "Traceback" not in done.err
+    rows = json.loads((tmp_path / "out/real.json").read_text())
+    assert [row["miou"] for row in rows] == list(real["miou"].values())
+    again = here("eval", "--grid", small, "--out", tmp_path / "out", "--retries", 0)
+    assert again.code == 1
+    assert [line.split()[-1] for line in again.out.splitlines()[1:]] == ["kept", "failed"]
+
+
+def test_a_killed_grid_goes_on_where_it_was(small: Path, place: Path, tmp_path: Path, here: Command) -> None:
+    values = yaml.safe_load(small.read_text())
+    values["models"].pop("broken")
+    path = written(tmp_path, **values | {"short_sides": [40, 48]})
+    command = [sys.executable, "-m", "segstream.cli.main", "eval", "--grid", str(path), "--out", str(tmp_path / "out")]
+    first = tmp_path / "out/real/camvid-11-val/40/recipe.json"
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        deadline = time.monotonic() + 100
+        while not first.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    made = first.stat().st_mtime_ns
+    done = here("eval", "--grid", path, "--out", tmp_path / "out", "--json")
+    assert done.code == 0, done.err
+    assert [row["state"] for row in json.loads(done.out)] == ["kept", "done"]
+    assert first.stat().st_mtime_ns == made
+
+
+def test_the_array_script_runs_the_cells_that_are_left(here: Command, small: Path, tmp_path: Path) -> None:
+    values = yaml.safe_load(small.read_text()) | {"slurm": {"partition": "gpu", "time": 90, "gpus_per_node": 1}}
+    path = written(tmp_path, **values)
+    done = here("eval", "--grid", path, "--out", tmp_path / "out", "--jobs", 4, "--print")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0] == "#!/bin/bash"
+    assert {"#SBATCH --array=0-1%4", "#SBATCH --partition=gpu", "#SBATCH --time=90"} <= set(lines)
+    assert "#SBATCH --gpus-per-node=1" in lines
+    env = os.environ | {"SLURM_ARRAY_TASK_ID": "1", "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(["bash"], input=done.out, env=env, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: broken camvid-11-val: exit code 1")
+    assert read_cell(tmp_path / "out/.grid/cells.json", 0).model == "real"
+
+
+def test_script_quotes_what_a_shell_would_take_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder's name"
+    assert "'\"'\"'" in array_script(folder / "cells.json", 3, 3, {})
+
+
+def test_slurm_tasks_go_through_submitit(small: Path, tmp_path: Path) -> None:
+    submitit = pytest.importorskip("submitit")
+    (cell,) = [cell for cell in plan(read_grid(small), tmp_path / "out") if cell.model == "real"]
+    runner = Slurm(tmp_path / "jobs", executor=submitit.LocalExecutor(tmp_path / "jobs"))
+    (outcome,) = runner.run([cell])
+    assert (outcome.cell, outcome.error) == (cell, None)
+    assert finished(cell)
+
+
+def test_without_slurm_it_is_said_what_to_do(small: Path, tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    with pytest.raises(DataError, match="--print shows a script"):
+        next(Slurm(tmp_path / "jobs").run(plan(read_grid(small), tmp_path / "out")))
+
+
+def test_closing_a_local_run_stops_its_processes(small: Path, tmp_path: Path) -> None:
+    values = yaml.safe_load(small.read_text()) | {"short_sides": [40, 200, 201]}
+    values["models"].pop("broken")
+    cells = plan(read_grid(written(tmp_path, **values)), tmp_path / "out")
+    outcomes = Local(1).run(cells)
+    assert next(outcomes).error is None
+    outcomes.close()  # type: ignore[attr-defined]
+    for thread in threading.enumerate():
+        if thread.name.startswith("cell"):
+            thread.join()
+    assert [finished(cell) for cell in cells] == [True, False, False]
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Ray cluster of one node on this machine, to which a test may add more."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    on_term = signal.getsignal(signal.SIGTERM)
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80 << 20})
+    ray.init(address=found.address, log_to_driver=False)
+    yield found
+    ray.shutdown()
+    found.shutdown()
+    signal.signal(signal.SIGTERM, on_term)  # Ray leaves its own behind
+
+
+@pytest.mark.soak
+def test_a_ray_node_that_dies_loses_nothing(cluster: Any, small: Path, tmp_path: Path) -> None:
+    node = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+    values = yaml.safe_load(small.read_text()) | {"short_sides": [40, 48, 56, 64, 72]}
+    values["models"].pop("broken")
+    cells = plan(read_grid(written(tmp_path, **values)), tmp_path / "out")
+    outcomes = Ray({"num_cpus": 1, "scheduling_strategy": "SPREAD"}).run(cells)
+    ended = [next(outcomes)]
+    cluster.remove_node(node, allow_graceful=False)
+    ended += outcomes
+    assert sorted(outcome.cell.short_side for outcome in ended) == ["40", "48", "56", "64", "72"]
+    assert [outcome.error for outcome in ended] == [None] * 5
+    assert all(finished(cell) for cell in cells)
+
+
+def test_cells_run_on_ray(cluster: Any, small: Path, tmp_path: Path) -> None:
+    outcomes = {o.cell.model: o.error for o in Ray({"num_cpus": 1}).run(plan(read_grid(small), tmp_path / "out"))}
+    assert outcomes["real"] is None
+    assert "broken.pt" in str(outcomes["broken"])

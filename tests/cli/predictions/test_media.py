@@ -1,0 +1,365 @@
+"""Pictures of every kind come out as a viewer shows them, videos frame for frame; damage is said, never read."""
+
+import io
+import struct
+import wave
+import zlib
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from segstream.cli.predictions.media import find_pictures, open_video, read_picture, write_video
+from segstream.shards.errors import DataError
+
+Rgb = npt.NDArray[np.uint8]
+ORIENTATION = 0x0112
+SAMPLES = Path(__file__).resolve().parents[3].parent / "shared" / "mseg" / "samples"
+UPRIGHT: dict[int, Callable[[Rgb], Rgb]] = {  # EXIF 2.32, tag 0x0112: what to do with the stored rows and columns
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+def patches(height: int = 32, width: int = 48) -> Rgb:
+    """Six flat patches, no two alike, so that every turn shows."""
+    colors = np.array([[(200, 30, 40), (20, 180, 60), (30, 60, 210)], [(230, 220, 40), (90, 90, 90), (200, 60, 200)]])
+    rows, columns = np.arange(height) * 2 // height, np.arange(width) * 3 // width
+    return colors[rows][:, columns].astype(np.uint8)
+
+
+def saved(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)  # type: ignore[arg-type]
+    return path
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize(("suffix", "far"), [(".png", 0), (".jpg", 6)])
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: str, far: int) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    image = Image.fromarray(patches())
+    options = {"quality": 98, "subsampling": 0} if suffix == ".jpg" else {}
+    pixels = read_picture(saved(tmp_path / f"a{suffix}", image, exif=exif, **options))
+    expected = UPRIGHT[orientation](patches())
+    assert pixels.shape == expected.shape
+    inside = np.abs(pixels.astype(int) - expected).max(axis=2)
+    assert np.percentile(inside, 95) <= far
+
+
+def test_cmyk_and_ycck_jpegs_show_the_colours_that_were_put_in(tmp_path: Path) -> None:
+    cmyk = np.concatenate([255 - patches(), np.zeros((32, 48, 1), np.uint8)], axis=2)  # C = 255 - R, ..., K = 0
+    path = saved(tmp_path / "cmyk.jpg", Image.fromarray(cmyk, mode="CMYK"), quality=98)
+    assert np.abs(read_picture(path).astype(int) - patches()).max() <= 8
+    # YCCK: the inks as luma and chroma. Pillow writes inks inverted and cannot write YCCK, so turn planes and mark.
+    luma = np.asarray(Image.fromarray(cmyk[..., :3]).convert("YCbCr"))
+    planes = np.concatenate([255 - luma, cmyk[..., 3:]], axis=2)
+    data = bytearray(saved(tmp_path / "ycck.jpg", Image.fromarray(planes, mode="CMYK"), quality=98).read_bytes())
+    data[data.index(b"Adobe") + 11] = 2
+    (tmp_path / "ycck.jpg").write_bytes(data)
+    assert np.abs(read_picture(tmp_path / "ycck.jpg").astype(int) - patches()).max() <= 8
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_of_sixteen_bits_the_upper_eight_are_kept(tmp_path: Path, suffix: str) -> None:
+    wide = (np.arange(256 * 256, dtype=np.uint32) * 97 % 65536).astype(np.uint16).reshape(256, 256)
+    path = saved(tmp_path / f"grey{suffix}", Image.fromarray(wide))
+    assert (read_picture(path) == (wide // 256)[..., None]).all()
+    if suffix == ".png":  # Pillow knows no RGB TIFF of 16 bits
+        rgb = np.stack([wide, wide.T, 65535 - wide], axis=2)
+        assert cv2.imwrite(str(tmp_path / "rgb.png"), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        assert (read_picture(tmp_path / "rgb.png") == rgb // 256).all()
+
+
+def test_white_shows_through_where_a_picture_is_transparent(tmp_path: Path) -> None:
+    alpha = np.full((32, 48, 1), 255, np.uint8)
+    alpha[:, :16], alpha[:, 16:32] = 0, 128
+    path = saved(tmp_path / "rgba.png", Image.fromarray(np.concatenate([patches(), alpha], axis=2)))
+    share = alpha / 255
+    assert np.abs(read_picture(path) - (patches() * share + 255 * (1 - share))).max() <= 1
+    grey = saved(tmp_path / "la.png", Image.fromarray(np.concatenate([patches()[..., :1], alpha], axis=2), mode="LA"))
+    assert (read_picture(grey)[:, :16] == 255).all()
+    assert (read_picture(grey)[:, 32:] == patches()[:, 32:, :1]).all()
+
+
+def test_palettes_and_single_bits(tmp_path: Path) -> None:
+    indices = np.arange(32 * 48).reshape(32, 48) % 3
+    image = Image.fromarray(indices.astype(np.uint8), mode="P")
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    colors = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90]])
+    assert (read_picture(saved(tmp_path / "plain.png", image)) == colors[indices]).all()
+    colors[1] = 255
+    assert (read_picture(saved(tmp_path / "clear.png", image, transparency=1)) == colors[indices]).all()
+    bits = indices == 1
+    assert (read_picture(saved(tmp_path / "bits.png", Image.fromarray(bits))) == 255 * bits[..., None]).all()
+
+
+def _bomb() -> bytes:
+    """A PNG of a few bytes whose header promises 20000 x 20000 pixels."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+
+
+def _bytes_of(form: str, image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, form)
+    return out.getvalue()
+
+
+WIDE = Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64))
+NOT_PICTURES = {
+    "empty.jpg": (b"", "empty file"),
+    "text.jpg": (b"not a picture at all\n" * 50, "not an image file"),
+    "half.jpg": (_bytes_of("JPEG", Image.fromarray(patches(256, 256)))[:-900], "amaged"),
+    "half.png": (_bytes_of("PNG", Image.fromarray(patches(256, 256)))[:-40], "truncated"),
+    "half16.png": (_bytes_of("PNG", WIDE)[:-30], "truncated"),
+    "half.webp": (_bytes_of("WEBP", Image.fromarray(patches(256, 256)))[:-30], "damaged or truncated"),
+    "bomb.png": (_bomb(), "too large"),
+    "float.tif": (_bytes_of("TIFF", Image.fromarray(np.ones((4, 4), np.float32))), "mode F"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_PICTURES)
+def test_what_is_no_whole_picture_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
+    data, reason = NOT_PICTURES[name]
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=reason) as caught:
+        read_picture(tmp_path / name)
+    assert str(caught.value).startswith(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.jpg: cannot be read"):
+        read_picture(tmp_path / "nowhere.jpg")
+
+
+def test_pictures_are_found_by_file_folder_and_glob(tmp_path: Path) -> None:
+    names = ("b.JPG", "a.png", "deep/er/c.Tiff", "d.webp", ".hidden/e.png", "._a.png", "notes.txt", "f.mp4")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    shown = [tmp_path / name for name in ("a.png", "b.JPG", "d.webp", "deep/er/c.Tiff")]
+    assert find_pictures(tmp_path) == shown
+    assert find_pictures(f"{tmp_path}/**/*.[tT]iff") == [tmp_path / "deep/er/c.Tiff"]
+    assert find_pictures(f"{tmp_path}/*") == shown[:3]
+    assert find_pictures(str(tmp_path / "notes.txt")) == [tmp_path / "notes.txt"]
+    (tmp_path / "odd[1].png").touch()
+    assert find_pictures(tmp_path / "odd[1].png") == [tmp_path / "odd[1].png"]  # a file before a pattern
+    for nothing in (tmp_path / "nowhere", f"{tmp_path}/*.gif", tmp_path / ".hidden/no"):
+        with pytest.raises(DataError, match="no picture there"):
+            find_pictures(nothing)
+
+
+BITS, BLOCK = 6, 16
+
+
+def numbered(number: int) -> Rgb:
+    """A frame that shows its number as black and white blocks, which compression cannot confuse; the rest is noise."""
+    frame = np.random.default_rng(number).integers(0, 256, (32, 96, 3), np.uint8)
+    for bit in range(BITS):
+        frame[:BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = 235 if number >> bit & 1 else 20
+    return frame
+
+
+def number_of(frame: Rgb) -> int:
+    centres = [frame[BLOCK // 2, bit * BLOCK + BLOCK // 2].mean() > 128 for bit in range(BITS)]
+    return sum(1 << bit for bit, white in enumerate(centres) if white)
+
+
+def _write(path: Path, frames: Sequence[Rgb]) -> None:
+    with write_video(path, (32, 96), Fraction(30000, 1001)) as video:
+        for frame in frames:
+            video.write(frame)
+
+
+def written(path: Path, count: int = 50) -> Path:
+    _write(path, [numbered(number) for number in range(count)])
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_every_frame_comes_back_once_and_in_order(tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip("av")
+    video = open_video(written(tmp_path / f"a{suffix}"))
+    assert (video.size_hw, video.rate) == ((32, 96), Fraction(30000, 1001))
+    assert video.count == (50 if suffix != ".mkv" else None)  # Matroska has no such field
+    assert [number_of(frame) for frame in video.frames()] == list(range(50))
+    assert [number_of(frame) for frame in video.frames()] == list(range(50))  # and again
+    assert [p.name for p in tmp_path.iterdir()] == [f"a{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_frames_of_a_varying_rate_come_back_once_and_in_order(tmp_path: Path, suffix: str) -> None:
+    av = pytest.importorskip("av")
+    times_ms = np.cumsum(np.random.default_rng(3).choice([7, 33, 34, 250, 1000], 50))
+    with av.open(str(tmp_path / f"a{suffix}"), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 96, 32, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, time in enumerate(times_ms):
+            frame = av.VideoFrame.from_ndarray(numbered(number), format="rgb24")
+            frame.pts, frame.time_base = int(time), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert [number_of(frame) for frame in open_video(tmp_path / f"a{suffix}").frames()] == list(range(50))
+
+
+def test_colours_survive_a_video(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    with write_video(tmp_path / "a.mp4", (64, 96), Fraction(10)) as video:
+        video.write(patches(64, 96))
+    (frame,) = open_video(tmp_path / "a.mp4").frames()
+    for y, x in ((16, 16), (16, 48), (16, 80), (48, 16), (48, 48), (48, 80)):
+        assert np.abs(frame[y, x].astype(int) - patches(64, 96)[y, x]).max() <= 6
+
+
+def test_an_odd_side_is_repeated_once(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    with write_video(tmp_path / "a.mp4", (33, 97), Fraction(10)) as video:
+        video.write(patches(33, 97))
+    assert open_video(tmp_path / "a.mp4").size_hw == (34, 98)
+    (frame,) = open_video(tmp_path / "a.mp4").frames()
+    expected = np.pad(patches(33, 97), ((0, 1), (0, 1), (0, 0)), mode="edge")
+    assert np.abs(frame.astype(int) - expected)[8::16, 8::16].max() <= 8
+    assert np.abs(frame[33].astype(int) - expected[33]).mean() <= 8
+
+
+MATRICES = {  # QuickTime File Format, "matrix structure": x' = ax + cy, y' = bx + dy, with y downwards
+    "as stored": ((1, 0, 0, 1), 0),
+    "a quarter clockwise": ((0, 1, -1, 0), -1),
+    "half": ((-1, 0, 0, -1), 2),
+    "a quarter back": ((0, -1, 1, 0), 1),
+}
+
+
+@pytest.mark.parametrize("turn", MATRICES)
+def test_a_rotation_in_the_file_is_applied(tmp_path: Path, turn: str) -> None:
+    pytest.importorskip("av")
+    (a, b, c, d), quarters = MATRICES[turn]
+    data = bytearray(written(tmp_path / "a.mp4", 3).read_bytes())
+    at = data.index(b"tkhd") + 44
+    assert struct.unpack(">9i", data[at : at + 36]) == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    one = 65536
+    data[at : at + 36] = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    (tmp_path / "a.mp4").write_bytes(data)
+    video = open_video(tmp_path / "a.mp4")
+    frames = list(video.frames())
+    assert video.size_hw == frames[0].shape[:2] == np.rot90(numbered(0), quarters).shape[:2]
+    assert [number_of(np.rot90(frame, -quarters)) for frame in frames] == [0, 1, 2]
+
+
+def _with_index_first(path: Path) -> Path:
+    """An mp4 whose index comes before its frames, as the web has them."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=30, options={"crf": "18"})
+        stream.width, stream.height, stream.pix_fmt = 96, 32, "yuv420p"
+        for number in range(50):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(number), format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.999])
+@pytest.mark.parametrize("form", ["mp4", "mkv"])
+def test_frames_before_a_cut_are_given_and_then_the_frame_is_named(tmp_path: Path, form: str, share: float) -> None:
+    pytest.importorskip("av")
+    path = _with_index_first(tmp_path / "a.mp4") if form == "mp4" else written(tmp_path / "a.mkv")
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    seen: list[int] = []
+    with pytest.raises(DataError, match=f"a.{form}, frame ") as caught:
+        seen.extend(number_of(frame) for frame in open_video(path).frames())
+    assert f"frame {len(seen)}: " in str(caught.value)
+    assert sorted(set(seen)) == seen
+    assert seen[: len(seen) - 3] == list(range(len(seen) - 3))  # the last may lack frames that were to come between
+    assert len(seen) >= share * 50 * 0.4
+
+
+def test_an_mp4_that_lost_its_index_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    path = written(tmp_path / "a.mp4")
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match=r"a\.mp4: not a video that can be read"):
+        open_video(path)
+
+
+def _sound(path: Path) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(1600))
+
+
+def test_what_is_no_video_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    (tmp_path / "text.mp4").write_text("no video\n" * 100)
+    (tmp_path / "empty.mkv").touch()
+    _sound(tmp_path / "sound.wav")
+    for name, reason in (("text.mp4", "not a video"), ("empty.mkv", "not a video"), ("sound.wav", "no pictures in it")):
+        with pytest.raises(DataError, match=rf"{name}: {reason}"):
+            open_video(tmp_path / name)
+    with pytest.raises(DataError, match="no such file"):
+        open_video(tmp_path / "nowhere.mp4")
+
+
+def test_a_video_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    with pytest.raises(ValueError, match="frame 1"):
+        _write(tmp_path / "a.mp4", [numbered(0), numbered(1)[:16]])
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DataError, match="unknown kind"), write_video(tmp_path / "a.gif", (32, 96), Fraction(25)):
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written"), write_video(tmp_path / "file/a.mp4", (8, 8), Fraction(1)):
+        pass
+
+
+@pytest.mark.parametrize("wrong", [numbered(0)[:16], numbered(0).astype(np.float32), numbered(0)[..., 0]])
+def test_frames_of_another_kind_are_refused(tmp_path: Path, wrong: npt.NDArray[np.generic]) -> None:
+    pytest.importorskip("av")
+    with pytest.raises(ValueError, match="frame 0"):
+        _write(tmp_path / "a.mkv", [wrong])  # type: ignore[list-item]
+
+
+def _real(pattern: str) -> Sequence[Path]:
+    found = sorted(SAMPLES.rglob(pattern))
+    if not found:
+        pytest.skip(f"needs real files {pattern} in {SAMPLES}")
+    return found
+
+
+def test_a_real_video_has_the_frames_that_opencv_finds() -> None:
+    pytest.importorskip("av")
+    (path,) = _real("*.mp4")
+    video = open_video(path)
+    capture = cv2.VideoCapture(str(path))
+    count = 0
+    for frame in video.frames():
+        found, bgr = capture.read()
+        assert found
+        if count % 10 == 0:
+            assert np.abs(frame.astype(int) - cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)).mean() < 3
+        count += 1
+    assert not capture.read()[0]
+    assert video.count in (None, count)
+
+
+def test_real_photographs_read_as_pillow_shows_them() -> None:
+    for path in _real("demo_images/*.jpg")[:4]:
+        with Image.open(path) as image:
+            assert np.abs(read_picture(path).astype(int) - np.asarray(image.convert("RGB"))).mean() < 1

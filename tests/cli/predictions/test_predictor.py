@@ -1,0 +1,81 @@
+"""How checkpoints segment when little is asked for, and that `predict` and `eval` do so alike."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from segstream.cli.predictions.predictor import Segmenter, Settings, configured, short_side
+from segstream.eval_sets import Asked, Judge
+from segstream.model import MULTI_SCALE, InferConfig
+from segstream.model.checkpoint import Final, save_final
+from segstream.model.networks.build import build
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.taxonomy import load_taxonomy
+from tests.model.toy import TINY
+
+HMSA = TINY | {"ocr_width": 8, "ocr_key_width": 4, "attention_width": 4}
+OWN_SCALES = (1.0, 0.5)  # of HMSA's networks
+PLAIN = nn.Identity()
+
+
+@pytest.fixture(scope="module")
+def attentive() -> nn.Module:
+    return build("hmsa", 19, seed=1, **HMSA)
+
+
+def eval_of(**values: Any) -> dict[str, Any]:
+    return {"recipe": {"eval": {"crop": 33, **values}}}
+
+
+def test_the_order_is_asked_for_then_recipe_then_the_authors_own(attentive: nn.Module) -> None:
+    def config(net: nn.Module, meta: dict[str, Any], **asked: Any) -> InferConfig:
+        return configured(Path("c.pt"), net, meta, **asked)
+
+    assert config(PLAIN, {}) == InferConfig(crop=713)
+    assert config(PLAIN, {}, crop=473, flip=False) == InferConfig(crop=473, flip=False)
+    assert config(PLAIN, eval_of(short_side=48)) == InferConfig(crop=33, short_side=48)
+    for meta in ({}, eval_of()):
+        assert config(attentive, meta).n_scales == OWN_SCALES
+        assert config(attentive, meta, n_scales=(0.5, 1.0, 2.0)).n_scales == (0.5, 1.0, 2.0)
+        assert config(attentive, meta, crop=64).n_scales is None
+        assert config(attentive, meta, scales=(0.5, 1.0)).n_scales is None
+    stated = eval_of(n_scales=[0.5, 1.0])
+    assert config(attentive, stated).n_scales == (0.5, 1.0)
+    assert config(attentive, stated, scales=(0.5, 1.0)).n_scales is None  # what is asked for replaces it
+    windows = config(attentive, eval_of(scales=[0.5, 1.0]))
+    assert (windows.scales, windows.n_scales) == ((0.5, 1.0), None)
+    both = config(attentive, eval_of(scales=[0.5, 1.0]), n_scales=(1.0,))
+    assert (both.scales, both.n_scales) == ((1.0,), (1.0,))
+    with pytest.raises(DataError, match="give one"):
+        config(attentive, {}, scales=(0.5, 1.0), n_scales=(1.0,))
+    with pytest.raises(DataError, match=r"c\.pt: recipe\.eval"):
+        config(PLAIN, eval_of(crops=3))
+
+
+@pytest.mark.parametrize("arch", ["hrnet-tiny", "hmsa"])
+@pytest.mark.parametrize("recipe", [False, True], ids=["published", "own"])
+def test_predict_and_eval_segment_alike(tmp_path: Path, arch: str, recipe: bool) -> None:
+    options = HMSA if arch == "hmsa" else TINY
+    meta = {"arch": arch, "num_classes": 19, "options": options}
+    meta["taxonomy"] = dataclasses.asdict(load_taxonomy("cityscapes-19"))
+    if recipe:
+        meta["recipe"] = {"name": "own", "seed": 0, "data": {"taxonomy": "cityscapes-19"}, "eval": {"crop": 33}}
+    net, path = build(arch, 19, seed=1, **options), tmp_path / "own.pt"
+    save_final(path, Final(identity={}, meta=meta, step=1, weights=net.state_dict()))
+    for ours, theirs in (
+        (Settings(), Asked()),
+        (Settings(crop=49, flip=False), Asked(crop=49, flip=False)),
+        (Settings(scales="multi", short_side="360"), Asked(scales=MULTI_SCALE, short_sides=(360,))),
+        (Settings(short_side="native"), Asked(short_sides=(None,))),
+    ):
+        assert (Segmenter.load(path, ours).config,) == Judge.load(path, theirs).configs
+
+
+@pytest.mark.parametrize("text", ["0", "720p", "-3"])
+def test_a_shorter_side_is_a_number_or_native(text: str) -> None:
+    assert short_side("native") is None
+    with pytest.raises(UsageError, match="give a number of pixels"):
+        short_side(text)

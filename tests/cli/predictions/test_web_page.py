@@ -1,0 +1,153 @@
+"""The page of `serve`, as a browser and as a program meet it: a picture in, ids and overlay out, messages else."""
+
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from segstream.cli.predictions import web_page as serving
+from segstream.cli.predictions.media import read_picture
+from segstream.cli.predictions.predictor import Segmenter, Settings
+from tests.cli.conftest import Command
+
+pytest.importorskip("starlette")
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def url(place: Path) -> Iterator[str]:
+    """Where a server of the tiny model answers."""
+    command = [sys.executable, "-m", "segstream.cli.main", "serve", "--checkpoint", str(place / "runs/recipe/final.pt")]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([*command, "--port", "0"], env=env, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        found = re.search(r"http://127\.0\.0\.1:\d+/", process.stderr.readline())
+        assert found is not None
+        yield found[0]
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photograph that lies on its side, as telephones store them."""
+    noise = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path_factory.mktemp("photo") / "my photo.jpg"
+    Image.fromarray(noise).resize((90, 60)).save(path, exif=exif, quality=95)
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(place: Path, photo: Path) -> npt.NDArray[np.integer]:
+    segmenter = Segmenter.load(place / "runs/recipe/final.pt", Settings())
+    return segmenter.labels([read_picture(photo)])[0]
+
+
+def post(url: str, data: bytes) -> tuple[int, dict[str, Any]]:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url + "segment", data), timeout=60) as reply:
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_a_program_gets_ids_overlay_and_shares(url: str, photo: Path, expected: npt.NDArray[np.integer]) -> None:
+    status, answer = post(url, photo.read_bytes())
+    assert (status, answer["width"], answer["height"]) == (200, 60, 90)  # the right way up
+    label = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["label"]))))
+    assert (label == expected).all()
+    assert {c["id"]: c["share"] for c in answer["classes"]} == {
+        int(i): pytest.approx((expected == i).mean()) for i in np.unique(expected)
+    }
+    overlay = Image.open(io.BytesIO(base64.b64decode(answer["overlay"])))
+    assert overlay.width / overlay.height == pytest.approx(60 / 90)
+
+
+def _picture(width: int, height: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("1", (width, height)).save(out, "PNG")
+    return out.getvalue()
+
+
+REFUSED = {
+    "empty": (b"", 415, "cannot be segmented: empty file"),
+    "text": (b"no picture\n" * 9, 415, "cannot be segmented: not an image file"),
+    "too many bytes": (bytes(serving.MAX_BYTES + 1), 413, "more than 32 MB"),
+    "too many pixels": (_picture(8000, 5001), 413, "more than 40 million pixels"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_segmented_is_refused_with_a_reason(url: str, case: str) -> None:
+    data, status, reason = REFUSED[case]
+    code, answer = post(url, data)
+    assert code == status
+    assert reason in answer["error"]
+    assert post(url, _picture(40, 30))[0] == 200  # and it goes on
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs Chromium")
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+def test_a_person_drops_a_picture_and_takes_the_label_home(
+    url: str, photo: Path, expected: npt.NDArray[np.integer], browser: Any, tmp_path: Path
+) -> None:
+    page = browser.new_page(accept_downloads=True)
+    asked: list[str] = []
+    problems: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.goto(url)
+    page.set_input_files("#file", str(photo))
+    overlay = page.wait_for_selector("#result #overlay[src^='blob:']", state="visible")
+    assert overlay.evaluate("image => image.decode().then(() => image.naturalHeight / image.naturalWidth)") == 1.5
+    assert re.match(r"60 . 90 pixels", page.locator("#size").inner_text())
+    ids = [int(text) for text in page.locator("#classes tbody td:nth-child(2)").all_inner_texts()]
+    assert sorted(ids) == np.unique(expected).tolist()
+    with page.expect_download() as download:
+        page.click("#get-label")
+    assert download.value.suggested_filename == "my photo_label.png"
+    download.value.save_as(tmp_path / "label.png")
+    assert (np.asarray(Image.open(tmp_path / "label.png")) == expected).all()
+    assert [a for a in asked if not a.startswith((url, "data:", "blob:"))] == []
+    assert problems == []
+    (tmp_path / "notes.jpg").write_text("no picture")
+    page.set_input_files("#file", str(tmp_path / "notes.jpg"))
+    page.wait_for_selector("#message.bad")
+    assert page.locator("#message").inner_text().startswith("notes.jpg: cannot be segmented: not an image file")
+    assert not page.locator("#result").is_visible()
+
+
+def test_bad_use_is_one_line(here: Command, place: Path, tmp_path: Path, url: str) -> None:
+    checkpoint, port = place / "runs/recipe/final.pt", url.rstrip("/").rsplit(":", 1)[1]
+    taken = here("serve", "--checkpoint", checkpoint, "--port", port)
+    assert (taken.code, taken.err.count("\n")) == (1, 1)
+    assert f"127.0.0.1:{port}: cannot be served at" in taken.err
+    missing = here("serve", "--checkpoint", tmp_path / "none.pt")
+    assert missing.code == 1
+    assert "none.pt" in missing.err

@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segstream.cli.report.confusion import OTHERS, plot, shares, write_confusion
+from segstream.evaluate import Verdict
+from segstream.model import InferConfig
+from segstream.model.evaluation.protocol import protocols
+from segstream.shards.errors import DataError
+from segstream.shards.taxonomy import load_taxonomy
+
+
+def verdict(native: str, *, relabeled: bool = False) -> Verdict:
+    members = ("native", "universal", "universal-relabeled")
+    (protocol,) = protocols(load_taxonomy("universal"), load_taxonomy(native), members, relabeled=relabeled or None)
+    count = protocol.taxonomy.num_classes
+    pixels = np.random.default_rng(0).integers(0, 50, (count, count + relabeled))
+    pixels[0] = 0  # a class without a labelled pixel
+    row = {"dataset": native, "split": "val", "taxonomy": protocol.taxonomy.name, "relabeled": relabeled}
+    row |= {"short_side": 360, "scales": [1.0]}
+    return Verdict(exam=None, protocol=protocol, config=InferConfig(crop=9), confusion=pixels, row=row)  # type: ignore[arg-type]
+
+
+def test_shares_are_of_the_labelled_pixels_of_a_row():
+    pixels = np.array([[6, 2, 2], [0, 0, 0], [1, 0, 3]])
+    values, rows, columns = shares(pixels, ("a", "b", "c"), (0, 2))
+    assert (rows, columns) == (("a", "c"), ("a", "c", OTHERS))
+    assert values.tolist() == [[0.6, 0.2, 0.2], [0.25, 0.75, 0.0]]
+    values, _, columns = shares(pixels, ("a", "b", "c"), (1,))
+    assert (values.tolist(), columns) == ([[0.0]], ("b",))
+
+
+def test_predictions_of_no_class_are_among_the_others():
+    values, _, columns = shares(np.array([[3, 0, 1], [0, 4, 0]]), ("a", "b"), (0, 1))
+    assert columns == ("a", "b", OTHERS)
+    assert values[:, 2].tolist() == [0.25, 0.0]
+
+
+@pytest.mark.parametrize(("native", "relabeled"), [("camvid-11", False), ("coco-panoptic-133", True)])
+def test_a_matrix_is_written_whole_and_drawn(tmp_path: Path, native: str, relabeled: bool):
+    found = verdict(native, relabeled=relabeled)
+    path = write_confusion(tmp_path / "new", found)
+    taxonomy = "universal-relabeled" if relabeled else native
+    assert path.name == f"{native}_{taxonomy}_360_ss.json"
+    content = json.loads(path.read_text())
+    assert content["pixels"] == found.confusion.tolist()
+    assert content["classes"] == list(found.protocol.taxonomy.classes)
+    assert content["counted"] == list(found.protocol.counted)
+    with Image.open(path.with_suffix(".png")) as picture:
+        assert max(picture.size) < 1700
+        assert min(picture.size) > 300
+
+
+def test_the_picture_is_dark_where_the_share_is_high():
+    values = np.array([[1.0, 0.0], [0.25, 0.75]])
+    picture = plot(values, ("aa", "bb"), ("aa", "bb")).astype(int).sum(axis=2)
+    height, width = picture.shape
+    right, bottom = width - 8, height - 8  # the matrix ends 8 pixels from the edge, cells are 28 wide
+    corner = {(i, j): picture[bottom - 56 + 28 * i + 2, right - 56 + 28 * j + 2] for i in (0, 1) for j in (0, 1)}
+    assert corner[0, 0] < corner[1, 1] < corner[1, 0] < corner[0, 1] == 3 * 255
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file/.*cannot be written"):
+        write_confusion(tmp_path / "file", verdict("camvid-11"))

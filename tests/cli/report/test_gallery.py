@@ -1,0 +1,347 @@
+import base64
+import dataclasses
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segstream.cli.commands.look import show
+from segstream.cli.predictions.colors import class_colors
+from segstream.cli.report.gallery import LARGEST, SMALLEST, choose, picture_side, share_text
+from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.format.reader import open_shards
+from segstream.shards.taxonomy import load_taxonomy
+from tests.cli.test_report import Page
+from tests.shards import test_relabel, trees
+from tests.shards.test_convert import members
+
+CHROMIUM = next((c for name in ("chromium", "chromium-browser", "google-chrome") if (c := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """Folders of three small sets: with universal labels, with lossless images, and held out."""
+    place = tmp_path_factory.mktemp("show")
+    made = {}
+    for name, split, tree in (
+        ("ade20k-150", "train", trees.ade20k),
+        ("cityscapes-19", "val", trees.cityscapes),
+        ("camvid-11", "val", trees.camvid),
+    ):
+        raw = tree(place / "raw" / name)
+        made[name] = convert(ConvertRequest(dataset=name, split=split, raw=raw, out=str(place), shard_samples=2)).url
+    return made
+
+
+@pytest.fixture
+def unlabelled(tmp_path):
+    """A set of images only."""
+    for n in range(3):
+        trees.save(tmp_path / f"raw/bravo_ACDC/fog/{n}.png", trees.picture(np.random.default_rng(n)))
+    return convert(ConvertRequest(dataset="bravo", split="test", raw=tmp_path / "raw", out=str(tmp_path))).url
+
+
+def draw(out, *urls, **options):
+    show([str(url) for url in urls], out, **options)
+    return out.read_text()
+
+
+def shown(capsys):
+    return json.loads(capsys.readouterr().out)
+
+
+def picture(url):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
+
+
+def test_the_page_is_well_formed_loads_nothing_and_is_small(sets, tmp_path):
+    text = draw(tmp_path / "new/gallery.html", *sets.values())
+    page = Page(text)
+    assert page.open == []
+    assert page.loads
+    assert all(url.startswith(("data:image/jpeg;base64,", "data:image/png;base64,")) for url in page.loads)
+    assert not {"link", "iframe"} & page.seen
+    assert not re.search(r"url\(|@import|https?://|<script[^>]* src", text)
+    assert len(text) < 200_000
+    alts = re.findall(r'<img[^>]* alt="([^"]*)"', text)
+    assert len(alts) == len(page.loads)
+    assert all(alts)
+
+
+def test_the_page_says_what_the_set_is(sets, tmp_path):
+    text = html.unescape(draw(tmp_path / "g.html", sets["ade20k-150"], samples=2))
+    manifest = open_shards(sets["ade20k-150"]).manifest
+    for said in ("ade20k-150 · train", "5 in 3 shards", "2 shown", manifest.licence, sets["ade20k-150"]):
+        assert said in text
+    assert f"{len(manifest.counts['native'])} of 150 (ade20k-150) occur" in text
+
+
+@pytest.mark.parametrize("view", ["native", "universal", "naive"])
+def test_shares_names_and_colours_are_those_of_the_label(sets, tmp_path, capsys, view):
+    url = sets["ade20k-150"]
+    text = draw(tmp_path / "g.html", url, taxonomy=[view], json=True)
+    [account] = shown(capsys)["sets"]
+    assert account["taxonomies"] == [view]
+    stored = members(tmp_path / url)
+    assert len(account["samples"]) == 5
+    for sample in account["samples"]:
+        member = "native" if view == "naive" else view
+        label = np.asarray(Image.open(io.BytesIO(stored[f"{sample['key']}.{member}.png"])))
+        classes = load_taxonomy("universal" if view == "universal" else "ade20k-150").classes
+        rows = sample["labels"][view]["classes"]
+        assert [r["pixels"] for r in rows] == sorted((r["pixels"] for r in rows), reverse=True)
+        assert {r["name"]: r["pixels"] for r in rows} == {
+            classes[i]: int((label == i).sum()) for i in np.unique(label) if i != 255
+        }
+        assert sample["labels"][view]["ignored"] == pytest.approx((label == 255).mean())
+        start = text.index(f'aria-label="classes of {sample["key"]}, {view}"')
+        legend = text[start : text.index("</ul>", start)]
+        for row in rows:
+            assert f"{row['color']}" in legend
+            assert f"<b>{row['name']}</b><span>{share_text(row['share'])}</span>" in legend
+        assert ('class="none"' in legend) == bool((label == 255).any())
+
+
+def test_relabelled_labels_are_a_taxonomy_of_their_own(tmp_path, capsys):
+    url = convert(test_relabel.request(test_relabel.bdd(tmp_path / "raw"), tmp_path, "bdd")).url
+    draw(tmp_path / "g.html", url, json=True)
+    [account] = shown(capsys)["sets"]
+    assert account["taxonomies"] == ["native", "universal", "universal-relabeled"]
+    [sample] = account["samples"]
+    label = np.asarray(Image.open(io.BytesIO(members(tmp_path / url)[f"{sample['key']}.universal-relabeled.png"])))
+    found = {row["id"]: row["pixels"] for row in sample["labels"]["universal-relabeled"]["classes"]}
+    assert found == {i: int((label == i).sum()) for i in np.unique(label).tolist() if i != 255}
+    assert sample["labels"]["universal-relabeled"] != sample["labels"]["universal"]
+
+
+def test_the_overlay_has_the_colours_of_the_legend_and_stripes_where_ignored(sets, tmp_path, capsys):
+    url = sets["ade20k-150"]
+    text = draw(tmp_path / "g.html", url, taxonomy=["native"], keys="ADE_train_00000002", json=True)
+    [sample] = shown(capsys)["sets"][0]["samples"]
+    overlay = picture(re.search(r'data-view="native" src="([^"]+)"', text).group(1))
+    label = np.asarray(Image.open(io.BytesIO(members(tmp_path / url)["ADE_train_00000002.native.png"])))
+    assert overlay.shape == (*label.shape, 3)
+    for row in sample["labels"]["native"]["classes"]:
+        color = tuple(int(row["color"][i : i + 2], 16) for i in (1, 3, 5))
+        assert ((overlay == color).all(-1) == (label == row["id"])).all()
+    assert (label == 255).any()
+    assert {tuple(c) for c in overlay[label == 255].tolist()} == {(0, 0, 0), (255, 255, 255)}
+
+
+def test_a_class_has_one_colour_in_every_set_and_taxonomy(sets, tmp_path, capsys):
+    draw(tmp_path / "g.html", sets["ade20k-150"], sets["cityscapes-19"], sets["camvid-11"], json=True)
+    colors = {}
+    for account in shown(capsys)["sets"]:
+        for sample in account["samples"]:
+            for labels in sample["labels"].values():
+                for row in labels["classes"]:
+                    colors.setdefault(row["name"].lower(), set()).add(row["color"])
+    assert {"building", "sky"} <= colors.keys()
+    assert all(len(found) == 1 for found in colors.values())
+    assert len(set.union(*colors.values())) == len(colors)
+
+
+def test_every_class_is_shown_if_possible():
+    classes = [(0, 1), (0, 1), (2,), (0, 1, 3), (3,), (0, 4)]
+    for seed in range(8):
+        two, three = choose(classes, 2, seed), choose(classes, 3, seed)
+        assert two[0] == 2 or 3 in two
+        assert 3 in three
+        assert {i for at in three for i in classes[at]} == {0, 1, 2, 3, 4}
+    assert choose(classes, 4, 1) == choose(classes, 4, 1)
+    assert choose(classes, 99) == (0, 1, 2, 3, 4, 5)
+    assert choose([], 3) == ()
+
+
+def test_without_classes_the_choice_is_spread_evenly():
+    places = choose([()] * 1000, 10, seed=3)
+    assert len(places) == 10
+    assert set(np.diff(places)) == {100}
+    assert places != choose([()] * 1000, 10, seed=4)
+
+
+def test_greedy_cover_takes_the_sample_with_the_most_new_classes():
+    assert choose([(1, 2, 3), (1, 2, 3, 4), (5,), (1,)], 2) == (1, 2)
+
+
+def test_keys_choose_samples_by_either_spelling(sets, tmp_path, capsys):
+    key = "lindau/lindau_000000_000019_leftImg8bit"
+    draw(tmp_path / "g.html", sets["ade20k-150"], sets["cityscapes-19"], keys=f"{key},ADE_train_00000004", json=True)
+    assert [[s["key"] for s in a["samples"]] for a in shown(capsys)["sets"]] == [["ADE_train_00000004"], [key]]
+    draw(tmp_path / "g.html", sets["cityscapes-19"], keys=f"{key}.png", json=True)
+    assert shown(capsys)["sets"][0]["samples"][0]["key"] == key
+
+
+def test_images_without_labels_make_a_gallery_of_images(unlabelled, tmp_path, capsys):
+    text = draw(tmp_path / "g.html", unlabelled, json=True)
+    [account] = shown(capsys)["sets"]
+    assert account["taxonomies"] == []
+    assert [s["labels"] for s in account["samples"]] == [{}] * 3
+    assert "images only" in text
+    assert text.count("<img ") == 3
+    assert "script" not in Page(text).seen
+    with pytest.raises(UsageError, match=r"no labels in taxonomy 'native'; it holds images only"):
+        draw(tmp_path / "g.html", unlabelled, taxonomy=["native"])
+
+
+def test_names_are_escaped(tmp_path):
+    for n, color in enumerate((40, 90)):
+        trees.save(tmp_path / f"raw/images/{n}&.png", np.full((8, 8, 3), color, np.uint8))
+        trees.save(tmp_path / f"raw/labels/{n}&.png", np.full((8, 8), n, np.uint8))
+    own = 'name: own\nlicence: <b>&\nroot: raw\nsplits: {val: {images: "images/*.png", labels: "labels/*.png"}}\n'
+    (tmp_path / "own.yaml").write_text(own + "classes: [{name: <i>x}, {name: '\"y&'}]\n")
+    url = convert(ConvertRequest(dataset=str(tmp_path / "own.yaml"), split="val", out=str(tmp_path / "out"))).url
+    text = draw(tmp_path / "g.html", url)
+    assert "&lt;b&gt;&amp;" in text
+    assert "<b>&lt;i&gt;x</b>" in text
+    assert "i" in Page(text).seen  # the legend's own squares, closed each
+    assert 'alt="native label: &#34;y&amp; 100.0%"' in text
+
+
+@pytest.mark.parametrize("taxonomy", ["universal", "universal-relabeled", "naive"])
+def test_a_taxonomy_that_the_set_does_not_hold(sets, tmp_path, taxonomy):
+    with pytest.raises(UsageError, match=f"camvid-11/val: has no labels in taxonomy '{taxonomy}'"):
+        draw(tmp_path / "g.html", sets["camvid-11"], taxonomy=[taxonomy])
+    assert not (tmp_path / "g.html").exists()
+
+
+def test_unknown_names_are_told(sets, tmp_path):
+    with pytest.raises(UsageError, match="did you mean 'universal'"):
+        draw(tmp_path / "g.html", sets["camvid-11"], taxonomy=["univresal"])
+    with pytest.raises(UsageError, match=r"no sample 'nobody' in .*keys look like '0016E5_\d+'"):
+        draw(tmp_path / "g.html", sets["camvid-11"], keys="nobody")
+
+
+@pytest.mark.parametrize("member", ["image", "native"])
+def test_a_damaged_sample_is_named_and_nothing_is_written(sets, tmp_path, member):
+    damaged = shutil.copytree(sets["ade20k-150"], tmp_path / "set")
+    with open_shards(damaged) as shards:
+        entry = shards.entry(3)
+        span = entry.members["jpg" if member == "image" else f"{member}.png"]
+        tar = damaged / shards.manifest.shards[entry.shard].name
+    data = bytearray(tar.read_bytes())
+    data[span.offset + span.size // 2] ^= 8
+    tar.write_bytes(data)
+    with pytest.raises(DataError, match="ADE_train_00000004"):
+        draw(tmp_path / "g.html", damaged)
+    assert not (tmp_path / "g.html").exists()
+
+
+def test_a_label_with_an_id_outside_its_classes_is_named(sets, tmp_path):
+    """A set whose checksums hold but whose label contradicts its class list."""
+    wrong = shutil.copytree(sets["ade20k-150"], tmp_path / "set")
+    path = wrong / "manifest.json"
+    manifest = json.loads(path.read_text())
+    native = dataclasses.replace(load_taxonomy("camvid-11"), from_universal=None)
+    manifest["taxonomies"]["native"] = json.loads(json.dumps({**dataclasses.asdict(native), "digest": native.digest}))
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=r"sample 'ADE_train_0000000\d': label native has ids \[\d+.*camvid-11"):
+        draw(tmp_path / "g.html", wrong, taxonomy=["native"])
+
+
+@pytest.mark.parametrize("case", ["no such set", "incomplete", "wrong taxonomy"])
+def test_errors_are_one_line(segstream, sets, tmp_path, case):
+    incomplete = shutil.copytree(sets["camvid-11"], tmp_path / "set")
+    (incomplete / "manifest.json").unlink()
+    args, code, text = {
+        "no such set": ((tmp_path / "nowhere",), 1, "nowhere: no such folder"),
+        "incomplete": ((incomplete,), 1, "incomplete: no manifest.json"),
+        "wrong taxonomy": ((sets["camvid-11"], "--taxonomy", "universal"), 2, "it holds native"),
+    }[case]
+    done = segstream("show", *args, "--out", tmp_path / "g.html")
+    assert (done.code, done.err.count("\n"), done.out) == (code, 1, "")
+    assert text in done.err
+    assert not (tmp_path / "g.html").exists()
+
+
+def test_pictures_shrink_as_they_become_many():
+    assert picture_side(1) == LARGEST
+    assert picture_side(10**6) == SMALLEST
+    sides = [picture_side(n) for n in (10, 50, 200)]
+    assert sides == sorted(sides, reverse=True)
+    assert all(n * side * side * 0.7 < 7.1e6 for n, side in zip((50, 200), sides[1:], strict=True))
+
+
+def test_what_is_there_never_reads_as_nothing():
+    assert [share_text(s) for s in (0.0, 1e-6, 0.00101, 0.5, 1.0)] == ["0.0%", "<0.1%", "0.1%", "50.0%", "100.0%"]
+
+
+PROBE = """<script>
+addEventListener("load", async () => {
+  const all = [...document.images];
+  await Promise.all(all.map((image) => { image.loading = "eager"; return image.decode(); }));
+  const seen = () => all.filter((i) => i.matches(".label") && i.offsetParent).map((i) => i.dataset.view);
+  const found = { widths: all.map((i) => i.naturalWidth), first: seen() };
+  document.querySelector("input[value=universal]").click();
+  found.second = seen();
+  found.lists = [...document.querySelectorAll(".keys")].filter((k) => k.offsetParent).map((k) => k.dataset.view);
+  const label = all.find((i) => i.matches(".label") && i.offsetParent);
+  const opacity = () => getComputedStyle(label).opacity;
+  const slider = document.getElementById("opacity");
+  slider.focus();
+  found.focused = document.activeElement === slider;
+  slider.value = 25; slider.dispatchEvent(new Event("input"));
+  found.opacity = [opacity()];
+  for (const _ of "12") {
+    document.dispatchEvent(new KeyboardEvent("keydown", { key: "o" }));
+    found.opacity.push(opacity());
+  }
+  const box = label.getBoundingClientRect(), under = [];
+  for (let y = 0; y < 24; y++) for (let x = 0; x < 32; x++) {
+    label.parentElement.dispatchEvent(new PointerEvent("pointermove",
+      { clientX: box.left + (x + .5) / 32 * box.width, clientY: box.top + (y + .5) / 24 * box.height }));
+    under.push(document.getElementById("under").textContent);
+  }
+  found.under = under;
+  document.body.textContent = JSON.stringify(found);
+});
+</script>"""
+
+
+def chromium(folder, page, *flags):
+    """Run headless Chromium on a page, without a network; returns what it prints."""
+    base = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage")
+    alone = (f"--user-data-dir={folder / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND", "--no-first-run")
+    done = subprocess.run(
+        [CHROMIUM, *base, *alone, *flags, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    return done.stdout
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_in_a_browser_the_switch_the_slider_the_key_and_the_pointer_work(sets, tmp_path):
+    url, key = sets["ade20k-150"], "ADE_train_00000002"
+    page = tmp_path / "g.html"
+    page.write_text(draw(page, url, keys=key).replace("</body>", PROBE + "</body>"))
+    dom = chromium(tmp_path, page, "--window-size=1200,900", "--virtual-time-budget=5000", "--dump-dom")
+    found = json.loads(html.unescape(re.search(r"<body>(.*?)</body>", dom, re.S).group(1)))
+    assert found["widths"] == [32, 32, 32]
+    assert (found["first"], found["second"], found["lists"]) == (["native"], ["universal"], ["universal"])
+    assert found["focused"]
+    assert found["opacity"] == ["0.25", "0", "0.25"]
+    label = np.asarray(Image.open(io.BytesIO(members(tmp_path / url)[f"{key}.universal.png"])))
+    names = np.array([*load_taxonomy("universal").classes, *[""] * 61, "ignored"])
+    assert found["under"] == names[label].ravel().tolist()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_in_a_browser_the_opaque_label_covers_the_image_in_its_colours(sets, tmp_path):
+    url, key = sets["cityscapes-19"], "lindau/lindau_000000_000019_leftImg8bit"
+    page = tmp_path / "g.html"
+    page.write_text(draw(page, url, keys=key).replace("--opacity: .6", "--opacity: 1"))
+    shot = tmp_path / "shot.png"
+    chromium(tmp_path, page, "--window-size=1000,900", f"--screenshot={shot}")
+    pixels = np.asarray(Image.open(shot).convert("RGB")).reshape(-1, 3)
+    label = np.asarray(Image.open(io.BytesIO(members(tmp_path / url)[f"{key}.native.png"])))
+    colors = class_colors(load_taxonomy("cityscapes-19").classes)
+    areas = {int(i): (pixels == colors[i]).all(1).sum() / (label == i).sum() for i in np.unique(label) if i != 255}
+    assert len(areas) >= 3
+    assert min(areas.values()) > 100  # each label pixel is a square of more than 10 x 10 on the page
+    assert max(areas.values()) / min(areas.values()) < 1.2

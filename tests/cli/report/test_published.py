@@ -1,0 +1,96 @@
+"""The figures that we compare with: whole, and consistent in themselves."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from segstream.cli.report.published import PublishedRow, PublishedTable, published
+from segstream.recipe import recipe_names
+from segstream.shards.datasets.registry import registry
+from segstream.shards.errors import DataError
+
+FACTS = Path(__file__).parents[4] / "shared/mseg/results.md"
+ROUNDING = 0.05
+TABLES = ("zero_shot", "training", "zero_shot_ms")
+
+
+def harmonic(values: list[float]) -> float:
+    return len(values) / sum(1 / v for v in values)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_printed_means_are_those_of_the_printed_values_up_to_rounding(name: str) -> None:
+    table: PublishedTable = getattr(published(), name)
+    judged = [row for row in table.rows if row.hmean is not None]
+    assert len(judged) == {"zero_shot": 13, "training": 13, "zero_shot_ms": 8}[name]
+    for row in judged:
+        values = [v for v in row.miou if v is not None]
+        assert row.hmean is not None
+        low, high = (harmonic([v + shift for v in values]) for shift in (-ROUNDING, ROUNDING))
+        assert low - ROUNDING <= row.hmean <= high + ROUNDING, row.model
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_columns_are_known_datasets(name: str) -> None:
+    table: PublishedTable = getattr(published(), name)
+    role = "train" if name == "training" else "test"
+    assert {registry()[column].role for column in table.columns} == {role}
+
+
+@pytest.mark.skipif(not FACTS.exists(), reason=f"no {FACTS}")
+@pytest.mark.parametrize(("name", "section"), [*((n, f"## {i}.") for i, n in enumerate(TABLES, 1)), ("speed", "## 4.")])
+def test_every_figure_is_the_published_one(name: str, section: str) -> None:
+    text = FACTS.read_text().split(section)[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"][2:]
+    if name == "speed":
+        ours = [[str(s.fps["Quadro P5000"]), str(s.fps["V100"])] for s in published().speed]
+        assert ours == [row[2:4] for row in rows]
+        return
+    table: PublishedTable = getattr(published(), name)
+    width = len(table.columns) + 1
+    blank = re.compile("\N{EN DASH}|n/a")
+    theirs = [(row[0], [None if blank.fullmatch(c) else float(c) for c in row[1 : width + 1]]) for row in rows]
+    assert [(row.model, [*row.miou, row.hmean]) for row in table.rows] == theirs
+
+
+def test_every_row_is_of_a_recipe_that_exists() -> None:
+    known, tables = set(recipe_names()), (getattr(published(), name) for name in TABLES)
+    missing = {
+        row.recipe_of(column)
+        for table in tables
+        for row in table.rows
+        for column, value in zip(table.columns, row.miou, strict=True)
+        if value is not None or "DATASET" not in row.recipe
+    } - known
+    assert not missing
+    assert {speed.recipe for speed in published().speed} <= known
+
+
+def test_every_released_checkpoint_is_of_a_recipe_with_figures() -> None:
+    known = set(recipe_names())
+    rows = {
+        row.recipe_of(column)
+        for table in (getattr(published(), name) for name in TABLES)
+        for row in table.rows
+        for column in table.columns
+    }
+    assert set(published().released.values()) <= known & rows
+
+
+def test_figures_by_recipe() -> None:
+    table = published().zero_shot
+    assert table.values("oracle-camvid-11-1m-1080p") == {"camvid-11": 78.8}
+    assert table.values("mseg-relabeled-3m-480p")["voc2012"] == 76.4
+    assert table.values("mseg-naive-1m-1080p") == {}
+    row = table.row("mseg-relabeled-1m-1080p")
+    assert row is not None
+    assert row.hmean == 59.2
+    assert table.row("oracle-camvid-11-1m-1080p") is None
+
+
+def test_a_table_with_a_row_too_short_is_refused() -> None:
+    table = published().zero_shot
+    short = PublishedRow(model="m", recipe="r", miou=table.rows[0].miou[1:], hmean=None)
+    with pytest.raises(DataError, match="5 values for 6 columns"):
+        PublishedTable(title="t", scale="ss", source="s", columns=table.columns, rows=(short,))

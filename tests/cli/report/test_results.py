@@ -1,0 +1,162 @@
+import csv
+import json
+import re
+
+import pytest
+
+from segstream.cli.report.results import (
+    ClassScore,
+    DatasetScore,
+    ModelResult,
+    read_result,
+    read_results,
+    read_summary,
+    render,
+    summarize,
+)
+from segstream.shards.errors import DataError
+
+HELDOUT = ("camvid-11", "voc2012")
+
+
+def score(dataset, miou):
+    return DatasetScore(
+        dataset=dataset,
+        taxonomy=dataset,
+        miou=miou,
+        macc=0.5,
+        acc=0.8,
+        classes=(ClassScore(name="road", iou=miou, pixels=7),),
+        images=3,
+    )
+
+
+def model(name, **miou):
+    return ModelResult(name=name, scores=tuple(score(d.replace("_", "-"), v) for d, v in miou.items()))
+
+
+@pytest.fixture
+def summary():
+    results = (
+        model("a-first", camvid_11=0.9, voc2012=0.1, kitti_19=0.3),
+        model("union", camvid_11=0.5, voc2012=0.4),
+        model("zero", camvid_11=0.8, voc2012=0.0),
+        model("partial", camvid_11=0.7),
+    )
+    return summarize(results, heldout=HELDOUT, seed=3, data={"voc2012": "ab" * 32})
+
+
+def test_the_summary_holds_the_contract(summary):
+    assert summary.as_dict() == {
+        "models": {
+            "a-first": {"heldout": {"camvid-11": 0.9, "voc2012": 0.1}, "hmean": pytest.approx(2 / (1 / 0.9 + 10))},
+            "union": {"heldout": {"camvid-11": 0.5, "voc2012": 0.4}, "hmean": pytest.approx(2 / (2 + 2.5))},
+            "zero": {"heldout": {"camvid-11": 0.8, "voc2012": 0.0}, "hmean": 0},
+            "partial": {"heldout": {"camvid-11": 0.7}, "hmean": None},
+        },
+        "seed": 3,
+        "data": {"voc2012": "ab" * 32},
+    }
+
+
+def test_the_harmonic_mean_is_the_published_one():
+    """MSeg (1M), single scale: the printed row and its printed mean (Lambert et al., project description)."""
+    row = dict(zip("abcdef", (0.707, 0.427, 0.833, 0.620, 0.670, 0.482), strict=True))
+    result = summarize((model("mseg", **row),), heldout=tuple("abcdef"), seed=0, data={})
+    assert f"{100 * result.models['mseg'].hmean:.1f}" == "59.2"
+
+
+def test_a_dataset_judged_twice_is_refused():
+    twice = ModelResult(name="m", scores=(score("voc2012", 0.1), score("voc2012", 0.2)))
+    with pytest.raises(DataError, match="m: two results on voc2012"):
+        summarize((twice,), heldout=HELDOUT, seed=0, data={})
+
+
+def test_a_summary_survives_the_disk(summary, tmp_path):
+    path = tmp_path / "summary.json"
+    path.write_text(render(summary, "json"))
+    assert read_summary(path) == summary
+    path.write_text(json.dumps({**summary.as_dict(), "added by a later version": 1}))
+    assert read_summary(path) == summary
+
+
+def test_models_are_ranked_and_the_best_of_each_column_is_bold_in_markdown(summary):
+    lines = render(summary, "markdown").splitlines()
+    assert lines[0] == "| model | camvid-11 | voc2012 | h. mean |"
+    assert lines[2:] == [
+        "| union | 50.0 | **40.0** | **44.4** |",
+        "| a-first | **90.0** | 10.0 | 18.0 |",
+        "| zero | 80.0 | 0.0 | 0.0 |",
+        "| partial | 70.0 | - | - |",
+    ]
+
+
+def test_the_text_table_is_aligned_and_marks_the_best(summary):
+    lines = render(summary, "text").splitlines()
+    assert re.split(r"\s{2,}", lines[0]) == ["model", "camvid-11", "voc2012", "h. mean"]
+    assert re.split(r"\s{2,}", lines[2]) == ["union", "50.0", "40.0*", "44.4*"]
+    ends = {line.index(value) + len(value) for line, value in zip(lines[2:5], ("50.0", "90.0", "80.0"), strict=True)}
+    assert ends == {lines[0].index("camvid-11") + len("camvid-11")}
+
+
+def test_bold_adds_nothing_but_escapes(summary):
+    bold = render(summary, "text", bold=True)
+    assert bold.count("\x1b[1m") == 3
+    assert re.sub(r"\x1b\[\d+m", "", bold) == render(summary, "text")
+
+
+def test_csv_and_json_keep_every_digit(summary):
+    rows = list(csv.DictReader(render(summary, "csv").splitlines()))
+    assert rows[0]["model"] == "union"
+    assert float(rows[0]["hmean"]) == summary.models["union"].hmean
+    assert rows[3]["hmean"] == ""
+    assert json.loads(render(summary, "json")) == summary.as_dict()
+
+
+EVAL = [
+    {
+        "dataset": "camvid-11",
+        "taxonomy": "camvid-11",
+        "miou": 0.5,
+        "macc": 0.6,
+        "acc": 0.9,
+        "classes": [{"name": "Sky", "iou": 1, "pixels": 10}, {"name": "Car", "iou": None, "pixels": 0}],
+        "images": 2,
+        "a key of a later version": [],
+    }
+]
+
+
+def test_a_file_of_eval_is_read_and_unknown_keys_are_left(tmp_path):
+    (tmp_path / "union-universal.json").write_text(json.dumps(EVAL))
+    (result,) = read_results(tmp_path)
+    assert result.name == "union-universal"
+    assert result.scores[0].classes[0] == ClassScore(name="Sky", iou=1.0, pixels=10)
+    assert result.scores[0].manifest is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[{", "not valid JSON"),
+        ("{}", "expected a list"),
+        ("[3]", r"m\.json\[0\]: expected `key: value` pairs"),
+        (json.dumps([{k: v for k, v in EVAL[0].items() if k != "miou"}]), r"m\.json\[0\]\.miou: missing"),
+        (json.dumps([{**EVAL[0], "classes": 3}]), r"m\.json\[0\]\.classes: expected a list"),
+        (json.dumps([{**EVAL[0], "miou": "high"}]), r"m\.json\[0\]\.miou: expected float"),
+    ],
+)
+def test_a_damaged_file_is_one_line_that_names_it(tmp_path, text, says):
+    path = tmp_path / "m.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=says) as caught:
+        read_result(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(DataError, match="no results"):
+        read_results(tmp_path)
+    with pytest.raises(DataError, match=r"nothing\.json: cannot be read"):
+        read_summary(tmp_path / "nothing.json")

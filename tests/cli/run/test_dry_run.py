@@ -1,0 +1,227 @@
+"""Every recipe as `--dry-run` has it: on a tiny world with tiny networks, and the published one without any data."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segstream.cli.commands.train import train
+from segstream.cli.run import dry_run as plans
+from segstream.cli.run.dry_run import dry_run, make_plan
+from segstream.model.config import ModelConfig, TrainConfig
+from segstream.model.training.memory import StepMemory, estimate_step
+from segstream.recipe import load_recipe, recipe_names
+from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.errors import DataError
+from segstream.shards.synthetic import draw
+from segstream.shards.taxonomy import load_taxonomy
+from tests.shards.synthetic.truth import tiny
+
+ROOT = Path(__file__).parents[3]
+HEADER = "dataset,split,original_class,new_class,parent,image_stem,segment_id\n"
+HRNET = "{stem: 4, widths: [4, 4, 4, 4], stage1_width: 4, blocks: 1, modules: 1, stage1_blocks: 1}"
+TINY = {
+    "hrnet-w48": ["model.arch=hrnet-tiny", f"model.options={HRNET}"],
+    "hrnet-tiny": [f"model.options={HRNET}"],
+    "hrnet-w18-small": ["model.arch=hrnet-tiny", f"model.options={HRNET}"],
+    "hrnet-ocr": [
+        "model.options={stem: 4, widths: [4, 4, 4, 4], stage1_width: 4, blocks: 1, modules: 1, stage1_blocks: 1, "
+        "ocr_width: 4, ocr_key_width: 4}"
+    ],
+    "pspnet-50": ["model.options={width: 4, blocks: 1}"],
+    "pspnet-101": ["model.options={width: 4, blocks: 1}"],
+}
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of one or two pictures of every dataset that a recipe trains on, relabelled labels included."""
+    folder = tmp_path_factory.mktemp("plans")
+    records = folder / "records.csv"  # of pictures that are not drawn: labels stay as they are, but are written
+    one = {name: load_taxonomy(f"{name}-relabeled").classes[0] for name in load_recipe("mseg-mgda-1m-1080p").data.mix}
+    records.write_text(HEADER + "".join(f"{name},val,{c},{c},nowhere,none,1\n" for name, c in one.items()))
+    for name in sorted({dataset for recipe in recipe_names() for dataset in load_recipe(recipe).data.mix}):
+        if name == "camvid-street":
+            raw, dataset = street(folder / name), str(ROOT / "examples" / "camvid.yaml")
+        else:
+            with tiny():
+                draw(folder, name, train=1, val=0, seed=3, workers=1)
+            raw, dataset = folder / name, name
+        relabel = records if name in one else None
+        out = str(folder / "shards")
+        convert(ConvertRequest(dataset=dataset, split="train", raw=raw, out=out, relabel=relabel))
+        shutil.rmtree(raw)
+    return folder / "shards"
+
+
+def street(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for kind, shape in (("images", (48, 64, 3)), ("labels", (48, 64))):
+        (folder / kind / "train").mkdir(parents=True)
+        Image.fromarray(rng.integers(0, 11, shape, np.uint8)).save(folder / kind / "train" / "a.png")
+        if kind == "images":
+            (folder / kind / "train" / "a.png").rename(folder / kind / "train" / "a.jpg")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def estimates() -> dict[str, StepMemory]:
+    """By network and step, memory that a test has estimated already: most recipes differ in their data alone."""
+    return {}
+
+
+def tiny_overrides(name: str, shards: object) -> list[str]:
+    recipe = load_recipe(name)
+    batch = max(2, len(recipe.data.mix))
+    sizes = [f"data.shards={shards}", f"loader.batch={batch}", "augment.short_side=48", "augment.crop=33"]
+    return [*sizes, "loader.threads=1", "train.device=cpu", "train.threads=1", *TINY[recipe.model.arch]]
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_makes_one_step(
+    name: str,
+    world: Path,
+    estimates: dict[str, StepMemory],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def estimate(model: ModelConfig, num_classes: int, train: TrainConfig, **step: Any) -> StepMemory:
+        key = repr((model, num_classes, train.mgda, step))
+        if key not in estimates:
+            estimates[key] = estimate_step(model, num_classes, train, **step)
+        return estimates[key]
+
+    monkeypatch.setattr(plans, "estimate_step", estimate)
+    recipe = load_recipe(name, tiny_overrides(name, world))
+    dry_run(recipe, json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["recipe"] == name
+    assert found["missing"] == []
+    assert found["fits"]
+    assert 0 < found["step"]["loss"] < 100
+    assert found["steps"] == recipe.steps
+    assert [part["dataset"] for part in found["mix"]] == list(recipe.data.mix)
+    assert all(part["images"] == 1 for part in found["mix"])
+    assert found["mix"][0]["epochs"] == pytest.approx(recipe.steps * recipe.loader.batch / len(found["mix"]))
+
+
+def test_the_plan_for_people(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "mseg-mgda-1m-1080p"
+    dry_run(load_recipe(name, tiny_overrides(name, world)), json=False)
+    out = capsys.readouterr().out
+    assert "hrnet-tiny, 194 classes (universal-relabeled)" in out
+    assert "1,000,000 steps of 7 crops: 7,000,000, 1,000,000 a dataset" in out
+    assert "one step    loss " in out
+    assert "model.weights=FILE" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"), [("mseg-naive-1m-1080p", 316), ("oracle-voc2012-1m-1080p", 21), ("mseg-mgda-1m-1080p", 194)]
+)
+def test_without_data_the_registry_says_what_to_expect(
+    name: str, classes: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = load_recipe(name, tiny_overrides(name, tmp_path / "none"))
+    with pytest.raises(DataError, match=r"of \d shard sets are missing, see above"):
+        dry_run(recipe, json=True)
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert found["classes"] == classes
+    assert found["step"] is None
+    first = found["mix"][0]
+    assert first["images"] == {"ade20k-150": 20_210, "voc2012": 10_582}[first["dataset"]]
+    relabel = " --relabel RECORDS" if name == "mseg-mgda-1m-1080p" else ""
+    how = f"segstream shard {first['dataset']} --raw RAW --split train --short-side 48{relabel} --out"
+    assert how in first["missing"]
+    assert how in err
+
+
+def test_shards_without_relabelled_labels_are_told(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "oracle-voc2012-1m-1080p"
+    recipe = load_recipe(name, [*tiny_overrides(name, world), "data.taxonomy=universal-relabeled"])
+    with pytest.raises(DataError, match="1 of 1 shard sets"):
+        dry_run(recipe, json=True)
+    assert "no universal labels" in capsys.readouterr().err
+
+
+def test_the_published_recipe_is_planned_without_its_memory(tmp_path: Path) -> None:
+    plan = make_plan(load_recipe("mseg-relabeled-3m-1080p", [f"data.shards={tmp_path}", "train.device=cpu"]))
+    assert plan.memory.parameters == 65_985_554
+    assert plan.memory.activations > 35 * 10**9
+    assert (plan.steps, plan.crops_total) == (600_000, 21_000_000)
+    assert plan.disk > 3 * 2 * 4 * 65_985_554
+    epochs = {part.dataset: part.epochs for part in plan.mix}
+    # The reference rounds the length of its epochs down, and their number up.
+    for dataset, theirs in {"ade20k-150": 149, "bdd": 429, "coco-panoptic-133": 26, "sunrgbd-37": 568}.items():
+        assert theirs - 1.5 < (epochs[dataset] or 0) <= theirs
+    assert plan.lr_end == pytest.approx(0.01 * (1 / 600_000) ** 0.9)
+
+
+def test_a_step_that_does_not_fit_is_not_made(
+    world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def large(*args: object, **kwargs: object) -> StepMemory:
+        return StepMemory(parameters=1, weights=1, gradients=1, optimizer=1, activations=2**50)
+
+    def never(recipe: object) -> None:
+        raise AssertionError("made a step")
+
+    monkeypatch.setattr(plans, "estimate_step", large)
+    monkeypatch.setattr(plans, "one_step", never)
+    monkeypatch.setattr(plans, "_free", lambda device: 2**50)  # holds 10 of 14 crops, and what a CPU adds to each
+    name = "mseg-relabeled-1m-1080p"
+    recipe = load_recipe(name, [*tiny_overrides(name, world), "loader.batch=14"])
+    dry_run(recipe, json=False)
+    err = capsys.readouterr().err
+    assert "no step is made: it needs about 1363149.0 GiB and 1048576.0 GiB are free" in err
+    assert "train.accumulate=2 would fit, or 2 processes" in err
+    monkeypatch.setattr(plans, "_free", lambda device: 2**46)
+    dry_run(recipe, json=True)
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["fits"], json.loads(out)["step"]) == (False, None)
+    assert "too little for a single crop" in err
+
+
+def test_the_command_takes_it(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train("union-universal", tiny_overrides("union-universal", world), dry_run=True, json=True)
+    assert json.loads(capsys.readouterr().out)["classes"] == 194
+    train(list_recipes=True, markdown=True)
+    assert capsys.readouterr().out.startswith("# Recipes\n")
+
+
+def test_the_page_of_recipes_is_the_generated_one(capsys: pytest.CaptureFixture[str]) -> None:
+    from segstream.cli.run.recipe_table import show
+
+    show("markdown")
+    assert (ROOT / "docs" / "recipes.md").read_text() == capsys.readouterr().out, (
+        "segstream train --list --markdown > docs/recipes.md"
+    )
+
+
+def test_the_list_says_crops_of_a_dataset_as_asked_and_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    from segstream.cli.run.recipe_table import show
+
+    show("json")
+    rows = {row["recipe"]: row for row in json.loads(capsys.readouterr().out)}
+    row = rows["mseg-relabeled-3m-720p"]
+    assert (row["steps"], row["batch"], row["crops"]) == (428_571, 49, 3_000_000)
+    assert row["crops_total"] == 428_571 * 49
+    assert (rows["union-naive"]["steps"], rows["union-naive"]["crops"]) == (700, 700 * 24 // 4)
+    assert set(row) >= {"recipe", "arch", "taxonomy", "datasets", "crops", "short_side", "crop"}
+    show("text")
+    assert "mseg-relabeled-3m-720p" in capsys.readouterr().out

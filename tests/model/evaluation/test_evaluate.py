@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import confusion_matrix
+
+from segstream.model import InferConfig
+from segstream.model.evaluation.evaluate import evaluate
+from segstream.shards.errors import DataError
+
+CLASSES = ("dark", "middle", "light")
+CONFIG = InferConfig(crop=16, device="cpu")
+
+
+class Brightness(torch.nn.Module):
+    """Four classes by grey value; a stand-in for a network whose answers are known."""
+
+    def __init__(self):
+        super().__init__()
+        self.levels = torch.nn.Parameter(torch.tensor([-1.8, -0.5, 0.8, 2.2]))
+
+    def forward(self, images):
+        return -30 * (images.mean(dim=1, keepdim=True) - self.levels.view(1, -1, 1, 1)) ** 2
+
+
+MERGE = np.array([[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]], np.float32)  # four grey values to three classes
+
+
+def sample(seed, size_hw=(16, 20)):
+    rng = np.random.default_rng(seed)
+    grey = rng.integers(0, 256, size_hw).astype(np.uint8)
+    label = rng.integers(0, 3, size_hw).astype(np.uint8)
+    label[rng.random(size_hw) < 0.1] = 255
+    return f"key/{seed}", np.repeat(grey[..., None], 3, axis=2), label
+
+
+def expected_pred(image):
+    """The classes by hand: nearest level of the normalised grey value, then merged."""
+    grey = image.astype(float)
+    normal = ((grey - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]).mean(axis=2)
+    nearest = np.abs(normal[..., None] - [-1.8, -0.5, 0.8, 2.2]).argmin(axis=2)
+    return np.array([0, 1, 1, 2])[nearest]
+
+
+def test_scores_are_those_of_the_pooled_pixels():
+    samples = [sample(0), sample(1, (24, 17)), sample(2, (9, 11))]
+    done = []
+    score = evaluate(
+        Brightness(),
+        iter(samples),
+        classes=CLASSES,
+        projection=MERGE,
+        counted=(0, 2),
+        config=CONFIG,
+        progress=done.append,
+    )
+    label = np.concatenate([s[2].ravel() for s in samples])
+    pred = np.concatenate([expected_pred(s[1]).ravel() for s in samples])
+    matrix = confusion_matrix(label[label != 255], pred[label != 255], labels=range(3))
+    assert np.abs(score.confusion - matrix).sum() <= 4  # a grey value midway may fall either way when merged
+    hit, truth, guess = score.confusion.diagonal(), score.confusion.sum(axis=1), score.confusion.sum(axis=0)
+    iou = hit / (truth + guess - hit)
+    assert score.miou == pytest.approx((iou[0] + iou[2]) / 2, abs=1e-9)
+    assert score.acc == pytest.approx(hit.sum() / truth.sum(), abs=1e-9)
+    assert [(c.name, c.pixels) for c in score.classes] == [("dark", truth[0]), ("light", truth[2])]
+    assert score.images == 3
+    assert done == [1, 2, 3]
+
+
+def test_a_perfect_prediction_scores_one():
+    _, image, _ = sample(3)
+    label = expected_pred(image).astype(np.uint8)
+    score = evaluate(
+        Brightness(), [("k", image, label)], classes=CLASSES, projection=MERGE, counted=None, config=CONFIG
+    )
+    assert score.miou == pytest.approx(1.0, abs=1e-6)
+
+
+def refuse(text, samples, *, projection=MERGE, classes=CLASSES):
+    with pytest.raises(DataError, match=text):
+        evaluate(Brightness(), samples, classes=classes, projection=projection, counted=None, config=CONFIG)
+
+
+def test_bad_samples_are_named():
+    key, image, label = sample(0)
+    refuse(r"key/0: image is 16 x 20, label 15 x 20", [(key, image, label[1:])])
+    refuse(r"key/0: label holds ids \[9\], the taxonomy has 3 classes", [(key, image, np.where(label == 0, 9, label))])
+    refuse(r"nothing to evaluate", [])
+
+
+def test_class_counts_must_agree():
+    refuse(r"the network knows a class 3, the labels have 3", [sample(0)], projection=None)
+    refuse(r"projection gives 3 classes, the labels have 2", [sample(0)], classes=CLASSES[:2])

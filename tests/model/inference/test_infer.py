@@ -1,0 +1,325 @@
+import copy
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from segstream.model import MULTI_SCALE, InferConfig, images_at_once, logits, predict, predict_many, segment
+from segstream.model.inference.resize import resize_short_side
+from segstream.model.inference.sliding_window import num_windows, window_starts
+from segstream.model.networks.build import build
+from segstream.shards.errors import DataError
+from segstream.shards.taxonomy import load_taxonomy
+from segstream.shards.taxonomy import projection as taxonomy_projection
+
+TINY = {"stem": 8, "stage1_width": 4, "widths": [4, 4, 6, 8], "blocks": 1, "init": "kaiming"}
+MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
+NUM = 6
+SHARED = Path(__file__).resolve().parents[3].parent / "shared"
+
+
+@pytest.fixture(scope="module")
+def net():
+    return settled("hrnet-tiny", NUM, **TINY)
+
+
+def settled(arch, classes, **options):
+    """A random network with settled batch norm, confident enough that an average in the wrong place would show."""
+    net = build(arch, classes, seed=5, **options)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    images = torch.stack([torch.from_numpy(random_image(64, 64, seed)).float() for seed in range(4)])
+    with torch.no_grad():
+        logits = net((images.permute(0, 3, 1, 2) - 120) / 57).logits
+        head = net.ocr.cls_head if arch == "hmsa" else net.last_layer[3]
+        mean = logits.mean(dim=(0, 2, 3))
+        scale = 2 / (logits - mean[:, None, None]).std()
+        head.weight *= scale
+        head.bias.copy_(scale * (head.bias - mean))  # no class is above the others everywhere
+    return net.eval()
+
+
+def literal(net, image, matrix, *, base, crop, scales, flip):
+    """The procedure step by step in float64, one window at a time; the network itself runs in float64 too."""
+    native_h, native_w = image.shape[:2]
+    total = np.zeros((len(matrix), native_h, native_w))
+    for scale in scales:
+        short = round(scale * base)
+        if native_h > native_w:
+            new_h, new_w = round(short / native_w * native_h), short
+        else:
+            new_h, new_w = short, round(short / native_h * native_w)
+        scaled = cv2.resize(image.astype(np.float64), (new_w, new_h), interpolation=cv2.INTER_LINEAR)
+        full_h, full_w = max(new_h, crop), max(new_w, crop)
+        top, left = (full_h - new_h) // 2, (full_w - new_w) // 2
+        padded = np.empty((full_h, full_w, 3))
+        padded[:] = MEAN
+        padded[top : top + new_h, left : left + new_w] = scaled
+        sums, visits = np.zeros((len(matrix), full_h, full_w)), np.zeros((full_h, full_w))
+        stride = math.ceil(crop * 2 / 3)
+        for i in range(math.ceil((full_h - crop) / stride) + 1):
+            for j in range(math.ceil((full_w - crop) / stride) + 1):
+                bottom, right = min(i * stride + crop, full_h), min(j * stride + crop, full_w)
+                y, x = bottom - crop, right - crop
+                window = (padded[y:bottom, x:right] - MEAN) / STD
+                scores = projected(net, window, matrix)
+                if flip:
+                    scores = (scores + projected(net, window[:, ::-1], matrix)[:, :, ::-1]) / 2
+                sums[:, y:bottom, x:right] += scores
+                visits[y:bottom, x:right] += 1
+        maps = (sums / visits)[:, top : top + new_h, left : left + new_w]
+        total += np.stack([cv2.resize(m, (native_w, native_h), interpolation=cv2.INTER_LINEAR) for m in maps])
+    return total / len(scales)
+
+
+def projected(net, window, matrix):
+    images = torch.from_numpy(np.ascontiguousarray(window.transpose(2, 0, 1)))[None]
+    with torch.no_grad():
+        logits = net.double()(images)[0].numpy()
+    net.float()
+    e = np.exp(logits - logits.max(axis=0))
+    return np.tensordot(matrix, e / e.sum(axis=0), axes=1)
+
+
+def random_image(h, w, seed=0):
+    noise = np.random.default_rng(seed).integers(0, 256, (h // 4 + 2, w // 4 + 2, 3)).astype(np.uint8)
+    return cv2.resize(noise, (w, h), interpolation=cv2.INTER_LINEAR)
+
+
+def projection(num, seed=0):
+    """Each source class goes to one target class or to none, as in a mapping between taxonomies."""
+    targets = np.random.default_rng(seed).integers(0, num + 1, NUM)
+    return (targets[None] == np.arange(num)[:, None]).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "short_side", "crop", "scales", "flip"),
+    [
+        ((40, 52), 40, 33, (1.0,), True),  # several windows, no resize
+        ((61, 40), 48, 33, (1.0,), True),  # portrait, enlarged
+        ((30, 30), None, 33, (1.0,), True),  # smaller than the crop both ways, odd padding
+        ((20, 75), None, 33, (1.0,), False),  # smaller one way, windows the other
+        ((45, 50), 40, 33, (0.5, 1.0, 1.75), True),  # padded at one scale, windows at another
+        ((33, 33), None, 33, (1.0,), True),  # exactly one window
+    ],
+)
+def test_the_procedure_is_the_literal_one(net, size_hw, short_side, crop, scales, flip):
+    image = random_image(*size_hw)
+    matrix = projection(3)
+    config = InferConfig(crop=crop, short_side=short_side, scales=scales, flip=flip, batch=3, device="cpu")
+    got, own = predict(net, image, [matrix, None], config)
+    base = short_side or min(size_hw)
+    expected = literal(net, image, matrix.astype(float), base=base, crop=crop, scales=scales, flip=flip)
+    expected_own = literal(net, image, np.eye(NUM), base=base, crop=crop, scales=scales, flip=flip)
+    assert got.shape == (3, *size_hw)
+    np.testing.assert_allclose(got.numpy(), expected, atol=2e-5)
+    np.testing.assert_allclose(own.numpy(), expected_own, atol=2e-5)
+    assert (own.numpy().argmax(axis=0) == expected_own.argmax(axis=0)).mean() > 0.999
+
+
+def test_probabilities_are_mapped_before_argmax(net):
+    """Two halves of a class may lose one by one and win together."""
+    image = random_image(33, 33)
+    config = InferConfig(crop=33, flip=False, device="cpu")
+    (own,) = predict(net, image, [None], config)
+    merged = np.zeros((2, NUM), np.float32)
+    strongest = int(own.mean(dim=(1, 2)).argmax())
+    merged[1] = 1
+    merged[:, strongest] = 1, 0
+    (scores,) = predict(net, image, [merged], config)
+    np.testing.assert_allclose(scores[1].numpy(), (1 - own[strongest]).numpy(), atol=1e-6)
+    assert ((own.argmax(dim=0) == strongest) & (scores.argmax(dim=0) == 1)).any()
+
+
+def test_flip_makes_prediction_mirror_symmetric(net):
+    image = random_image(33, 33)
+    config = InferConfig(crop=33, device="cpu")
+    (one,) = predict(net, image, [None], config)
+    (two,) = predict(net, np.ascontiguousarray(image[:, ::-1]), [None], config)
+    np.testing.assert_allclose(one.numpy(), two.numpy()[:, :, ::-1], atol=1e-6)
+
+
+def test_a_network_that_cannot_stop_early_scores_the_same(net):
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = net
+
+        def forward(self, images):
+            return self.inner(images)
+
+    image, matrix = random_image(40, 52), projection(3)
+    config = InferConfig(crop=33, device="cpu")
+    np.testing.assert_allclose(
+        predict(Plain().eval(), image, [matrix], config)[0], predict(net, image, [matrix], config)[0], atol=1e-6
+    )
+
+
+def test_logits_far_apart_give_probabilities(net):
+    """Where exp of every shifted logit of an upsampled pixel would be 0 in float32."""
+    sure = copy.deepcopy(net)
+    with torch.no_grad():
+        sure.last_layer[3].weight *= 1e4
+    (own,) = predict(sure, random_image(40, 52), [None], InferConfig(crop=33, device="cpu"))
+    np.testing.assert_allclose(own.sum(dim=0).numpy(), 1, atol=1e-5)
+
+
+def test_the_batch_of_windows_changes_nothing(net):
+    image = random_image(70, 90)
+    one, many = (predict(net, image, [None], InferConfig(crop=33, batch=batch, device="cpu"))[0] for batch in (1, 16))
+    np.testing.assert_allclose(one.numpy(), many.numpy(), atol=1e-6)
+
+
+def test_windows_cover_and_the_published_strides():
+    for crop, stride in ((713, 476), (593, 396), (473, 316)):
+        assert window_starts(crop + stride + 1, crop) == [0, stride, stride + 1]
+    assert window_starts(33, 33) == [0]
+    assert window_starts(34, 33) == [0, 1]
+
+
+def test_resizing_keeps_the_shorter_side():
+    assert resize_short_side(np.zeros((50, 75, 3), np.uint8), 30).shape == (30, 45, 3)
+    assert resize_short_side(np.zeros((75, 50, 3), np.uint8), 31).shape == (46, 31, 3)  # 46.5 to even
+    image = random_image(20, 30)
+    assert (resize_short_side(image, 20) == image).all()
+
+
+@pytest.mark.parametrize(("batch", "crop", "scales"), [(5, 33, (1.0,)), (4, 71, (1.0,)), (3, 33, (0.5, 1.25))])
+def test_images_share_batches_and_nothing_else(net, batch, crop, scales):
+    images, matrix = [random_image(50, 66, seed) for seed in range(3)], projection(3)
+    config = InferConfig(crop=crop, short_side=48, scales=scales, batch=batch, device="cpu")
+    together = predict_many(net, images, [None, matrix], config)
+    for image, scores in zip(images, together, strict=True):
+        for got, expected in zip(scores, predict(net, image, [None, matrix], config), strict=True):
+            np.testing.assert_allclose(got.numpy(), expected.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0)])
+@pytest.mark.parametrize("size_hw", [(120, 150), (48, 60)])  # enlarged in strips of rows; nothing to enlarge
+def test_labels_are_the_best_classes_of_the_scores(net, monkeypatch, scales, size_hw):
+    monkeypatch.setattr("segstream.model.inference.resize.ROW_BYTES", 4 * NUM * 150 * 7)  # seven rows at a time
+    images = [random_image(*size_hw, seed) for seed in range(2)]
+    config = InferConfig(crop=33, short_side=48, scales=scales, device="cpu")
+    scores = predict_many(net, images, [None, projection(3)], config)
+    for got, expected in zip(segment(net, images, [None, projection(3)], config), scores, strict=True):
+        for ids, each in zip(got, expected, strict=True):
+            assert (ids.dtype, ids.shape) == (np.uint8, size_hw)
+            best = each.max(dim=0).values.numpy()
+            chosen = np.take_along_axis(each.numpy(), ids[None].astype(int), axis=0)[0]
+            np.testing.assert_allclose(chosen, best, atol=1e-6)
+
+
+def test_more_than_255_classes_take_16_bits(net):
+    wide = np.zeros((300, NUM), np.float32)
+    wide[range(290, 290 + NUM), range(NUM)] = 1
+    config = InferConfig(crop=33, device="cpu")
+    image = random_image(33, 40)
+    ((ids, own),) = segment(net, [image], [wide, None], config)
+    assert ids.dtype == np.uint16
+    np.testing.assert_array_equal(ids, own.astype(int) + 290)
+
+
+def test_as_many_images_as_fill_a_pass():
+    config = InferConfig(crop=33, batch=8, device="cpu")
+    assert num_windows((50, 66), config, 1.0) == 2 * 3
+    assert [images_at_once(size, config) for size in ((20, 30), (33, 34), (50, 66))] == [8, 4, 1]
+    assert images_at_once((20, 30), InferConfig(crop=33, batch=8, n_scales=(1.0,), device="cpu")) == 1
+
+
+def test_logarithms_of_averaged_probabilities_give_them_back(net):
+    image = random_image(40, 52)
+    config = InferConfig(crop=33, scales=(0.5, 1.0), device="cpu")
+    (own,) = predict(net, image, [None], config)
+    np.testing.assert_allclose(logits(net, [image], None, config)[0].softmax(dim=0), own, atol=1e-6)
+    merged = np.zeros((2, NUM), np.float32)
+    (empty,) = logits(net, [image], merged, config)  # no class of the network's
+    assert (empty == math.log(2.0**-24)).all()
+
+
+HMSA = TINY | {"ocr_width": 8, "ocr_key_width": 4, "attention_width": 4}
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_hierarchical_scales_take_the_whole_image_and_average_logits(flip):
+    """Spelt out from the scales' own outputs, in float64 after the network."""
+    net = settled("hmsa", NUM, **HMSA)
+    image, matrix = random_image(61, 75), projection(3)
+    config = InferConfig(crop=9, short_side=50, n_scales=(0.5, 1.0, 2.0), flip=flip, device="cpu")
+
+    def combined(pixels):
+        with torch.no_grad():
+            low, one, two = (net.at_scale(pixels, scale) for scale in (0.5, 1.0, 2.0))
+        up = lambda x, size: torch.nn.functional.interpolate(  # noqa: E731
+            x.double(), size=size, mode="bilinear", align_corners=False
+        )
+        p = one.attention * one.logits + (1 - one.attention) * up(two.logits, (50, 61))
+        return up(low.attention * low.logits, (50, 61)) + (1 - up(low.attention, (50, 61))) * p
+
+    scaled = cv2.resize(image.astype(np.float32), (61, 50), interpolation=cv2.INTER_LINEAR)
+    pixels = torch.from_numpy(((scaled - MEAN) / STD).astype(np.float32)).permute(2, 0, 1)[None]
+    expected = combined(pixels)
+    if flip:
+        expected = (expected + combined(pixels.flip(3)).flip(3)) / 2
+    expected = torch.nn.functional.interpolate(expected, size=(61, 75), mode="bilinear", align_corners=False)[0].numpy()
+    np.testing.assert_allclose(logits(net, [image], None, config)[0], expected, rtol=1e-4, atol=1e-3)
+    e = np.exp(expected - expected.max(axis=0))
+    shares = e / e.sum(axis=0)
+    own, mapped = predict(net, image, [None, matrix], config)
+    np.testing.assert_allclose(own, shares, atol=1e-4)
+    np.testing.assert_allclose(mapped, np.tensordot(matrix, shares, axes=1), atol=1e-4)
+    (log_mapped,) = logits(net, [image], matrix, config)
+    np.testing.assert_allclose(log_mapped.exp(), mapped.clamp(min=2.0**-24), rtol=1e-4)
+
+
+def test_scales_of_the_network_are_refused_where_they_do_not_fit(net):
+    image = random_image(33, 33)
+    with pytest.raises(DataError, match="only hierarchical multi-scale attention"):
+        predict(net, image, [None], InferConfig(crop=33, n_scales=(1.0,), device="cpu"))
+    with pytest.raises(DataError, match="give one"):
+        InferConfig(crop=33, n_scales=(1.0,), scales=(0.5, 1.0))
+    with pytest.raises(DataError, match=r"n_scales \(0.5,\)"):
+        predict(settled("hmsa", NUM, **HMSA), image, [None], InferConfig(crop=33, n_scales=(0.5,), device="cpu"))
+
+
+STREET, HORSES = "camvid/images/val/*.jpg", "mseg/samples/mseg-semantic/demo_images/bike_horses.jpg"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "short_side", "crop", "scales"),
+    [(STREET, 360, 241, (1.0,)), (STREET, 60, 49, MULTI_SCALE), (HORSES, 60, 49, MULTI_SCALE)],
+)
+def test_labels_of_photographs_are_the_literal_ones(pattern, short_side, crop, scales):
+    """In the classes of a held-out dataset, from the universal ones."""
+    photo = next(iter(sorted(SHARED.glob(pattern))), None)
+    if photo is None:
+        pytest.skip(f"needs the photographs {SHARED / pattern}")
+    image = cv2.cvtColor(cv2.imread(str(photo)), cv2.COLOR_BGR2RGB)
+    image = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    universal, held_out = load_taxonomy("universal"), load_taxonomy("camvid-11")
+    matrix = taxonomy_projection(universal, held_out)
+    net = settled("hrnet-tiny", universal.num_classes, **TINY)
+    config = InferConfig(crop=crop, short_side=short_side, scales=scales, device="cpu")
+    ((ids,),) = segment(net, [image], [matrix], config)
+    expected = literal(net, image, matrix.astype(float), base=short_side, crop=crop, scales=scales, flip=True)
+    assert (ids == expected.argmax(axis=0)).mean() >= 0.995
+    assert len(np.unique(ids)) > 3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0)])
+def test_a_gpu_gives_the_same_labels(net, scales):
+    images = [random_image(120, 150, seed) for seed in range(3)]
+    config = InferConfig(crop=33, short_side=48, scales=scales)
+    on_gpu = copy.deepcopy(net).to(device="cuda", memory_format=torch.channels_last)
+    for got, expected in zip(
+        segment(on_gpu, images, [None, projection(3)], config),
+        segment(net, images, [None, projection(3)], config),
+        strict=True,
+    ):
+        for a, b in zip(got, expected, strict=True):
+            assert (a == b).mean() > 0.995  # a GPU may convolve in TF32

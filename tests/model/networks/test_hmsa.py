@@ -1,0 +1,184 @@
+import pytest
+import torch
+from torch import Tensor
+
+from segstream.model import TrainOutput
+from segstream.model.networks.build import build
+from segstream.model.types import Coarse
+from segstream.shards.errors import DataError, UsageError
+from tests.model.plain import Plain, bilinear, published, rows, shaken
+from tests.model.test_ocr import TINY as TINY_OCR
+from tests.model.test_ocr import images, ocr_head
+
+TINY = TINY_OCR | {"attention_width": 6}
+
+
+def test_names_and_shapes_are_the_published_ones():
+    with torch.device("meta"):
+        net = build("hmsa", 19)
+    assert rows(net) == published("hmsa_mscale_ocr_19.tsv")
+
+
+def test_corners_of_the_structure():
+    with torch.device("meta"):
+        net = build("hmsa", 19)
+    shapes = {name: tuple(t.shape) for name, t in net.state_dict().items()}
+    assert len(shapes) == 1903
+    assert shapes["scale_attn.conv0.weight"] == (256, 512, 3, 3)
+    assert shapes["scale_attn.conv2.weight"] == (1, 256, 1, 1)
+    assert round(sum(p.numel() for p in net.parameters()) / 1e6, 2) == 72.14
+    norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert {(m.momentum, m.eps) for m in norms} == {(0.1, 1e-5)}
+
+
+def one_scale(net: torch.nn.Module, x: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, first guess and attention at the size of the scaled image, float64, from the network's trunk on."""
+    size_hw = tuple(max(int(n * scale), 1) for n in x.shape[2:])
+    p, a = Plain(net), "scale_attn"
+    features = net.backbone.features(bilinear(x, size_hw, aligned=False)).double()
+    logits, guess, pixels = ocr_head(net, features)
+    y = p.norm(p.conv(pixels, f"{a}.conv0"), f"{a}.bn0").relu()
+    y = p.norm(p.conv(y, f"{a}.conv1"), f"{a}.bn1").relu()
+    attention = 1 / (1 + (-p.conv(y, f"{a}.conv2")).exp())
+    return tuple(bilinear(t, size_hw, aligned=False) for t in (logits, guess, attention))
+
+
+def two_scales(net: torch.nn.Module, x: Tensor) -> dict[str, Tensor]:
+    size_hw = x.shape[2:]
+    lo, lo_guess, attention = one_scale(net, x, 0.5)
+    hi, hi_guess, _ = one_scale(net, x, 1.0)
+    up = bilinear(attention, size_hw, aligned=False)
+    return {
+        "main": bilinear(attention * lo, size_hw, aligned=False) + (1 - up) * hi,
+        "aux": bilinear(attention * lo_guess, size_hw, aligned=False) + (1 - up) * hi_guess,
+        "lo": lo,
+        "hi": hi,
+    }
+
+
+@pytest.mark.parametrize("size_hw", [(40, 48), (41, 35)])
+def test_by_default_two_scales_are_combined(size_hw):
+    net = shaken(build("hmsa", 5, **TINY)).eval()
+    x = images(size_hw=size_hw)
+    with torch.no_grad():
+        torch.testing.assert_close(net(x).double(), two_scales(net, x)["main"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.05])
+def test_train_mode_returns_every_term_of_the_loss(weight):
+    net = shaken(build("hmsa", 5, scale_weight=weight, n_scales=(1.0, 2.0), **TINY)).train()
+    x = images(size_hw=(41, 35))
+    expected = two_scales(net, x)
+    output = net(x)
+    assert isinstance(output, TrainOutput)
+    assert (output.size_hw, output.align_corners) == ((41, 35), False)
+    torch.testing.assert_close(output.logits.double(), expected["main"], rtol=1e-4, atol=1e-4)
+    terms = [("aux", 0.4), ("lo", 0.05), ("hi", 0.05)][: 3 if weight else 1]
+    assert [(aux.name, aux.weight) for aux in output.aux] == terms
+    for aux in output.aux:
+        assert aux.align_corners is False
+        torch.testing.assert_close(aux.logits.double(), expected[aux.name], rtol=1e-4, atol=1e-4)
+
+
+def test_three_scales_by_hand_from_high_to_low():
+    net = shaken(build("hmsa", 5, n_scales=[0.5, 1.0, 2.0], **TINY)).eval()
+    x = images(size_hw=(33, 41))
+    with torch.no_grad():
+        p, _, _ = one_scale(net, x, 2.0)
+        logits, _, a = one_scale(net, x, 1.0)
+        p = a * logits + (1 - a) * bilinear(p, (33, 41), aligned=False)
+        logits, _, a = one_scale(net, x, 0.5)
+        assert logits.shape[2:] == (16, 20)
+        p = bilinear(a * logits, (33, 41), aligned=False) + (1 - bilinear(a, (33, 41), aligned=False)) * p
+        torch.testing.assert_close(net(x).double(), p, rtol=1e-4, atol=1e-5)
+
+
+def test_a_scale_between_the_highest_and_one_is_combined_at_its_own_size():
+    net = shaken(build("hmsa", 5, **TINY)).eval()
+    x = images(size_hw=(33, 41))
+    with torch.no_grad():
+        p, _, _ = one_scale(net, x, 2.0)
+        logits, _, a = one_scale(net, x, 1.5)
+        assert logits.shape[2:] == (49, 61)
+        p = a * logits + (1 - a) * bilinear(p, (49, 61), aligned=False)
+        logits, _, a = one_scale(net, x, 1.0)
+        p = a * logits + (1 - a) * bilinear(p, (33, 41), aligned=False)
+        torch.testing.assert_close(net(x, n_scales=(1.0, 2.0, 1.5)).double(), p, rtol=1e-4, atol=1e-5)
+
+
+def test_one_scale_alone_is_the_network_without_attention():
+    net = shaken(build("hmsa", 5, **TINY)).eval()
+    single = build("hrnet-ocr", 5, **TINY_OCR).eval()
+    single.load_state_dict({k: v for k, v in net.state_dict().items() if not k.startswith("scale_attn")})
+    with torch.no_grad():
+        torch.testing.assert_close(net(images(), n_scales=(1,)), single(images()))
+
+
+def test_batch_norms_see_the_low_scale_first_then_the_high():
+    net = shaken(build("hmsa", 3, **TINY)).train()
+    before, x = net.backbone.bn1.running_mean.clone(), images(size_hw=(40, 48))
+    with torch.no_grad():
+        means = [net.backbone.conv1(y).mean(dim=(0, 2, 3)) for y in (bilinear(x, (20, 24), aligned=False), x)]
+    attention_before = net.scale_attn.bn0.num_batches_tracked.item()
+    net(x)
+    expected = 0.9 * (0.9 * before + 0.1 * means[0]) + 0.1 * means[1]
+    torch.testing.assert_close(net.backbone.bn1.running_mean, expected)
+    assert net.scale_attn.bn0.num_batches_tracked.item() == attention_before + 2
+
+
+def test_gradients_are_those_of_the_plain_composition():
+    net = shaken(build("hmsa", 3, scale_weight=0.05, **TINY)).train().double()
+    x = images(size_hw=(40, 33)).double().requires_grad_()
+    output, expected = net(x), two_scales(net, x)
+    total = output.logits.square().mean() + sum(aux.weight * aux.logits.square().mean() for aux in output.aux)
+    plain = {"main": 1.0, "aux": 0.4, "lo": 0.05, "hi": 0.05}
+    plain_total = sum(weight * expected[name].square().mean() for name, weight in plain.items())
+    got, wanted = (torch.autograd.grad(t, x)[0] for t in (total, plain_total))
+    torch.testing.assert_close(got, wanted, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (8, 9), (64, 17)])
+def test_logits_come_at_input_size_whatever_it_is(size_hw):
+    net = build("hmsa", 4, n_scales=(0.25, 1.0, 1.75), **TINY).eval()
+    with torch.no_grad():
+        assert net(images(1, size_hw)).shape == (1, 4, *size_hw)
+
+
+def test_scales_are_combined_in_float32():
+    net = shaken(build("hmsa", 4, **TINY)).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = net(images())
+    assert output.logits.dtype == output.aux[0].logits.dtype == torch.float32
+
+
+def test_channels_last_changes_nothing():
+    net = shaken(build("hmsa", 4, **TINY)).eval()
+    with torch.no_grad():
+        expected = net(images())
+        got = net.to(memory_format=torch.channels_last)(images().to(memory_format=torch.channels_last))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: build("hmsa", 3, n_scales=(0.5, 2.0)), DataError, r"n_scales \(0.5, 2.0\) are not .* 1.0 among them"),
+        (lambda: build("hmsa", 3, n_scales=(1.0, 1.0)), DataError, r"are not distinct"),
+        (lambda: build("hmsa", 3, n_scales=(1.0, -2)), DataError, r"are not distinct positive"),
+        (lambda: build("hmsa", 3, n_scales=1.0), DataError, r"n_scales 1.0 are not"),
+        (lambda: build("hmsa", 3, n_scale=(1.0,)), UsageError, r"'n_scale'; did you mean 'n_scales'\?"),
+        (lambda: build("hmsa", 3, scale_weight="x"), DataError, r"scale_weight: 'x' is not a number of at least 0"),
+        (lambda: build("hmsa", 3, **TINY)(images(), n_scales=(1.0,)), DataError, r"n_scales in train mode"),
+        (lambda: build("hmsa", 3, **TINY).eval()(images(), n_scales=(0.5,)), DataError, r"1.0 among them"),
+    ],
+)
+def test_bad_calls_are_named(call, error, text):
+    with pytest.raises(error, match=text):
+        call()
+
+
+def test_only_networks_that_align_corners_offer_coarse_logits():
+    """Whoever takes them upsamples with aligned corners."""
+    offered = {"hrnet-tiny": True, "pspnet-50": True, "hrnet-ocr": False, "hmsa": False}
+    with torch.device("meta"):
+        assert {arch: isinstance(build(arch, 3), Coarse) for arch in offered} == offered

@@ -1,0 +1,156 @@
+import pytest
+import torch
+from torch import Tensor
+
+from segstream.model import TrainOutput
+from segstream.model.networks.build import build
+from segstream.model.networks.ocr import gather
+from segstream.shards.errors import DataError, UsageError
+from tests.model.plain import Plain, bilinear, published, rows, shaken
+
+TINY = {
+    "stem": 8,
+    "stage1_width": 4,
+    "widths": [4, 4, 6, 8],
+    "blocks": 1,
+    "modules": 1,
+    "stage1_blocks": 1,
+    "ocr_width": 12,
+    "ocr_key_width": 5,
+}
+
+
+def images(batch=2, size_hw=(41, 33), seed=0):
+    return torch.randn(batch, 3, *size_hw, generator=torch.Generator().manual_seed(seed))
+
+
+def test_names_and_shapes_are_the_published_ones():
+    with torch.device("meta"):
+        net = build("hrnet-ocr", 19)
+    assert rows(net) == published("hmsa_ocrnet_19.tsv")
+
+
+def test_corners_of_the_structure():
+    with torch.device("meta"):
+        net = build("hrnet-ocr", 19)
+    shapes = {name: tuple(t.shape) for name, t in net.state_dict().items()}
+    assert len(shapes) == 1890
+    assert shapes["ocr.conv3x3_ocr.0.weight"] == (512, 720, 3, 3)
+    assert shapes["ocr.ocr_distri_head.object_context_block.f_up.0.weight"] == (512, 256, 1, 1)
+    assert shapes["ocr.ocr_distri_head.conv_bn_dropout.0.weight"] == (512, 1024, 1, 1)
+    norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert {(m.momentum, m.eps) for m in norms} == {(0.1, 1e-5)}
+    assert [m.p for m in net.modules() if isinstance(m, torch.nn.Dropout2d)] == [0.05]
+
+
+def ocr_head(net: torch.nn.Module, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, first guess and augmented pixels from the trunk's features, pixel by pixel and class by class."""
+    p, c = Plain(net), "ocr.ocr_distri_head.object_context_block"
+
+    def steps(x, *names):
+        for name in names:
+            conv, norm = name
+            x = p.norm(p.conv(x, conv), norm).relu()
+        return x
+
+    pixels = steps(features, ("ocr.conv3x3_ocr.0", "ocr.conv3x3_ocr.1.0"))
+    guess = p.conv(steps(features, ("ocr.aux_head.0", "ocr.aux_head.1.0")), "ocr.aux_head.2")
+    num_classes = guess.shape[1]
+    weights = (guess - guess.amax(dim=(2, 3), keepdim=True)).exp()
+    vectors = torch.stack(
+        [
+            (pixels * weights[:, k : k + 1]).sum(dim=(2, 3)) / weights[:, k : k + 1].sum(dim=(2, 3))
+            for k in range(num_classes)
+        ],
+        dim=2,
+    )[..., None]
+    query = steps(pixels, (f"{c}.f_pixel.0", f"{c}.f_pixel.1.0"), (f"{c}.f_pixel.2", f"{c}.f_pixel.3.0"))
+    key = steps(vectors, (f"{c}.f_object.0", f"{c}.f_object.1.0"), (f"{c}.f_object.2", f"{c}.f_object.3.0"))
+    value = steps(vectors, (f"{c}.f_down.0", f"{c}.f_down.1.0"))
+    scores = torch.einsum("bchw,bck->bkhw", query, key[..., 0]) / query.shape[1] ** 0.5
+    shares = scores.exp() / scores.exp().sum(dim=1, keepdim=True)
+    context = steps(torch.einsum("bkhw,bck->bchw", shares, value[..., 0]), (f"{c}.f_up.0", f"{c}.f_up.1.0"))
+    d = "ocr.ocr_distri_head.conv_bn_dropout"
+    augmented = steps(torch.cat([context, pixels], dim=1), (f"{d}.0", f"{d}.1.0"))
+    return p.conv(augmented, "ocr.cls_head"), guess, augmented
+
+
+def test_a_class_is_the_mean_of_pixels_weighted_over_the_image():
+    pixels, guess = torch.randn(2, 4, 3, 5), torch.full((2, 3, 3, 5), -1e4)
+    guess[:, 0, 1, 2] = 0.0  # all of class 0 is one pixel
+    guess[:, 1] = 7.0  # class 1 is everywhere alike
+    got = gather(pixels, guess)
+    assert got.shape == (2, 4, 3, 1)
+    torch.testing.assert_close(got[:, :, 0, 0], pixels[:, :, 1, 2])
+    torch.testing.assert_close(got[:, :, 1, 0], pixels.mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("size_hw", [(41, 33), (40, 50)])
+def test_eval_is_the_plain_composition_upsampled_with_half_pixel_centres(size_hw):
+    net = shaken(build("hrnet-ocr", 5, **TINY)).eval()
+    x = images(size_hw=size_hw)
+    with torch.no_grad():
+        logits, _, _ = ocr_head(net, net.backbone.features(x).double())
+        torch.testing.assert_close(net(x).double(), bilinear(logits, size_hw, aligned=False), rtol=1e-4, atol=1e-5)
+
+
+def test_train_mode_returns_logits_and_first_guess():
+    net = shaken(build("hrnet-ocr", 5, **TINY)).train()
+    x = images()
+    logits, guess, _ = ocr_head(net, net.backbone.features(x).double())
+    output = net(x)
+    assert isinstance(output, TrainOutput)
+    assert (output.size_hw, output.align_corners) == ((41, 33), False)
+    torch.testing.assert_close(output.logits.double(), logits, rtol=1e-4, atol=1e-4)
+    (only,) = output.aux
+    assert (only.name, only.weight, only.align_corners) == ("aux", 0.4, False)
+    torch.testing.assert_close(only.logits.double(), guess, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_are_those_of_the_plain_composition_through_the_class_vectors_too():
+    net = shaken(build("hrnet-ocr", 3, **TINY)).train().double()
+    features = torch.randn(2, 22, 5, 6, dtype=torch.float64, requires_grad=True)
+    ours, plain = net.ocr(features), ocr_head(net, features)
+    for got, expected in zip(ours, plain, strict=True):
+        got_grad = torch.autograd.grad(got.square().sum(), features, retain_graph=True)[0]
+        torch.testing.assert_close(
+            got_grad, torch.autograd.grad(expected.square().sum(), features, retain_graph=True)[0]
+        )
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (8, 9), (64, 17)])
+def test_logits_come_at_input_size_whatever_it_is(size_hw):
+    net = build("hrnet-ocr", 4, **TINY).eval()
+    with torch.no_grad():
+        assert net(images(1, size_hw)).shape == (1, 4, *size_hw)
+
+
+def test_channels_last_changes_nothing():
+    net = shaken(build("hrnet-ocr", 4, **TINY)).eval()
+    with torch.no_grad():
+        expected = net(images())
+        got = net.to(memory_format=torch.channels_last)(images().to(memory_format=torch.channels_last))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_first_weights_the_trunks_tiny_the_heads_by_fan_in_all_by_the_seed():
+    nets = [build("hrnet-ocr", 3, seed=seed, **TINY | {"stem": 64}) for seed in (7, 7, 8)]
+    a, b, c = (net.state_dict() for net in nets)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a["ocr.cls_head.bias"], c["ocr.cls_head.bias"])
+    assert a["backbone.conv2.weight"].std().item() == pytest.approx(0.001, rel=0.05)
+    bound = (22 * 9) ** -0.5
+    assert 0.95 * bound < a["ocr.conv3x3_ocr.0.weight"].abs().max().item() <= bound
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"ocr_widht": 3}, UsageError, r"hrnet-ocr has no option 'ocr_widht'; did you mean 'ocr_width'\?"),
+        ({"ocr_key_width": 0}, DataError, r"ocr_key_width: expected 1 positive integers, found \(0,\)"),
+        ({"init": "xavier"}, DataError, r"hrnet-ocr option init: 'xavier' is not one of"),
+    ],
+)
+def test_bad_options_are_named(options, error, text):
+    with pytest.raises(error, match=text):
+        build("hrnet-ocr", 3, **options)

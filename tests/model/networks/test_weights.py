@@ -1,0 +1,296 @@
+"""Files that people have, drawn from small networks and from the published names."""
+
+import hashlib
+import os
+import re
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from segstream.model import load_weights
+from segstream.model.checkpoint import Final, Progress, save_final, save_progress
+from segstream.model.networks.build import build
+from segstream.shards.errors import DataError
+from tests.model.plain import published
+from tests.model.toy import TINY
+
+OCR = TINY | {"ocr_width": 8, "ocr_key_width": 4}
+NETS = {
+    "hrnet-tiny": TINY,
+    "pspnet-50": {"width": 4, "blocks": (1, 1, 1, 1)},
+    "hrnet-ocr": OCR,
+    "hmsa": OCR | {"attention_width": 4},
+}
+STEM = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3", "7": "bn3"}
+
+
+def net_of(arch, classes=3, seed=0):
+    return build(arch, classes, seed=seed, **NETS[arch])
+
+
+def shaken(arch, classes=3, seed=1):
+    """Weights of which no tensor is what a fresh network has."""
+    generator = torch.Generator().manual_seed(seed)
+    own = net_of(arch, classes, seed=5).state_dict()
+    return {
+        n: t + torch.rand(t.shape, generator=generator) + 0.1 if t.is_floating_point() else t + 7
+        for n, t in own.items()
+    }
+
+
+def equal(net, weights):
+    own = net.state_dict()
+    return all(torch.equal(own[name], tensor) for name, tensor in weights.items())
+
+
+def trunk(arch, weights):
+    """An ImageNet file as the backbone's authors write it: (weights by their names, by ours)."""
+    classifier = {"classifier.weight": torch.ones(10, 4), "classifier.bias": torch.ones(10)}
+    if arch == "pspnet-50":
+        ours = {n: t for n, t in weights.items() if n.startswith("layer")}
+        theirs = {}
+        for name, tensor in ours.items():
+            first, second, *rest = name.split(".")
+            theirs[".".join([STEM[second], *rest]) if first == "layer0" else name] = tensor
+        return theirs | {n.replace("classifier", "fc"): t for n, t in classifier.items()}, ours
+    heads = ("last_layer", "ocr", "scale_attn")
+    ours = {n: t for n, t in weights.items() if not n.startswith(heads)}
+    theirs = {n.removeprefix("backbone."): t for n, t in ours.items()}
+    more = {f"{n}.0.weight": torch.ones(2) for n in ("incre_modules.0", "downsamp_modules.1", "final_layer")}
+    return theirs | more | classifier, ours
+
+
+@pytest.mark.parametrize("arch", NETS)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_published_checkpoints_are_loaded(tmp_path, arch, zipped):
+    weights = shaken(arch)
+    content = {
+        "state_dict": {f"module.{n}": t for n, t in weights.items()},
+        "epoch": 3,
+        "optimizer": {"state": {0: {"momentum_buffer": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]},
+        "current_iter": 12,
+        "max_iter": 15,
+        "mean_iu": np.float64(0.5),
+        "command": "--x 1",
+    }
+    torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    net = net_of(arch)
+    loaded = load_weights(net, str(tmp_path / "w.pth"))
+    assert equal(net, weights)
+    assert loaded.fresh == ()
+    assert loaded.num_tensors == len(weights)
+    assert loaded.kind == ("HMSA checkpoint" if "ocr" in arch or arch == "hmsa" else "MSeg checkpoint")
+    assert loaded.sha256 == hashlib.sha256((tmp_path / "w.pth").read_bytes()).hexdigest()
+
+
+def test_a_checkpoint_need_not_come_from_several_gpus(tmp_path):
+    weights = shaken("hrnet-tiny")
+    for i, content in enumerate(({"state_dict": weights}, weights)):
+        torch.save(content, tmp_path / f"{i}.pth")
+        net = net_of("hrnet-tiny")
+        load_weights(net, tmp_path / f"{i}.pth")
+        assert equal(net, weights)
+
+
+@pytest.mark.parametrize("kind", ["final", "progress"])
+def test_our_own_files_are_loaded(tmp_path, kind):
+    weights = shaken("hrnet-tiny")
+    common = {"identity": {"seed": 1}, "step": 4, "weights": weights}
+    if kind == "final":
+        save_final(tmp_path / "a.pt", Final(meta={"arch": "hrnet-tiny"}, **common))
+    else:
+        save_progress(tmp_path / "a.pt", Progress(optimizer={"state": {}}, **common))
+    net = net_of("hrnet-tiny")
+    assert load_weights(net, tmp_path / "a.pt").kind == f"our own {kind}"
+    assert equal(net, weights)
+
+
+@pytest.mark.parametrize("arch", NETS)
+@pytest.mark.parametrize("wrap", [lambda w: w, lambda w: {"state_dict": {f"module.{n}": t for n, t in w.items()}}])
+def test_imagenet_backbones_fill_all_but_the_heads(tmp_path, arch, wrap):
+    theirs, ours = trunk(arch, shaken(arch))
+    torch.save(wrap(theirs), tmp_path / "imagenet.pth")
+    net, untouched = net_of(arch), net_of(arch).state_dict()
+    loaded = load_weights(net, tmp_path / "imagenet.pth")
+    assert loaded.kind.startswith("ImageNet backbone of ")
+    assert equal(net, ours)
+    assert loaded.num_tensors == len(ours)
+    heads = {name: tensor for name, tensor in untouched.items() if name not in ours}
+    assert heads
+    assert equal(net, heads)
+    assert set(loaded.fresh) == {name for name in heads if not name.endswith("num_batches_tracked")}
+
+
+@pytest.mark.parametrize("arch", ["hrnet-tiny", "pspnet-50"])
+def test_old_backbones_without_classifier_and_counters_will_do(tmp_path, arch):
+    theirs, ours = trunk(arch, shaken(arch))
+    drop = ("classifier", "incre_modules", "downsamp_modules", "final_layer", "fc.")
+    old = {n: t for n, t in theirs.items() if not n.startswith(drop) and not n.endswith("num_batches_tracked")}
+    torch.save(old, tmp_path / "imagenet.pth")
+    net = net_of(arch)
+    load_weights(net, tmp_path / "imagenet.pth")
+    assert equal(net, {n: t for n, t in ours.items() if not n.endswith("num_batches_tracked")})
+
+
+def shaped(shape):
+    """A tensor of that shape which takes 4 bytes on the disk."""
+    return torch.zeros(()).expand(shape)
+
+
+PUBLISHED = {
+    "mseg_hrnet_w48_194.tsv": ("hrnet-w48", 194),
+    "mseg_pspnet101_194.tsv": ("pspnet-101", 194),
+    "hmsa_mscale_ocr_19.tsv": ("hmsa", 19),
+}
+
+
+def published_weights(table):
+    sides = {name: [] if shape == "scalar" else map(int, shape.split("x")) for name, shape, _ in published(table)}
+    return {name: shaped(tuple(shape)) for name, shape in sides.items()}
+
+
+@pytest.mark.parametrize("table", PUBLISHED)
+def test_files_with_the_published_names_fit(tmp_path, table):
+    arch, classes = PUBLISHED[table]
+    weights = published_weights(table)
+    torch.save({"state_dict": {f"module.{n}": t for n, t in weights.items()}}, tmp_path / "w.pth")
+    with torch.device("meta"):
+        net = build(arch, classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nothing can be copied into a network without storage
+        assert load_weights(net, tmp_path / "w.pth").num_tensors == len(weights)
+
+
+@pytest.mark.parametrize(
+    ("table", "arch", "tensors"),
+    [
+        ("mseg_hrnet_w48_194.tsv", "hmsa", 1830),
+        ("mseg_pspnet101_194.tsv", "pspnet-101", 636),
+    ],
+)
+def test_imagenet_files_of_the_published_sizes_fit(tmp_path, table, arch, tensors):
+    theirs, ours = trunk("pspnet-50" if "pspnet" in arch else arch, published_weights(table))
+    assert len(ours) == tensors
+    torch.save(theirs, tmp_path / "w.pth")
+    with torch.device("meta"):
+        net = build(arch, 7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert load_weights(net, tmp_path / "w.pth").num_tensors == tensors
+
+
+def test_a_mismatch_lists_everything_by_kind_and_copies_nothing(tmp_path):
+    weights = shaken("hrnet-tiny", classes=5)
+    del weights["conv1.weight"], weights["bn2.running_mean"]
+    weights["neck.weight"] = torch.ones(3)
+    torch.save({"state_dict": weights}, tmp_path / "w.pth")
+    net, before = net_of("hrnet-tiny"), net_of("hrnet-tiny").state_dict()
+    with pytest.raises(DataError) as caught:
+        load_weights(net, tmp_path / "w.pth")
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "MSeg checkpoint does not fit this network" in text
+    assert "2 missing (conv1.weight, bn2.running_mean)" in text
+    assert "1 unexpected (neck.weight)" in text
+    assert "2 wrongly shaped (last_layer.3.weight: 5x16x1x1 in the file, 3x16x1x1 in the network, last_layer.3" in text
+    assert equal(net, before)
+
+
+@pytest.mark.parametrize("arch", ["hrnet-tiny", "pspnet-50", "hmsa"])
+def test_a_backbone_must_match_to_the_last_tensor(tmp_path, arch):
+    theirs, _ = trunk(arch, shaken(arch))
+    renamed = {"layer1.0.bn2.bias": "layer1.0.bn2.shift"}
+    torch.save({renamed.get(n, n): t for n, t in theirs.items()}, tmp_path / "w.pth")
+    with pytest.raises(DataError, match=r"1 missing \(\S*layer1.0.bn2.bias\); 1 unexpected \(\S*layer1.0.bn2.shift\)"):
+        load_weights(net_of(arch), tmp_path / "w.pth")
+
+
+def test_a_checkpoint_that_lost_its_head_is_no_backbone(tmp_path):
+    weights = {n: t for n, t in shaken("hrnet-tiny").items() if not n.startswith("last_layer")}
+    torch.save({"state_dict": weights}, tmp_path / "w.pth")
+    with pytest.raises(DataError, match=r"missing \(last_layer.0.weight"):
+        load_weights(net_of("hrnet-tiny"), tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(("source", "target"), [("hrnet-tiny", "pspnet-50"), ("pspnet-50", "hmsa")])
+def test_another_familys_backbone_is_refused(tmp_path, source, target):
+    torch.save(trunk(source, shaken(source))[0], tmp_path / "w.pth")
+    with pytest.raises(DataError, match=r"backbone of .* which this network is not built on"):
+        load_weights(net_of(target), tmp_path / "w.pth")
+
+
+def test_long_lists_are_cut(tmp_path):
+    torch.save({"state_dict": {f"x{i}": torch.ones(1) for i in range(50)}}, tmp_path / "w.pth")
+    with pytest.raises(DataError, match=r"50 unexpected \(x0, .*x19, and 30 more\)"):
+        load_weights(net_of("hrnet-tiny"), tmp_path / "w.pth")
+
+
+def test_a_head_for_other_classes_is_left_fresh_on_request_only(tmp_path):
+    weights = shaken("hmsa", classes=5)
+    torch.save({"state_dict": {f"module.{n}": t for n, t in weights.items()}}, tmp_path / "w.pth")
+    net, before = net_of("hmsa"), net_of("hmsa").state_dict()
+    fresh = ("ocr.cls_head", "ocr.aux_head.2")
+    loaded = load_weights(net, tmp_path / "w.pth", fresh=fresh)
+    assert set(loaded.fresh) == {f"{part}.{kind}" for part in fresh for kind in ("weight", "bias")}
+    assert equal(net, {n: t for n, t in weights.items() if n not in loaded.fresh})
+    assert equal(net, {n: t for n, t in before.items() if n in loaded.fresh})
+    with pytest.raises(
+        DataError, match=r"'ocr.cls' is no part of this network; its parts are backbone, ocr, scale_attn"
+    ):
+        load_weights(net, tmp_path / "w.pth", fresh=("ocr.cls",))
+
+
+class Code:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, zipped):
+    content = {"state_dict": shaken("hrnet-tiny"), "extra": Code(tmp_path / "ran")}
+    torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(DataError, match=r"w.pth: holds code or objects \(posix.mkdir\) besides tensors.*not loaded"):
+        load_weights(net_of("hrnet-tiny"), tmp_path / "w.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["missing", "text", "empty", "cut", "flipped", "list", "numbers", "nan", "version"])
+def test_what_is_no_file_of_weights_is_said(tmp_path, name):
+    path, weights = tmp_path / "w.pth", shaken("hrnet-tiny")
+    torch.save({"state_dict": weights}, path)
+    whole = path.read_bytes()
+    text = "cannot be read"
+    if name == "missing":
+        path.unlink()
+        text = "no such file"
+    elif name == "text":
+        path.write_text("<html>404</html>")
+    elif name == "empty":
+        path.write_bytes(b"")
+    elif name == "cut":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif name == "flipped":
+        middle = whole.index(weights["conv2.weight"].numpy().tobytes())
+        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+        text = "fails its checksum"
+    elif name == "list":
+        torch.save([torch.ones(2)], path)
+        text = "neither a checkpoint"
+    elif name == "numbers":
+        torch.save({"state_dict": {"a": 1}}, path)
+        text = "neither a checkpoint"
+    elif name == "nan":
+        weights["bn1.weight"][0] = torch.nan
+        torch.save({"state_dict": weights}, path)
+        text = "bn1.weight holds nan or infinity"
+    else:
+        torch.save({"format": "segstream-checkpoint", "version": 99, "kind": "final", "weights": weights}, path)
+        text = "version 99, expected 1"
+    with pytest.raises(DataError, match=f"^{re.escape(str(path))}: .*({text})") as caught:
+        load_weights(net_of("hrnet-tiny"), path)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,135 @@
+"""Which checkpoints are kept, and which one a run goes on from."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from segstream.model.checkpoint import Progress, load_progress, save_progress
+from segstream.model.training.checkpoints import Keeper
+from segstream.shards.errors import DataError
+
+IDENTITY = {"seed": 1}
+
+
+def progress(step, value=0.0):
+    return Progress(identity=IDENTITY, step=step, weights={"w": torch.full((50,), value)}, optimizer={"state": {}})
+
+
+@pytest.fixture
+def keeper(tmp_path):
+    keeper = Keeper(tmp_path / "checkpoints", keep=2)
+    yield keeper
+    keeper.close()
+
+
+def names(keeper):
+    return [path.name for path in keeper.paths()]
+
+
+def save(keeper, *steps):
+    for step in steps:
+        keeper.save(progress(step))
+        keeper.wait()
+
+
+def test_the_latest_few_are_kept(keeper):
+    assert keeper.latest(IDENTITY, print) is None
+    save(keeper, 2, 4, 6, 10)
+    assert names(keeper) == ["step-00000010.pt", "step-00000006.pt"]
+    assert keeper.latest(IDENTITY, print).step == 10
+
+
+def test_what_is_written_is_the_state_at_the_call_though_training_goes_on(keeper, monkeypatch):
+    may_write = threading.Event()
+
+    def slow(path, state):
+        assert may_write.wait(10)
+        save_progress(path, state)
+
+    monkeypatch.setattr("segstream.model.training.checkpoints.save_progress", slow)
+    state = progress(3, value=1.0)
+    keeper.save(state)  # returns though nothing is written
+    assert names(keeper) == []
+    state.weights["w"].fill_(2.0)
+    may_write.set()
+    keeper.wait()
+    assert torch.equal(load_progress(keeper.path(3)).weights["w"], torch.ones(50))
+
+
+def test_a_damaged_newest_one_gives_way_to_the_one_before_and_it_is_said(keeper):
+    save(keeper, 2, 4)
+    keeper.path(4).write_bytes(keeper.path(4).read_bytes()[:-50])
+    notes = []
+    assert keeper.latest(IDENTITY, notes.append).step == 2
+    (line,) = notes
+    assert "step-00000004.pt: cannot be read" in line
+    assert line.endswith("; trying the checkpoint before it")
+    save(keeper, 4)
+    assert keeper.latest(IDENTITY, notes.append).step == 4
+
+
+def test_without_a_whole_one_it_refuses(keeper):
+    save(keeper, 2, 4)
+    for step in (2, 4):
+        keeper.path(step).write_bytes(b"")
+    with pytest.raises(DataError, match=r"step-00000004.pt: .*there is no earlier one. Or start over"):
+        keeper.latest(IDENTITY, lambda line: None)
+    keeper.discard()
+    assert keeper.latest(IDENTITY, print) is None
+
+
+def test_another_run_is_refused(keeper):
+    save(keeper, 2)
+    with pytest.raises(DataError, match="belongs to another run: seed is 1, this run has 2"):
+        keeper.latest({"seed": 2}, print)
+
+
+def test_a_full_disk_is_told_at_the_next_step_and_the_last_good_one_stays(keeper, monkeypatch):
+    save(keeper, 2)
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    keeper.save(progress(4))
+    keeper._writing.exception()  # done
+    with pytest.raises(DataError, match=r"step-00000004.pt: cannot be written .*No space left"):
+        keeper.check()
+    assert keeper.latest(IDENTITY, print).step == 2
+
+
+def test_what_a_killed_writer_left_is_removed(keeper):
+    save(keeper, 2)
+    left = keeper.path(4).with_suffix(".pt.part")
+    left.write_bytes(b"half")
+    save(keeper, 6)
+    assert not left.exists()
+
+
+def test_one_run_at_a_time_until_its_process_ends(tmp_path, keeper):
+    module = "segstream.model.training.checkpoints"
+    hold = f"import sys; from {module} import Keeper; k = Keeper(sys.argv[1], keep=1); k.claim()"
+    wait = "print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", f"{hold}; {wait}", str(tmp_path / "checkpoints")]
+    with subprocess.Popen(
+        command, cwd=Path(__file__).parents[3], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(DataError, match="another run is at work here; wait for it, or stop it"):
+            keeper.claim()
+        other.kill()
+        other.wait()
+        keeper.claim()
+
+
+def test_a_run_folder_that_cannot_be_is_said(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    keeper = Keeper(tmp_path / "file" / "checkpoints", keep=1)
+    with pytest.raises(DataError, match=r"file: cannot be written to .*choose another run folder"):
+        keeper.claim()
+    keeper.close()

@@ -1,0 +1,68 @@
+"""Gradients summed over processes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from segstream.model import Ranks
+from segstream.model.training import ddp as reduce
+from segstream.model.training.ddp import Reducer
+from tests.model.processes import together
+
+
+def test_buckets_are_filled_in_reverse_order(monkeypatch):
+    monkeypatch.setattr(reduce, "BUCKET_BYTES", 40)
+    sizes = (3, 4, 20, 5, 5, 1)
+    parameters = [nn.Parameter(torch.zeros(size)) for size in sizes]
+    groups = reduce._grouped(parameters[::-1])
+    assert [[p.numel() for p in group] for group in groups] == [[1, 5], [5], [20], [4, 3]]
+
+
+class Odd(nn.Module):
+    """One weight in channels_last, one used twice, one that no loss needs."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(4, 4, 3, padding=1).to(memory_format=torch.channels_last)
+        self.idle = nn.Parameter(torch.ones(3))
+        self.last = nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.last(self.conv(self.conv(x)).mean(dim=(2, 3))).square().sum()
+
+
+def data(rank, part):
+    return torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(10 * rank + part))
+
+
+def _sum(ranks: Ranks, folder: str) -> None:
+    reduce.BUCKET_BYTES = 200
+    net = Odd()
+    reducer = Reducer(net.parameters(), ranks)
+    for _ in range(2):  # the buckets of the first step serve the second
+        net.zero_grad()
+        net(data(ranks.rank, 0)).backward()
+        reducer.arm()
+        net(data(ranks.rank, 1)).backward()
+        reducer.finish()
+    assert net.idle.grad is None
+    assert net.conv.weight.grad.stride() == net.conv.weight.stride()
+    torch.save({n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}, f"{folder}/{ranks.rank}")
+
+
+@pytest.mark.parametrize("world_size", [3])
+def test_every_process_gets_the_sum(tmp_path: Path, world_size: int) -> None:
+    together(_sum, str(tmp_path), world_size=world_size)
+    net = Odd()
+    for rank in range(world_size):
+        for part in range(2):
+            net(data(rank, part)).backward()
+    got = [torch.load(tmp_path / str(rank)) for rank in range(world_size)]
+    for name, parameter in net.named_parameters():
+        if parameter.grad is None:
+            continue
+        torch.testing.assert_close(got[0][name], parameter.grad)
+        assert all(torch.equal(other[name], got[0][name]) for other in got)

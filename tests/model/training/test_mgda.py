@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from segstream.model.training.mgda import min_norm
+from segstream.shards.errors import DataError
+
+
+def gram_of(vectors: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(vectors @ vectors.T)
+
+
+def by_quadratic_programme(gram: np.ndarray) -> float:
+    """Squared norm that scipy's general solver reaches from several starts; the problem is scaled to order 1 for it."""
+    tasks = len(gram)
+    scale = gram.diagonal().max()
+    starts = [np.full(tasks, 1 / tasks), *np.eye(tasks)]
+    found = [
+        minimize(
+            lambda x: x @ gram @ x / scale,
+            start,
+            jac=lambda x: 2 * gram @ x / scale,
+            bounds=[(0, 1)] * tasks,
+            constraints={"type": "eq", "fun": lambda x: x.sum() - 1, "jac": lambda x: np.ones(tasks)},
+            method="SLSQP",
+            options={"maxiter": 500, "ftol": 1e-15},
+        )
+        for start in starts
+    ]
+    return scale * min(result.fun for result in found)
+
+
+def check(gram: torch.Tensor) -> torch.Tensor:
+    """Shares of a simplex, and the conditions that are necessary and sufficient for the shortest vector."""
+    shares = min_norm(gram)
+    assert shares.dtype == torch.float64
+    assert shares.min() >= 0
+    assert float(shares.sum()) == pytest.approx(1, abs=1e-12)
+    products = gram @ shares
+    squared = float(shares @ products)
+    slack = 1e-10 * float(gram.diagonal().max())
+    assert float(products.min()) >= squared - slack  # no vector would shorten it
+    assert torch.equal(shares, min_norm(gram.clone()))
+    return shares
+
+
+@pytest.mark.parametrize("tasks", range(2, 9))
+@pytest.mark.parametrize("length", [3, 50])  # below the number of vectors: some depend on the others
+def test_as_short_as_a_quadratic_programme_finds(tasks, length):
+    rng = np.random.default_rng((tasks, length))
+    for _ in range(4):
+        common = rng.normal(size=length)
+        vectors = rng.normal(size=(tasks, length)) * rng.uniform(0.1, 3, size=(tasks, 1)) + common
+        gram = gram_of(vectors)
+        shares = check(gram)
+        assert float(shares @ gram @ shares) == pytest.approx(by_quadratic_programme(gram.numpy()), rel=1e-6, abs=1e-9)
+
+
+def test_two_vectors_have_a_closed_form():
+    rng = np.random.default_rng(2)
+    for _ in range(200):
+        u, v = rng.normal(size=(2, 3)) + rng.normal(size=3)
+        share = np.clip((v - u) @ v / ((u - v) @ (u - v)), 0, 1)
+        np.testing.assert_allclose(min_norm(gram_of(np.stack([u, v]))), [share, 1 - share], atol=1e-9)
+
+
+def test_vectors_at_right_angles_count_by_their_inverse_squares():
+    gram = torch.diag(torch.tensor([1.0, 4.0, 9.0], dtype=torch.float64))
+    np.testing.assert_allclose(check(gram), np.array([36, 9, 4]) / 49, atol=1e-11)
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 7])
+@pytest.mark.parametrize("value", [0.0, 1.0, 1e-30, 1e30])
+def test_equal_vectors_share_equally(tasks, value):
+    shares = min_norm(torch.full((tasks, tasks), value, dtype=torch.float64))
+    np.testing.assert_allclose(shares, np.full(tasks, 1 / tasks), atol=1e-9)
+
+
+def test_a_dataset_without_gradient_takes_it_all():  # nothing is shorter than zero
+    gram = gram_of(np.array([[3.0, 1.0], [0.0, 0.0], [1.0, 2.0]]))
+    np.testing.assert_allclose(check(gram), [0, 1, 0], atol=1e-9)
+
+
+def test_one_dominating_vector_gets_no_share():
+    np.testing.assert_allclose(check(gram_of(np.array([[1e6, 1e6], [1.0, 0.0], [0.0, 1.0]]))), [0, 0.5, 0.5], atol=1e-3)
+    np.testing.assert_allclose(check(gram_of(np.array([[1e3, 1e3], [1.0, 0.0], [0.0, 1.0]]))), [0, 0.5, 0.5], atol=1e-6)
+
+
+def test_opposite_vectors_cancel():
+    vectors = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
+    shares = check(gram_of(vectors))
+    np.testing.assert_allclose(vectors.T @ shares.numpy(), 0, atol=1e-9)
+
+
+def test_products_with_rounding_errors_of_float32():
+    rng = np.random.default_rng(7)
+    vectors = rng.normal(size=(7, 10_000)).astype(np.float32)
+    vectors[3] = vectors[2]
+    noisy = torch.from_numpy((vectors @ vectors.T).astype(np.float64))
+    shares = check(noisy)
+    assert float(shares[2]) == pytest.approx(float(shares[3]), abs=1e-3)
+
+
+def test_the_unit_of_the_loss_does_not_matter():
+    gram = gram_of(np.random.default_rng(5).normal(size=(5, 9)))
+    for unit in (1e-12, 1e12):
+        np.testing.assert_allclose(min_norm(gram * unit), min_norm(gram), atol=1e-9)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_gradients_that_are_not_finite_are_an_error(value):
+    gram = torch.eye(3, dtype=torch.float64)
+    gram[1, 2] = gram[2, 1] = value
+    with pytest.raises(DataError, match="not finite"):
+        min_norm(gram)

@@ -1,0 +1,227 @@
+"""What one update does beside plain SGD, which `test_trainer.py` compares with a loop."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, interpolate
+
+from segstream.model import TrainConfig, train
+from segstream.model.checkpoint import load_final, load_progress
+from segstream.model.device import normalise
+from segstream.model.networks.build import build
+from segstream.model.training.mgda import min_norm
+from segstream.model.training.train_state import optimizer_of
+from segstream.shards.errors import DataError
+from tests.model.toy import META, TINY, ToySource, frozen, run, toy_net
+
+
+def weights_of(path):
+    return load_final(path).weights
+
+
+def plain_losses(net, batch):
+    """Mean cross-entropy of each dataset, in plain torch."""
+    logits = interpolate(net(normalise(batch.images)).logits, size=(24, 24), mode="bilinear", align_corners=True)
+    labels = batch.labels.long()
+    return [
+        cross_entropy(logits[batch.dataset_ids == d], labels[batch.dataset_ids == d], ignore_index=255) for d in (0, 1)
+    ]
+
+
+def gradient(loss, net):
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(net.parameters()))])
+
+
+def first_step(folder, **changes):
+    """Weights before and after one update of plain SGD, flat."""
+    net = build("hrnet-tiny", 3, seed=1, **TINY)
+    before = deepcopy(net)
+    config = TrainConfig(steps=1, lr=1.0, momentum=0.0, weight_decay=0.0, device="cpu", **changes)
+    rows = []
+    train(net, ToySource(), config, str(folder), meta=META, seed=0, on_log=rows.append)
+    flat = [torch.cat([p.detach().flatten() for p in n.parameters()]) for n in (before, net)]
+    return before.train(), flat[0] - flat[1], rows[0]
+
+
+def test_mgda_goes_along_the_shortest_combination_of_the_datasets_own_gradients(tmp_path):
+    net, step, row = first_step(tmp_path, mgda=True)
+    (batch,) = ToySource().batches(0, 1)
+    losses = [plain_losses(deepcopy(net), batch)[d].item() for d in (0, 1)]
+    rows = torch.stack([gradient(plain_losses(copied, batch)[d], copied) for d, copied in enumerate((net, net))])
+    shares = min_norm(rows.double() @ rows.double().T)
+    assert 0.01 < shares[0] < 0.99
+    torch.testing.assert_close(step, shares.float() @ rows, rtol=1e-3, atol=1e-5)
+    assert row.loss == pytest.approx(float(shares @ torch.tensor(losses).double()), rel=1e-4)
+
+
+def test_a_dataset_without_labels_takes_no_part_in_mgda(tmp_path):
+    class HalfIgnored(ToySource):
+        def batches(self, start, stop):
+            for batch in super().batches(start, stop):
+                batch.labels[batch.dataset_ids == 1] = 255
+                yield batch
+
+    changes = {"steps": 1, "net": frozen(toy_net())}
+    shared = run(str(tmp_path / "mgda"), source=HalfIgnored(), mgda=True, **changes)
+    alone = run(str(tmp_path / "one"), source=HalfIgnored(weights=(1.0, 0.0)), steps=1, net=frozen(toy_net()))
+    torch.testing.assert_close(weights_of(shared), weights_of(alone), rtol=1e-5, atol=1e-6)
+    calm = run(str(tmp_path / "none"), source=ToySource(label=255), mgda=True, weight_decay=0.0, steps=2)
+    for name, weight in toy_net().named_parameters():
+        assert torch.equal(weights_of(calm)[name], weight)
+
+
+def test_a_longer_gradient_is_cut_to_length(tmp_path):
+    _, free, _ = first_step(tmp_path / "free")
+    _, cut, _ = first_step(tmp_path / "cut", clip_norm=0.1)
+    assert free.norm() > 0.2
+    assert cut.norm().item() == pytest.approx(0.1, rel=1e-3)
+    torch.testing.assert_close(cut / cut.norm(), free / free.norm(), rtol=1e-2, atol=1e-4)
+    _, whole, _ = first_step(tmp_path / "whole", clip_norm=1e6)
+    torch.testing.assert_close(whole, free)
+
+
+def test_averaged_weights_are_published_and_validated_and_both_are_kept(tmp_path):
+    judged, trained, ema = {}, {}, 0.75
+
+    def on_validate(net, done):
+        assert not net.training
+        judged[done] = {name: weight.detach().clone() for name, weight in net.named_parameters()}
+
+    final = run(str(tmp_path), ema=ema, steps=4, checkpoint_every=1, keep=9, validate_every=1, on_validate=on_validate)
+    for path in tmp_path.glob("checkpoints/*"):
+        progress = load_progress(path)
+        trained[progress.step] = progress.weights
+    average = {name: weight.detach() for name, weight in toy_net().named_parameters()}
+    for step in range(1, 5):
+        average = {name: ema * value + (1 - ema) * trained[step][name] for name, value in average.items()}
+        torch.testing.assert_close(judged[step], average)
+    published = weights_of(final)
+    for name, value in average.items():
+        torch.testing.assert_close(published[name], value)
+    for name, _ in toy_net().named_buffers():
+        assert torch.equal(published[name], trained[4][name])
+    plain = weights_of(run(str(tmp_path / "plain"), steps=4))
+    for name in average:
+        assert torch.equal(trained[4][name], plain[name])  # looking on changes nothing
+
+
+class Sick(nn.Module):
+    """The toy network, but logits and statistics are not numbers wherever a batch is marked by its first pixel."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = toy_net()
+
+    def forward(self, images):
+        marked = images[:, :1, :1, :1] > 2.2  # 255 after normalisation is 2.25
+        return self.net(torch.where(marked, torch.nan, images))
+
+
+class Marked(ToySource):
+    sick: tuple[int, ...] = ()
+
+    def batches(self, start, stop):
+        for batch in super().batches(start, stop):
+            batch.images[0, 0, 0, 0] = 255 if batch.step in self.sick else 0
+            yield batch
+
+
+def marked(*sick):
+    return type("Marked", (Marked,), {"sick": sick})()
+
+
+def test_a_step_that_is_not_finite_is_skipped_said_and_counted(tmp_path):
+    rows, notes = [], []
+    changes = {"on_nonfinite": "skip", "log_every": 1, "checkpoint_every": 1, "keep": 9}
+    run(str(tmp_path), net=Sick(), source=marked(2, 3), on_log=rows.append, on_note=notes.append, **changes)
+    assert [row.skipped for row in rows] == [0, 0, 1, 2, 2, 2, 2, 2]
+    assert notes == [f"step {k}: loss or gradient not finite, update skipped ({k - 1} so far)" for k in (2, 3)]
+    states = {step: load_progress(tmp_path / "checkpoints" / f"step-{step:08d}.pt") for step in (2, 4, 5)}
+    assert all(torch.equal(states[2].weights[name], states[4].weights[name]) for name in states[2].weights)
+    assert states[4].skipped == (2, 2)
+    assert states[5].skipped == (2, 0)
+    assert not all(torch.equal(states[4].weights[name], states[5].weights[name]) for name in states[4].weights)
+
+
+def test_ten_in_a_row_are_too_many_also_over_a_restart(tmp_path):
+    changes = {"on_nonfinite": "skip", "steps": 20, "checkpoint_every": 1, "source": marked(*range(3, 20))}
+
+    class EnoughError(Exception):
+        pass
+
+    def stop(row):
+        if row.step == 8:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        run(str(tmp_path), net=Sick(), on_log=stop, **changes)
+    with pytest.raises(DataError, match="not finite in 10 steps in a row up to step 12"):
+        run(str(tmp_path), net=Sick(), **changes)
+
+
+def test_by_default_the_run_stops(tmp_path):
+    with pytest.raises(DataError, match="not finite after step 2"):
+        run(str(tmp_path), net=Sick(), source=marked(2))
+    with pytest.raises(DataError, match="not finite after step 2"):
+        run(str(tmp_path / "mgda"), net=Sick(), source=marked(2), mgda=True)
+
+
+def test_groups_are_the_published_ones():
+    config = TrainConfig(steps=1, lr=0.01)
+    net = build("pspnet-50", 3, blocks=1, width=4)
+    groups = optimizer_of(net, config).param_groups
+    assert [group["factor"] for group in groups] == [1.0] * 5 + [10.0] * 3
+    assert {id(p) for group in groups for p in group["params"]} == {id(p) for p in net.parameters()}
+    assert {group["weight_decay"] for group in groups} == {1e-4}
+    assert {id(p) for group in groups[-3:] for p in group["params"]} == {
+        id(p) for name, p in net.named_parameters() if name.startswith(("ppm.", "cls.", "aux."))
+    }
+    assert len(optimizer_of(build("hrnet-tiny", 3, **TINY), config).param_groups) == 1
+    assert len(optimizer_of(net, replace(config, optimizer="adamw")).param_groups) == 1
+
+
+def test_heads_learn_at_their_own_rate(tmp_path):
+    net = build("pspnet-50", 3, seed=1, blocks=1, width=4)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    plain, factors = deepcopy(net), {"ppm": 10.0, "cls": 10.0, "aux": 10.0}
+    for module in (*net.modules(), *plain.modules()):
+        if isinstance(module, nn.Dropout2d):
+            module.p = 0.0
+    config = TrainConfig(steps=1, lr=0.01, momentum=0.0, weight_decay=0.0, channels_last=False, device="cpu")
+    (batch,) = ToySource().batches(0, 1)
+    train(net, ToySource(), config, str(tmp_path), meta=META, seed=0)
+    output = plain.train()(normalise(batch.images))
+    total = 0.0
+    for weight, logits in ((1.0, output.logits), (0.4, output.aux[0].logits)):
+        up = interpolate(logits, size=(24, 24), mode="bilinear", align_corners=True)
+        for d in (0, 1):
+            mine = batch.dataset_ids == d
+            total = total + 0.5 * weight * cross_entropy(up[mine], batch.labels[mine].long(), ignore_index=255)
+    total.backward()
+    for (name, after), p in zip(net.named_parameters(), plain.parameters(), strict=True):
+        expected = before[name] - 0.01 * factors.get(name.split(".")[0], 1.0) * p.grad
+        torch.testing.assert_close(after.detach(), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_more_parts_than_samples_are_refused(tmp_path):
+    with pytest.raises(DataError, match="accumulate: 5 parts of the 4 samples that a process gets; lower it to 4"):
+        run(str(tmp_path), accumulate=5)
+
+
+@pytest.mark.parametrize("changes", [{"ema": 0.9, "clip_norm": 0.1}, {"mgda": True}, {"accumulate": 2}])
+def test_these_ways_resume_in_the_same_bits_too(tmp_path, changes):
+    class EnoughError(Exception):
+        pass
+
+    def stop(row):
+        if row.step == 6:
+            raise EnoughError
+
+    calm = weights_of(run(str(tmp_path / "calm"), **changes))
+    with pytest.raises(EnoughError):
+        run(str(tmp_path / "cut"), on_log=stop, **changes)
+    got = weights_of(run(str(tmp_path / "cut"), **changes))
+    assert all(torch.equal(got[name], calm[name]) for name in calm)

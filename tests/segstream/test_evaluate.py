@@ -1,0 +1,473 @@
+"""Evaluation on small shard sets: by hand, killed, in several processes, under every rule."""
+
+import dataclasses
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import confusion_matrix
+
+from segstream.eval_sets import Asked, Exam, Judge
+from segstream.evaluate import examine
+from segstream.model import InferConfig, load_net
+from segstream.model.checkpoint import Final, save_final
+from segstream.model.distributed import Ranks
+from segstream.model.evaluation.protocol import Protocol, protocols
+from segstream.model.evaluation.resume_log import Journal
+from segstream.model.networks.build import build
+from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.errors import DataError
+from segstream.shards.format.reader import open_shards
+from segstream.shards.taxonomy import IGNORE_INDEX, Taxonomy, load_taxonomy
+from tests.cli.conftest import Command
+from tests.model.toy import TINY
+from tests.shards import trees
+
+ROOT = Path(__file__).parents[2]
+MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
+CONFIG = InferConfig(crop=24, short_side=24, batch=2, device="cpu")
+OPTIONS = TINY | {"init": "kaiming"}
+HEADER = "dataset,split,original_class,new_class,parent,image_stem,segment_id"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def bdd(root: Path) -> Path:
+    """Three pictures of road, person and fence; persons of the first two become cyclists."""
+    rng = np.random.default_rng(3)
+    for stem in "abc":
+        trees.save(root / f"seg/images/val/{stem}.jpg", trees.picture(rng))
+        trees.save(root / f"seg/labels/val/{stem}_train_id.png", trees.blocks(rng, [0, 4, 11, 255]).astype(np.uint8))
+    rows = [f"bdd,val,person,bicyclist,val,{stem},11" for stem in "ab"]
+    (root / "records.csv").write_text("\n".join([HEADER, *rows, ""]))
+    return root
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Dataset -> URL of its validation split."""
+    folder = tmp_path_factory.mktemp("sets")
+    raws = {
+        "ade20k-150": trees.ade20k(folder / "ade", train=0, val=7, size_hw=(26, 37)),
+        "camvid-11": trees.camvid(folder / "camvid", count=3),
+        "bdd": bdd(folder / "bdd"),
+    }
+    for dataset, raw in raws.items():
+        records = raw / "records.csv" if dataset == "bdd" else None
+        convert(ConvertRequest(dataset=dataset, split="val", raw=raw, out=str(folder), relabel=records))
+    return {dataset: str(folder / dataset / "val") for dataset in raws}
+
+
+def checkpoint(
+    path: Path, taxonomy: str = "universal", *, learnt: str = "universal", classes: int | None = None
+) -> Path:
+    """A network of random weights that is sure of itself, so that rounding decides nothing."""
+    known = load_taxonomy(taxonomy)
+    count = known.num_classes if classes is None else classes
+    net = build("hrnet-tiny", count, seed=4, **OPTIONS)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    rng = np.random.default_rng(7)
+    images = torch.from_numpy(np.stack([trees.picture(rng) for _ in range(4)])).float().permute(0, 3, 1, 2)
+    with torch.no_grad():
+        spread = net((images - 120) / 57).logits.std()  # in training mode, which settles batch norm
+        net.last_layer[3].weight *= 6 / spread
+    recipe = {"name": path.stem, "seed": 0, "data": {"taxonomy": learnt}, "eval": dataclasses.asdict(CONFIG)}
+    meta = {"arch": "hrnet-tiny", "num_classes": count, "options": OPTIONS, "recipe": recipe}
+    meta["taxonomy"] = dataclasses.asdict(known)
+    save_final(path, Final(identity={}, meta=json.loads(json.dumps(meta)), step=1, weights=net.state_dict()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def universal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("run") / "toy.pt")
+
+
+def judged(
+    path: Path, urls: list[str], *, out: Path | None = None, asked: Asked | None = None, **options: Any
+) -> list[Any]:
+    judge = Judge.load(path, asked or Asked())
+    rule, restart = options.pop("rule", "mseg"), options.pop("restart_changed", False)
+    options = {"schemes": ["auto"], "relabeled": None} | options
+    exams = [Exam.open(judge, url, **options) for url in urls]
+    return examine(judge, exams, Ranks(), rule=rule, out=out, restart_changed=restart)
+
+
+def literal_pred(
+    net: torch.nn.Module, image: np.ndarray, matrix: np.ndarray, *, base: int, crop: int, scales: Any
+) -> np.ndarray:
+    """The published procedure step by step in float64: every window and its mirror image alone."""
+    height, width = image.shape[:2]
+    total = np.zeros((len(matrix), height, width))
+    for scale in scales:
+        short = round(scale * base)
+        size = (round(short / width * height), short) if height > width else (short, round(short / height * width))
+        scaled = cv2.resize(image.astype(np.float64), size[::-1], interpolation=cv2.INTER_LINEAR)
+        full = [max(side, crop) for side in size]
+        top, left = (full[0] - size[0]) // 2, (full[1] - size[1]) // 2
+        padded = np.tile(MEAN, (*full, 1))
+        padded[top : top + size[0], left : left + size[1]] = scaled
+        sums, visits = np.zeros((len(matrix), *full)), np.zeros(full)
+        stride = math.ceil(crop * 2 / 3)
+        for i in range(math.ceil((full[0] - crop) / stride) + 1):
+            for j in range(math.ceil((full[1] - crop) / stride) + 1):
+                y, x = min(i * stride, full[0] - crop), min(j * stride, full[1] - crop)
+                window = (padded[y : y + crop, x : x + crop] - MEAN) / STD
+                for mirrored in (False, True):
+                    view = window[:, ::-1] if mirrored else window
+                    with torch.no_grad():
+                        logits = net(torch.from_numpy(view.transpose(2, 0, 1).copy())[None])[0].numpy()
+                    e = np.exp(logits - logits.max(axis=0))
+                    scores = np.tensordot(matrix, e / e.sum(axis=0), axes=1)
+                    sums[:, y : y + crop, x : x + crop] += (scores[:, :, ::-1] if mirrored else scores) / 2
+                visits[y : y + crop, x : x + crop] += 1
+        maps = (sums / visits)[:, top : top + size[0], left : left + size[1]]
+        total += np.stack([cv2.resize(m, (width, height), interpolation=cv2.INTER_LINEAR) for m in maps])
+    return total.argmax(axis=0)
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 1.25)])
+def test_rows_are_those_of_the_procedure_written_out_in_float64(
+    universal: Path, sets: dict[str, str], scales: Any
+) -> None:
+    """Label maps by hand, pooled, through scikit-learn's matrix: in universal and in own classes at once."""
+    found = judged(
+        *(universal, [sets["bdd"]]),
+        asked=Asked(short_sides=(24, 31), scales=scales),
+        schemes=["native", "universal"],
+    )
+    assert [(v.row["taxonomy"], v.row["short_side"]) for v in found] == [
+        *(("bdd", 24), ("bdd", 31)),
+        *(("universal", 24), ("universal", 31)),
+    ]
+    net = load_net(str(universal))[0].double()
+    for verdict in found[1:3]:
+        exam, protocol, side = verdict.exam, verdict.protocol, verdict.row["short_side"]
+        labels, preds = [], []
+        for i in range(len(exam.shards)):
+            _, image, by_member = exam.sample(i)
+            pred = literal_pred(net, image, protocol.matrix, base=side, crop=24, scales=scales)
+            labels.append(by_member[protocol.label].ravel())
+            preds.append(pred.ravel())
+        label, pred = np.concatenate(labels), np.concatenate(preds)
+        keep = label != IGNORE_INDEX
+        matrix = confusion_matrix(label[keep], pred[keep], labels=range(protocol.taxonomy.num_classes))
+        moved = np.abs(matrix - verdict.confusion).sum() / 2
+        assert moved <= 0.002 * keep.sum()
+        hit, truth, guess = (verdict.confusion.diagonal(), verdict.confusion.sum(axis=1), verdict.confusion.sum(axis=0))
+        ious = hit / (truth + guess - hit + 1e-10)
+        reached = sorted(set(load_taxonomy("bdd").to_universal or ()) - {255})
+        over = reached if protocol.label == "universal" else list(range(19))
+        assert verdict.row["miou"] == pytest.approx(ious[over].mean(), abs=1e-9)
+        assert len(verdict.row["classes"]) == len(over)
+        assert len(np.unique(pred)) > 3  # of a network that says something
+
+
+def test_several_taxonomies_share_the_forward_passes(universal: Path, sets: dict[str, str]) -> None:
+    def passes(schemes: list[Any]) -> int:
+        judge, seen = Judge.load(universal, Asked()), []
+        stem = next(m for m in judge.net.modules() if isinstance(m, torch.nn.Conv2d))
+        stem.register_forward_hook(lambda *_: seen.append(1))
+        exam = Exam.open(judge, sets["bdd"], schemes=schemes, relabeled=False)
+        examine(judge, [exam], Ranks(), rule="mseg", out=None, restart_changed=False)
+        return len(seen)
+
+    assert passes(["native", "universal"]) == passes(["native"]) > 0
+
+
+def test_the_best_side_is_marked(universal: Path, sets: dict[str, str]) -> None:
+    found = judged(universal, [sets["camvid-11"]], asked=Asked(short_sides=(16, 30, None)))
+    rows = [v.row for v in found]
+    assert [row["short_side"] for row in rows] == [16, 30, None]
+    assert len({row["miou"] for row in rows}) == 3
+    assert [row["max"] for row in rows] == [row["miou"] == max(r["miou"] for r in rows) for row in rows]
+    assert {row["regime"] for row in rows} == {"zero-shot"}
+
+
+def test_relabelled_models_are_judged_by_released_labels(tmp_path: Path, sets: dict[str, str]) -> None:
+    learnt = checkpoint(tmp_path / "relabeled.pt", learnt="universal-relabeled")
+    (plain,) = judged(learnt, [sets["bdd"]], relabeled=False)
+    (verdict,) = judged(learnt, [sets["bdd"]])
+    assert (plain.row["relabeled"], verdict.row["relabeled"]) == (False, True)
+    expected = np.zeros((194, 195), np.int64)
+    net = load_net(str(learnt))[0].double()
+    for i in range(3):
+        _, image, labels = verdict.exam.sample(i)
+        pred = literal_pred(net, image, np.eye(194), base=24, crop=24, scales=(1.0,))
+        released, changed = labels["universal"], labels["universal-relabeled"]
+        assert (released != changed).any() == (i < 2)
+        for p, g, r in zip(pred.ravel(), released.ravel(), changed.ravel(), strict=True):
+            if g != 255 and r != 255:
+                expected[g, p if g == r else g if p == r else 194] += 1
+    assert verdict.confusion[:, 194].sum() > 0
+    assert np.abs(verdict.confusion - expected).sum() <= 8
+    assert verdict.row["acc"] == pytest.approx(verdict.confusion.diagonal().sum() / verdict.confusion.sum(), abs=1e-9)
+    assert len(verdict.row["classes"]) == 19
+
+
+def test_absent_classes_count_by_the_rule(universal: Path, sets: dict[str, str]) -> None:
+    (mseg,), (hmsa,) = (judged(universal, [sets["camvid-11"]], rule=rule) for rule in ("mseg", "hmsa"))
+    assert mseg.confusion.tolist() == hmsa.confusion.tolist()
+    ious = [c["iou"] for c in hmsa.row["classes"]]
+    assert None in ious
+    assert hmsa.row["miou"] == pytest.approx(np.mean([v for v in ious if v is not None]), abs=1e-9)
+    assert mseg.row["miou"] == pytest.approx(sum(v or 0 for v in ious) / 11, abs=1e-9)
+
+
+def test_oracle_and_naive_models(tmp_path: Path, sets: dict[str, str]) -> None:
+    url = sets["camvid-11"]
+    (own,) = judged(checkpoint(tmp_path / "own.pt", "camvid-11"), [url])
+    (naive,) = judged(checkpoint(tmp_path / "naive.pt", "naive"), [url])
+    assert (own.row["regime"], naive.row["regime"]) == ("oracle", "naive")
+    assert len(own.row["classes"]) == len(naive.row["classes"]) == 11
+    unmatched = [i for i, name in enumerate(naive.protocol.taxonomy.classes) if not naive.protocol.matrix[i].any()]
+    assert naive.confusion[:, unmatched].sum() == 0  # a class that no name matches is never said
+
+
+def own(taxonomy: Taxonomy) -> Protocol:
+    (protocol,) = protocols(taxonomy, taxonomy, ("native",))
+    return protocol
+
+
+KILLED = """
+import os, signal, sys
+from segstream.model.evaluation import resume_log as journal
+note, left = journal.Journal.note, int(sys.argv.pop(1))
+torn = sys.argv.pop(1) == "torn"
+def deadly(self, place, counts):
+    global left
+    left -= 1
+    if left == 0 and torn:
+        self._file.write(b"\\n0123abcd [0,")
+    if left > 0:
+        note(self, place, counts)
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+journal.Journal.note = deadly
+from segstream.cli.main import run
+run()
+"""
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, path: Path, url: str, out: Path) -> None:
+    """An evaluation that ends at its image number `at`, which is not noted any more."""
+    real, left = Journal.note, at
+
+    def note(self: Journal, place: Any, counts: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
+        real(self, place, counts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "note", note)
+        with pytest.raises(KeyboardInterrupt):
+            judged(path, [url], out=out)
+
+
+def killed(*args: object) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", KILLED, *map(str, args)],
+        capture_output=True, text=True, env=env, timeout=240, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["between", "torn"])
+def test_a_killed_evaluation_goes_on_and_ends_in_the_same_file(
+    universal: Path, sets: dict[str, str], tmp_path: Path, here: Command, how: str
+) -> None:
+    """Killed in the second set; taken up by one process, or by two."""
+    urls = [sets["camvid-11"], sets["ade20k-150"]]
+    judged(universal, urls, out=tmp_path / "whole.json")
+    out = tmp_path / "killed.json"
+    command = ("eval", universal, "--data", urls[0], "--data", urls[1], "--out", out)
+    dead = killed(6, how, *command)
+    assert dead.returncode == -9, dead.stderr
+    notes = tmp_path / "killed.json.journal"
+    assert not out.exists()
+    assert (notes / "rank-00000.jsonl").read_bytes().count(b"\n") == (5 if how == "between" else 6)
+    if how == "between":
+        judged(universal, urls, out=out)
+    else:
+        done = here(*command, "--processes", 2, "--json")
+        assert done.code == 0, done.err
+        assert json.loads(done.out) == json.loads(out.read_text())
+    assert out.read_bytes() == (tmp_path / "whole.json").read_bytes()
+    assert not notes.exists()
+
+
+def test_finished_images_are_not_segmented_again(
+    universal: Path, sets: dict[str, str], tmp_path: Path, monkeypatch
+) -> None:
+    out, seen, real = tmp_path / "r.json", [], Exam.sample
+    monkeypatch.setattr(Exam, "sample", lambda self, i: (seen.append(i), real(self, i))[1])
+    whole = judged(universal, [sets["ade20k-150"]], out=tmp_path / "whole.json")
+    interrupt(monkeypatch, 4, universal, sets["ade20k-150"], out)
+    seen.clear()
+    (again,) = judged(universal, [sets["ade20k-150"]], out=out)
+    assert sorted(seen) == [3, 4, 5, 6]
+    assert again.images_per_s is not None
+    assert again.row == whole[0].row
+    assert again.confusion.tolist() == whole[0].confusion.tolist()
+
+
+def test_two_processes_count_what_one_counts(
+    universal: Path, sets: dict[str, str], tmp_path: Path, here: Command
+) -> None:
+    one = judged(universal, [sets["ade20k-150"], sets["bdd"]], out=tmp_path / "one.json")
+    done = here(
+        *("eval", universal, "--data", sets["ade20k-150"], "--data", sets["bdd"], "--processes", 2),
+        *("--out", tmp_path / "two.json", "--confusion", tmp_path / "matrices", "--metrics", tmp_path / "m.json"),
+    )
+    assert done.code == 0, done.err
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+    matrix = json.loads((tmp_path / "matrices/bdd_universal_24_ss.json").read_text())
+    assert matrix["pixels"] == one[1].confusion.tolist()
+    assert done.err.count("7 of 7 images") == 1  # one process speaks
+    assert all(found["images_per_s"] > 0 for found in json.loads((tmp_path / "m.json").read_text()).values())
+
+
+def test_an_error_in_one_process_ends_all(universal: Path, sets: dict[str, str], tmp_path: Path, here: Command) -> None:
+    broken = shutil.copytree(sets["bdd"], tmp_path / "bdd")
+    tar = broken / "shard-000000.tar"
+    data = bytearray(tar.read_bytes())
+    data[data.index(b"\xff\xd8\xff") + 100] ^= 255  # in the first picture
+    tar.write_bytes(data)
+    done = here("eval", universal, "--data", broken, "--processes", 2)
+    assert done.code == 1
+    assert "checksum" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_another_evaluation_of_the_same_file_is_refused(
+    universal: Path, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "r.json"
+    interrupt(monkeypatch, 2, universal, sets["bdd"], out)
+    with pytest.raises(
+        DataError, match=r"r\.json\.journal: holds another, unfinished evaluation: inference\.1\.short_side"
+    ):
+        judged(universal, [sets["bdd"]], out=out, asked=Asked(short_sides=(30,)))
+    (row,) = judged(universal, [sets["bdd"]], out=out, asked=Asked(short_sides=(30,)), restart_changed=True)
+    (alone,) = judged(universal, [sets["bdd"]], asked=Asked(short_sides=(30,)))
+    assert row.confusion.tolist() == alone.confusion.tolist()
+
+
+def test_what_cannot_be_judged_is_said(
+    universal: Path, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Command
+) -> None:
+    wrong = checkpoint(tmp_path / "wrong.pt", classes=150)
+    for command in (
+        ("eval", wrong, "--data", sets["bdd"]),
+        ("predict", wrong, "--checkpoint", wrong, "--out", tmp_path / "out"),
+    ):
+        done = here(*command)
+        assert done.code == 1
+        assert "wrong.pt: the network has 150 classes, its taxonomy 'universal' has 194" in done.err
+    with pytest.raises(DataError, match=r"camvid-11/val: camvid-11: its labels have no universal classes"):
+        judged(universal, [sets["camvid-11"]], schemes=["universal"])
+    judge = Judge.load(universal, Asked())
+    exam = Exam.open(judge, sets["bdd"], schemes=["auto"], relabeled=None)
+    for changes, says in (
+        ({"members": ("image", "json")}, "images without labels"),
+        ({"split": "train"}, "native size"),
+        ({"shards": ()}, "holds no sample"),
+    ):
+        changed = dataclasses.replace(exam.shards.manifest, **changes)
+        monkeypatch.setattr(
+            "segstream.eval_sets.open_shards", lambda url, m=changed: type(exam.shards)(exam.shards._store, m)
+        )
+        with pytest.raises(DataError, match=says):
+            Exam.open(judge, sets["bdd"], schemes=["auto"], relabeled=None)
+
+
+def test_a_label_of_another_size_is_named(
+    universal: Path, sets: dict[str, str], monkeypatch: pytest.MonkeyPatch, here: Command
+) -> None:
+    real = Exam.sample
+
+    def cut(self: Exam, i: int) -> Any:
+        where, image, labels = real(self, i)
+        return where, image, {name: label[1:] for name, label in labels.items()}
+
+    monkeypatch.setattr(Exam, "sample", cut)
+    done = here("eval", universal, "--data", sets["bdd"])
+    assert done.code == 1
+    assert re.search(r"^error: \S+bdd/val/\w+: image is 24 x 32, label 23 x 32", done.err, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("name", "learnt"), [("mseg-3m-480p", True), ("mseg-unrelabeled-1m", False), ("coco-panoptic-133-1m", False)]
+)
+def test_published_files_are_judged_by_their_names_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, learnt: bool
+) -> None:
+    """What is recognised as MSeg's is universal, and relabelled unless its name says otherwise; see `model.load`."""
+    net, meta = build("hrnet-tiny", 194, **OPTIONS), dataclasses.asdict(load_taxonomy("universal"))
+    monkeypatch.setattr("segstream.eval_sets.load_any", lambda path: (net, {"num_classes": 194, "taxonomy": meta}))
+    path = tmp_path / f"{name}.pth"
+    path.write_bytes(b"weights")
+    judge = Judge.load(path, Asked(short_sides=(360, 720)))
+    assert (judge.name, judge.seed, judge.learnt_relabeled) == (name, None, learnt)
+    assert judge.taxonomy == load_taxonomy("universal")
+    assert [(c.crop, c.short_side, c.flip) for c in judge.configs] == [(713, 360, True), (713, 720, True)]
+
+
+def test_hierarchical_attention_is_judged_at_its_own_scales(
+    sets: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A published file, stood in for by a small network: the whole image at once, unless windows are asked for."""
+    sizes = OPTIONS | {"ocr_width": 8, "ocr_key_width": 4, "attention_width": 4}
+    net = build("hmsa", 19, seed=2, **sizes).eval()
+    meta = {"num_classes": 19, "taxonomy": dataclasses.asdict(load_taxonomy("cityscapes-19"))}
+    monkeypatch.setattr("segstream.eval_sets.load_any", lambda path: (net, json.loads(json.dumps(meta))))
+    monkeypatch.setattr("segstream.eval_sets.file_sha256", lambda path: "0")
+    path = Path("cityscapes_ocrnet.pth")
+    judge = Judge.load(path, Asked())
+    assert judge.configs[0].n_scales == tuple(net.n_scales)
+    assert Judge.load(path, Asked(crop=64)).configs[0].n_scales is None
+    assert Judge.load(path, Asked(n_scales=(0.5, 1.0))).configs[0].n_scales == (0.5, 1.0)
+    url = sets["bdd"]
+    exam = Exam(url=url, shards=open_shards(url), protocols=(own(load_taxonomy("cityscapes-19")),))
+    (verdict,) = examine(judge, [exam], Ranks(), rule="hmsa", out=None, restart_changed=False)
+    expected = np.zeros((19, 19), np.int64)
+    for i in range(3):
+        _, image, labels = exam.sample(i)
+        with torch.inference_mode():
+            pixels = torch.from_numpy(((image - MEAN) / STD).transpose(2, 0, 1).copy()).float()[None]
+            both = net(pixels, net.n_scales) + net(pixels.flip(3), net.n_scales).flip(3)
+        pred, label = both[0].argmax(dim=0).numpy(), labels["native"]
+        keep = label != IGNORE_INDEX
+        expected += confusion_matrix(label[keep], pred[keep], labels=range(19))
+    assert np.abs(expected - verdict.confusion).sum() <= 4
+
+
+def test_a_result_that_cannot_be_written_is_said_before_any_work(
+    universal: Path, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Command
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(Exam, "sample", lambda self, i: pytest.fail("an image was read"))
+    done = here("eval", universal, "--data", sets["bdd"], "--out", tmp_path / "file" / "r.json")
+    assert done.code == 1
+    assert "file/r.json.journal: cannot be created" in done.err

@@ -1,0 +1,448 @@
+import hashlib
+import io
+import json
+import tarfile
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segstream.pipeline.labels import label_views
+from segstream.shards.checks.verify import verify
+from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.datasets.splits import stems
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.files import sole_writer
+from segstream.shards.format.left_out import BadSamplesError
+from segstream.shards.format.reader import open_shards
+from segstream.shards.taxonomy import load_taxonomy
+from tests.shards import trees
+
+ADE = "ade20k-150"
+
+
+def request(raw, out, **changes):
+    options = {"dataset": ADE, "split": "train", "raw": raw, "out": str(out), "shard_samples": 2, **changes}
+    return ConvertRequest(**options)
+
+
+def content(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def members(folder):
+    """File name -> bytes over all tars, by the standard library alone."""
+    found = {}
+    for path in sorted(folder.rglob("*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                assert member.name not in found
+                found[member.name] = tar.extractfile(member).read()
+    return found
+
+
+def decoded(data):
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+@pytest.fixture
+def raw(tmp_path):
+    return trees.ade20k(tmp_path / "raw")
+
+
+def test_a_set_is_what_the_format_says(raw, tmp_path):
+    summary = convert(request(raw, tmp_path / "out"))
+    folder = tmp_path / "out" / ADE / "train"
+    assert summary.url == str(folder)
+    assert sorted(p.name for p in folder.iterdir()) == sorted(
+        ["manifest.json", *(f"shard-00000{n}.{end}" for n in range(3) for end in ("tar", "idx.json"))]
+    )
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["totals"] == {
+        "samples": 5,
+        "shards": 3,
+        "bytes": sum(p.stat().st_size for p in folder.glob("*.tar")),
+    }
+    assert [s["samples"] for s in manifest["shards"]] == [2, 2, 1]
+    for shard in manifest["shards"]:
+        assert hashlib.sha256((folder / shard["name"]).read_bytes()).hexdigest() == shard["sha256"]
+    universal = load_taxonomy("universal").classes
+    native = load_taxonomy(ADE)
+    pixels = np.zeros(256, int)
+    for n in range(1, 6):
+        key = f"ADE_train_{n:08d}"
+        stored = {name.partition(".")[2]: data for name, data in members(folder).items() if name.startswith(key)}
+        assert sorted(stored) == ["jpg", "json", "native.png", "universal.png"]
+        assert stored["jpg"] == (raw / f"images/training/{key}.jpg").read_bytes()  # not encoded once more
+        names = np.array([*native.classes, *[""] * 105, ""])[decoded(stored["native.png"])]
+        mapped = np.array([*universal, *[""] * 61, ""])[decoded(stored["universal.png"])]
+        by_class = {"wall": "wall", "building": "building", "sky": "sky", "flag": "flag", "bar": "", "": ""}
+        assert np.array_equal(np.vectorize(by_class.get)(names), mapped)
+        assert json.loads(stored["json"]) == {
+            "dataset": ADE,
+            "split": "train",
+            "licence": manifest["licence"],
+            "image": f"images/training/{key}.jpg",
+            "label": f"annotations/training/{key}.png",
+            "original_size_hw": [24, 32],
+        }
+        pixels += np.bincount(decoded(stored["native.png"]).ravel(), minlength=256)
+    assert {c["id"]: c["pixels"] for c in manifest["classes"]["native"]} == {
+        i: n for i, n in enumerate(pixels[:255].tolist()) if n
+    }
+
+
+def test_the_index_gives_every_members_bytes(raw, tmp_path):
+    folder = tmp_path / "out" / ADE / "train"
+    convert(request(raw, tmp_path / "out"))
+    stored = members(folder)
+    seen = set()
+    for path in sorted(folder.glob("*.idx.json")):
+        index = json.loads(path.read_text())
+        tar = (folder / index["shard"]).read_bytes()
+        for sample in index["samples"]:
+            for suffix, (offset, size, crc) in sample["members"].items():
+                data = tar[offset : offset + size]
+                assert data == stored[f"{sample['key']}.{suffix}"]
+                assert zlib.crc32(data) == crc
+                seen.add(f"{sample['key']}.{suffix}")
+            native = decoded(stored[f"{sample['key']}.native.png"])
+            assert sample["size_hw"] == list(native.shape)
+            assert sample["classes"] == sorted(set(native.ravel().tolist()) - {255})
+    assert seen == stored.keys()
+
+
+def test_bytes_do_not_depend_on_workers_place_or_run(raw, tmp_path):
+    convert(request(raw, tmp_path / "one"))
+    convert(request(raw, tmp_path / "two", workers=2))
+    elsewhere = trees.ade20k(tmp_path / "other" / "raw")
+    convert(request(elsewhere, tmp_path / "three", workers=3))
+    assert content(tmp_path / "one") == content(tmp_path / "two") == content(tmp_path / "three")
+
+
+def test_progress_counts_samples(raw, tmp_path):
+    calls = []
+    convert(request(raw, tmp_path / "out"), lambda done, total: calls.append((done, total)))
+    assert calls == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_validation_images_are_the_sources_own_pixels(raw, tmp_path):
+    summary = convert(request(raw, tmp_path / "out", split="val", short_side=8))  # concerns training only
+    stored = members(tmp_path / "out")
+    for n in (1, 2):
+        assert stored[f"ADE_val_{n:08d}.jpg"] == (raw / f"images/validation/ADE_val_{n:08d}.jpg").read_bytes()
+    with open_shards(summary.url) as shards:
+        assert shards.manifest.params["short_side"] is None
+        assert shards.manifest.universal is not None
+
+
+def test_validation_pngs_stay_lossless(tmp_path):
+    raw = trees.kitti(tmp_path / "raw")
+    convert(request(raw, tmp_path / "out", dataset="kitti-19", split="val"))
+    stored = members(tmp_path / "out")
+    for path in (raw / "training/image_2").iterdir():
+        if f"{path.stem}.png" in stored:
+            assert np.array_equal(decoded(stored[f"{path.stem}.png"]), np.asarray(Image.open(path)))
+    assert sum(".native." in name for name in stored) == 3
+    assert not any("universal" in name for name in stored)  # held out: labels are never mapped
+
+
+def test_training_pngs_become_jpegs_and_large_images_shrink(tmp_path):
+    raw = trees.cityscapes(tmp_path / "raw")
+    convert(request(raw, tmp_path / "out", dataset="cityscapes-19", short_side=12))
+    stored = members(tmp_path / "out")
+    images = {name: data for name, data in stored.items() if name.endswith(".jpg")}
+    assert sorted(images) == [f"{c}/{c}_000000_000019_leftImg8bit.jpg" for c in ("aachen", "ulm")]
+    for name, data in images.items():
+        key = name.removesuffix(".jpg")
+        original = Image.open(raw / f"leftImg8bit/train/{key}.png")
+        averaged = np.asarray(original).reshape(12, 2, 16, 2, 3).mean((1, 3))
+        assert decoded(data).shape == (12, 16, 3)
+        assert np.abs(decoded(data) - averaged).mean() < 10  # colour is stored at half the resolution
+        for member in ("native", "universal"):
+            assert decoded(stored[f"{key}.{member}.png"]).shape == (12, 16)
+        assert json.loads(stored[f"{key}.json"])["original_size_hw"] == [24, 32]
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_odd_jpegs_are_stored_as_rgb(raw, tmp_path, mode):
+    path = raw / "images/training/ADE_train_00000001.jpg"
+    Image.open(path).convert(mode).save(path, quality=95)
+    convert(request(raw, tmp_path / "out", limit=1))
+    stored = Image.open(io.BytesIO(members(tmp_path / "out")["ADE_train_00000001.jpg"]))
+    assert stored.mode == "RGB"
+    assert np.abs(np.asarray(stored).astype(int) - np.asarray(Image.open(path).convert("RGB"))).mean() < 4
+
+
+def test_turned_images_are_stored_upright_and_their_labels_must_be_upright_too(raw, tmp_path):
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    trees.save(raw / "images/validation/ADE_val_00000001.jpg", trees.picture(rng, (32, 24)), exif=exif)
+    convert(request(raw, tmp_path / "out", split="val"))
+    stored = decoded(members(tmp_path / "out")["ADE_val_00000001.png"])  # lossless
+    expected = np.rot90(np.asarray(Image.open(raw / "images/validation/ADE_val_00000001.jpg")), -1)
+    assert np.array_equal(stored, expected)
+
+
+def test_samples_are_sorted_by_key_whatever_the_list_says(tmp_path):
+    raw = trees.kitti(tmp_path / "raw", count=9)
+    with open_shards(convert(request(raw, tmp_path / "out", dataset="kitti-19")).url) as shards:
+        keys = [shards.entry(i).key for i in range(9)]
+    assert keys == sorted(stems("kitti-19", "train")[:9]) != list(stems("kitti-19", "train")[:9])
+
+
+def test_limit_takes_the_first_by_key(raw, tmp_path):
+    with open_shards(convert(request(raw, tmp_path / "out", limit=3)).url) as shards:
+        assert [shards.entry(i).key[-1] for i in range(len(shards))] == ["1", "2", "3"]
+
+
+def break_ade(raw):
+    """One of each kind of bad sample; path -> reason."""
+    images, labels = raw / "images/training", raw / "annotations/training"
+    foreign = "64 of 768 pixels carry ids [151], which ade20k-151 does not have"
+    stem = "ADE_train_0000000{}"
+    cut = labels / f"{stem.format(1)}.png"
+    cut.write_bytes(cut.read_bytes()[:-30])
+    jpeg = images / f"{stem.format(2)}.jpg"
+    jpeg.write_bytes(jpeg.read_bytes()[:-200])
+    trees.save(labels / f"{stem.format(3)}.png", np.ones((24, 31), np.uint8))
+    label = np.ones((24, 32), np.uint8)
+    label[:2] = 151
+    trees.save(labels / f"{stem.format(4)}.png", label)
+    (labels / f"{stem.format(5)}.png").unlink()
+    return {
+        f"annotations/training/{stem.format(1)}.png": "truncated PNG",
+        f"images/training/{stem.format(2)}.jpg": "truncated",
+        f"annotations/training/{stem.format(3)}.png": (
+            f"label is 24 x 31, images/training/{stem.format(3)}.jpg is 24 x 32 (height x width)"
+        ),
+        f"annotations/training/{stem.format(4)}.png": foreign,
+        f"annotations/training/{stem.format(5)}.png": "missing file",
+    }
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_all_bad_samples_are_reported_and_stop_the_run(tmp_path, workers):
+    raw = trees.ade20k(tmp_path / "raw", train=7)
+    expected = break_ade(raw)
+    with pytest.raises(BadSamplesError, match=r"ade20k-150 train in .*: 5 of 7 samples cannot be used") as error:
+        convert(request(raw, tmp_path / "out", skip_bad=4, workers=workers))
+    found = {r.path: r.reason for r in error.value.rejects}
+    assert found.keys() == expected.keys()
+    for path, reason in expected.items():
+        assert reason in found[path]
+    message = str(error.value)
+    assert "\n" not in message
+    assert "and 2 more" in message
+    assert "--skip-bad 5" in message
+    with pytest.raises(DataError, match=r"incomplete: no manifest\.json"):
+        open_shards(tmp_path / "out" / ADE / "train")
+
+
+def test_allowed_bad_samples_are_left_out_and_listed(tmp_path):
+    raw = trees.ade20k(tmp_path / "raw", train=7)
+    expected = break_ade(raw)
+    summary = convert(request(raw, tmp_path / "out", skip_bad=5))
+    assert {r.path for r in summary.skipped} == expected.keys()
+    with open_shards(summary.url) as shards:
+        assert shards.manifest.skipped == summary.skipped
+        assert [shards.entry(i).key[-1] for i in range(len(shards))] == ["6", "7"]
+        assert shards.shard_sizes == (1, 1)  # of shards all of whose samples are bad there is none
+    again = convert(request(raw, tmp_path / "out2", skip_bad=100))
+    assert again.digest == summary.digest  # how many would have been allowed shapes nothing
+
+
+def test_mending_a_bad_file_redoes_its_shard_only(tmp_path):
+    raw = trees.ade20k(tmp_path / "raw")
+    label = raw / "annotations/training/ADE_train_00000003.png"
+    whole = label.read_bytes()
+    label.write_bytes(whole[:-30])
+    with pytest.raises(BadSamplesError):
+        convert(request(raw, tmp_path / "out"))
+    label.write_bytes(whole)
+    summary = convert(request(raw, tmp_path / "out"))
+    assert summary.resumed_shards == 2
+    convert(request(raw, tmp_path / "fresh"))
+    assert content(tmp_path / "out") == content(tmp_path / "fresh")
+
+
+def test_listed_images_that_are_absent_are_counted(tmp_path):
+    raw = trees.voc(tmp_path / "raw", count=3)
+    summary = convert(request(raw, tmp_path / "out", dataset="voc2012", split="val"))
+    assert (summary.samples, summary.absent) == (3, 1446)
+    with open_shards(summary.url) as shards:
+        assert shards.manifest.absent == 1446
+
+
+def test_no_image_at_all_is_an_error(tmp_path):
+    raw = trees.voc(tmp_path / "raw", count=0)
+    (raw / "JPEGImages").mkdir(parents=True)
+    (raw / "SegmentationClassAug").mkdir()
+    with pytest.raises(DataError, match=r"no images; 1449 listed images are absent, e\.g\. JPEGImages/2007_"):
+        convert(request(raw, tmp_path / "out", dataset="voc2012", split="val"))
+
+
+def test_two_images_of_one_key_are_an_error(tmp_path):
+    rng = np.random.default_rng(0)
+    for end in ("jpg", "png"):
+        trees.save(tmp_path / f"a.{end}", trees.picture(rng))
+    (tmp_path / "list.txt").write_text("a.jpg a.png\na.png a.png\n")
+    own = tmp_path / "own.yaml"
+    own.write_text("{name: own, splits: {train: {list: list.txt}}, classes: [{name: a}]}")
+    with pytest.raises(DataError, match="have the same key 'a'; rename one of them"):
+        convert(request(tmp_path, tmp_path / "out", dataset=str(own)))
+
+
+def test_keys_with_dots_are_read_back_whole(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("v1.0_a.b", "v1.0_a.c"):
+        trees.save(tmp_path / f"i/{name}.jpg", trees.picture(rng))
+        trees.save(tmp_path / f"l/{name}.png", np.zeros((24, 32), np.uint8))
+    own = tmp_path / "own.yaml"
+    own.write_text("{name: own, splits: {train: {images: i/*.jpg, labels: l/*.png}}, classes: [{name: a}]}")
+    with open_shards(convert(request(tmp_path, tmp_path / "out", dataset=str(own))).url) as shards:
+        assert [shards.entry(i).key for i in (0, 1)] == ["v1%2E0_a%2Eb", "v1%2E0_a%2Ec"]
+
+
+# --- resuming ---
+
+
+def test_a_repeated_run_keeps_everything(raw, tmp_path):
+    first = convert(request(raw, tmp_path / "out"))
+    folder = tmp_path / "out" / ADE / "train"
+    before = content(folder), {p: p.stat().st_mtime_ns for p in folder.glob("shard*")}
+    second = convert(request(raw, tmp_path / "out", workers=2))
+    assert (second.resumed_shards, second.digest) == (3, first.digest)
+    assert before == (content(folder), {p: p.stat().st_mtime_ns for p in folder.glob("shard*")})
+
+
+@pytest.mark.parametrize(
+    "file", ["images/training/ADE_train_00000004.jpg", "annotations/training/ADE_train_00000004.png"]
+)
+def test_a_changed_source_file_redoes_its_shard(raw, tmp_path, file):
+    convert(request(raw, tmp_path / "out"))
+    other = trees.ade20k(tmp_path / "other", seed=9)
+    (raw / file).write_bytes((other / file).read_bytes())
+    assert convert(request(raw, tmp_path / "out")).resumed_shards == 2
+    convert(request(raw, tmp_path / "fresh"))
+    assert content(tmp_path / "out") == content(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("change", [{"short_side": 12}, {"jpeg_quality": 80}, {"limit": 3}, {"shard_samples": 3}])
+def test_a_changed_parameter_redoes_everything(raw, tmp_path, change):
+    convert(request(raw, tmp_path / "out"))
+    assert convert(request(raw, tmp_path / "out", **change)).resumed_shards == 0
+    convert(request(raw, tmp_path / "fresh", **change))
+    assert content(tmp_path / "out") == content(tmp_path / "fresh")  # no shard of the other run is left
+
+
+@pytest.mark.parametrize("damage", ["tar cut", "tar changed", "tar gone", "index gone", "index cut", "index edited"])
+def test_damaged_leftovers_are_redone(raw, tmp_path, damage):
+    convert(request(raw, tmp_path / "out"))
+    fresh = content(tmp_path / "out")
+    folder = tmp_path / "out" / ADE / "train"
+    tar, index = folder / "shard-000001.tar", folder / "shard-000001.idx.json"
+    match damage.split():
+        case ["tar", "cut"]:
+            tar.write_bytes(tar.read_bytes()[:-512])
+        case ["tar", "changed"]:
+            data = bytearray(tar.read_bytes())
+            data[600] ^= 1
+            tar.write_bytes(data)
+        case ["index", "cut"]:
+            index.write_bytes(index.read_bytes()[:-9])
+        case ["index", "edited"]:
+            index.write_text(index.read_text().replace('"size_hw":[24,32]', '"size_hw": [24,32]'))
+        case [which, "gone"]:
+            (tar if which == "tar" else index).unlink()
+    (folder / "shard-000009.tar").write_bytes(b"of a larger run")
+    (folder / "shard-000000.tar.77.part").write_bytes(b"of a killed run")
+    assert convert(request(raw, tmp_path / "out")).resumed_shards == 2
+    assert content(tmp_path / "out") == fresh
+
+
+def test_a_failing_run_takes_the_old_manifest_away(raw, tmp_path):
+    convert(request(raw, tmp_path / "out"))
+    (raw / "annotations/training/ADE_train_00000001.png").write_bytes(b"")
+    with pytest.raises(BadSamplesError, match="empty file"):
+        convert(request(raw, tmp_path / "out"))
+    assert not (tmp_path / "out" / ADE / "train" / "manifest.json").exists()
+
+
+def test_a_wrong_call_leaves_a_finished_set_alone(raw, tmp_path):
+    convert(request(raw, tmp_path / "out"))
+    before = content(tmp_path / "out")
+    for change in ({"raw": tmp_path / "nowhere"}, {"split": "tran"}, {"dataset": "ade20k"}):
+        with pytest.raises(DataError):
+            convert(
+                request(raw, tmp_path / "out", **change) if "raw" not in change else request(change["raw"], tmp_path)
+            )
+    assert content(tmp_path / "out") == before
+
+
+def test_two_writers_at_once_are_refused(raw, tmp_path):
+    folder = tmp_path / "out" / ADE / "train"
+    folder.mkdir(parents=True)
+    with sole_writer(folder), pytest.raises(DataError, match="another process is writing here"):
+        convert(request(raw, tmp_path / "out"))
+    convert(request(raw, tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"workers": 0}, "workers: 0; must be at least 1"),
+        ({"short_side": 0}, "short_side: 0"),
+        ({"limit": 0}, "limit: 0"),
+        ({"skip_bad": -1}, "skip_bad: -1"),
+        ({"jpeg_quality": 101}, "jpeg_quality: 101; must be 1 to 100"),
+    ],
+)
+def test_parameters_out_of_range(tmp_path, changes, message):
+    with pytest.raises(UsageError, match=message):
+        request(tmp_path, tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ade20k-151", "dataset 'ade20k-151' is unknown; did you mean 'ade20k-150'"),
+        ("ade20k-150-relabeled", "is a taxonomy of ade20k-150, not a dataset; take 'ade20k-150'"),
+    ],
+)
+def test_unknown_datasets(tmp_path, name, message):
+    with pytest.raises(UsageError, match=message):
+        convert(request(tmp_path, tmp_path, dataset=name))
+
+
+def test_images_without_labels(tmp_path):
+    rng = np.random.default_rng(0)
+    for path in ("bravo_ACDC/a.png", "bravo_SMIYC/b.jpg"):
+        trees.save(tmp_path / "raw" / path, trees.picture(rng))
+    summary = convert(request(tmp_path / "raw", tmp_path / "out", dataset="bravo", split="test"))
+    folder = tmp_path / "out" / "bravo" / "test"
+    assert {name: data for name, data in members(folder).items() if not name.endswith(".json")} == {
+        path: (tmp_path / "raw" / path).read_bytes() for path in ("bravo_ACDC/a.png", "bravo_SMIYC/b.jpg")
+    }
+    assert json.loads(members(folder)["bravo_ACDC/a.json"])["label"] is None
+    assert verify(folder).ok
+    with open_shards(summary.url) as shards:
+        assert shards.manifest.members == ("image", "json")
+        assert shards.manifest.universal is None
+        assert shards.entry(0).classes == ()
+        with pytest.raises(DataError, match=r"no member 'native'; this set holds image, json"):
+            shards.read(0, "native")
+        with pytest.raises(DataError, match=r"mix\.bravo: its shards hold images without labels"):
+            label_views("native", {"bravo": shards.manifest})
+
+
+def test_targets_that_cannot_be_used(raw, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be created"):
+        convert(request(raw, tmp_path / "file"))
+    with pytest.raises(UsageError, match="gs:// is not supported"):
+        convert(request(raw, "gs://bucket/x"))
+    convert(request(raw, f"file://{tmp_path}/url"))
+    assert (tmp_path / "url" / ADE / "train" / "manifest.json").exists()

@@ -1,0 +1,165 @@
+"""Every dataset from its native layout to shards, against the scenes that were drawn."""
+
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from segstream.shards.checks.verify import verify
+from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.datasets.check import check_raw
+from segstream.shards.datasets.registry import registry
+from segstream.shards.format.reader import open_shards
+from segstream.shards.synthetic import DATASETS, draw
+from segstream.shards.taxonomy import TRAINING_TAXONOMIES, load_taxonomy, native_taxonomy
+from tests.shards.synthetic.truth import expected_pixels, image_path, tiny
+
+SEED, TRAIN, VAL = 4, 2, 3
+LABELLED = [name for name in DATASETS if name != "bravo"]
+
+
+def decoded(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image)
+
+
+def universal(dataset: str) -> np.ndarray:
+    """(256,) universal id by native id, 255 for none."""
+    table = np.full(256, 255)
+    ids = native_taxonomy(dataset).to_universal
+    assert ids is not None
+    table[: len(ids)] = ids
+    return table
+
+
+def converted(tmp_path: Path, dataset: str, split: str) -> str:
+    request = ConvertRequest(dataset=dataset, split=split, raw=tmp_path / dataset, out=str(tmp_path / "out"))
+    return convert(request).url
+
+
+@pytest.mark.parametrize("dataset", LABELLED)
+def test_labels_are_what_was_drawn(tmp_path: Path, dataset: str) -> None:
+    with tiny():
+        draw(tmp_path, dataset, train=TRAIN, val=VAL, seed=SEED, workers=1)
+        truth = {
+            (split, image_path(dataset, split, i)): expected_pixels(dataset, split, i, SEED)
+            for split, count in (("train", TRAIN), ("val", VAL))
+            if split in registry()[dataset].splits
+            for i in range(count)
+        }
+    checked = check_raw(dataset, tmp_path / dataset)
+    assert not [problem for problem in checked.problems if "images in all" not in problem]
+    drawn = Counter(split for split, _ in truth)  # GTA5's test split names the pictures of val once more
+    assert {s.split: (s.images, s.labels) for s in checked.splits if s.split in drawn} == {
+        split: (n, n) for split, n in drawn.items()
+    }
+    native = native_taxonomy(dataset)
+    seen: set[int] = set()
+    for split in sorted({split for split, _ in truth}):
+        url = converted(tmp_path, dataset, split)
+        assert verify(url, workers=1).ok
+        pixels: Counter[int] = Counter()
+        with open_shards(url) as shards:
+            assert shards.manifest.native.name == native.name
+            assert ("universal" in shards.manifest.members) == (native.to_universal is not None)
+            for i in range(len(shards)):
+                image = json.loads(shards.read(i, "json"))["image"]
+                expected = truth.pop((split, image))
+                pixels.update(expected.ravel().tolist())
+                label = decoded(shards.read(i, "native"))
+                assert label.dtype == np.uint8
+                np.testing.assert_array_equal(label, expected, err_msg=image)
+                if native.to_universal is not None:
+                    np.testing.assert_array_equal(decoded(shards.read(i, "universal")), universal(dataset)[expected])
+                assert decoded(shards.read(i, "image")).shape == (*expected.shape, 3)
+            assert {c: n for c, (n, _) in shards.manifest.counts["native"].items()} == {
+                c: n for c, n in pixels.items() if c != 255
+            }
+        seen |= set(pixels)
+    assert not truth, "every picture became a sample"
+    assert len(seen - {255}) >= 4
+
+
+def test_bravo_is_pictures_alone(tmp_path: Path) -> None:
+    with tiny():
+        draw(tmp_path, "bravo", train=5, val=6, seed=SEED, workers=1)
+        paths = {image_path("bravo", "val", i) for i in range(6)}
+    assert {Path(path).suffix for path in paths} == {".png", ".jpg"}
+    url = converted(tmp_path, "bravo", "test")
+    assert verify(url, workers=1).ok
+    with open_shards(url) as shards:
+        assert set(shards.manifest.members) == {"image", "json"}
+        assert {json.loads(shards.read(i, "json"))["image"] for i in range(len(shards))} == paths
+        assert {decoded(shards.read(i, "image")).shape for i in range(len(shards))} == {(47, 65, 3)}
+
+
+def test_every_dataset_is_drawn() -> None:
+    assert set(DATASETS) == set(registry())
+
+
+def segment(dataset: str, raw: Path, image: str, native: np.ndarray) -> tuple[int, np.ndarray]:
+    """The number of the most seen segment with a universal class, by the release's own files, and its pixels."""
+    stem = Path(image).stem
+    match dataset:
+        case "bdd" | "sunrgbd-37":
+            codes = native
+        case "ade20k-150":
+            full = next(raw.glob(f"ADE20K_2016_07_26/images/**/{stem}_seg.png"))
+            codes = decoded(full.read_bytes())[::2, ::2, 2].astype(int)
+        case "coco-panoptic-133":
+            path = raw / f"annotations/panoptic_{Path(image).parent.name}/{stem}.png"
+            codes = decoded(path.read_bytes()).astype(int) @ [1, 256, 65536]
+        case "mapillary-public65":
+            codes = decoded((raw / image.replace("/images/", "/instances/").replace(".jpg", ".png")).read_bytes())
+        case _:
+            path = raw / image.replace("leftImg8bit/", "gtFine/", 1).replace(
+                "_leftImg8bit.png", "_gtFine_polygons.json"
+            )
+            n, found = next(
+                (n, o)
+                for n, o in enumerate(json.loads(path.read_bytes())["objects"])
+                if o["label"] in ("road", "building", "vegetation", "car")
+            )
+            canvas = Image.new("L", native.shape[::-1])
+            ImageDraw.Draw(canvas).polygon([tuple(point) for point in found["polygon"]], fill=1, outline=1)
+            return found.get("id", n), np.asarray(canvas) == 1
+    taught = universal(dataset)[native] != 255
+    number = int(np.bincount(codes[taught & (codes > 0)].ravel()).argmax())
+    return number, codes == number
+
+
+@pytest.mark.parametrize("dataset", [*TRAINING_TAXONOMIES, "cityscapes-34"])
+def test_segments_of_the_drawn_releases_can_be_relabelled(tmp_path: Path, dataset: str) -> None:
+    with tiny():
+        draw(tmp_path, dataset, train=TRAIN, val=0, seed=SEED, workers=1)
+        images = [image_path(dataset, "train", i) for i in range(TRAIN)]
+        natives = [expected_pixels(dataset, "train", i, SEED) for i in range(TRAIN)]
+    classes = load_taxonomy("universal").classes
+    new = "person"
+    rows, wanted = ["dataset,split,original_class,new_class,parent,image_stem,segment_id"], {}
+    for image, native in zip(images, natives, strict=True):
+        number, mask = segment(dataset, tmp_path / dataset, image, native)
+        before = universal(dataset)[native]
+        assert mask.sum() > 40
+        original = classes[np.bincount(before[mask & (before < 255)]).argmax()]
+        parent = {"ade20k-150": "training", "mapillary-public65": "labels"}.get(dataset, Path(image).parent.name)
+        name = dataset.replace("-34", "-19")
+        rows.append(f"{name},train,{original},{new},{parent},{Path(image).stem},{number}")
+        wanted[image] = np.where(mask, classes.index(new), before)
+    records = tmp_path / "records.csv"
+    records.write_text("\n".join(rows) + "\n")
+    request = ConvertRequest(
+        dataset=dataset, split="train", raw=tmp_path / dataset, out=str(tmp_path / "out"), relabel=records
+    )
+    done = convert(request)
+    assert done.relabel is not None
+    assert (done.relabel.applied, dict(done.relabel.reported)) == (TRAIN, {})
+    with open_shards(done.url) as shards:
+        for i in range(TRAIN):
+            image = json.loads(shards.read(i, "json"))["image"]
+            np.testing.assert_array_equal(decoded(shards.read(i, "universal-relabeled")), wanted.pop(image))
+    assert not wanted

@@ -1,0 +1,163 @@
+"""IDD: polygons drawn anew here with Pillow and numpy, in MSeg's 39 classes and in Cityscapes' 19."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from segstream.shards.codecs.images import UnreadableError
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.taxonomy import load_taxonomy
+from tests.shards.datasets.reading import VOID, found, natives, noise, write
+from tests.shards.shared import TAXONOMY, needs_mseg
+
+LABELS = (  # AutoNUE's names, by `id`
+    "road", "parking", "drivable fallback", "sidewalk", "rail track", "non-drivable fallback", "person", "animal",
+    "rider", "motorcycle", "bicycle", "autorickshaw", "car", "truck", "bus", "caravan", "trailer", "train",
+    "vehicle fallback", "curb", "wall", "fence", "guard rail", "billboard", "traffic sign", "traffic light", "pole",
+    "polegroup", "obs-str-bar-fallback", "building", "bridge", "tunnel", "vegetation", "sky", "fallback background",
+    "unlabeled", "ego vehicle", "rectification border", "out of roi", "license plate",
+)  # fmt: skip
+DATASETS = ("idd-39", "idd-19")
+
+
+def box(x0, y0, x1, y1):
+    return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
+
+
+def annotate(raw, objects, *, split="train", place="0/024793", size_hw=(48, 64), root="", end="png"):
+    height, width = size_hw
+    write(raw / f"{root}leftImg8bit/{split}/{place}_leftImg8bit.{end}", noise(size_hw))
+    path = raw / f"{root}gtFine/{split}/{place}_gtFine_polygons.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"imgHeight": height, "imgWidth": width, "objects": objects}))
+    return path
+
+
+def thing(label, polygon, number=0, deleted=0):
+    more = {"date": "08-Feb-2019", "draw": True, "user": "cvit", "verified": 0}
+    return {"id": number, "label": label, "polygon": polygon, "deleted": deleted, **more}
+
+
+def every_label():
+    """Each label on a 4 x 4 square of its own, the rest unlabelled: (objects, label by pixel)."""
+    objects, expected = [], np.full((48, 64), LABELS.index("unlabeled"))
+    for n, label in enumerate(LABELS):
+        y, x = 6 * (n // 10), 6 * (n % 10)
+        objects.append(thing(label, box(x, y, x + 3, y + 3), number=40 - n))
+        expected[y : y + 4, x : x + 4] = n
+    return objects, expected
+
+
+@needs_mseg
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_label_in_the_published_classes(tmp_path, name):
+    objects, labels = every_label()
+    annotate(tmp_path, objects)
+    if name == "idd-39":
+        assert (TAXONOMY / "idd-40_names.txt").read_text().splitlines() == list(LABELS)
+        classes = (TAXONOMY / "idd-39_names.txt").read_text().splitlines()
+        expected = {i: classes.index(label) if label in classes else VOID for i, label in enumerate(LABELS)}
+        assert [i for i, v in expected.items() if v == VOID] == [35]
+        assert [expected[i] for i in (34, 36, 39)] == [34, 35, 38]
+    else:
+        with (TAXONOMY / "derived/cityscapes19_variants.csv").open(newline="") as file:
+            rows = [r for r in csv.DictReader(file) if r["dataset"].startswith("idd")]
+        assert [r["native_name"] for r in rows] == list(LABELS)
+        expected = {int(r["native_id"]): int(r["cityscapes_train_id"]) for r in rows}
+    (label,) = natives(name, tmp_path, "train").values()
+    assert np.array_equal(label, np.vectorize(expected.get)(labels))
+
+
+def test_the_same_frame_in_both_class_lists(tmp_path):
+    annotate(tmp_path, [thing("non-drivable fallback", box(0, 0, 9, 9)), thing("curb", box(20, 20, 29, 29))])
+    (mseg,) = natives("idd-39", tmp_path, "train").values()
+    (train_ids,) = natives("idd-19", tmp_path, "train").values()
+    assert load_taxonomy("idd-39").classes[mseg[5, 5]] == "non-drivable fallback"
+    assert load_taxonomy("cityscapes-19").classes[train_ids[5, 5]] == "terrain"
+    assert (train_ids[25, 25], mseg[25, 25], mseg[40, 40], train_ids[40, 40]) == (VOID, 19, VOID, VOID)
+
+
+def test_objects_in_order_without_deleted_and_degenerate_ones(tmp_path):
+    """Drawn once more with Pillow, from the same list."""
+    rng = np.random.default_rng(0)
+    objects, canvas = [], Image.new("L", (64, 48), 35)
+    for n in range(40):
+        points = rng.integers(-5, 70, (int(rng.integers(0, 7)), 2)).tolist()
+        label, deleted = LABELS[int(rng.integers(26))], int(n % 5 == 0)
+        objects.append(thing(f"{label}group" if n % 7 == 0 else label, points, n, deleted))
+        if not deleted and len(points) > 2:
+            ImageDraw.Draw(canvas).polygon([tuple(p) for p in points], fill=LABELS.index(label))
+    annotate(tmp_path, objects)
+    (label,) = natives("idd-39", tmp_path, "train").values()
+    ids = np.asarray(canvas).astype(int)
+    assert np.array_equal(label, np.where(ids == 35, VOID, np.where(ids > 35, ids - 1, ids)))
+    assert len(np.unique(label)) > 8
+
+
+def test_an_unknown_label_is_an_error_that_names_it(tmp_path):
+    annotate(tmp_path, [thing("zebra crossing", box(0, 0, 9, 9)), thing("car", box(5, 5, 20, 20))])
+    with pytest.raises(UnreadableError, match=r"labels \['zebra crossing'\], which no class has"):
+        natives("idd-39", tmp_path, "train")
+
+
+def test_the_frame_size_is_the_jsons(tmp_path):
+    annotate(tmp_path, [], place="0/1", size_hw=(30, 40))
+    annotate(tmp_path, [], place="0/2")
+    assert [label.shape for label in natives("idd-39", tmp_path, "train").values()] == [(30, 40), (48, 64)]
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_splits_and_keys(tmp_path, name):
+    annotate(tmp_path, [], place="0/005506")
+    annotate(tmp_path, [], place="117/005506")
+    annotate(tmp_path, [], split="val", place="5/1")
+    annotate(tmp_path, [], split="test", place="9/1")
+    (tmp_path / "gtFine/train/0/005506_gtFine_labelids.png").touch()  # what upstream's tools leave there
+    assert [(p.key, p.image, p.label) for p in found(name, tmp_path, "train").pairs] == [
+        (
+            f"{sequence}/005506_leftImg8bit",
+            f"leftImg8bit/train/{sequence}/005506_leftImg8bit.png",
+            f"gtFine/train/{sequence}/005506_gtFine_polygons.json",
+        )
+        for sequence in (0, 117)
+    ]
+    assert [p.key for p in found(name, tmp_path, "val").pairs] == ["5/1_leftImg8bit"]
+    with pytest.raises(UsageError, match=f"{name} has no split 'test'"):
+        found(name, tmp_path, "test")
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_what_is_missing(tmp_path, name):
+    with pytest.raises(DataError, match="no such folder"):
+        found(name, tmp_path, "train")
+    annotate(tmp_path, []).with_name("1_gtFine_polygons.json").touch()
+    result = found(name, tmp_path, "train")
+    assert len(result.pairs) == 1
+    assert result.orphans == ("gtFine/train/0/1_gtFine_polygons.json",)
+
+
+def test_both_parts_as_they_are_unpacked(tmp_path):
+    """Part II has JPEGs and, here and there, objects without vertices."""
+    car = thing("car", box(0, 0, 63, 47))
+    annotate(tmp_path, [car], root="IDD_Segmentation/", place="0/005506")
+    annotate(tmp_path, [car, thing("pole", [], 4)], root="idd20kII/", place="283/frame2890", end="jpg")
+    result = found("idd-19", tmp_path, "train")
+    assert [p.image for p in result.pairs] == [
+        "IDD_Segmentation/leftImg8bit/train/0/005506_leftImg8bit.png",
+        "idd20kII/leftImg8bit/train/283/frame2890_leftImg8bit.jpg",
+    ]
+    assert result.orphans == ()
+    labels = natives("idd-19", tmp_path, "train")
+    assert sorted(labels) == ["0/005506_leftImg8bit", "283/frame2890_leftImg8bit"]
+    assert all((label == 13).all() for label in labels.values())
+
+
+def test_both_parts_put_together(tmp_path):
+    annotate(tmp_path, [], place="0/005506")
+    annotate(tmp_path, [], place="283/frame2890", end="jpg")
+    result = found("idd-19", tmp_path, "train")
+    assert sorted(p.key for p in result.pairs) == ["0/005506_leftImg8bit", "283/frame2890_leftImg8bit"]
+    assert result.orphans == ()

@@ -1,0 +1,141 @@
+"""WildDash 1 (Cityscapes label ids) and 2 (panoptic), both in 19 classes."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from segstream.shards.codecs.images import UnreadableError
+from segstream.shards.datasets.splits import stems
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.taxonomy import load_taxonomy
+from tests.shards.datasets.reading import VOID, found, natives, noise, write
+from tests.shards.shared import TAXONOMY, needs_mseg
+
+ONE, TWO = "au0000_100000", "zm0003_100000"
+
+
+def version1(raw, label, *, folder="wd_val_01/", stem=ONE):
+    write(raw / f"{folder}{stem}.png", noise(label.shape))
+    return write(raw / f"{folder}{stem}_labelIds.png", label)
+
+
+def every_id(count):
+    return (np.arange(36 * 48).reshape(36, 48) // 5 % count).astype(np.uint8)
+
+
+@needs_mseg
+def test_version_1_every_id(tmp_path):
+    native = (TAXONOMY / "wilddash-34_names.txt").read_text().splitlines()
+    classes = (TAXONOMY / "wilddash-19_names.txt").read_text().splitlines()
+    assert list(load_taxonomy("wilddash-19").classes) == classes
+    expected = [classes.index(n) if n in classes else VOID for n in native]
+    assert [i for i, v in enumerate(expected) if v == VOID] == [0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30]
+    version1(tmp_path, every_id(34))
+    (label,) = natives("wilddash-19", tmp_path, "val").values()
+    assert np.array_equal(label, np.array(expected)[every_id(34)])
+
+
+@pytest.mark.parametrize("folder", ["wd_val_01/", ""])
+def test_version_1_val_is_the_published_list_of_70(tmp_path, folder):
+    label = np.zeros((8, 8), np.uint8)
+    for stem in (ONE, TWO, "not_listed"):
+        version1(tmp_path, label, folder=folder, stem=stem)
+    result = found("wilddash-19", tmp_path, "val")
+    assert [(p.key, p.image, p.label) for p in result.pairs] == [
+        (stem, f"{folder}{stem}.png", f"{folder}{stem}_labelIds.png") for stem in (ONE, TWO)
+    ]
+    assert (len(stems("wilddash-19", "val")), len(result.absent)) == (70, 68)
+
+
+def test_version_1_has_nothing_to_train_on(tmp_path):
+    version1(tmp_path, np.zeros((8, 8), np.uint8))
+    for split in ("train", "test"):
+        with pytest.raises(UsageError, match=f"wilddash-19 has no split '{split}'"):
+            found("wilddash-19", tmp_path, split)
+    with pytest.raises(DataError, match="deeper: no such folder"):
+        found("wilddash-19", tmp_path / "wd_val_01" / "deeper", "val")
+
+
+def test_version_1_an_id_beyond_33_is_an_error(tmp_path):
+    version1(tmp_path, np.full((8, 8), 34, np.uint8))
+    with pytest.raises(DataError, match=r"64 of 64 pixels carry ids \[34\]"):
+        natives("wilddash-19", tmp_path, "val")
+
+
+def version2(raw, frames, *, listed=None):
+    """`frames`: id -> (H, W) array of WildDash 2's class ids; each class becomes a segment of a number of its own."""
+    annotations = []
+    for stem, classes in frames.items():
+        segments = {int(c): 70_001 * int(c) + 3 for c in np.unique(classes)}
+        codes = np.vectorize(segments.get)(classes)
+        write(raw / f"images/{stem}.jpg", noise(classes.shape))
+        write(raw / f"panoptic/{stem}.png", np.stack([codes % 256, codes // 256 % 256, codes // 65536], -1))
+        info = [{"id": s, "category_id": c, "iscrowd": 0, "area": 1} for c, s in segments.items()]
+        annotations.append({"image_id": stem, "file_name": f"{stem}.png", "segments_info": info})
+    (raw / "panoptic.json").write_text(json.dumps({"annotations": annotations}))
+    (raw / "random_split").mkdir(exist_ok=True)
+    for part, ids in (listed or {"training": frames, "validation": ()}).items():
+        (raw / f"random_split/{part}.txt").write_text("".join(f"{i}\n" for i in ids))
+    return raw
+
+
+@needs_mseg
+def test_version_2_every_class(tmp_path):
+    with (TAXONOMY / "derived/cityscapes19_variants.csv").open(newline="") as file:
+        rows = [r for r in csv.DictReader(file) if r["dataset"] == "wilddash2"]
+    expected = {int(r["native_id"]): int(r["cityscapes_train_id"]) for r in rows}
+    assert len(expected) == 81
+    version2(tmp_path, {"aa0001": every_id(81)})
+    (label,) = natives("wilddash2-19", tmp_path, "train").values()
+    assert np.array_equal(label, np.vectorize(expected.get)(every_id(81)))
+
+
+def test_version_2_some_classes_by_hand(tmp_path):
+    wanted = {31: "train", 34: "truck", 35: "car", 38: "road", 48: "rider", 56: "wall", 58: "motorcycle", 78: "terrain"}
+    version2(tmp_path, {"aa0001": np.array([[*wanted, 29, 0]], np.uint8)})
+    (label,) = natives("wilddash2-19", tmp_path, "train").values()
+    classes = load_taxonomy("cityscapes-19").classes
+    assert label.tolist() == [[*map(classes.index, wanted.values()), VOID, VOID]]
+
+
+def test_version_2_splits_are_the_releases_lists(tmp_path):
+    frame = np.full((8, 8), 7, np.uint8)
+    version2(tmp_path, dict.fromkeys("abcd", frame), listed={"training": ["c", "a", "gone"], "validation": ["b"]})
+    train = found("wilddash2-19", tmp_path, "train")
+    assert [(p.key, p.image, p.label) for p in train.pairs] == [
+        (stem, f"images/{stem}.jpg", f"panoptic/{stem}.png") for stem in ("c", "a")
+    ]
+    assert train.absent == ("images/gone.jpg",)
+    assert [p.key for p in found("wilddash2-19", tmp_path, "val").pairs] == ["b"]
+    with pytest.raises(UsageError, match="wilddash2-19 has no split 'test'"):
+        found("wilddash2-19", tmp_path, "test")
+
+
+def test_version_2_faults_are_told(tmp_path):
+    version2(tmp_path, {"a": np.full((8, 8), 7, np.uint8)})
+    content = json.loads((tmp_path / "panoptic.json").read_text())
+    content["annotations"][0]["segments_info"][0]["category_id"] = 81
+    (tmp_path / "panoptic.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"pixels carry ids \[81\], which wilddash2 does not have"):
+        natives("wilddash2-19", tmp_path, "train")
+    content["annotations"][0]["segments_info"][0]["id"] += 1
+    (tmp_path / "panoptic.json").write_text(json.dumps(content))
+    with pytest.raises(UnreadableError, match=r"64 pixels of segments \[490010\], which the panoptic JSON lacks"):
+        natives("wilddash2-19", tmp_path, "train")
+    (tmp_path / "panoptic.json").write_text('{"annotations": []}')
+    with pytest.raises(UnreadableError, match="no entry"):
+        natives("wilddash2-19", tmp_path, "train")
+    with pytest.raises(DataError, match=r"validation\.txt: names no images"):
+        found("wilddash2-19", tmp_path, "val")
+    (tmp_path / "random_split/training.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match=r"training\.txt: cannot be read"):
+        found("wilddash2-19", tmp_path, "train")
+    (tmp_path / "random_split/training.txt").unlink()
+    with pytest.raises(DataError, match=r"training\.txt: cannot be read"):
+        found("wilddash2-19", tmp_path, "train")
+    (tmp_path / "panoptic/a.png").unlink()
+    (tmp_path / "panoptic").rmdir()
+    with pytest.raises(DataError, match="panoptic: no such folder"):
+        found("wilddash2-19", tmp_path, "train")

@@ -1,0 +1,72 @@
+from dataclasses import replace
+
+import pytest
+
+from segstream.shards.codecs.row_blocks import Blocks
+from segstream.shards.errors import DataError
+from segstream.shards.format.index import (
+    Row,
+    ShardIndex,
+    Span,
+    dump_index,
+    index_name,
+    load_index,
+    member_suffix,
+    merge_counts,
+)
+from segstream.shards.format.left_out import Reject
+
+INDEX = ShardIndex(
+    shard="shard-000003.tar",
+    bytes=10240,
+    sha256="ab",
+    fingerprint="cd",
+    rows=(
+        Row(key="a", size_hw=(2, 3), classes=(0, 7), members={"jpg": Span(512, 9, 1), "native.png": Span(1024, 5, 2)}),
+        Row(key="b", size_hw=(1, 1), classes=(), members={}),
+    ),
+    counts={"native": {0: (5, 1), 7: (1, 1)}},
+    rejects=(Reject(key="c", path="x/c.jpg", reason="missing file"),),
+)
+
+
+@pytest.mark.parametrize(
+    "index", [INDEX, ShardIndex(shard="s", bytes=0, sha256="", fingerprint="", rows=(), counts={}, rejects=())]
+)
+def test_an_index_survives_its_file(index):
+    assert load_index(dump_index(index), where="i") == index
+    assert index_name("shard-000003.tar") == "shard-000003.idx.json"
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b'{"version": 1}', b"\xff", dump_index(INDEX)[:-20]])
+def test_what_is_not_an_index(data):
+    with pytest.raises(DataError, match=r"^here: not a shard index"):
+        load_index(data, where="here")
+
+
+def test_an_index_of_another_version():
+    with pytest.raises(DataError, match="index version 2, this program reads 1"):
+        load_index(dump_index(INDEX).replace(b'"version": 1', b'"version": 2'), where="here")
+
+
+def test_an_index_from_before_there_were_blocks():
+    row = replace(INDEX.rows[0], members={"jpg": Span(512, 9, 1, Blocks(16, (3, 6), (4, 5)))})
+    index = replace(INDEX, rows=(row,))
+    data = dump_index(index)
+    assert load_index(data, where="i") == index
+    older = data.replace(b',"blocks":{"jpg":[16,[3,6],[4,5]]}', b"")
+    assert older != data
+    assert load_index(older, where="i").rows[0].members == {"jpg": Span(512, 9, 1)}
+
+
+def test_member_names():
+    held = {"png": 0, "native.png": 0, "universal-relabeled.png": 0, "json": 0}
+    assert member_suffix(held, "image") == "png"
+    assert member_suffix(held, "json") == "json"
+    assert member_suffix(held, "universal-relabeled") == "universal-relabeled.png"
+    assert member_suffix(held, "universal") is None
+
+
+def test_counts_add_up():
+    merged = merge_counts([{"native": {1: (5, 1)}}, {"native": {1: (2, 1), 3: (4, 2)}, "universal": {0: (1, 1)}}])
+    assert merged == {"native": {1: (7, 2), 3: (4, 2)}, "universal": {0: (1, 1)}}

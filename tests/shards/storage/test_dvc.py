@@ -1,0 +1,267 @@
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from segstream.pipeline.config import DataConfig
+from segstream.shards import open_shards
+from segstream.shards.checks.verify import verify
+from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.storage.open import open_store
+from tests.shards import trees
+from tests.shards.servers import KEY, SECRET, serving
+from tests.shards.services import NoServiceError, certificate
+
+IDENTITY = {f"GIT_{who}_{what}": "tester@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+
+def run(folder, *command):
+    env = os.environ | IDENTITY | {"DVC_NO_ANALYTICS": "1", "XDG_CONFIG_HOME": str(folder.parent / "config")}
+    return subprocess.run(command, cwd=folder, env=env, check=True, capture_output=True, text=True).stdout
+
+
+def git(folder, *arguments):
+    return run(folder, "git", *arguments)
+
+
+def dvc(folder, *arguments):
+    return run(folder, sys.executable, "-m", "dvc", *arguments)
+
+
+def ade(folder, seed):
+    raw = trees.ade20k(folder / f"raw{seed}", seed=seed)
+    request = ConvertRequest(
+        dataset="ade20k-150", split="train", raw=raw, out=str(folder / f"out{seed}"), shard_samples=2
+    )
+    return Path(convert(request).url)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A repository with two tagged versions of one set, pushed; its working tree and cache are empty."""
+    pytest.importorskip("dvc")
+    folder = tmp_path_factory.mktemp("project")
+    repo, remote = folder / "repo", folder / "server" / "bucket" / "store"
+    repo.mkdir()
+    git(repo, "init", "-q")
+    dvc(repo, "init", "-q")
+    dvc(repo, "remote", "add", "-q", "-d", "store", str(remote))
+    for seed in (1, 2):
+        source = ade(folder, seed)
+        cmd = f"mkdir -p data && rm -rf data/ade && mkdir data/ade && cp -r {source} data/ade/"
+        stage = {"cmd": cmd, "outs": ["data/ade/train"]}
+        (repo / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"shard": stage}}))
+        dvc(repo, "repro", "-q")
+        dvc(repo, "push", "-q")
+        git(repo, "add", "-A")
+        git(repo, "commit", "-qm", f"version {seed}")
+        git(repo, "tag", f"v{seed}")
+    shutil.rmtree(repo / "data")
+    shutil.rmtree(repo / ".dvc" / "cache")
+    return folder
+
+
+def url(project, rev, path="data/ade/train"):
+    return f"dvc://{path}?rev={rev}&repo={project / 'repo'}"
+
+
+def test_two_versions_side_by_side_without_pulling(project):
+    for seed in (1, 2):
+        with (
+            open_shards(url(project, f"v{seed}")) as shards,
+            open_shards(project / f"out{seed}/ade20k-150/train") as own,
+        ):
+            assert shards.manifest == own.manifest
+            for i in range(5):
+                assert shards.read(i, "image") == own.read(i, "image")
+                assert shards.read(i, "native") == own.read(i, "native")
+    assert open_shards(url(project, "v1")).manifest != open_shards(url(project, "v2")).manifest
+    assert open_shards(f"dvc://data/ade/train?repo={project / 'repo'}").manifest.digest  # HEAD
+    assert verify(url(project, "v1"), workers=2).ok
+    assert not (project / "repo" / "data").exists()
+    assert not (project / "repo" / ".dvc" / "cache").exists()
+
+
+def test_the_objects_are_those_that_dvc_itself_names(project):
+    api = pytest.importorskip("dvc.api")
+    store = open_store(url(project, "v1"))
+    for name in ("manifest.json", "shard-000002.tar", "shard-000000.idx.json"):
+        expected = api.get_url(f"data/ade/train/{name}", repo=str(project / "repo"), rev="v1")
+        assert str(store._store.folder / store._objects[name]) == expected
+    assert len(store._objects) == 7
+
+
+def test_from_an_s3_remote(project, monkeypatch):
+    with serving(project / "server", s3=True) as server:
+        config = f"['remote \"store\"']\n    url = s3://bucket/store\n    endpointurl = {server.url}\n"
+        secrets = f"    access_key_id = {KEY}\n    secret_access_key = {SECRET}\n"
+        local = project / "repo" / ".dvc" / "config.local"
+        local.write_text(config + secrets)
+        try:
+            with open_shards(url(project, "v1")) as shards, open_shards(url(project, "v2")) as other:
+                server.script += ["flip", "503", "reset"]
+                own = open_shards(project / "out1/ade20k-150/train")
+                assert [shards.read(i, "image") for i in range(5)] == [own.read(i, "image") for i in range(5)]
+                assert shards.read(0, "image") != other.read(0, "image")
+        finally:
+            local.unlink()
+
+
+def test_the_remote_names_the_ca_of_its_server(project, tmp_path, monkeypatch):
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    try:
+        tls = certificate(tmp_path)
+    except NoServiceError as error:
+        pytest.skip(str(error))
+    local = project / "repo" / ".dvc" / "config.local"
+    with serving(project / "server", s3=True, tls=tls) as server:
+        config = f"['remote \"store\"']\n    url = s3://bucket/store\n    endpointurl = {server.url}\n"
+        config += f"    access_key_id = {KEY}\n    secret_access_key = {SECRET}\n"
+        try:
+            for trusted, refused in (("", True), ("ssl_verify = true", True), (f"ssl_verify = {tls.ca}", False)):
+                local.write_text(f"{config}    {trusted}\n")
+                if refused:
+                    with pytest.raises(DataError, match="certificate is not trusted"):
+                        open_shards(url(project, "v1"))
+                else:
+                    assert open_shards(url(project, "v1")).read(0, "image")
+        finally:
+            local.unlink()
+
+
+def test_two_tags_pushed_to_a_real_bucket_and_read_from_a_fresh_clone(s3, tmp_path, monkeypatch):
+    pytest.importorskip("dvc_s3")
+    for name, value in s3.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    repo, clone = tmp_path / "repo", tmp_path / "clone"
+    (repo / "data").mkdir(parents=True)
+    git(repo, "init", "-q")
+    (repo / ".dvc").mkdir()
+    with s3.bucket() as bucket:
+        remote = f"['remote \"store\"']\n    url = s3://{bucket}/store\n    endpointurl = {s3.endpoint}\n"
+        (repo / ".dvc" / "config").write_text(f"[core]\n    remote = store\n{remote}")
+        for seed in (1, 2):
+            shutil.rmtree(repo / "data" / "ade", ignore_errors=True)
+            shutil.copytree(ade(tmp_path, seed), repo / "data" / "ade" / "train")
+            dvc(repo, "add", "-q", "data/ade")
+            dvc(repo, "push", "-q")
+            git(repo, "add", "-A")
+            git(repo, "commit", "-qm", f"version {seed}")
+            git(repo, "tag", f"v{seed}")
+        git(tmp_path, "clone", "-q", str(repo), str(clone))
+        sets = [open_shards(f"dvc://data/ade/train?rev=v{seed}&repo={clone}") for seed in (1, 2)]
+        own = [open_shards(tmp_path / f"out{seed}/ade20k-150/train") for seed in (1, 2)]
+        for i in range(5):  # in turns
+            for ours, local in zip(sets, own, strict=True):
+                assert ours.read(i, "image") == local.read(i, "image")
+                assert ours.read(i, "native") == local.read(i, "native")
+        assert sets[0].manifest.digest != sets[1].manifest.digest
+        assert not (clone / "data" / "ade").exists()
+        assert not (clone / ".dvc" / "cache").exists()
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+        with pytest.raises(DataError, match=r"refused \(the server answers 403.*check AWS_ACCESS_KEY_ID"):
+            open_shards(f"dvc://data/ade/train?rev=v1&repo={clone}")
+
+
+@pytest.mark.parametrize(
+    ("path", "rev", "message"),
+    [
+        ("data/ade/train", "v9", "has no git revision 'v9'"),
+        ("data/ade/val", "v1", r"data/ade/val is not tracked by DVC at v1 \(it tracks data/ade/train\)"),
+        ("data/ade", "v1", "data/ade is not tracked by DVC"),
+    ],
+)
+def test_what_is_not_there(project, path, rev, message):
+    with pytest.raises(DataError, match=message):
+        open_shards(url(project, rev, path))
+
+
+def test_wrong_urls(project, tmp_path):
+    with pytest.raises(UsageError, match="revision is not known"):
+        open_shards(f"dvc://data/ade/train?revision=v1&repo={project / 'repo'}")
+    with pytest.raises(DataError, match="clone the repository"):
+        open_shards("dvc://data/ade/train?repo=/nowhere/at/all")
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(DataError, match="has no git revision 'HEAD'"):
+        open_shards(f"dvc://data/ade/train?repo={tmp_path / 'plain'}")
+
+
+def test_an_object_that_was_not_pushed_and_one_that_is_damaged(project):
+    store = open_store(url(project, "v1"))
+    path = store._store.folder / store._objects["shard-000000.idx.json"]
+    content, mode = path.read_bytes(), path.stat().st_mode
+    path.chmod(0o644)
+    try:
+        path.write_bytes(content.replace(b"ADE", b"ADA", 1))
+        with pytest.raises(DataError, match=r"shard-000000\.idx\.json: .*does not have the MD5"):
+            open_shards(url(project, "v1")).entry(0)
+        path.unlink()
+        with pytest.raises(DataError, match=r"shard-000000\.idx\.json: .*dvc push"):
+            open_shards(url(project, "v1")).entry(0)
+    finally:
+        path.write_bytes(content)
+        path.chmod(mode)
+
+
+def handmade(folder, config, files):
+    """A repository that tracks data/big by a `.dvc` file, written without DVC."""
+    repo = folder / "repo"
+    (repo / ".dvc").mkdir(parents=True)
+    listing = json.dumps([{"md5": hashlib.md5(v).hexdigest(), "relpath": k} for k, v in files.items()]).encode()
+    for data, end in [(listing, ".dir"), *((v, "") for v in files.values())]:
+        md5 = hashlib.md5(data).hexdigest()
+        path = folder / "remote" / "files" / "md5" / md5[:2] / (md5[2:] + end)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    (repo / "data").mkdir()
+    out = {"md5": hashlib.md5(listing).hexdigest() + ".dir", "hash": "md5", "path": "big"}
+    (repo / "data" / "big.dvc").write_text(yaml.safe_dump({"outs": [out]}))
+    (repo / ".dvc" / "config").write_text(config)
+    git(repo, "init", "-q")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "all")
+    return repo
+
+
+def test_five_hundred_shards_in_a_folder_below_what_is_tracked(tmp_path):
+    files = {f"ade/train/shard-{n:06d}.tar": b"%d" % n for n in range(500)} | {"other": b"x"}
+    repo = handmade(tmp_path, "[core]\n    remote = r\n['remote \"r\"']\n    url = ../../remote\n", files)
+    begun = time.perf_counter()
+    store = open_store(f"dvc://data/big/ade/train?repo={repo / 'data'}")
+    assert time.perf_counter() - begun < 3  # 0.02 s measured with a folder as the remote
+    assert store.size("other") is None
+    assert [store.read(f"shard-{n:06d}.tar") for n in range(500)] == [b"%d" % n for n in range(500)]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("", "no default DVC remote"),
+        ("[core]\n    remote = r\n", "no default DVC remote"),
+        ("[core]\n    remote = r\n['remote \"r\"']\n    url = gs://bucket/x\n", "gs://bucket/x.* not supported"),
+        (
+            "[core]\n    remote = r\n['remote \"r\"']\n    url = ../../elsewhere\n",
+            "listing cannot be read: .*missing.*dvc push",
+        ),
+        ("remote = r\n", "configuration cannot be read"),
+    ],
+)
+def test_remotes_that_cannot_be_used(tmp_path, monkeypatch, config, message):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    repo = handmade(tmp_path, config, {"a": b"a"})
+    with pytest.raises(DataError, match=message):
+        open_shards(f"dvc://data/big?repo={repo}")
+
+
+def test_a_recipe_may_name_a_version():
+    data = DataConfig(shards="dvc://data/shards?rev=v1&repo=..", mix={"ade": 1})
+    assert data.url("ade") == "dvc://data/shards/ade/train?rev=v1&repo=.."

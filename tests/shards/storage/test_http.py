@@ -1,0 +1,295 @@
+import concurrent.futures
+import multiprocessing
+import pickle
+import random
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from segstream.pipeline import AugmentConfig, DataConfig
+from segstream.pipeline import samples as pipeline_samples
+from segstream.pipeline.samples import Samples
+from segstream.shards import open_shards
+from segstream.shards.checks.stats import class_table
+from segstream.shards.checks.verify import verify
+from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.format.reader import open_set
+from segstream.shards.storage.http import HttpOrigin
+from segstream.shards.storage.open import open_store
+from segstream.shards.storage.remote import RemoteStore, Retries
+from tests.shards import trees
+from tests.shards.servers import serving
+from tests.shards.test_convert import members
+
+PATIENT = Retries(num_attempts=25, sleep=lambda seconds: None)
+
+
+class FakeTime:
+    """Time that passes only in waits."""
+
+    def __init__(self):
+        self.now, self.waits = 0.0, []
+
+    def sleep(self, seconds):
+        self.waits.append(seconds)
+        self.now += seconds
+
+    def retries(self, **options):
+        return Retries(sleep=self.sleep, clock=lambda: self.now, **options)
+
+
+@pytest.fixture
+def server(ade):
+    with serving(ade) as server:
+        yield server
+
+
+def store_at(server, retries=PATIENT, timeout_s=5.0):
+    return RemoteStore(HttpOrigin(server.url, timeout_s=timeout_s), retries)
+
+
+def test_a_set_on_a_web_server_is_the_set_on_disk(ade, server):
+    stored = members(ade)
+    with open_shards(f"{server.url}/") as shards:
+        for i in range(5):
+            key = shards.entry(i).key
+            assert shards.read(i, "image") == stored[f"{key}.jpg"]
+            assert shards.read(i, "native") == stored[f"{key}.native.png"]
+        assert shards.manifest.digest == open_shards(ade).manifest.digest
+        assert class_table(shards.manifest) == class_table(open_shards(ade).manifest)
+    assert verify(server.url).ok
+    assert verify(server.url, workers=2).ok
+
+
+def test_one_connection_serves_a_thread_and_only_members_are_fetched(ade, server):
+    shards = open_shards(server.url)
+    before = server.sent
+    sizes = [len(shards.read(i, member)) for i in range(5) for member in ("image", "native")]
+    indexes = sum(path.stat().st_size for path in ade.glob("*.idx.json"))
+    assert server.sent - before == sum(sizes) + indexes
+    assert server.connections == 1
+
+
+def test_threads_copies_and_forks_read_the_same(ade, server):
+    shards = open_shards(server.url)
+    expected = [open_shards(ade).read(i, "image") for i in range(5)]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda i: shards.read(i % 5, "image"), range(40))) == expected * 8
+    assert pickle.loads(pickle.dumps(shards)).read(3, "image") == expected[3]
+    queue = multiprocessing.get_context("fork").Queue()
+    child = multiprocessing.get_context("fork").Process(target=lambda: queue.put(shards.read(2, "image")))
+    child.start()
+    assert shards.read(1, "image") == expected[1]
+    assert queue.get(timeout=20) == expected[2]
+    child.join()
+
+
+@pytest.mark.parametrize("fault", ["503", "429", "reset", "truncate", "flip", "nolength", "stall"])
+def test_a_fault_costs_another_request_and_nothing_else(ade, fault):
+    with serving(ade, stall_s=0.3) as server:
+        shards = open_set(store_at(server, timeout_s=0.15 if fault == "stall" else 5.0))
+        shards.entry(3)
+        server.script += [fault, fault]
+        assert shards.read(3, "native") == open_shards(ade).read(3, "native")
+        assert server.failed == [fault, fault]
+
+
+def test_faults_while_opening(ade):
+    with serving(ade, share=0.4, faults=("503", "reset", "truncate", "flip"), seed=3) as server:
+        for _ in range(20):
+            with open_set(store_at(server)) as shards:
+                assert shards.manifest == open_shards(ade).manifest
+        assert len(server.failed) > 20
+
+
+def test_a_large_file_comes_in_pieces_of_one_version(tmp_path, monkeypatch):
+    monkeypatch.setattr("segstream.shards.storage.remote.PIECE", 1000)
+    data = random.Random(0).randbytes(4567)
+    (tmp_path / "big").write_bytes(data)
+    with serving(tmp_path) as server:
+        store = store_at(server)
+        server.script += [None, "truncate", None, "reset"]
+        assert store.read("big") == data
+        assert store.read("big", 567) == data[567:]
+        assert store.read("big", 4000, 567) == data[4000:]
+        assert store.read("big", 5, 0) == b""
+        original, other = store._origin.get, data[::-1]
+
+        def replaced_after_two(name, start, stop):
+            if start == 2000 and (tmp_path / "big").read_bytes() == data:
+                (tmp_path / "big").write_bytes(other)
+            return original(name, start, stop)
+
+        monkeypatch.setattr(store._origin, "get", replaced_after_two)
+        assert store.read("big") == other  # never the start of one and the end of the other
+
+
+@pytest.mark.parametrize(("fault", "cause"), [("503", "answers 503"), ("reset", "no answer"), ("truncate", "broke")])
+def test_a_server_that_stays_broken_is_an_error_naming_all(ade, fault, cause):
+    clock = FakeTime()
+    with serving(ade) as server:
+        shards = open_set(store_at(server, clock.retries(num_attempts=6)))
+        shards.entry(0)
+        server.share, server.faults = 1.0, (fault,)
+        with pytest.raises(DataError, match=rf"127.*/shard-000000\.tar: failed 6 times in \d+ s, lastly: .*{cause}"):
+            shards.read(0, "image")
+    assert len(clock.waits) == 5
+    for n, wait in enumerate(clock.waits):
+        assert 0.05 * 2**n <= wait <= 0.1 * 2**n
+    assert len({wait / 2**n for n, wait in enumerate(clock.waits)}) == 5  # jitter
+
+
+def test_the_budget_in_seconds_holds_too(tmp_path):
+    clock = FakeTime()
+    with serving(tmp_path, share=1.0, faults=("503",)) as server:
+        store = store_at(server, clock.retries(num_attempts=1000, budget_s=60))
+        with pytest.raises(DataError, match=r"/manifest\.json: failed \d+ times in \d\d s, lastly: .* answers 503"):
+            open_set(store)
+    assert 45 < sum(clock.waits) <= 60
+
+
+def never_heard_of(url):
+    clock = FakeTime()
+    with pytest.raises(DataError, match=r"set/manifest\.json: failed \d times in \d s, lastly: no answer .*the URL"):
+        open_set(RemoteStore(HttpOrigin(url), clock.retries()))
+    assert 1 < sum(clock.waits) <= 5
+
+
+def test_a_server_never_heard_of_is_given_up_soon(monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        never_heard_of(f"http://127.0.0.1:{unused.getsockname()[1]}/set")
+
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    never_heard_of("http://mistyped.example/set")
+
+
+def test_a_server_that_goes_away_is_waited_for(ade):
+    clock = FakeTime()
+    with serving(ade) as server:
+        shards = open_set(store_at(server, clock.retries()))
+    shards.close()  # what is connected already would still be served
+    with pytest.raises(DataError, match=r"idx\.json: failed \d+ times in 1\d\d s, lastly: no answer .*well and reach"):
+        shards.entry(0)
+    assert 100 < sum(clock.waits) <= 120
+
+
+def test_a_server_that_says_nothing_is_given_up_within_the_budget_and_one_time_out(ade, monkeypatch):
+    monkeypatch.setenv("SEGSTREAM_RETRY_S", "1.5")
+    with serving(ade, stall_s=30) as server:
+        store = RemoteStore(HttpOrigin(server.url, timeout_s=0.5))
+        shards = open_set(store)
+        shards.entry(0)
+        server.share, server.faults = 1.0, ("stall",)
+        begun = time.monotonic()
+        with pytest.raises(DataError, match=r"shard-000000\.tar: failed \d+ times in [12] s, lastly: .*timed out"):
+            shards.read(0, "image")
+        assert time.monotonic() - begun < 1.5 + 0.5 + 1.0  # a second for a busy machine
+
+
+def test_whoever_waits_for_long_is_told_why(ade, server, caplog):
+    shards = open_set(store_at(server))
+    server.script += ["503"] * 5
+    shards.entry(0)
+    assert [record.getMessage().partition("shard")[2] for record in caplog.records] == [
+        f"-000000.idx.json: failed {n} times (the server answers 503 Service Unavailable); again in {wait} s"
+        for n, wait in zip((4, 5), (f"{record.args[3]:.1f}" for record in caplog.records), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf"])
+def test_a_retry_time_that_is_none(monkeypatch, text):
+    monkeypatch.setenv("SEGSTREAM_RETRY_S", text)
+    with pytest.raises(UsageError, match=f"SEGSTREAM_RETRY_S={text}: not a number of seconds"):
+        open_shards("http://127.0.0.1:9/set")
+
+
+def test_a_server_may_ask_for_more_time(tmp_path):
+    assert Retries(chance=lambda: 1.0).wait_s(1, asked_s=3.0) == 3.0
+    assert Retries().wait_s(1, asked_s=3600.0) == 10.0
+
+
+def test_damage_that_is_stored_is_told_after_the_second_reading(ade, server):
+    shards = open_set(store_at(server))
+    span = shards.entry(2).members["native.png"]
+    data = bytearray((ade / "shard-000001.tar").read_bytes())
+    data[span.offset + 40] ^= 1
+    (ade / "shard-000001.tar").write_bytes(data)
+    before = len(server.requests)
+    with pytest.raises(DataError, match=r"ADE_train_00000003\.native\.png fails its checksum .*same wrong bytes again"):
+        shards.read(2, "native")
+    assert len(server.requests) == before + 2
+    (ade / "shard-000001.tar").write_bytes(data[: span.offset + 10])
+    with pytest.raises(DataError, match=rf"shard-000001\.tar: ends after {span.offset + 10} bytes, expected"):
+        shards.read(2, "native")
+    (ade / "shard-000001.tar").write_bytes(b"short")
+    with pytest.raises(DataError, match=r"shard-000001\.tar: ends before the bytes"):
+        shards.read(2, "native")
+    (ade / "shard-000001.tar").unlink()
+    with pytest.raises(DataError, match=r"shard-000001\.tar: missing"):
+        shards.read(2, "native")
+
+
+def test_without_ranges_small_files_are_read_and_shards_refused(ade):
+    with serving(ade, ranges=False) as server:
+        shards = open_set(store_at(server))
+        with pytest.raises(DataError, match=r"shard-000001\.tar: the server does not answer Range requests"):
+            shards.read(3, "image")
+
+
+def test_wrong_urls(ade, server):
+    with pytest.raises(DataError, match=r"elsewhere: incomplete: no manifest\.json"):
+        open_shards(f"{server.url}/elsewhere")
+    with pytest.raises(DataError, match="not a URL"):
+        open_set(RemoteStore(HttpOrigin("http://[::1/set"), PATIENT))
+
+
+def test_a_thousand_openings_leave_no_connection(ade, server):
+    open_files = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(1000):
+        with open_shards(server.url):
+            pass
+    assert len(list(Path("/proc/self/fd").iterdir())) < open_files + 10  # the server's own ends may linger
+
+
+def stream(folder, url, monkeypatch, count, retries=PATIENT):
+    """(key, image bytes, label bytes) of `count` slots of one mix, read from `url`; folder only names the data."""
+
+    def opener(where):
+        store = open_store(where)
+        if isinstance(store, RemoteStore):
+            store = RemoteStore(type(store._origin)(where, timeout_s=0.25), retries)
+        return open_set(store)
+
+    monkeypatch.setattr(pipeline_samples, "open_shards", opener)
+    augment = AugmentConfig(short_side=None, crop=16)
+    mix = Samples(DataConfig(shards=url, mix={"ade20k-150": 1}), augment, seed=5, batch=4)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: mix.at(n // 4, n % 4), range(count)))
+    mix.close()
+    return [(sample.key, sample.image.tobytes(), sample.label.tobytes()) for sample in found]
+
+
+def faulty_stream(tmp_path, monkeypatch, images, count, share, s3=False):
+    raw = trees.ade20k(tmp_path / "raw", train=images)
+    out = tmp_path / "out"
+    convert(ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out=str(out), shard_samples=16))
+    expected = stream(out, str(out), monkeypatch, count)
+    with serving(tmp_path, share=share, seed=11, stall_s=0.4, s3=s3) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        found = stream(out, "s3://out" if s3 else f"{server.url}/out", monkeypatch, count)
+        failed = list(server.failed)
+    assert found == expected
+    assert len(failed) > count * share / 2
+    return failed
+
+
+def test_samples_through_a_faulty_network_are_the_right_ones_in_order(tmp_path, monkeypatch):
+    failed = faulty_stream(tmp_path, monkeypatch, images=60, count=240, share=0.12)
+    assert set(failed) == {"503", "429", "reset", "stall", "truncate", "flip", "nolength"}

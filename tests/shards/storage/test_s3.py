@@ -1,0 +1,162 @@
+import pickle
+import socket
+
+import pytest
+
+from segstream.shards import open_shards
+from segstream.shards.checks.verify import verify
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.format.reader import open_set
+from segstream.shards.storage.remote import RemoteStore, Retries
+from segstream.shards.storage.s3 import Access, S3Origin
+from tests.shards.servers import KEY, SECRET, serving
+from tests.shards.test_convert import members
+from tests.shards.test_stores_http import faulty_stream
+
+pytest.importorskip("boto3")
+PATIENT = Retries(num_attempts=25, sleep=lambda seconds: None)
+VIRTUAL = "[default]\ns3 =\n    addressing_style = virtual\n"
+SET = "s3://bucket/sets/ade/train"
+
+
+@pytest.fixture(autouse=True)
+def account(monkeypatch, tmp_path):
+    """Credentials of the test server, and nothing of this machine's own."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def server(ade, tmp_path, monkeypatch):
+    root = tmp_path / "server"
+    (root / "bucket/sets/ade").mkdir(parents=True)
+    (root / "bucket/sets/ade/train").symlink_to(ade)
+    with serving(root, s3=True) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        yield server
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_a_set_in_a_bucket_is_the_set_on_disk(ade, server, variable, monkeypatch):
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv(variable, server.url)
+    stored = members(ade)
+    with open_shards(SET) as shards:
+        for i in range(5):
+            key = shards.entry(i).key
+            assert shards.read(i, "image") == stored[f"{key}.jpg"]
+            assert shards.read(i, "native") == stored[f"{key}.native.png"]
+        assert pickle.loads(pickle.dumps(shards)).read(1, "json") == shards.read(1, "json")
+    assert verify(SET).ok
+
+
+@pytest.mark.parametrize("fault", ["503", "429", "reset", "truncate", "flip", "nolength", "stall"])
+def test_a_fault_costs_another_request_and_nothing_else(ade, server, fault):
+    server.stall_s = 0.4
+    shards = open_set(RemoteStore(S3Origin(SET, timeout_s=0.2 if fault == "stall" else 5.0), PATIENT))
+    shards.entry(3)
+    server.script += [fault, fault]
+    assert shards.read(3, "native") == open_shards(ade).read(3, "native")
+    assert server.failed == [fault, fault]
+
+
+@pytest.mark.parametrize("fault", ["503", "429", "reset", "stall"])
+def test_a_fault_while_looking_for_a_file(server, fault):
+    server.stall_s = 0.4
+    store = RemoteStore(S3Origin(SET, timeout_s=0.2 if fault == "stall" else 5.0), PATIENT)
+    for name, found in (("manifest.json", True), ("shard-000009.tar", False)):
+        server.script += [fault, fault]
+        assert (store.size(name) is not None) == found
+    server.script += [None, fault]  # then when asking for the bucket
+    assert RemoteStore(S3Origin(SET, timeout_s=0.2 if fault == "stall" else 5.0), PATIENT).size("no") is None
+    assert server.failed == [fault] * 5
+
+
+def test_a_server_that_stays_broken_is_an_error_naming_all(server):
+    shards = open_set(RemoteStore(S3Origin(SET), Retries(num_attempts=4, sleep=lambda seconds: None)))
+    shards.entry(0)
+    server.share, server.faults = 1.0, ("503",)
+    with pytest.raises(
+        DataError, match=r"^s3://bucket/sets/ade/train/shard-000000\.tar: failed 4 times .*lastly: .*503"
+    ):
+        shards.read(0, "image")
+
+
+def test_a_server_never_heard_of_is_given_up_soon():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        access = Access(endpoint=f"http://127.0.0.1:{unused.getsockname()[1]}")
+        waits: list[float] = []
+        store = RemoteStore(S3Origin(SET, access=access), Retries(sleep=waits.append, clock=lambda: sum(waits)))
+        with pytest.raises(
+            DataError, match=r"manifest\.json: failed \d times .*lastly: the connection failed .*the URL"
+        ):
+            open_set(store)
+    assert 1 < sum(waits) <= 5
+
+
+def one_line(call):
+    with pytest.raises(DataError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_wrong_and_missing_credentials_are_told_at_once(server, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody-else")
+    message = one_line(lambda: open_shards(SET))
+    assert message.startswith(f"{SET}/manifest.json: refused (the server answers 403")
+    assert "AWS_ACCESS_KEY_ID" in message
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    assert "credentials" in one_line(lambda: open_shards(SET))
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert "no complete credentials; check AWS_ACCESS_KEY_ID" in one_line(lambda: open_shards(SET))
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    assert "nobody" in one_line(lambda: open_shards(SET))
+    assert len(server.requests) == 1
+
+
+def test_a_missing_set_a_missing_bucket_name_and_a_short_shard(ade, server):
+    assert "incomplete: no manifest.json" in one_line(lambda: open_shards("s3://bucket/elsewhere"))
+    with pytest.raises(UsageError, match="no bucket"):
+        open_shards("s3:///prefix")
+    shards = open_shards(SET)
+    span = shards.entry(2).members["native.png"]
+    tar = ade / "shard-000001.tar"
+    tar.write_bytes(tar.read_bytes()[: span.offset + 3])
+    assert f"ends after {span.offset + 3} bytes" in one_line(lambda: shards.read(2, "native"))
+    tar.unlink()
+    assert "shard-000001.tar: missing" in one_line(lambda: shards.read(2, "native"))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "config", "host"),
+    [
+        (None, "", "bucket.s3"),
+        ("https://store.example:9000", "", "store.example:9000/bucket/"),
+        (
+            "https://store.example:9000",
+            "[default]\ns3 =\n    addressing_style = virtual\n",
+            "bucket.store.example:9000/",
+        ),
+    ],
+)
+def test_buckets_are_addressed_by_host_or_path(endpoint, config, host, monkeypatch, tmp_path):
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    (tmp_path / "no-config").write_text(config)
+    client = S3Origin("s3://bucket/x", access=Access(endpoint=endpoint, region="eu-west-1")).client()
+    url = client.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "x/y"})
+    assert url.startswith(f"https://{host}")
+
+
+def test_samples_through_a_faulty_network_are_the_right_ones_in_order(tmp_path, monkeypatch):
+    failed = faulty_stream(tmp_path, monkeypatch, images=40, count=160, share=0.12, s3=True)
+    assert len(set(failed)) == 7
