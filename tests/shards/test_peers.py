@@ -10,7 +10,7 @@ from PIL import Image
 
 from segstream.shards.convert.convert import ConvertRequest, convert
 from tests.shards import trees
-from tests.shards.test_convert import members
+from tests.shards.convert.test_convert import members
 
 
 def pixels(data):

@@ -18,9 +18,10 @@ from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import load_taxonomy
-from tests.cli.test_report import Page
-from tests.shards import test_relabel, trees
-from tests.shards.test_convert import members
+from tests.cli.report.test_report import Page
+from tests.shards import trees
+from tests.shards.convert import test_relabel
+from tests.shards.convert.test_convert import members
 
 CHROMIUM = next((c for name in ("chromium", "chromium-browser", "google-chrome") if (c := shutil.which(name))), None)
 

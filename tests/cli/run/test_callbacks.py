@@ -20,7 +20,7 @@ from segstream.model.checkpoint import load_final
 from segstream.model.evaluation.evaluate import score
 from segstream.recipe import Recipe, load_recipe
 from segstream.shards.errors import DataError
-from tests.cli.test_learn import RECIPE
+from tests.cli.commands.test_train import RECIPE
 from tests.model.toy import ToySource
 
 ROW = LogRow(

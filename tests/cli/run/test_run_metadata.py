@@ -15,7 +15,7 @@ from segstream.cli.run import run_metadata as runfile
 from segstream.cli.run.run_metadata import RunFile
 from segstream.model.training.stop_signals import Stopped
 from segstream.shards.errors import DataError
-from tests.cli.test_observe import toy
+from tests.cli.run.test_callbacks import toy
 from tests.model.toy import ToySource
 
 

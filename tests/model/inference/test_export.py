@@ -8,8 +8,8 @@ from segstream.model.inference.export import export as write
 from segstream.model.networks.build import build
 from segstream.model.networks.ocr import OCRHead
 from segstream.shards.errors import DataError, UsageError
+from tests.model.networks.test_weights import NETS
 from tests.model.plain import shaken
-from tests.model.test_weights import NETS
 
 META = {"arch": "some", "taxonomy": {"classes": ["a", "b", "c"]}}
 

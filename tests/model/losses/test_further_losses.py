@@ -11,7 +11,7 @@ from segstream.model import TrainConfig, train
 from segstream.model.device import normalise
 from segstream.model.losses.rmi import region_losses
 from segstream.model.networks.build import build
-from tests.model.test_weights import NETS
+from tests.model.networks.test_weights import NETS
 from tests.model.toy import META, ToySource
 
 HEADS = {"pspnet-50": {"aux": 0.4}, "hrnet-ocr": {"aux": 0.4}, "hmsa": {"aux": 0.4, "lo": 0.05, "hi": 0.05}}

@@ -6,9 +6,9 @@ from segstream.model import TrainOutput
 from segstream.model.networks.build import build
 from segstream.model.types import Coarse
 from segstream.shards.errors import DataError, UsageError
+from tests.model.networks.test_ocr import TINY as TINY_OCR
+from tests.model.networks.test_ocr import images, ocr_head
 from tests.model.plain import Plain, bilinear, published, rows, shaken
-from tests.model.test_ocr import TINY as TINY_OCR
-from tests.model.test_ocr import images, ocr_head
 
 TINY = TINY_OCR | {"attention_width": 6}
 

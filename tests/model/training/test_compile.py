@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from segstream.model.networks.build import build
+from tests.model.networks.test_activation_checkpointing import NETS
 from tests.model.plain import shaken
-from tests.model.test_recompute import NETS
 
 
 @pytest.fixture(autouse=True)

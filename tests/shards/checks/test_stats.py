@@ -10,7 +10,7 @@ from segstream.shards.checks.stats import class_table, common_member, label_taxo
 from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.errors import UsageError
 from tests.shards import trees
-from tests.shards.test_convert import members
+from tests.shards.convert.test_convert import members
 
 
 @pytest.mark.parametrize(("member", "classes"), [("native", 150), ("universal", 194)])

@@ -16,7 +16,7 @@ from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import open_shards
 from tests.shards import trees
-from tests.shards.test_convert import content
+from tests.shards.convert.test_convert import content
 
 ROOT = Path(__file__).parents[3]
 SHARDS = 12

@@ -23,8 +23,8 @@ from segstream.shards.format.left_out import BadSamplesError
 from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import load_taxonomy, release_classes
 from tests.shards import trees
+from tests.shards.datasets.test_samples import expected
 from tests.shards.shared import SAMPLES, SHARED
-from tests.shards.test_samples import expected
 
 PUBLISHED = SHARED / "mseg/relabeled/records.csv.gz"
 HEADER = "dataset,split,original_class,new_class,parent,image_stem,segment_id"

@@ -10,8 +10,8 @@ from segstream.shards import open_shards
 from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.errors import DataError, UsageError
 from tests.shards import trees
+from tests.shards.convert.test_convert import members
 from tests.shards.servers import serving
-from tests.shards.test_convert import members
 
 
 def test_samples_in_order_with_their_bytes(ade):

@@ -21,8 +21,8 @@ from segstream.shards.storage.http import HttpOrigin
 from segstream.shards.storage.open import open_store
 from segstream.shards.storage.remote import RemoteStore, Retries
 from tests.shards import trees
+from tests.shards.convert.test_convert import members
 from tests.shards.servers import serving
-from tests.shards.test_convert import members
 
 PATIENT = Retries(num_attempts=25, sleep=lambda seconds: None)
 

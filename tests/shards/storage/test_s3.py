@@ -9,9 +9,9 @@ from segstream.shards.errors import DataError, UsageError
 from segstream.shards.format.reader import open_set
 from segstream.shards.storage.remote import RemoteStore, Retries
 from segstream.shards.storage.s3 import Access, S3Origin
+from tests.shards.convert.test_convert import members
 from tests.shards.servers import KEY, SECRET, serving
-from tests.shards.test_convert import members
-from tests.shards.test_stores_http import faulty_stream
+from tests.shards.storage.test_http import faulty_stream
 
 pytest.importorskip("boto3")
 PATIENT = Retries(num_attempts=25, sleep=lambda seconds: None)
