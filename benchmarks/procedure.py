@@ -11,8 +11,7 @@ import typer
 from segstream.benchmarks.infer import prepare
 from segstream.benchmarks.timing import interleaved, ratio
 from segstream.cli.console import print_json, print_table, progress
-from segstream.model import MULTI_SCALE, InferConfig
-from segstream.model.config import Device
+from segstream.model.config import MULTI_SCALE, Device, InferConfig
 from segstream.shards.errors import DataError, UsageError
 
 EQUAL = 0.995  # share of pixels in which both must agree to be compared

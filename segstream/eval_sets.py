@@ -13,9 +13,10 @@ import numpy.typing as npt
 from torch import nn
 
 from segstream.cli.predictions.predictor import configured, own_classes
-from segstream.model import InferConfig, load_any
+from segstream.model.config import InferConfig
 from segstream.model.evaluation.evaluate import View
 from segstream.model.evaluation.protocol import RELABELED, Protocol, Scheme, protocols
+from segstream.model.networks.load import load_any
 from segstream.model.networks.weights import file_sha256
 from segstream.pipeline.decode import decode_image, decode_label
 from segstream.shards.errors import DataError

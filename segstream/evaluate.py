@@ -21,13 +21,14 @@ import torch
 from segstream.cli.console import Report, progress, write_text
 from segstream.cli.predictions.colors import colorize
 from segstream.eval_sets import Exam, Judge, Sample
-from segstream.model import InferConfig, segment
+from segstream.model.config import InferConfig
 from segstream.model.device import pick_device
 from segstream.model.distributed import Ranks
 from segstream.model.evaluation.evaluate import score, tally
 from segstream.model.evaluation.metrics import Confusion, Rule
 from segstream.model.evaluation.protocol import Protocol
 from segstream.model.evaluation.resume_log import Journal, Place, claimed, read_journal, remove
+from segstream.model.inference.infer import segment
 from segstream.shards.errors import DataError
 
 AHEAD = 2  # images read and decoded while the network is busy

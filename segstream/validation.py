@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from segstream.eval_sets import Exam, Judge
-from segstream.model import Ranks
+from segstream.model.distributed import Ranks
 from segstream.model.evaluation.evaluate import Score, score, tally
 from segstream.shards.errors import DataError
 from segstream.validation_config import ValidateConfig

@@ -23,9 +23,9 @@ def export(
     json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
 ) -> None:
     """Write a model as ONNX or as an exported torch program, and run it once against the original."""
-    from segstream.model import load_any
     from segstream.model.inference.export import FORMATS
     from segstream.model.inference.export import export as write
+    from segstream.model.networks.load import load_any
 
     if out.suffix not in FORMATS:
         raise UsageError(f"--out {out}: give a file that ends in {' or '.join(FORMATS)}")

@@ -19,8 +19,8 @@ from segstream.shards.errors import DataError, UsageError
 if TYPE_CHECKING:
     from torch import nn
 
-    from segstream.model import Ranks
     from segstream.model.config import Device
+    from segstream.model.distributed import Ranks
     from segstream.recipe import Recipe
 
 
@@ -95,9 +95,9 @@ def _train(
     """Train on this process, one of `ranks`; returns the path of the weights."""
     from segstream.cli.run.callbacks import observe
     from segstream.cli.run.run_metadata import Announced, RunFile
-    from segstream.model import Ranks
-    from segstream.model import train as run_training
+    from segstream.model.distributed import Ranks
     from segstream.model.networks.build import build
+    from segstream.model.training.trainer import train as run_training
     from segstream.pipeline import Loader
 
     ranks = ranks or Ranks()
@@ -207,7 +207,7 @@ def _precision(recipe: Recipe) -> str:
 
 def _start_from(net: nn.Module, path: str, fresh: Sequence[str], tell: Callable[[str], None]) -> dict[str, Any]:
     """Load a file's weights into the network; returns what the run's identity says of them."""
-    from segstream.model import load_weights
+    from segstream.model.networks.weights import load_weights
 
     loaded = load_weights(net, path, fresh=tuple(fresh))
     kept = f"; freshly drawn: {len(loaded.fresh)} tensors" if loaded.fresh else ""

@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from segstream.cli.predictions.colors import Rgb
-from segstream.model import MULTI_SCALE, InferConfig, images_at_once, load_any, logits, segment
-from segstream.model.config import Device
+from segstream.model.config import MULTI_SCALE, Device, InferConfig
 from segstream.model.device import pick_device
+from segstream.model.inference.infer import images_at_once, logits, segment
 from segstream.model.networks.hmsa import HMSA
+from segstream.model.networks.load import load_any
 from segstream.model.networks.weights import file_sha256
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.schema import parse

@@ -25,8 +25,9 @@ from segstream.model.evaluation.protocol import RELABELED
 from segstream.validation import Validation, headline
 
 if TYPE_CHECKING:
-    from segstream.model import LogRow, Ranks
+    from segstream.model.distributed import Ranks
     from segstream.model.evaluation.evaluate import Score
+    from segstream.model.training.metrics_log import LogRow
     from segstream.pipeline import Loader
     from segstream.recipe import Recipe
 

@@ -25,7 +25,7 @@ from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import Taxonomy, load_taxonomy
 
 if TYPE_CHECKING:
-    from segstream.model import LogRow
+    from segstream.model.training.metrics_log import LogRow
     from segstream.recipe import Recipe
 
 GIB = 2**30
@@ -157,8 +157,9 @@ def make_plan(recipe: Recipe) -> Plan:
 
 def one_step(recipe: Recipe) -> LogRow:
     """Train one step of the run with its own data, network, first weights and loss, and keep nothing of it."""
-    from segstream.model import load_weights, train
     from segstream.model.networks.build import build
+    from segstream.model.networks.weights import load_weights
+    from segstream.model.training.trainer import train
     from segstream.pipeline import Loader
 
     rows: list[LogRow] = []

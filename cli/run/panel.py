@@ -11,7 +11,9 @@ import numpy.typing as npt
 from torch import nn
 
 from segstream.cli.predictions.colors import Rgb, paint
-from segstream.model import Batch, InferConfig, predict
+from segstream.model.config import InferConfig
+from segstream.model.inference.infer import predict
+from segstream.model.types import Batch
 from segstream.shards.errors import DataError
 
 GAP = 4  # pixels of white between pictures

@@ -19,7 +19,7 @@ from segstream.model.training.stop_signals import Stopped
 from segstream.shards.errors import DataError
 
 if TYPE_CHECKING:
-    from segstream.model import Batch, BatchSource
+    from segstream.model.types import Batch, BatchSource
     from segstream.recipe import Recipe
 
 PACKAGES = ("segstream", "torch", "numpy", "opencv-python-headless", "pillow", "nvidia-dali-cuda130")

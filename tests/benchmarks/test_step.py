@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy, interpolate
 from segstream.benchmarks import infer as bench_infer
 from segstream.benchmarks import step as bench
 from segstream.benchmarks.step import BenchConfig, Work, check_equal, count_flop, peak_mib, prepare
-from segstream.model import InferConfig
+from segstream.model.config import InferConfig
 from segstream.model.networks.build import build
 from segstream.shards.errors import DataError, UsageError
 from tests.model.networks.test_activation_checkpointing import NETS

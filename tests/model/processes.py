@@ -14,8 +14,7 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
-from segstream.model import Ranks
-from segstream.model.distributed import start, stop
+from segstream.model.distributed import Ranks, start, stop
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from segstream.model import ModelConfig, TrainConfig
+from segstream.model.config import ModelConfig, TrainConfig
 from segstream.shards.errors import DataError
 
 

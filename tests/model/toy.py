@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from segstream.model import Ranks, TrainConfig, train
-from segstream.model.distributed import start
+from segstream.model.config import TrainConfig
+from segstream.model.distributed import Ranks, start
 from segstream.model.networks.build import build
 from segstream.model.training.stop_signals import Stopped
+from segstream.model.training.trainer import train
 from segstream.shards.taxonomy import Taxonomy
 
 CLASSES = ("sky", "road", "tree")

@@ -20,12 +20,12 @@ from sklearn.metrics import confusion_matrix
 
 from segstream.eval_sets import Asked, Exam, Judge
 from segstream.evaluate import examine
-from segstream.model import InferConfig, load_net
 from segstream.model.checkpoint import Final, save_final
+from segstream.model.config import InferConfig
 from segstream.model.distributed import Ranks
 from segstream.model.evaluation.protocol import Protocol, protocols
 from segstream.model.evaluation.resume_log import Journal
-from segstream.model.networks.build import build
+from segstream.model.networks.build import build, load_net
 from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import open_shards

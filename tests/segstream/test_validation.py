@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from segstream.eval_sets import Asked, Judge
-from segstream.model import Ranks
+from segstream.model.distributed import Ranks
 from segstream.shards.errors import DataError
 from segstream.validation import Validation, headline, spread
 from segstream.validation_config import ValidateConfig

@@ -15,10 +15,11 @@ from segstream.cli.predictions.media import open_video, write_video
 from segstream.cli.predictions.output_folder import named
 from segstream.cli.predictions.predict_images import ahead, grouped
 from segstream.cli.predictions.predictor import Segmenter, Settings
-from segstream.model import InferConfig, load_any
-from segstream.model import predict as scores_of
 from segstream.model.checkpoint import Final, save_final
+from segstream.model.config import InferConfig
+from segstream.model.inference.infer import predict as scores_of
 from segstream.model.networks.build import build
+from segstream.model.networks.load import load_any
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.taxonomy import load_taxonomy, projection
 from tests.model.toy import TINY

@@ -9,8 +9,8 @@ from torch import nn
 
 from segstream.cli.predictions.predictor import Segmenter, Settings, configured, short_side
 from segstream.eval_sets import Asked, Judge
-from segstream.model import MULTI_SCALE, InferConfig
 from segstream.model.checkpoint import Final, save_final
+from segstream.model.config import MULTI_SCALE, InferConfig
 from segstream.model.networks.build import build
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.taxonomy import load_taxonomy

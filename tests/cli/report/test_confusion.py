@@ -7,7 +7,7 @@ from PIL import Image
 
 from segstream.cli.report.confusion import OTHERS, plot, shares, write_confusion
 from segstream.evaluate import Verdict
-from segstream.model import InferConfig
+from segstream.model.config import InferConfig
 from segstream.model.evaluation.protocol import protocols
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy

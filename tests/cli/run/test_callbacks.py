@@ -15,9 +15,9 @@ from segstream.cli.commands.train import _train
 from segstream.cli.run import callbacks as observe_module
 from segstream.cli.run.callbacks import curve_values, duration, figures, training_line, write_scores
 from segstream.cli.run.curves import open_curves
-from segstream.model import LogRow
 from segstream.model.checkpoint import load_final
 from segstream.model.evaluation.evaluate import score
+from segstream.model.training.metrics_log import LogRow
 from segstream.recipe import Recipe, load_recipe
 from segstream.shards.errors import DataError
 from tests.cli.commands.test_train import RECIPE

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix
 
-from segstream.model import InferConfig
+from segstream.model.config import InferConfig
 from segstream.model.evaluation.evaluate import evaluate
 from segstream.shards.errors import DataError
 

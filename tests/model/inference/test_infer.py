@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from segstream.model import MULTI_SCALE, InferConfig, images_at_once, logits, predict, predict_many, segment
+from segstream.model.config import MULTI_SCALE, InferConfig
+from segstream.model.inference.infer import images_at_once, logits, predict, predict_many, segment
 from segstream.model.inference.resize import resize_short_side
 from segstream.model.inference.sliding_window import num_windows, window_starts
 from segstream.model.networks.build import build

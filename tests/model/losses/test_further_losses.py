@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, interpolate, one_hot
 
-from segstream.model import TrainConfig, train
+from segstream.model.config import TrainConfig
 from segstream.model.device import normalise
 from segstream.model.losses.rmi import region_losses
 from segstream.model.networks.build import build
+from segstream.model.training.trainer import train
 from tests.model.networks.test_weights import NETS
 from tests.model.toy import META, ToySource
 

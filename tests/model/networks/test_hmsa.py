@@ -2,9 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from segstream.model import TrainOutput
 from segstream.model.networks.build import build
-from segstream.model.types import Coarse
+from segstream.model.types import Coarse, TrainOutput
 from segstream.shards.errors import DataError, UsageError
 from tests.model.networks.test_ocr import TINY as TINY_OCR
 from tests.model.networks.test_ocr import images, ocr_head

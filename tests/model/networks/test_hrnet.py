@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from segstream.model import TrainOutput
 from segstream.model.networks.build import build
+from segstream.model.types import TrainOutput
 from segstream.shards.errors import DataError, UsageError
 from tests.model.plain import published, rows, shaken
 

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from segstream.model import load_any
 from segstream.model.checkpoint import Final, save_final
 from segstream.model.networks.build import build
-from segstream.model.networks.load import recognised
+from segstream.model.networks.load import load_any, recognised
 from segstream.shards.errors import DataError, UsageError
 from tests.model.plain import published
 from tests.model.toy import CLASSES, META, TINY

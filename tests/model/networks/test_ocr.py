@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from segstream.model import TrainOutput
 from segstream.model.networks.build import build
 from segstream.model.networks.ocr import gather
+from segstream.model.types import TrainOutput
 from segstream.shards.errors import DataError, UsageError
 from tests.model.plain import Plain, bilinear, published, rows, shaken
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from segstream.model import TrainOutput
 from segstream.model.networks.build import build
+from segstream.model.types import TrainOutput
 from segstream.shards.errors import DataError, UsageError
 from tests.model.plain import Plain, bilinear, published, rows, shaken
 

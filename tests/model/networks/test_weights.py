@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from segstream.model import load_weights
 from segstream.model.checkpoint import Final, Progress, save_final, save_progress
 from segstream.model.networks.build import build
+from segstream.model.networks.weights import load_weights
 from segstream.shards.errors import DataError
 from tests.model.plain import published
 from tests.model.toy import TINY

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from segstream.model import Ranks
+from segstream.model.distributed import Ranks
 from segstream.model.training import ddp as reduce
 from segstream.model.training.ddp import Reducer
 from tests.model.processes import together

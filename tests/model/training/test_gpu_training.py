@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from segstream.model import Ranks
 from segstream.model.checkpoint import load_final
+from segstream.model.distributed import Ranks
 from tests.model.processes import together
 from tests.model.toy import ToySource, run, toy_net
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, interpolate
 
-from segstream.model import Ranks
 from segstream.model.checkpoint import load_final
 from segstream.model.device import normalise
+from segstream.model.distributed import Ranks
 from segstream.model.training.stop_signals import Stopped
 from segstream.shards.errors import DataError
 from tests.model.processes import together

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate
 
-from segstream.model import TrainConfig, train
 from segstream.model.checkpoint import load_final, load_progress
+from segstream.model.config import TrainConfig
 from segstream.model.device import normalise
 from segstream.model.networks.build import build
 from segstream.model.training.mgda import min_norm
 from segstream.model.training.train_state import optimizer_of
+from segstream.model.training.trainer import train
 from segstream.shards.errors import DataError
 from tests.model.toy import META, TINY, ToySource, frozen, run, toy_net
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, interpolate
 
-from segstream.model import TrainConfig, load_net, train
 from segstream.model.checkpoint import load_final, load_progress
+from segstream.model.config import TrainConfig
 from segstream.model.device import normalise
-from segstream.model.networks.build import build
+from segstream.model.networks.build import build, load_net
+from segstream.model.training.trainer import train
 from segstream.shards.errors import DataError
 from tests.model.toy import META, TINY, ToySource, run
 
