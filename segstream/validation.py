@@ -13,7 +13,7 @@ from segstream.eval_sets import Exam, Judge
 from segstream.model.distributed import Ranks
 from segstream.model.evaluation.evaluate import Score, score, tally
 from segstream.shards.errors import DataError
-from segstream.validation_config import ValidateConfig
+from segstream.recipe import ValidateConfig
 
 
 class Validation:

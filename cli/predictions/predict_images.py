@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segstream.cli.predictions import overlay
-from segstream.cli.predictions.colors import Rgb
+from segstream.colors import Rgb
 from segstream.cli.predictions.media import read_picture
 from segstream.cli.predictions.output_folder import (
     Dump,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from segstream.cli.console import note
-from segstream.cli.predictions.colors import class_colors
+from segstream.colors import class_colors
 from segstream.cli.predictions.media import picture_of
 from segstream.cli.predictions.overlay import draw, present
 from segstream.cli.predictions.predictor import Segmenter

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from segstream.cli.predictions.colors import class_colors, paint
+from segstream.colors import class_colors, paint
 from segstream.cli.report import html as page
 from segstream.shards.checks.stats import label_taxonomies
 from segstream.shards.codecs import images

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import nn
 
 from segstream.cli.console import note, write_text
-from segstream.cli.predictions.colors import class_colors
+from segstream.colors import class_colors
 from segstream.cli.predictions.predictor import by_default
 from segstream.cli.run.curves import Curves, open_curves
 from segstream.cli.run.panel import crop_panel, write_jpeg

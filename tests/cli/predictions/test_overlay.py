@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segstream.cli.predictions.colors import class_colors
+from segstream.colors import class_colors
 from segstream.cli.predictions.overlay import EDGE, OPACITY, draw, enlargement, present
 
 CLASSES = ("sky", "road", "tree", "car")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segstream.cli.predictions.colors import colorize, palette
+from segstream.colors import colorize, palette
 from segstream.cli.report.chart import Curve
 from segstream.cli.report.report import (
     MAX_SIDE,
