@@ -23,7 +23,15 @@ from segstream.shards.datasets.release import Raw
 from segstream.shards.datasets.sources import Edits, Pair, Source
 from segstream.shards.errors import DataError
 from segstream.shards.files import writing
-from segstream.shards.format.index import Counts, ShardIndex, dump_index, index_name, load_index
+from segstream.shards.format.index import (
+    Counts,
+    RelabelOutcome,
+    ShardIndex,
+    dump_index,
+    index_name,
+    load_index,
+    merge_outcomes,
+)
 from segstream.shards.format.left_out import BadFileError, LeftOut
 from segstream.shards.format.manifest import ShardInfo
 from segstream.shards.format.writer import Sample, Written, write_shard

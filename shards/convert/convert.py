@@ -26,7 +26,7 @@ from segstream.shards.datasets.sources import Found, Pair
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.files import make_folder, sole_writer, writing
 from segstream.shards.format import manifest as manifests
-from segstream.shards.format.index import index_name, merge_counts
+from segstream.shards.format.index import RelabelOutcome, index_name, merge_counts, merge_outcomes
 from segstream.shards.format.keys import unescape
 from segstream.shards.format.left_out import LeftOut, check_left_out
 from segstream.shards.format.manifest import Manifest
