@@ -37,7 +37,7 @@ _MODULES = {  # where each name comes from; the imports above say the same to ty
     "open_shards": "shards.format.reader",
     "recipe_names": "recipe",
 }
-__all__ = ["__version__", *_MODULES]  # noqa: PLE0604
+__all__ = ["__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
