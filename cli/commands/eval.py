@@ -99,8 +99,10 @@ def evaluate(
         _refuse(context, set(context.params) - FOR_GRIDS, "is not for --grid: the grid file says what to judge and how")
         from segstream.cli.jobs.eval_grid import evaluate_grid
 
-        how = {"runner": runner, "at_a_time": jobs, "retries": retries, "script": print_script, "json": json}
-        whole = evaluate_grid(grid, Path("results/grid") if out is None else out, **how)
+        folder = Path("results/grid") if out is None else out
+        whole = evaluate_grid(
+            grid, folder, runner=runner, at_a_time=jobs, retries=retries, script=print_script, json=json
+        )
         raise typer.Exit(0 if whole else 1)
     _refuse(context, FOR_GRIDS - {"out", "json"}, "is for --grid only")
     if checkpoint is None or not data:

@@ -7,7 +7,6 @@ process of its own that may fail alone, and tries again what failed.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json as jsonlib
 import re
 import signal
@@ -21,7 +20,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import typer
-import yaml
 
 from segstream.cli.console import Report, note, print_json, print_table, progress, write_text
 from segstream.cli.jobs.eval_job import EvalJob, JobOutcome, write_jobs
@@ -35,9 +33,10 @@ from segstream.cli.jobs.runners import (
     slurm_executor,
 )
 from segstream.cli.report.results import percent
+from segstream.model.networks.weights import file_sha256
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import open_shards
-from segstream.shards.schema import parse
+from segstream.shards.schema import parse, read_yaml
 
 RECIPE = "recipe"  # in paths and tables: what the checkpoint's recipe says
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -83,13 +82,7 @@ def read_grid(path: Path) -> Grid:
     Raises:
         DataError: the file is missing, no YAML, or has an unknown key or a value of the wrong kind.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); check the path") from error
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
-    return parse(Grid, values, at=str(path))
+    return parse(Grid, read_yaml(path), at=str(path))
 
 
 def plan(grid: Grid, out: Path) -> list[EvalJob]:
@@ -100,7 +93,7 @@ def plan(grid: Grid, out: Path) -> list[EvalJob]:
     Raises:
         DataError: a checkpoint or shard set is missing, or two sets are of one dataset and split.
     """
-    digests = {name: _sha256(path) for name, path in grid.models.items()}
+    digests = {name: file_sha256(path) for name, path in grid.models.items()}
     sets = {url: _set(url) for url in grid.data}
     twice = [name for name, count in Counter(name for name, _ in sets.values()).items() if count > 1]
     if twice or len(sets) < len(grid.data):
@@ -236,22 +229,12 @@ def write_models(out: Path, outcomes: Sequence[JobOutcome]) -> dict[Path, list[d
 
 def _option(key: str, value: Value) -> list[str]:
     name = key.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{name}" if value else f"--no-{name}"]
-    return [f"--{name}", str(value)]
+    return [f"--{name}" if value else f"--no-{name}"] if isinstance(value, bool) else [f"--{name}", str(value)]
 
 
 def _set(url: str) -> tuple[str, str]:
     with open_shards(url) as shards:
         return f"{shards.manifest.dataset}-{shards.manifest.split}", shards.manifest.digest
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the checkpoint's path") from error
 
 
 def _as_dict(outcome: JobOutcome, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
