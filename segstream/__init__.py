@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _MODULES = {  # where each name comes from; the imports above say the same to type checkers
-    "Batch": "pipeline.batch",
+    "Batch": "pipeline.loader",
     "DataError": "shards.errors",
     "InferConfig": "model.config",
     "Loader": "pipeline.loader",
