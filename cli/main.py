@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segstream.cli.commands import bench, data, ensemble, export, launch, look, order, predict, serve
+from segstream.cli.commands import bench, data, ensemble, export, launch, look, order, predict, report, results, serve
 from segstream.cli.commands import datasets as releases
 from segstream.cli.commands import eval as judge
 from segstream.cli.commands import train as learn
@@ -61,8 +61,8 @@ _command("train", learn.train, "segstream train union-universal seed=1 train.ste
 _command("eval", judge.evaluate, "segstream eval runs/union-universal/final.pt --data data/shards/camvid-11/val --json")
 _command("predict", predict.predict, "segstream predict photos --checkpoint runs/union-universal/final.pt --out out")
 _command("ensemble", ensemble.ensemble, "segstream ensemble out/model-a out/model-b --out out/both")
-_command("results", judge.results, "segstream results results/eval --form markdown")
-_command("report", judge.report, "segstream report --evals results/eval --out results")
+_command("results", results.results, "segstream results results/eval --form markdown")
+_command("report", report.report, "segstream report --evals results/eval --out results")
 _command("order", order.order, "segstream order union-universal --step 1234")
 _command("export", export.export, "segstream export runs/union-universal/final.pt --out model.onnx")
 _command("serve", serve.serve, "segstream serve --checkpoint runs/union-universal/final.pt")
