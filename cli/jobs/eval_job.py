@@ -7,7 +7,6 @@ result belongs to (written first, so that what a killed run's process still fini
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -19,8 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from segstream.cli.console import write_text
 from segstream.shards.errors import DataError
+from segstream.shards.files import lock, write_text
 
 LAST_LINES = 3  # of what a failed process said, kept in the report
 POLL_S = 0.2  # between looks at a process or a lock
@@ -88,11 +87,11 @@ def run_cell(cell: Cell, env: Mapping[str, str] | None = None, stopping: Callabl
     """
     start = time.monotonic()
     try:
-        with _alone(cell, stopping) as lock:
+        with _alone(cell, stopping) as held:
             if finished(cell):
                 return Outcome(cell=cell, error=None)
             _prepare(cell)
-            code = _judge(cell, os.environ | (env or {}), lock, stopping)
+            code = _judge(cell, os.environ | (env or {}), held, stopping)
     except (OSError, DataError) as error:
         return Outcome(cell=cell, error=str(error), seconds=time.monotonic() - start)
     said = None if code == 0 and finished(cell) else _explain(code, cell.beside(".log"))
@@ -125,23 +124,15 @@ def read_cell(path: Path, number: int) -> Cell:
 def _alone(cell: Cell, stopping: Callable[[], bool]) -> Iterator[int]:
     """Hold the cell: this process and the one it starts, which keeps it should this one be killed."""
     cell.result.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(cell.beside(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(cell.beside(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        while not _locked(lock):
+        while not lock(handle):
             if stopping():
                 raise DataError("another process is judging it")
             time.sleep(POLL_S)
-        yield lock
+        yield handle
     finally:
-        os.close(lock)
-
-
-def _locked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        os.close(handle)
 
 
 def _prepare(cell: Cell) -> None:
@@ -153,12 +144,12 @@ def _prepare(cell: Cell) -> None:
     write_text(cell.beside(".id"), json.dumps(cell.identity, indent=1) + "\n")
 
 
-def _judge(cell: Cell, env: Mapping[str, str], lock: int, stopping: Callable[[], bool]) -> int:
+def _judge(cell: Cell, env: Mapping[str, str], held: int, stopping: Callable[[], bool]) -> int:
     command = [sys.executable, "-m", "segstream.cli.main", *cell.args, "--out", str(cell.result)]
     quiet = subprocess.DEVNULL
     with (
         cell.beside(".log").open("wb") as log,
-        subprocess.Popen(command, env=env, stdin=quiet, stdout=quiet, stderr=log, pass_fds=(lock,)) as process,
+        subprocess.Popen(command, env=env, stdin=quiet, stdout=quiet, stderr=log, pass_fds=(held,)) as process,
     ):
         while True:
             try:

@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 import typer
 
-from segstream.cli.console import Report, note, print_json, print_table, progress, write_text
+from segstream.cli.console import Report, note, print_json, print_table, progress
 from segstream.cli.jobs.eval_grid import RECIPE, Grid, plan, read_grid
 from segstream.cli.jobs.eval_job import Cell, finished, stale, write_cells
 from segstream.cli.jobs.runners import Local, Ray, Runner, Slurm, array_script, gpus_here
 from segstream.cli.report.results import percent
 from segstream.shards.errors import DataError
+from segstream.shards.files import write_text
 
 HIDDEN = ".grid"  # folder of what the runners need
 RunnerName = Literal["local", "ray", "slurm"]

@@ -14,7 +14,7 @@ from segstream.cli.predictions.colors import Rgb, paint
 from segstream.model.config import InferConfig
 from segstream.model.inference.infer import predict
 from segstream.model.types import Batch
-from segstream.shards.errors import DataError
+from segstream.shards.files import write_bytes
 
 GAP = 4  # pixels of white between pictures
 WIDEST = 480  # pixels of one picture: a panel is to be looked at, not measured
@@ -54,16 +54,8 @@ def write_jpeg(path: Path, picture: Rgb) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    part = path.with_name(path.name + ".part")
-    try:
-        if not done:
-            raise OSError("not encoded")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data.tobytes())
-        part.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error}); check the folder and free space") from error
+    data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    write_bytes(path, data.tobytes())
 
 
 def _row(*pictures: Rgb) -> Rgb:
