@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segstream.cli.predictions.colors import Rgb
+from segstream.colors import Rgb
 from segstream.model.checkpoint import differences
 from segstream.shards.codecs.png import encode_label
 from segstream.shards.errors import DataError, first_few

@@ -12,11 +12,11 @@ import numpy as np
 
 from segstream.cli.console import Report
 from segstream.cli.predictions import overlay
-from segstream.cli.predictions.colors import Rgb
 from segstream.cli.predictions.media import Video, write_video
 from segstream.cli.predictions.output_folder import IDENTITY, Item, Predictions, newer, write_label
 from segstream.cli.predictions.predict_images import AHEAD, THREADS, Done, Ids
 from segstream.cli.predictions.predictor import Segmenter
+from segstream.colors import Rgb
 from segstream.shards.errors import DataError
 from segstream.shards.parallel import read_ahead
 
