@@ -24,7 +24,7 @@ from segstream.benchmarks.reference_rule import Rule, decode_picture
 from segstream.pipeline import AugmentConfig, DataConfig
 from segstream.pipeline.augment_opencv import crop_image
 from segstream.pipeline.buffers import Scratch
-from segstream.pipeline.decode import decode_image, decode_part
+from segstream.pipeline.decode import decode_image, decode_region
 from segstream.pipeline.samples import Samples
 from segstream.shards import open_shards
 from segstream.shards.convert.convert import ConvertRequest, convert
@@ -59,7 +59,7 @@ def profile(setting: Setting, folder: Path, crops: int) -> dict[str, float]:
                 took.clear()
             timed("order and draw", lambda: samples.find(step, slot))  # noqa: B023
             stored = timed("read", lambda: samples.read(step, slot))  # noqa: B023
-            pixels = timed("decode", lambda: decode_part(stored.image, scratch, where=""))  # noqa: B023
+            pixels = timed("decode", lambda: decode_region(stored.image, scratch, where=""))  # noqa: B023
             timed("warp, blur", lambda: crop_image(pixels, stored.draw, image, scratch, at=stored.image.box[:2]))  # noqa: B023
             timed("label", lambda: stored.label_into(label))  # noqa: B023
             files = shards.read(stored.pick.index, "image"), shards.read(stored.pick.index, "native")

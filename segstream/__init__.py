@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from segstream.model.config import InferConfig as InferConfig
     from segstream.model.networks.build import build as build
     from segstream.model.networks.weights import load_weights as load_weights
-    from segstream.pipeline.batch import Batch as Batch
+    from segstream.pipeline.loader import Batch as Batch
     from segstream.pipeline.loader import Loader as Loader
     from segstream.recipe import Recipe as Recipe
     from segstream.recipe import load_recipe as load_recipe
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _MODULES = {  # where each name comes from; the imports above say the same to type checkers
-    "Batch": "pipeline.batch",
+    "Batch": "pipeline.loader",
     "DataError": "shards.errors",
     "InferConfig": "model.config",
     "Loader": "pipeline.loader",
