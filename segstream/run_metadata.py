@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from segstream.recipe import Recipe
 
 PACKAGES = ("segstream", "torch", "numpy", "opencv-python-headless", "pillow", "nvidia-dali-cuda130")
-SOURCE = Path(__file__).resolve().parents[2]
+SOURCE = Path(__file__).resolve().parents[1]
 
 
-class RunFile:
+class RunMetadata:
     """The account of one run folder. A context manager: leaving it says how this start ended."""
 
     def __init__(self, folder: Path, recipe: Recipe, fingerprint: Mapping[str, Any], **start: Any) -> None:
@@ -62,7 +62,7 @@ class RunFile:
             }
         )
 
-    def __enter__(self) -> RunFile:
+    def __enter__(self) -> RunMetadata:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
