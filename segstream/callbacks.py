@@ -26,7 +26,7 @@ from segstream.model.config import InferConfig
 from segstream.model.evaluation.protocol import RELABELED
 from segstream.model.inference.infer import predict
 from segstream.model.types import Batch
-from segstream.shards.errors import UsageError
+from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import write_bytes, write_text
 from segstream.validation import Validation, headline
 
