@@ -19,7 +19,6 @@ import cv2
 import numpy as np
 from torch import nn
 
-from segstream.cli.console import write_text
 from segstream.cli.predictions.predictor import by_default
 from segstream.colors import Rgb, class_colors, paint
 from segstream.eval_sets import Judge
@@ -27,7 +26,8 @@ from segstream.model.config import InferConfig
 from segstream.model.evaluation.protocol import RELABELED
 from segstream.model.inference.infer import predict
 from segstream.model.types import Batch
-from segstream.shards.errors import DataError, UsageError
+from segstream.shards.errors import UsageError
+from segstream.shards.files import write_bytes, write_text
 from segstream.validation import Validation, headline
 
 if TYPE_CHECKING:
@@ -275,16 +275,7 @@ def write_jpeg(path: Path, picture: Rgb) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    part = path.with_name(path.name + ".part")
-    try:
-        if not done:
-            raise OSError("not encoded")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data.tobytes())
-        part.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error}); check the folder and free space") from error
+    write_bytes(path, cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def _joined(pictures: Sequence[Rgb], *, axis: int) -> Rgb:

@@ -14,9 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segstream.cli.console import write_text
 from segstream.model.training.stop_signals import Stopped
 from segstream.shards.errors import DataError
+from segstream.shards.files import write_text
 
 if TYPE_CHECKING:
     from segstream.model.types import Batch, BatchSource

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from segstream.cli.console import print_json, print_table, write_text
+from segstream.cli.console import print_json, print_table
 from segstream.shards.errors import UsageError
+from segstream.shards.files import write_text
 
 if TYPE_CHECKING:
     from segstream.model.evaluation.protocol import Scheme
