@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from segstream.cli.console import Report, progress, write_text
-from segstream.cli.predictions.colors import colorize
+from segstream.colors import colorize
 from segstream.eval_sets import Exam, Judge, Sample
 from segstream.model.config import InferConfig
 from segstream.model.device import pick_device

@@ -97,10 +97,12 @@ def evaluate(
     """
     if grid is not None:
         _refuse(context, set(context.params) - FOR_GRIDS, "is not for --grid: the grid file says what to judge and how")
-        from segstream.cli.jobs.run_grid import judge_grid
+        from segstream.cli.jobs.eval_grid import evaluate_grid
 
         folder = Path("results/grid") if out is None else out
-        whole = judge_grid(grid, folder, runner=runner, jobs=jobs, retries=retries, script=print_script, json=json)
+        whole = evaluate_grid(
+            grid, folder, runner=runner, at_a_time=jobs, retries=retries, script=print_script, json=json
+        )
         raise typer.Exit(0 if whole else 1)
     _refuse(context, FOR_GRIDS - {"out", "json"}, "is for --grid only")
     if checkpoint is None or not data:

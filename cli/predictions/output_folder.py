@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segstream.cli.console import first_few, write_text
-from segstream.cli.predictions.colors import Rgb
+from segstream.colors import Rgb
 from segstream.model.checkpoint import differences
 from segstream.shards.codecs.png import encode_label
 from segstream.shards.errors import DataError

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from segstream.cli.predictions import overlay
-from segstream.cli.predictions.colors import Rgb
 from segstream.cli.predictions.media import read_picture
 from segstream.cli.predictions.output_folder import (
     Dump,
@@ -24,6 +23,7 @@ from segstream.cli.predictions.output_folder import (
     write_scores,
 )
 from segstream.cli.predictions.predictor import Segmenter
+from segstream.colors import Rgb
 from segstream.model.inference.infer import id_type
 from segstream.shards.errors import DataError
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from segstream.cli.console import Report
 from segstream.cli.predictions import overlay
-from segstream.cli.predictions.colors import Rgb
 from segstream.cli.predictions.media import Video, write_video
 from segstream.cli.predictions.output_folder import IDENTITY, Item, Predictions, newer, write_label
 from segstream.cli.predictions.predict_images import THREADS, Done, Ids, ahead
 from segstream.cli.predictions.predictor import Segmenter
+from segstream.colors import Rgb
 from segstream.shards.errors import DataError
 
 SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})

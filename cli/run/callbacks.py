@@ -16,10 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import nn
 
 from segstream.cli.console import note, write_text
-from segstream.cli.predictions.colors import class_colors
 from segstream.cli.predictions.predictor import by_default
 from segstream.cli.run.curves import Curves, open_curves
 from segstream.cli.run.panel import crop_panel, write_jpeg
+from segstream.colors import class_colors
 from segstream.eval_sets import Judge
 from segstream.model.evaluation.protocol import RELABELED
 from segstream.validation import Validation, headline

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from segstream.cli.console import note
-from segstream.cli.predictions.colors import Rgb
+from segstream.colors import Rgb
 from segstream.shards.errors import UsageError
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from segstream.cli.predictions.colors import Rgb, paint
+from segstream.colors import Rgb, paint
 from segstream.model.config import InferConfig
 from segstream.model.inference.infer import predict
 from segstream.model.types import Batch

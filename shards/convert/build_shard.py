@@ -18,13 +18,21 @@ import numpy.typing as npt
 from segstream.shards.codecs import images
 from segstream.shards.codecs.png import encode_label
 from segstream.shards.codecs.row_blocks import jpeg_blocks, label_blocks
-from segstream.shards.convert.relabel import LEFT_OUT, Outcome, merge_outcomes, outcome_of, relabel
+from segstream.shards.convert.relabel import LEFT_OUT, outcome_of, relabel
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Edits, Pair
 from segstream.shards.errors import DataError
 from segstream.shards.files import writing
-from segstream.shards.format.index import Counts, ShardIndex, dump_index, index_name, load_index
-from segstream.shards.format.left_out import BadFileError, Reject
+from segstream.shards.format.index import (
+    Counts,
+    RelabelOutcome,
+    ShardIndex,
+    dump_index,
+    index_name,
+    load_index,
+    merge_outcomes,
+)
+from segstream.shards.format.left_out import BadFileError, LeftOut
 from segstream.shards.format.manifest import ShardInfo
 from segstream.shards.format.writer import Sample, Written, write_shard
 from segstream.shards.taxonomy import IGNORE_INDEX, Remap, remap_label
@@ -65,8 +73,8 @@ class Job:
 class _Tally:
     """What accumulates while the samples of a shard pass by."""
 
-    rejects: list[Reject] = field(default_factory=list)
-    outcomes: list[Outcome] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    outcomes: list[RelabelOutcome] = field(default_factory=list)
     sources: list[Any] = field(default_factory=list)
     counts: dict[str, dict[int, tuple[int, int]]] = field(default_factory=lambda: defaultdict(dict))
 
@@ -98,8 +106,8 @@ class Made:
     info: ShardInfo | None
     """None if not one of its samples could be used, so that it was not written."""
     counts: Counts
-    rejects: tuple[Reject, ...]
-    relabel: Outcome | None
+    left_out: tuple[LeftOut, ...]
+    relabel: RelabelOutcome | None
     kept: bool
     """It was there already."""
 
@@ -128,7 +136,7 @@ def run(setup: Setup, job: Job) -> Made:
         fingerprint=_fingerprint(setup, tally.sources),
         rows=written.rows,
         counts={member: dict(by_id) for member, by_id in tally.counts.items()},
-        rejects=tuple(tally.rejects),
+        left_out=tuple(tally.left_out),
         relabel=merge_outcomes(tally.outcomes) if setup.relabel else None,
     )
     with writing(job.path.with_name(index_name(job.path.name))) as file:
@@ -147,7 +155,7 @@ def _made(index: ShardIndex, *, kept: bool) -> Made:
     return Made(
         info=info if index.rows else None,
         counts=index.counts,
-        rejects=index.rejects,
+        left_out=index.left_out,
         relabel=index.relabel,
         kept=kept,
     )
@@ -160,7 +168,7 @@ def _samples(setup: Setup, job: Job, tally: _Tally) -> Iterator[Sample]:
         try:
             yield _convert(setup, pair, files, tally)
         except BadFileError as error:
-            tally.rejects.append(Reject(key=pair.key, path=error.path, reason=error.reason))
+            tally.left_out.append(LeftOut(key=pair.key, path=error.path, reason=error.reason))
             if pair.edits:
                 tally.outcomes.append(outcome_of(pair.edits, [LEFT_OUT] * len(pair.edits.records)))
 
@@ -209,14 +217,14 @@ def _labels(
         labels["universal-relabeled"] = labels["universal"]
         if pair.edits:
             label, outcome = _relabelled(setup, pair, pair.edits, files, whole)
-            tally.outcomes.append(outcome)  # nothing after this rejects the sample
+            tally.outcomes.append(outcome)  # nothing after this leaves the sample out
             labels["universal-relabeled"] = label if size_hw == original else images.resize_label(label, size_hw)
     return labels
 
 
 def _relabelled(
     setup: Setup, pair: Pair, edits: Edits, files: _Files, native: npt.NDArray[np.uint8]
-) -> tuple[npt.NDArray[np.uint8], Outcome]:
+) -> tuple[npt.NDArray[np.uint8], RelabelOutcome]:
     """(H, W) relabelled universal ids of the source's size, and what became of the records."""
     data = files[edits.file]
     assert isinstance(data, bytes)

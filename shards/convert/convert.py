@@ -18,7 +18,7 @@ import PIL
 
 from segstream.shards.convert.build_shard import Job, Made, Setup, run
 from segstream.shards.convert.plan import plan_shards, shard_name
-from segstream.shards.convert.relabel import Outcome, assign, merge_outcomes
+from segstream.shards.convert.relabel import assign
 from segstream.shards.convert.relabel_records import read_records
 from segstream.shards.datasets.registry import dataset
 from segstream.shards.datasets.release import Release
@@ -26,9 +26,9 @@ from segstream.shards.datasets.sources import Dataset, Found, Pair
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.files import make_folder, sole_writer, writing
 from segstream.shards.format import manifest as manifests
-from segstream.shards.format.index import index_name, merge_counts
+from segstream.shards.format.index import RelabelOutcome, index_name, merge_counts, merge_outcomes
 from segstream.shards.format.keys import unescape
-from segstream.shards.format.left_out import Reject, check_rejects
+from segstream.shards.format.left_out import LeftOut, check_left_out
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.parallel import as_they_finish
 from segstream.shards.storage.open import local_path
@@ -85,12 +85,12 @@ class Summary:
     bytes: int
     resumed_shards: int
     """Shards kept from an earlier run."""
-    skipped: tuple[Reject, ...]
+    skipped: tuple[LeftOut, ...]
     absent: int
     """Listed images that the raw folder does not hold."""
     first_absent: tuple[str, ...]
     """A few of them."""
-    relabel: Outcome | None
+    relabel: RelabelOutcome | None
     """What became of the records of relabelling, if any were given."""
     digest: str
     """The manifest's."""
@@ -134,15 +134,15 @@ def convert(request: ConvertRequest, progress: Callable[[int, int], None] | None
         _remove_leftovers(folder, jobs)
         made = _run_all(setup, jobs, request.workers, progress)
         orphans = (
-            [] if request.limit else [Reject(key="", path=o, reason="label without an image") for o in found.orphans]
+            [] if request.limit else [LeftOut(key="", path=o, reason="label without an image") for o in found.orphans]
         )
-        rejects = sorted([*orphans, *(r for shard in made for r in shard.rejects)])
-        check_rejects(
-            rejects, allowed=request.skip_bad, total=len(pairs), where=f"{data.name} {request.split} in {release}"
+        left_out = sorted([*orphans, *(r for shard in made for r in shard.left_out)])
+        check_left_out(
+            left_out, allowed=request.skip_bad, total=len(pairs), where=f"{data.name} {request.split} in {release}"
         )
         labelled = pairs[0].label is not None
         manifest = _manifest(
-            data, request, params, made, rejects, labelled=labelled, absent=len(found.absent), unused=unused
+            data, request, params, made, left_out, labelled=labelled, absent=len(found.absent), unused=unused
         )
         content = manifests.dump_manifest(manifest)
         with writing(folder / manifests.NAME) as file:
@@ -179,7 +179,7 @@ def _ordered(found: Found, *, where: str) -> list[Pair]:
 
 def _relabelling(
     request: ConvertRequest, data: Dataset, release: Release, pairs: Sequence[Pair]
-) -> tuple[Sequence[Pair], str | None, Outcome | None]:
+) -> tuple[Sequence[Pair], str | None, RelabelOutcome | None]:
     """The pairs to convert, with their records; the records' digest; what became of those that no such pair has."""
     if request.relabel is None:
         return pairs[: request.limit], None, None
@@ -260,11 +260,11 @@ def _manifest(
     request: ConvertRequest,
     params: dict[str, Any],
     made: Sequence[Made],
-    rejects: Sequence[Reject],
+    left_out: Sequence[LeftOut],
     *,
     labelled: bool,
     absent: int,
-    unused: Outcome | None,
+    unused: RelabelOutcome | None,
 ) -> Manifest:
     shards = tuple(shard.info for shard in made if shard.info)
     if not shards:
@@ -289,7 +289,7 @@ def _manifest(
         tool=_tool(),
         shards=shards,
         counts=merge_counts([shard.counts for shard in made]),
-        skipped=tuple(rejects),
+        skipped=tuple(left_out),
         absent=absent,
         relabel=merge_outcomes([unused, *(shard.relabel for shard in made if shard.relabel)]) if unused else None,
     )

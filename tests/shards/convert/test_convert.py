@@ -229,7 +229,7 @@ def test_all_bad_samples_are_reported_and_stop_the_run(tmp_path, workers):
     expected = break_ade(raw)
     with pytest.raises(BadSamplesError, match=r"ade20k-150 train in .*: 5 of 7 samples cannot be used") as error:
         convert(request(raw, tmp_path / "out", skip_bad=4, workers=workers))
-    found = {r.path: r.reason for r in error.value.rejects}
+    found = {r.path: r.reason for r in error.value.left_out}
     assert found.keys() == expected.keys()
     for path, reason in expected.items():
         assert reason in found[path]

@@ -154,7 +154,7 @@ def test_missing_yaml_root_and_split(raw, tmp_path):
     request = ConvertRequest(dataset=write(raw), split="train", out=str(raw / "out"))
     with pytest.raises(UsageError, match="says no `root`; give the folder of the data with --raw"):
         convert(request)
-    with pytest.raises(UsageError, match="own-data has no split 'tran'; did you mean 'train'"):
+    with pytest.raises(UsageError, match="mine has no split 'tran'; did you mean 'train'"):
         convert(ConvertRequest(dataset=write(raw), split="tran", raw=raw, out=str(raw / "out")))
     with pytest.raises(DataError, match="no such folder; give the folder of the data with --raw"):
         convert(ConvertRequest(dataset=write(raw), split="train", raw=raw / "x", out=str(raw / "out")))

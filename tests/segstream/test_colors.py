@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segstream.cli.predictions.colors import class_colors, colorize, legend, overlay, palette
+from segstream.colors import class_colors, colorize, legend, overlay, palette
 from segstream.shards.taxonomy import IGNORE_INDEX, load_taxonomy, taxonomy_names
 
 
