@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FOR_GRIDS = frozenset({"grid", "out", "json", "runner", "jobs", "retries", "print_script"})  # parameters of `eval`
 
 
-def evaluate(
+def eval(
     context: typer.Context,
     checkpoint: Annotated[
         Path | None,
