@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from segstream.recipe import Recipe as Recipe
     from segstream.recipe import load_recipe as load_recipe
     from segstream.recipe import recipe_names as recipe_names
+    from segstream.shards.convert.convert import ConvertRequest as ConvertRequest
+    from segstream.shards.convert.convert import convert as convert
     from segstream.shards.errors import DataError as DataError
     from segstream.shards.errors import UsageError as UsageError
     from segstream.shards.format.reader import ShardSet as ShardSet
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _MODULES = {  # where each name comes from; the imports above say the same to type checkers
     "Batch": "pipeline.loader",
+    "ConvertRequest": "shards.convert.convert",
     "DataError": "shards.errors",
     "InferConfig": "model.config",
     "Loader": "pipeline.loader",
@@ -33,6 +36,7 @@ _MODULES = {  # where each name comes from; the imports above say the same to ty
     "ShardSet": "shards.format.reader",
     "UsageError": "shards.errors",
     "build": "model.networks.build",
+    "convert": "shards.convert.convert",
     "load_recipe": "recipe",
     "load_weights": "model.networks.weights",
     "open_shards": "shards.format.reader",
