@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from segstream.model.config import Device
-    from segstream.model.distributed import Ranks
+    from segstream.model.distributed import ProcessGroup
     from segstream.recipe import Recipe
 
 
@@ -45,7 +45,7 @@ def train(
 ) -> None:
     """Train a recipe; under torchrun on many processes. A killed run started again goes on exactly where it was."""
     from segstream.model.distributed import start, stop
-    from segstream.model.training.stop_signals import Stopped
+    from segstream.model.training.trainer import Stopped
     from segstream.recipe import load_recipe
 
     if list_recipes:
@@ -88,19 +88,19 @@ def _train(
     folder: Path,
     *,
     restart_changed: bool = False,
-    ranks: Ranks | None = None,
+    ranks: ProcessGroup | None = None,
     tensorboard: bool = False,
     given: Sequence[str] = (),
 ) -> str:
     """Train on this process, one of `ranks`; returns the path of the weights."""
     from segstream.cli.run.callbacks import observe
     from segstream.cli.run.run_metadata import Announced, RunFile
-    from segstream.model.distributed import Ranks
+    from segstream.model.distributed import ProcessGroup
     from segstream.model.networks.build import build
     from segstream.model.training.trainer import train as run_training
     from segstream.pipeline import Loader
 
-    ranks = ranks or Ranks()
+    ranks = ranks or ProcessGroup()
     with ExitStack() as opened:
         share = {"rank": ranks.rank, "world_size": ranks.world_size}
         loader = opened.enter_context(Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed, **share))
@@ -136,7 +136,7 @@ def _train(
                 str(folder),
                 meta=meta,
                 seed=recipe.seed,
-                ranks=ranks,
+                group=ranks,
                 on_log=observer.on_log,
                 on_note=observer.on_note,
                 on_validate=observer.on_validate,
@@ -163,7 +163,7 @@ def _spoken_once(variable: str, kind: type[DataError]) -> Iterator[None]:
 @contextmanager
 def _marked_when_stopped() -> Iterator[None]:
     """Leave the file that a job script looks for when the run stopped before its end; see `cli.jobs`."""
-    from segstream.model.training.stop_signals import Stopped
+    from segstream.model.training.trainer import Stopped
 
     path = os.environ.get(STOPPED)
     mark = None if path is None else Path(path)
@@ -180,7 +180,7 @@ def _marked_when_stopped() -> Iterator[None]:
 @contextmanager
 def _deaf_once_stopped() -> Iterator[None]:
     """Let a process that stops end in peace: torchrun sends SIGTERM to the others as soon as the first has ended."""
-    from segstream.model.training.stop_signals import SIGNALS, Stopped
+    from segstream.model.training.trainer import SIGNALS, Stopped
 
     try:
         yield

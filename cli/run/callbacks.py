@@ -25,7 +25,7 @@ from segstream.model.evaluation.protocol import RELABELED
 from segstream.validation import Validation, headline
 
 if TYPE_CHECKING:
-    from segstream.model.distributed import Ranks
+    from segstream.model.distributed import ProcessGroup
     from segstream.model.evaluation.evaluate import Score
     from segstream.model.training.metrics_log import LogRow
     from segstream.pipeline import Loader
@@ -40,7 +40,7 @@ class Observer:
         recipe: Recipe,
         folder: Path,
         loader: Loader,
-        ranks: Ranks,
+        ranks: ProcessGroup,
         *,
         line: Callable[[LogRow], None],
         curves: Sequence[Curves],
@@ -94,7 +94,7 @@ class Observer:
 
 @contextmanager
 def observe(
-    recipe: Recipe, net: nn.Module, folder: Path, loader: Loader, ranks: Ranks, *, tensorboard: bool
+    recipe: Recipe, net: nn.Module, folder: Path, loader: Loader, ranks: ProcessGroup, *, tensorboard: bool
 ) -> Iterator[Observer]:
     """The observer of a run, its files open for as long.
 

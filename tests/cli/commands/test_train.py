@@ -12,7 +12,7 @@ import typer
 from segstream.cli.commands.train import _deaf_once_stopped, _train, train
 from segstream.model.checkpoint import load_final
 from segstream.model.networks.build import build
-from segstream.model.training.stop_signals import SIGNALS, Stopped
+from segstream.model.training.trainer import SIGNALS, Stopped
 from segstream.recipe import Recipe, load_recipe
 from segstream.shards.errors import DataError
 from tests.model.toy import TINY, ToySource

@@ -17,7 +17,7 @@ from segstream.cli.commands.launch import app as launch
 from segstream.cli.jobs.kubernetes import Kubernetes, kubernetes_manifest
 from segstream.cli.jobs.scripts import Run, job_name, node_script, torchrun_line
 from segstream.cli.jobs.slurm import Slurm, slurm_script
-from segstream.model.training.stop_signals import Stopped
+from segstream.model.training.trainer import Stopped
 from segstream.shards.errors import UsageError
 
 AWKWARD = ("union-universal", "data.shards=s3://a bucket/it's $(id) `id` $$ $HOME", "--run", "/data/a b")

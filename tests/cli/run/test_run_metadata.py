@@ -13,7 +13,7 @@ from segstream.cli.commands.train import _marked_when_stopped, _train
 from segstream.cli.jobs.scripts import STOPPED
 from segstream.cli.run import run_metadata as runfile
 from segstream.cli.run.run_metadata import RunFile
-from segstream.model.training.stop_signals import Stopped
+from segstream.model.training.trainer import Stopped
 from segstream.shards.errors import DataError
 from tests.cli.run.test_callbacks import toy
 from tests.model.toy import ToySource
