@@ -61,7 +61,7 @@ def shard(
 ) -> None:
     """Convert a dataset's release to shards, once. Goes on where an interrupted run stopped."""
     from segstream.shards.convert.convert import ConvertRequest, convert
-    from segstream.shards.datasets.describe import dataset as find_dataset
+    from segstream.shards.datasets.registry import dataset as find_dataset
 
     known = find_dataset(dataset)
     splits = split or (["val"] if known.role == "test" else list(known.splits))
