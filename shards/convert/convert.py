@@ -24,7 +24,7 @@ from segstream.shards.datasets.registry import dataset
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Found, Pair
 from segstream.shards.errors import DataError, UsageError, did_you_mean
-from segstream.shards.files import RUN_AGAIN, make_folder, sole_writer, writing
+from segstream.shards.files import RUN_AGAIN, make_folder, sole_writer, staging, writing
 from segstream.shards.format import manifest as manifests
 from segstream.shards.format.index import RelabelOutcome, index_name, merge_counts, merge_outcomes
 from segstream.shards.format.keys import unescape
@@ -62,6 +62,8 @@ class ConvertRequest:
     shard_bytes: int = 256 << 20
     """Limit of a shard, in bytes of source images."""
     jpeg_quality: int = 95
+    staged: bool = False
+    """Make the set in a folder beside its own and move it there when it is whole."""
 
     def __post_init__(self) -> None:
         least = {"workers": 1, "skip_bad": 0, "shard_samples": 1, "shard_bytes": 1, "short_side": 1, "limit": 1}
@@ -126,9 +128,8 @@ def convert(request: ConvertRequest, progress: Callable[[int, int], None] | None
     ordered = _ordered(found, where=f"{release} ({data.name}, {request.split})")
     pairs, records, unused = _relabelling(request, data, release, ordered)
     setup, params = _setup(request, data, release, records)
-    folder = local_path(request.out) / data.name / request.split
-    make_folder(folder)
-    with sole_writer(folder):
+    place = local_path(request.out) / data.name / request.split
+    with staging(place, when=request.staged) as folder, sole_writer(make_folder(folder)):
         jobs = _plan(pairs, release, folder, request)
         (folder / manifests.NAME).unlink(missing_ok=True)  # from here on the set is incomplete, and says so
         _remove_leftovers(folder, jobs)
@@ -150,7 +151,7 @@ def convert(request: ConvertRequest, progress: Callable[[int, int], None] | None
     return Summary(
         dataset=data.name,
         split=request.split,
-        url=str(folder),
+        url=str(place),
         samples=manifest.samples,
         shards=len(manifest.shards),
         bytes=manifest.bytes,
