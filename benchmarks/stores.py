@@ -30,7 +30,8 @@ import cv2
 import yaml
 
 from segstream.benchmarks.shard import make_release
-from segstream.pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig
+from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from segstream.pipeline.loader import Loader
 from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.convert.publish import Target
 from segstream.shards.format.reader import open_shards

@@ -13,10 +13,20 @@ import segstream
 SOURCE = Path(segstream.__file__)
 
 
-def test_importing_it_loads_no_library() -> None:
-    heavy = "{'torch', 'cv2', 'numpy', 'typer'}"
-    line = f"import sys, segstream; segstream.DataError; assert not {heavy} & sys.modules.keys(), sys.modules.keys()"
-    subprocess.run([sys.executable, "-c", line], check=True, cwd=SOURCE.parents[1])
+@pytest.mark.parametrize(
+    ("statement", "heavy"),
+    [
+        ("import segstream; segstream.DataError", {"torch", "cv2", "numpy", "typer"}),
+        ("import segstream; segstream.load_recipe('union-universal')", {"torch", "cv2", "numpy", "typer"}),
+        ("import segstream.cli.main", {"torch"}),
+    ],
+)
+def test_what_needs_no_torch_loads_none(statement: str, heavy: set[str]) -> None:
+    line = f"import sys; {statement}; print(*({heavy} & sys.modules.keys()))"
+    done = subprocess.run(
+        [sys.executable, "-c", line], check=True, cwd=SOURCE.parents[1], capture_output=True, text=True
+    )
+    assert done.stdout.split() == []
 
 
 @pytest.mark.parametrize("name", [name for name in segstream.__all__ if not name.startswith("__")])

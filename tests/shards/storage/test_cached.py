@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from segstream.shards import open_shards
+from segstream.shards.format.reader import open_shards
 from segstream.shards.storage import cached
 from segstream.shards.storage.cache import ShardCache
 from segstream.shards.storage.cached import CachedStore
