@@ -8,6 +8,7 @@ import typer
 
 from segstream.cli.console import print_json, print_table
 from segstream.cli.report.published import Published, published
+from segstream.cli.report.text_table import HMEAN
 from segstream.recipe import Recipe, read_recipe, recipe_names, resolve
 
 Form = Literal["text", "json", "markdown"]
@@ -96,7 +97,6 @@ def _table(recipes: list[Recipe], figures: Published) -> list[str]:
 
 def _figures(recipe: Recipe, figures: Published) -> list[str]:
     """Zero-shot mean, mean over the training datasets, mIoU in the model's own dataset; as published."""
-    rows = (figures.zero_shot.row(recipe.name), figures.training.row(recipe.name))
-    means = [row.hmean if row is not None else None for row in rows]
-    own = figures.zero_shot.values(recipe.name).get(next(iter(recipe.data.mix)))
-    return ["-" if value is None else f"{value:.1f}" for value in (*means, own)]
+    held_out, training = figures.zero_shot.figures(recipe.name), figures.training.figures(recipe.name)
+    found = (held_out.get(HMEAN), training.get(HMEAN), held_out.get(next(iter(recipe.data.mix))))
+    return ["-" if value is None else f"{value:.1f}" for value in found]

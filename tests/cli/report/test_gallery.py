@@ -18,27 +18,12 @@ from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import load_taxonomy
-from tests.cli.report.test_report import Page
+from tests.cli.conftest import Page
 from tests.shards import trees
 from tests.shards.convert import test_relabel
 from tests.shards.convert.test_convert import members
 
 CHROMIUM = next((c for name in ("chromium", "chromium-browser", "google-chrome") if (c := shutil.which(name))), None)
-
-
-@pytest.fixture(scope="module")
-def sets(tmp_path_factory):
-    """Folders of three small sets: with universal labels, with lossless images, and held out."""
-    place = tmp_path_factory.mktemp("show")
-    made = {}
-    for name, split, tree in (
-        ("ade20k-150", "train", trees.ade20k),
-        ("cityscapes-19", "val", trees.cityscapes),
-        ("camvid-11", "val", trees.camvid),
-    ):
-        raw = tree(place / "raw" / name)
-        made[name] = convert(ConvertRequest(dataset=name, split=split, raw=raw, out=str(place), shard_samples=2)).url
-    return made
 
 
 @pytest.fixture
