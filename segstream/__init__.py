@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from segstream.shards.errors import UsageError as UsageError
     from segstream.shards.format.reader import ShardSet as ShardSet
     from segstream.shards.format.reader import open_shards as open_shards
+    from segstream.training import train as train
 
     __version__: str
 
@@ -36,6 +37,7 @@ _MODULES = {  # where each name comes from; the imports above say the same to ty
     "load_weights": "model.networks.weights",
     "open_shards": "shards.format.reader",
     "recipe_names": "recipe",
+    "train": "training",
 }
 __all__ = ["__version__", *_MODULES]
 

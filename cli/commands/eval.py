@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from segstream.cli.console import print_json, print_table, write_text
+from segstream.cli.console import print_json, print_table
 from segstream.shards.errors import UsageError
+from segstream.shards.files import write_text
 
 if TYPE_CHECKING:
     from segstream.model.evaluation.protocol import Scheme
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 FOR_GRIDS = frozenset({"grid", "out", "json", "runner", "jobs", "retries", "print_script"})  # parameters of `eval`
 
 
-def evaluate(
+def eval(
     context: typer.Context,
     checkpoint: Annotated[
         Path | None,
@@ -64,7 +65,10 @@ def evaluate(
         Path | None, typer.Option(help="Also write the result (JSON) to this file; a killed evaluation then goes on.")
     ] = None,
     metrics: Annotated[
-        Path | None, typer.Option(help="Write the headline numbers and images/s for `dvc metrics show`.")
+        Path | None,
+        typer.Option(
+            help="Write the headline numbers for `dvc metrics show` to FILE.json, images/s to FILE.speed.json."
+        ),
     ] = None,
     confusion: Annotated[Path | None, typer.Option(help="Folder for confusion matrices, JSON and PNG.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder for pictures of the first images.")] = None,
@@ -136,8 +140,9 @@ def evaluate(
         return
     rows = [verdict.row for verdict in verdicts]
     if metrics is not None:
-        speeds = {v.exam.url: v.images_per_s for v in verdicts if v.images_per_s is not None}
-        write_text(metrics, jsonlib.dumps(_headline(rows, speeds), indent=2) + "\n")
+        write_text(metrics, jsonlib.dumps(_headline(rows), indent=2) + "\n")
+        speeds = {v.exam.url: round(v.images_per_s, 2) for v in verdicts if v.images_per_s is not None}
+        write_text(metrics.with_suffix(".speed.json"), jsonlib.dumps(speeds, indent=2) + "\n")
     if confusion is not None:
         for verdict in verdicts:
             write_confusion(confusion, verdict)
@@ -176,19 +181,14 @@ def _short_sides(text: str | None) -> list[int | None] | None:
     return None if text is None else [short_side(part) for part in text.replace(" ", "").split(",")]
 
 
-def _headline(rows: Sequence[dict[str, Any]], speeds: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """The maximum over shorter sides, by data set; by data set and classes where there are several.
-
-    Args:
-        speeds: URL of a set -> images per second.
-    """
+def _headline(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The maximum over shorter sides, by data set; by data set and classes where there are several."""
     best = [row for row in rows if row["max"]]
     names = [row["dataset"] for row in best]
     return {
         row["dataset"] if names.count(row["dataset"]) == 1 else f"{row['dataset']} {row['taxonomy']}": {
             key: row[key] for key in ("miou", "macc", "acc")
         }
-        | ({"images_per_s": round(speeds[row["url"]], 2)} if row["url"] in speeds else {})
         for row in best
     }
 

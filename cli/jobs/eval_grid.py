@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import typer
 
-from segstream.cli.console import Report, note, print_json, print_table, progress, write_text
+from segstream.cli.console import Report, note, print_json, print_table, progress
 from segstream.cli.jobs.eval_job import EvalJob, JobOutcome, write_jobs
 from segstream.cli.jobs.runners import (
     Runner,
@@ -35,6 +35,7 @@ from segstream.cli.jobs.runners import (
 from segstream.cli.report.text_table import percent
 from segstream.model.networks.weights import file_sha256
 from segstream.shards.errors import DataError
+from segstream.shards.files import write_text
 from segstream.shards.format.reader import open_shards
 from segstream.shards.schema import parse, read_yaml
 

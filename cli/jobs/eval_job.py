@@ -8,7 +8,6 @@ and `.lock`, held by whoever is at it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -20,8 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from segstream.cli.console import write_text
 from segstream.shards.errors import DataError
+from segstream.shards.files import lock, write_text
 
 LAST_LINES = 3  # of what a failed process said, kept in its outcome
 POLL_S = 0.2  # between questions to a process or a lock
@@ -102,14 +101,14 @@ def run_job(
     """
     start = time.monotonic()
     try:
-        with _locked(job, stopping) as lock:
+        with _locked(job, stopping) as held:
             if job.finished():
                 return JobOutcome(job=job)
             if job.noted() != job.identity:  # what an unfinished evaluation of the same identity left stays
                 job.result.unlink(missing_ok=True)
                 shutil.rmtree(job.beside(".journal"), ignore_errors=True)
                 write_text(job.beside(".id"), json.dumps(job.identity, indent=1) + "\n")
-            code = _evaluate(job, os.environ | (env or {}), lock, stopping)
+            code = _evaluate(job, os.environ | (env or {}), held, stopping)
     except (OSError, DataError) as error:
         return JobOutcome(job=job, error=str(error), seconds=time.monotonic() - start)
     said = None if code == 0 and job.finished() else _explain(code, job.beside(".log"))
@@ -142,27 +141,23 @@ def read_job(path: Path, number: int) -> EvalJob:
 def _locked(job: EvalJob, stopping: Callable[[], bool]) -> Iterator[int]:
     """Hold the job: this process and the one it starts, which keeps the lock should this one be killed."""
     job.result.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(job.beside(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(job.beside(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if stopping():
-                    raise DataError("another process is evaluating it") from None
-                time.sleep(POLL_S)
-        yield lock
+        while not lock(handle):
+            if stopping():
+                raise DataError("another process is evaluating it")
+            time.sleep(POLL_S)
+        yield handle
     finally:
-        os.close(lock)
+        os.close(handle)
 
 
-def _evaluate(job: EvalJob, env: Mapping[str, str], lock: int, stopping: Callable[[], bool]) -> int:
+def _evaluate(job: EvalJob, env: Mapping[str, str], held: int, stopping: Callable[[], bool]) -> int:
     command = [sys.executable, "-m", "segstream.cli.main", *job.args, "--out", str(job.result)]
     quiet = subprocess.DEVNULL
     with (
         job.beside(".log").open("wb") as log,
-        subprocess.Popen(command, env=env, stdin=quiet, stdout=quiet, stderr=log, pass_fds=(lock,)) as process,
+        subprocess.Popen(command, env=env, stdin=quiet, stdout=quiet, stderr=log, pass_fds=(held,)) as process,
     ):
         while True:
             try:

@@ -35,7 +35,7 @@ def make_report(*, evals: Path, pictures: Path, confusion: Path, metrics: Path, 
         evals: folder of result files, MODEL.json; those models are shown.
         pictures: of `eval --pictures`, MODEL/DATASET/.
         confusion: of `eval --confusion`, MODEL/; may be missing.
-        metrics: of `eval --metrics`, MODEL.json; may be missing.
+        metrics: of `eval --metrics`, MODEL.speed.json; may be missing.
         runs: folder of run folders.
 
     Returns:
@@ -70,7 +70,7 @@ def make_report(*, evals: Path, pictures: Path, confusion: Path, metrics: Path, 
         matrices=[{"model": n, **_matrix(path)} for n in by_name for path in sorted((confusion / n).glob("*.json"))],
         charts=charts,
         chart_legend=[(name, i % NUM_COLORS) for i, name in enumerate(names)],
-        speeds=[row for name, log in logs.items() if (row := _speed(name, log, metrics / f"{name}.json"))],
+        speeds=[row for name, log in logs.items() if (row := _speed(name, log, metrics / f"{name}.speed.json"))],
         data=[("training", _manifest(u)) for u in sorted(mixes)]
         + [("held out", _manifest(u)) for u in held_out.values()],
         run=next(iter(metadata.values())),
@@ -176,8 +176,7 @@ def _speed(model: str, log: Path, metrics: Path) -> tuple[str, float | None, flo
         _median([y for _, y in read_curve(log / file)] if (log / file).is_file() else [])
         for file in ("crops_per_s.tsv", "data_wait.tsv")
     )
-    sets = read_json(metrics).values() if metrics.is_file() else ()  # a file of `eval --metrics`
-    images = _median([row["images_per_s"] for row in sets if "images_per_s" in row])
+    images = _median([*read_json(metrics).values()] if metrics.is_file() else [])
     return None if crops is images is None else (model, crops, wait, images)
 
 

@@ -5,9 +5,7 @@ Sources: the release notes as MSeg (Lambert et al., CVPR 2020) and the BRAVO cha
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segstream.shards.datasets import splits
+from segstream.shards.datasets.layout import split_list
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError, UsageError, did_you_mean
+from segstream.shards.files import write_bytes
 from segstream.shards.synthetic import encodings, names
 from segstream.shards.synthetic.canvas import Scene
 from segstream.shards.synthetic.encodings import Encoder
@@ -67,10 +66,10 @@ def stems(dataset: str, split: Split, count: int) -> tuple[str, ...]:
         raise DataError(f"world: {dataset} {split} has {known} images, {count} were asked for; ask for fewer")
     if split in LAYOUTS[dataset].stems:
         return tuple(names.stem(LAYOUTS[dataset].stems[split], dataset, split, i) for i in range(count))
-    listed = splits.stems(dataset, split)
+    carried = split_list(dataset, split) or ()
     if dataset == "scannet-20":  # which lists scenes
-        return tuple(f"{listed[i % len(listed)]}/{i // len(listed) * 100:06d}" for i in range(count))
-    return listed[:count]
+        return tuple(f"{carried[i % len(carried)]}/{i // len(carried) * 100:06d}" for i in range(count))
+    return carried[:count]
 
 
 def write(root: Path, dataset: str, split: Split, stem: str, scene: Scene, photo: npt.NDArray[np.uint8]) -> Record:
@@ -106,15 +105,7 @@ def finish(
 
 def save(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise DataError(f"{path}: cannot be written ({error.strerror}); make room or choose another folder") from error
+    write_bytes(path, content, advice="make room or choose another folder")
 
 
 def _annotations(dataset: str, records: list[Record], year: int) -> bytes:
