@@ -13,6 +13,8 @@ from segstream.shards.schema import parse
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassResult:
+    """One class."""
+
     name: str
     iou: float | None
     accuracy: float | None = None
@@ -21,6 +23,8 @@ class ClassResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalResult:
+    """One model on one data set."""
+
     dataset: str
     split: str | None = None
     url: str | None = None
@@ -44,6 +48,7 @@ class EvalResult:
 
     @classmethod
     def from_json(cls, row: Any, *, at: str) -> EvalResult:
+        """From a file's values."""
         values = _known(cls, row, at=at)
         classes = values.get("classes", ())
         if not isinstance(classes, list):
