@@ -24,7 +24,8 @@ what that will take, `KEY=VALUE` changes any part of it. How to convert the data
 published harmonic mean of mIoU over six datasets that the model has not seen, *training* that over the validation sets
 of the seven training datasets, *oracle* the mIoU on the dataset's own validation set, all in percent, single scale,
 best of three sizes. A dash: nothing was published. All figures and their source:
-[cli/report/published.yaml](../cli/report/published.yaml). Published models start from ImageNet weights (`model.weights=FILE`).
+[cli/report/published.yaml](../cli/report/published.yaml). Published models start from ImageNet weights
+(`model.weights=FILE`).
 """
 SECTIONS = {
     "Published models": 'With the published networks, sizes and lengths (Lambert et al., "MSeg", CVPR 2020).',
