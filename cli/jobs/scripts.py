@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from segstream.model.training.stop_signals import Stopped
+from segstream.model.training.trainer import Stopped
 
 STOPPED = "SEGSTREAM_STOPPED"
 """Environment variable: path of the file that a worker makes which stopped with its checkpoint saved."""
