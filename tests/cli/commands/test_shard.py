@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from segstream.cli.commands.shard import shard as command
 from segstream.shards.errors import DataError
 from tests.shards import trees
 
