@@ -15,15 +15,16 @@ from torch import nn
 from segstream.callbacks import open_callbacks
 from segstream.model import distributed
 from segstream.model.device import pick_device, pick_precision
-from segstream.model.distributed import Ranks
+from segstream.model.distributed import ProcessGroup
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import Loaded, load_weights
 from segstream.model.training import trainer
 from segstream.model.training.metrics_log import LogRow
-from segstream.model.training.stop_signals import SIGNALS, Stopped
+from segstream.model.training.trainer import SIGNALS, Stopped
 from segstream.pipeline.loader import Loader
 from segstream.recipe import Recipe
 from segstream.run_metadata import Announced, RunMetadata
+from segstream.shards.files import break_links, staging
 
 
 def train(
@@ -32,6 +33,7 @@ def train(
     *,
     restart_changed: bool = False,
     tensorboard: bool = False,
+    staged: bool = False,
     on_log: Callable[[LogRow], None] | None = None,
     on_note: Callable[[str], None] | None = None,
     given: Sequence[str] = (),
@@ -42,6 +44,7 @@ def train(
         run: folder for checkpoints, `final.pt`, curves and `run.json`; None: `runs/NAME`.
         restart_changed: start over if the folder holds another recipe, data or seed.
         tensorboard: also write curves and pictures for TensorBoard, in `RUN/tensorboard`.
+        staged: train in a folder beside the run folder and move it there when the run is finished.
         on_log: called on rank 0 with every row of the log.
         on_note: called on rank 0 with what a person should know, a line each.
         given: what was asked for on the command line; kept in `run.json`.
@@ -55,18 +58,21 @@ def train(
         Stopped: SIGTERM or SIGUSR1 came; all steps done are kept. From then on this process, which is to end, is deaf
             to both: torchrun sends SIGTERM to the others as soon as the first has ended.
     """
+    folder = Path("runs") / recipe.name if run is None else Path(run)
     ranks = distributed.start()
     try:
-        return _train(
-            recipe,
-            Path("runs") / recipe.name if run is None else Path(run),
-            ranks,
-            restart_changed=restart_changed,
-            tensorboard=tensorboard,
-            show_row=on_log or _ignore,
-            note=on_note if on_note is not None and ranks.is_main else _ignore,
-            given=given,
-        )
+        with staging(folder, when=staged and ranks.is_main) as place:
+            final = _train(
+                recipe,
+                place,
+                ranks,
+                restart_changed=restart_changed,
+                tensorboard=tensorboard,
+                show_row=on_log or _ignore,
+                note=on_note if on_note is not None and ranks.is_main else _ignore,
+                given=given,
+            )
+        return folder / final.name
     finally:
         distributed.stop()
 
@@ -82,7 +88,7 @@ def open_network(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Loaded | 
 def _train(
     recipe: Recipe,
     folder: Path,
-    ranks: Ranks,
+    ranks: ProcessGroup,
     *,
     restart_changed: bool,
     tensorboard: bool,
@@ -90,6 +96,8 @@ def _train(
     note: Callable[[str], None],
     given: Sequence[str],
 ) -> Path:
+    if ranks.is_main:
+        break_links(p for p in folder.rglob("*") if p.suffix != ".pt")  # those are replaced, never written to
     with ExitStack() as opened:
         share = {"rank": ranks.rank, "world_size": ranks.world_size}
         loader = opened.enter_context(Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed, **share))
@@ -130,7 +138,7 @@ def _train(
                 str(folder),
                 meta=meta,
                 seed=recipe.seed,
-                ranks=ranks,
+                group=ranks,
                 on_log=callbacks.on_log,
                 on_note=note,
                 on_validate=callbacks.on_validate,

@@ -29,4 +29,12 @@ Flip = Annotated[
 TaxonomyName = Annotated[
     str | None, typer.Option(help="Answer in the classes of: universal, or a dataset.", show_default="the model's")
 ]
+Staged = Annotated[
+    bool,
+    typer.Option(
+        "--staged",
+        help="Work in .partial/ beside the output and move it in when whole: for pipelines that delete outputs before "
+        "they make them, such as DVC's.",
+    ),
+]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segstream.cli.commands.options import CORES, Json, Workers
+from segstream.cli.commands.options import CORES, Json, Staged, Workers
 from segstream.cli.console import note, print_json, progress
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def shard(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.")] = None,
     skip_bad: Annotated[int, typer.Option(min=0, help="Leave out up to N unusable samples instead of stopping.")] = 0,
     shard_samples: Annotated[int, typer.Option(min=1, help="Samples per shard at most.")] = 256,
+    staged: Staged = False,
     json: Json = False,
 ) -> None:
     """Convert a dataset's release to shards, once. Goes on where an interrupted run stopped."""
@@ -53,6 +54,7 @@ def shard(
                 limit=limit,
                 skip_bad=skip_bad,
                 shard_samples=shard_samples,
+                staged=staged,
                 progress=report,
             )
         done.append(_summary(converted))

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from segstream.cli.commands.options import Staged
 from segstream.cli.console import exit_code, note
 from segstream.cli.jobs.scripts import STOPPED
 from segstream.shards.errors import DataError, UsageError
@@ -27,6 +28,7 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write curves and pictures for TensorBoard, in RUN/tensorboard.")
     ] = False,
+    staged: Staged = False,
     list_recipes: Annotated[bool, typer.Option("--list", help="List the recipes and exit.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what the run would be, make one step of it, and exit.")
@@ -44,7 +46,7 @@ def train(
         raise UsageError("--json goes with --list or --dry-run, --markdown with --list; run.json tells of a run")
     if recipe is None:
         raise UsageError("which recipe? segstream train --list names them")
-    from segstream.model.training.stop_signals import Stopped
+    from segstream.model.training.trainer import Stopped
     from segstream.recipe import load_recipe
 
     with _told_once("LOCAL_RANK", DataError):  # the processes of a machine read the same files
@@ -64,6 +66,7 @@ def train(
             run,
             restart_changed=restart_changed,
             tensorboard=tensorboard,
+            staged=staged,
             on_log=line,
             on_note=lambda text: note(f"{chosen.name}: {text}"),
             given=(recipe, *(overrides or ())),
@@ -91,7 +94,7 @@ def _told_once(variable: str, kind: type[DataError]) -> Iterator[None]:
 @contextmanager
 def _marked_when_stopped() -> Iterator[None]:
     """Leave the file that a job script looks for when the run stopped before its end; see `cli.jobs.scripts`."""
-    from segstream.model.training.stop_signals import Stopped
+    from segstream.model.training.trainer import Stopped
 
     path = os.environ.get(STOPPED)
     mark = None if path is None else Path(path)

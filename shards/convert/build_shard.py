@@ -74,7 +74,7 @@ class Made:
     info: ShardInfo | None
     """None if not one of its samples could be used, so that it was not written."""
     index: ShardIndex
-    """But for its rows, which may be many."""
+    """but for its samples, which may be many."""
     kept: bool
     """It was there already."""
 
@@ -128,7 +128,7 @@ def build_shard(setup: Setup, planned: Planned) -> Made:
     totals = _Totals()
     samples = _samples(setup, planned, totals)
     first = next(samples, None)
-    written = Written(bytes=0, sha256="", rows=())
+    written = Written(0, "", ())
     if first is not None:
         written = write_shard(planned.path, itertools.chain([first], samples))
     index = ShardIndex(
@@ -136,7 +136,7 @@ def build_shard(setup: Setup, planned: Planned) -> Made:
         bytes=written.bytes,
         sha256=written.sha256,
         fingerprint=_fingerprint(setup, totals.sources),
-        rows=written.rows,
+        samples=written.samples,
         counts={member: dict(by_id) for member, by_id in totals.counts.items()},
         left_out=tuple(totals.left_out),
         relabel=merge_outcomes(totals.outcomes) if setup.relabel else None,
@@ -151,10 +151,10 @@ def _made(index: ShardIndex, *, kept: bool) -> Made:
         name=index.shard,
         bytes=index.bytes,
         sha256=index.sha256,
-        samples=len(index.rows),
+        samples=len(index.samples),
         index_sha256=hashlib.sha256(dump_index(index)).hexdigest(),
     )
-    return Made(info=info if index.rows else None, index=replace(index, rows=()), kept=kept)
+    return Made(info=info if index.samples else None, index=replace(index, samples=()), kept=kept)
 
 
 def _samples(setup: Setup, planned: Planned, totals: _Totals) -> Iterator[Sample]:
@@ -254,7 +254,7 @@ def _whole_shard(setup: Setup, planned: Planned) -> ShardIndex | None:
         index = load_index(data, where=planned.path.name)
         if dump_index(index) != data:
             return None
-        if index.rows and (planned.path.stat().st_size != index.bytes or _sha256(planned.path) != index.sha256):
+        if index.samples and (planned.path.stat().st_size != index.bytes or _sha256(planned.path) != index.sha256):
             return None
     except (OSError, DataError):
         return None  # whatever it is, it is made again

@@ -24,7 +24,7 @@ from segstream.shards.datasets import registry
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Found, Pair
 from segstream.shards.errors import DataError, UsageError, did_you_mean
-from segstream.shards.files import RUN_AGAIN, make_folder, sole_writer, writing
+from segstream.shards.files import RUN_AGAIN, make_folder, sole_writer, staging, writing
 from segstream.shards.format import manifest as manifests
 from segstream.shards.format.index import RelabelOutcome, index_name, merge_counts, merge_outcomes
 from segstream.shards.format.keys import unescape
@@ -65,6 +65,7 @@ def convert(
     shard_samples: int = 256,
     shard_bytes: int = 256 << 20,
     jpeg_quality: int = 95,
+    staged: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Converted:
     """Convert one split of a dataset to shards; an interrupted run, repeated, keeps those it had finished.
@@ -82,6 +83,7 @@ def convert(
         shard_samples: limit of a shard.
         shard_bytes: limit of a shard, in bytes of source images.
         jpeg_quality: of training images that are encoded anew.
+        staged: make the set in a folder beside its own and move it there when it is whole.
         progress: called with (samples done, samples in all), from this thread.
 
     Returns:
@@ -129,7 +131,7 @@ def convert(
         jpeg_quality=jpeg_quality,
         identity=_identity(data, split, params),
     )
-    with _target(str(out), data.name, split) as (folder, url), sole_writer(folder):
+    with _target(str(out), data.name, split, staged=staged) as (folder, url), sole_writer(folder):
         sizes = ((pair, release.size(pair.image)) for pair in chosen)
         shards = plan_shards(sizes, max_samples=shard_samples, max_bytes=shard_bytes)
         planned = [Planned(folder / shard_name(n), shard) for n, shard in enumerate(shards)]
@@ -185,7 +187,7 @@ def plan_shards(sizes: Iterable[tuple[T, int]], *, max_samples: int, max_bytes: 
 
 
 @contextlib.contextmanager
-def _target(out: str, dataset: str, split: str) -> Iterator[tuple[Path, str]]:
+def _target(out: str, dataset: str, split: str, *, staged: bool) -> Iterator[tuple[Path, str]]:
     """(folder to write into, where the set will be); what goes to a bucket is uploaded once the block has ended."""
     if out.startswith("s3://"):
         from segstream.shards.convert.publish import Target
@@ -195,9 +197,9 @@ def _target(out: str, dataset: str, split: str) -> Iterator[tuple[Path, str]]:
             yield folder, target.url
             target.publish(folder)
     else:
-        folder = local_path(out) / dataset / split
-        make_folder(folder)
-        yield folder, str(folder)
+        place = local_path(out) / dataset / split
+        with staging(place, when=staged) as folder:
+            yield make_folder(folder), str(place)
 
 
 def _ordered(found: Found, *, where: str) -> list[Pair]:
