@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from segstream.recipe import Recipe as Recipe
     from segstream.recipe import load_recipe as load_recipe
     from segstream.recipe import recipe_names as recipe_names
-    from segstream.shards.convert.convert import ConvertRequest as ConvertRequest
+    from segstream.shards.convert.convert import Converted as Converted
     from segstream.shards.convert.convert import convert as convert
     from segstream.shards.errors import DataError as DataError
     from segstream.shards.errors import UsageError as UsageError
@@ -34,7 +34,7 @@ _MODULES = {  # where each name comes from; the imports above say the same to ty
     "AugmentConfig": "pipeline.config",
     "Batch": "pipeline.loader",
     "Batches": "pipeline.loader",
-    "ConvertRequest": "shards.convert.convert",
+    "Converted": "shards.convert.convert",
     "DataConfig": "pipeline.config",
     "DataError": "shards.errors",
     "InferConfig": "model.config",

@@ -27,7 +27,7 @@ from segstream.model.evaluation.protocol import Protocol, protocols
 from segstream.model.evaluation.resume_log import Journal
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import load_any
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import IGNORE_INDEX, Taxonomy, load_taxonomy
@@ -72,7 +72,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
     for dataset, raw in raws.items():
         records = raw / "records.csv" if dataset == "bdd" else None
-        convert(ConvertRequest(dataset=dataset, split="val", raw=raw, out=str(folder), relabel=records))
+        convert(dataset=dataset, split="val", raw=raw, out=str(folder), relabel=records)
     return {dataset: str(folder / dataset / "val") for dataset in raws}
 
 
