@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import sys
@@ -16,17 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import nn
 
 from segstream.cli.console import note, write_text
-from segstream.cli.predictions.predictor import by_default
 from segstream.cli.run.curves import Curves, open_curves
 from segstream.cli.run.panel import crop_panel, write_jpeg
 from segstream.colors import class_colors
-from segstream.eval_sets import Judge
-from segstream.model.evaluation.protocol import RELABELED
-from segstream.validation import Validation, headline
+from segstream.evaluation import EvalModel, Validation, headline
 
 if TYPE_CHECKING:
     from segstream.model.distributed import Ranks
-    from segstream.model.evaluation.evaluate import Score
+    from segstream.model.evaluation.eval_result import EvalResult
     from segstream.model.training.metrics_log import LogRow
     from segstream.pipeline import Loader
     from segstream.recipe import Recipe
@@ -68,7 +64,7 @@ class Observer:
 
     def on_validate(self, net: nn.Module, step: int) -> None:
         """Score and draw the weights of a step; every process takes part in the scores."""
-        scores = self._validation.scores(net)
+        scores = self._validation.results(net)
         if not self._main:
             return
         if scores:
@@ -103,26 +99,13 @@ def observe(
         UsageError: TensorBoard is asked for and not installed.
     """
     with ExitStack() as opened:
-        validation = opened.enter_context(Validation(recipe.validate, _judge(recipe, net, loader), ranks))
+        validation = opened.enter_context(Validation(recipe.validate.data, recipe.validate.limit, EvalModel.of_run(recipe, net, loader.taxonomy), ranks))
         curves: tuple[Curves, ...] = ()
         line: Callable[[LogRow], None] = _nothing
         if ranks.is_main:
             curves = opened.enter_context(open_curves(folder, tensorboard=tensorboard))
             line = opened.enter_context(training_line(recipe.name))
         yield Observer(recipe, folder, loader, ranks, line=line, curves=curves, validation=validation)
-
-
-def _judge(recipe: Recipe, net: nn.Module, loader: Loader) -> Judge:
-    side, config = recipe.validate.short_side, by_default(recipe.eval, net)
-    return Judge(
-        name=recipe.name,
-        seed=recipe.seed,
-        checkpoint="",  # none yet
-        net=net,
-        taxonomy=loader.taxonomy,
-        learnt_relabeled=recipe.data.taxonomy == RELABELED,
-        configs=(config if side is None else dataclasses.replace(config, short_side=side),),
-    )
 
 
 @contextmanager
@@ -172,7 +155,7 @@ def curve_values(row: LogRow) -> dict[str, float]:
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def write_scores(path: Path, step: int, scores: Mapping[str, Score]) -> None:
+def write_scores(path: Path, step: int, scores: Mapping[str, EvalResult]) -> None:
     """Add the scores of a step to a run's `validation.json`; those that an earlier start left at it or later go.
 
     Raises:
@@ -188,7 +171,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _as_dict(score: Score) -> dict[str, Any]:
+def _as_dict(score: EvalResult) -> dict[str, Any]:
     classes = [{"name": c.name, "iou": c.iou, "pixels": c.pixels} for c in score.classes]
     return {"miou": score.miou, "macc": score.macc, "acc": score.acc, "images": score.images, "classes": classes}
 

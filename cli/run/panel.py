@@ -12,7 +12,7 @@ from torch import nn
 
 from segstream.colors import Rgb, paint
 from segstream.model.config import InferConfig
-from segstream.model.inference.infer import predict
+from segstream.model.inference.infer import segment
 from segstream.model.types import Batch
 from segstream.shards.errors import DataError
 
@@ -35,7 +35,7 @@ def crop_panel(net: nn.Module, batch: Batch, count: int, colors: Rgb, config: In
     rows = []
     for image, label in list(zip(batch.images.cpu(), batch.labels, strict=True))[:count]:
         picture = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-        pred = predict(net, picture, [None], config)[0].argmax(dim=0).cpu().numpy()
+        ((pred,),) = segment(net, [picture], [None], config)
         rows.append((picture, label.numpy(), pred))
     return panel(rows, colors)
 

@@ -8,34 +8,18 @@ hierarchical multi-scale attention) leaves it out of the means.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from segstream.model.evaluation.protocol import Rule
 from segstream.shards.taxonomy import IGNORE_INDEX
 
 EPS = 1e-10
 Confusion = npt.NDArray[np.int64]
 """(K, K) pixels, rows = label, columns = prediction; or (K, K + 1): the last column is a prediction of no class."""
-Rule = Literal["mseg", "hmsa"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measures:
-    """Shares in 0..1; with the rule `hmsa` NaN where there is nothing to divide by."""
-
-    miou: float
-    """Mean IoU over the counted classes."""
-    macc: float
-    """Mean over the counted classes of the share of a class' pixels that were found."""
-    acc: float
-    """Share of all labelled pixels that were right."""
-    iou: npt.NDArray[np.float64]
-    """(K,) of every class, counted or not."""
-    accuracy: npt.NDArray[np.float64]
-    """(K,) of every class: which share of its labelled pixels was found."""
+Shares = npt.NDArray[np.float64]
 
 
 def confusion(
@@ -65,7 +49,7 @@ def confusion(
 def unrelabel(
     pred: npt.NDArray[Any], label: npt.NDArray[Any], relabeled: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Judge predictions of a model that learnt relabelled labels by the labels as they were released.
+    """Compare predictions of a model that learnt relabelled labels with the labels as they were released.
 
     Where relabelling changed a pixel, the model is right if it says what the pixel became, and wrong whatever else it
     says, its released class included; pixels that relabelling took the class from are ignored. Source: MSeg's
@@ -84,37 +68,39 @@ def unrelabel(
     return rewritten, np.where(relabeled == IGNORE_INDEX, IGNORE_INDEX, label)
 
 
-def measure(confusion_KK: Confusion, counted: Sequence[int] | None = None, *, rule: Rule = "mseg") -> Measures:
+def measure(
+    confusion_KK: Confusion, counted: Sequence[int] | None = None, *, rule: Rule = "mseg"
+) -> tuple[dict[str, float], Shares, Shares]:
     """Condense a confusion matrix.
 
     Args:
         confusion_KK: (K, K) or (K, K + 1) pixel counts, see `Confusion`.
         counted: classes over which the means go; None for all. Predictions of the others stay errors.
         rule: what a class counts that occurs in neither labels nor predictions (`miou`) or not in labels (`macc`):
-            `mseg`: 0; `hmsa`: it is left out, and means over nothing are NaN.
+            0 (mseg) or nothing (hmsa).
+
+    Returns:
+        `miou`, the mean IoU over the counted classes, `macc`, the mean of their accuracies, and `acc`, the share of all
+        labelled pixels that were right; (K,) IoU of every class, counted or not; (K,) accuracy of every class: which
+        share of its labelled pixels was found. In 0..1; with the rule `hmsa` NaN where there is nothing to divide by.
     """
     num_classes = len(confusion_KK)
     hit = confusion_KK.diagonal().astype(np.float64)
     labelled = confusion_KK.sum(axis=1).astype(np.float64)
     union = labelled + confusion_KK[:, :num_classes].sum(axis=0) - hit
     iou, accuracy = _share(hit, union, rule), _share(hit, labelled, rule)
-    over = np.arange(num_classes) if counted is None else np.asarray(counted, np.int64)
-    return Measures(
-        miou=_mean(iou[over]),
-        macc=_mean(accuracy[over]),
-        acc=float(_share(hit.sum(keepdims=True), labelled.sum(keepdims=True), rule)[0]),
-        iou=iou,
-        accuracy=accuracy,
-    )
+    over = slice(None) if counted is None else np.asarray(counted, np.int64)
+    acc = float(_share(hit.sum(keepdims=True), labelled.sum(keepdims=True), rule)[0])
+    return {"miou": _mean(iou[over]), "macc": _mean(accuracy[over]), "acc": acc}, iou, accuracy
 
 
-def _share(part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64], rule: Rule) -> npt.NDArray[np.float64]:
+def _share(part: Shares, whole: Shares, rule: Rule) -> Shares:
     if rule == "mseg":
         return part / (whole + EPS)
     return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
 
 
-def _mean(values: npt.NDArray[np.float64]) -> float:
+def _mean(values: Shares) -> float:
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else float("nan")
 
