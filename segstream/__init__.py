@@ -8,10 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from segstream.evaluation import evaluate as evaluate
     from segstream.model.config import InferConfig as InferConfig
+    from segstream.model.evaluation.eval_result import EvalResult as EvalResult
+    from segstream.model.inference.predictor import Predictor as Predictor
     from segstream.model.networks.build import build as build
     from segstream.model.networks.weights import load_weights as load_weights
-    from segstream.pipeline.batch import Batch as Batch
+    from segstream.pipeline.loader import Batch as Batch
     from segstream.pipeline.loader import Loader as Loader
     from segstream.recipe import Recipe as Recipe
     from segstream.recipe import load_recipe as load_recipe
@@ -20,22 +23,27 @@ if TYPE_CHECKING:
     from segstream.shards.errors import UsageError as UsageError
     from segstream.shards.format.reader import ShardSet as ShardSet
     from segstream.shards.format.reader import open_shards as open_shards
+    from segstream.training import train as train
 
     __version__: str
 
 _MODULES = {  # where each name comes from; the imports above say the same to type checkers
-    "Batch": "pipeline.batch",
+    "Batch": "pipeline.loader",
     "DataError": "shards.errors",
+    "EvalResult": "model.evaluation.eval_result",
     "InferConfig": "model.config",
     "Loader": "pipeline.loader",
+    "Predictor": "model.inference.predictor",
     "Recipe": "recipe",
     "ShardSet": "shards.format.reader",
     "UsageError": "shards.errors",
     "build": "model.networks.build",
+    "evaluate": "evaluation",
     "load_recipe": "recipe",
     "load_weights": "model.networks.weights",
     "open_shards": "shards.format.reader",
     "recipe_names": "recipe",
+    "train": "training",
 }
 __all__ = ["__version__", *_MODULES]
 

@@ -69,7 +69,9 @@ def evaluate(
     model = EvalModel.load(checkpoint, short_sides=short_sides, **infer)
     schemes, urls = ([value] if isinstance(value, str) else value for value in (taxonomy, data))
     with open_sets(model, urls, schemes=schemes, relabeled=relabeled, rule=rule) as sets:  # type: ignore[arg-type]
-        return run_evaluation(model, sets, Ranks(), out=out and Path(out), restart_changed=restart_changed)
+        return run_evaluation(
+            model, sets, Ranks(), out=None if out is None else Path(out), restart_changed=restart_changed
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,10 +102,12 @@ def evaluate(
     """
     if grid is not None:
         _refuse(context, set(context.params) - FOR_GRIDS, "is not for --grid: the grid file says what to judge and how")
-        from segstream.cli.jobs.run_grid import judge_grid
+        from segstream.cli.jobs.eval_grid import evaluate_grid
 
         folder = Path("results/grid") if out is None else out
-        whole = judge_grid(grid, folder, runner=runner, jobs=jobs, retries=retries, script=print_script, json=json)
+        whole = evaluate_grid(
+            grid, folder, runner=runner, at_a_time=jobs, retries=retries, script=print_script, json=json
+        )
         raise typer.Exit(0 if whole else 1)
     _refuse(context, FOR_GRIDS - {"out", "json"}, "is for --grid only")
     if checkpoint is None or not data:
@@ -125,19 +127,19 @@ def evaluate(
             raise typer.Exit(run_processes(_without(sys.argv[1:], "--processes"), processes))
         ranks = distributed.start()
         try:
-            results = run_evaluation(
-                model, sets, ranks, out=out, restart_changed=restart_changed, progress=progress
-            )
+            results = run_evaluation(model, sets, ranks, out=out, restart_changed=restart_changed, progress=progress)
         finally:
             distributed.stop()
         if not ranks.is_main:
             return
         if metrics is not None:
             write_text(metrics, jsonlib.dumps(_headline(results), indent=2) + "\n")
-        for result in results if confusion is not None else ():
-            write_confusion(confusion, result)
-        for evaluated in sets if pictures is not None else ():
-            _draw(model, evaluated, pictures / evaluated.images.dataset, num_pictures)
+        if confusion is not None:
+            for result in results:
+                write_confusion(confusion, result)
+        if pictures is not None:
+            for evaluated in sets:
+                _draw(model, evaluated, pictures / evaluated.images.dataset, num_pictures)
     if json:
         print_json([result.to_json() for result in results])
     else:
@@ -201,7 +203,11 @@ def _headline(results: Sequence[EvalResult]) -> dict[str, dict[str, float]]:
     best = [result for result in results if result.max]
     names = [result.dataset for result in best]
     return {
-        r.dataset if names.count(r.dataset) == 1 else f"{r.dataset} {r.taxonomy}": {"miou": r.miou, "macc": r.macc, "acc": r.acc}
+        r.dataset if names.count(r.dataset) == 1 else f"{r.dataset} {r.taxonomy}": {
+            "miou": r.miou,
+            "macc": r.macc,
+            "acc": r.acc,
+        }
         | ({} if r.images_per_s is None else {"images_per_s": round(r.images_per_s, 2)})
         for r in best
     }

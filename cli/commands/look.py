@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segstream.cli.console import note, print_json, print_table, progress, write_text
+from segstream.cli.console import note, print_json, print_table, progress
 from segstream.shards.errors import UsageError
+from segstream.shards.files import write_text
 
 if TYPE_CHECKING:
     from segstream.shards.checks.stats import ClassRow

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from segstream.cli.console import note, write_text
+from segstream.cli.console import note
+from segstream.shards.files import write_text
 
 
 def report(

@@ -1,9 +1,10 @@
-"""A video through a segmenter: every frame once, in order, at the source's rate."""
+"""A video through a predictor: every frame once, in order, at the source's rate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from segstream.cli.console import Report
 from segstream.cli.predictions import overlay
 from segstream.cli.predictions.media import Video, write_video
 from segstream.cli.predictions.output_folder import IDENTITY, Item, Predictions, newer, write_label
-from segstream.cli.predictions.predict_images import THREADS, Done, Ids, ahead
-from segstream.cli.predictions.predictor import Segmenter
+from segstream.cli.predictions.predict_images import AHEAD, THREADS, Done, Ids
 from segstream.colors import Rgb
+from segstream.model.inference.predictor import Predictor
 from segstream.shards.errors import DataError
+from segstream.shards.parallel import read_ahead
 
 SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})
 DIGITS = 6  # of a frame's number in its label's name
@@ -28,7 +30,7 @@ def is_video(path: Path) -> bool:
 
 
 def film(
-    segmenter: Segmenter, video: Video, item: Item, out: Predictions, *, frame_labels: bool, report: Report
+    predictor: Predictor, video: Video, item: Item, out: Predictions, *, frame_labels: bool, report: Report
 ) -> Done:
     """Segment a video whole; what an interrupted call left is made again.
 
@@ -42,7 +44,7 @@ def film(
     Raises:
         DataError: an output cannot be written.
     """
-    classes = segmenter.taxonomy.classes
+    classes = predictor.taxonomy.classes
     factor = overlay.enlargement(video.size_hw)
     counts = np.zeros(len(classes), np.int64)
     partial = out.overlay(item.name, ".partial.mp4")
@@ -51,7 +53,7 @@ def film(
 
     def each() -> Iterator[tuple[Rgb, Ids]]:
         nonlocal done
-        for image, ids in _segmented(segmenter, frames, segmenter.at_once(video.size_hw)):
+        for image, ids in _segmented(predictor, frames, predictor.at_once(video.size_hw)):
             counts[:] += np.bincount(ids.ravel(), minlength=len(classes))
             if frame_labels:
                 write_label(out.label(f"{item.name}/{done:0{DIGITS}d}"), ids)
@@ -62,7 +64,7 @@ def film(
     if out.wanted.overlay:
         drawn_hw = (video.size_hw[0] * factor, video.size_hw[1] * factor)
         with write_video(partial, drawn_hw, video.rate) as writer, ThreadPoolExecutor(THREADS) as pool:
-            for drawn in ahead(pool, lambda pair: overlay.draw(*pair, classes), each()):
+            for drawn in read_ahead(pool, lambda pair: overlay.draw(*pair, classes), each(), ahead=AHEAD):
                 writer.write(drawn)
     else:
         for _ in each():
@@ -96,12 +98,10 @@ class _Kept:
             self.error = str(error)
 
 
-def _segmented(segmenter: Segmenter, frames: _Kept, at_once: int) -> Iterator[tuple[Rgb, Ids]]:
+def _segmented(predictor: Predictor, frames: _Kept, at_once: int) -> Iterator[tuple[Rgb, Ids]]:
     """Frames with their ids; the next group is decoded while one is on the device."""
+    source = iter(frames)
     with ThreadPoolExecutor(1) as pool:
-        source = iter(frames)
-        take: Callable[[], list[Rgb]] = lambda: [frame for _, frame in zip(range(at_once), source)]  # noqa: E731,B905
-        coming: Future[list[Rgb]] = pool.submit(take)
-        while group := coming.result():
-            coming = pool.submit(take)
-            yield from zip(group, segmenter.labels(group), strict=True)
+        groups = read_ahead(pool, lambda _: list(itertools.islice(source, at_once)), itertools.count(), ahead=1)
+        for group in itertools.takewhile(bool, groups):
+            yield from zip(group, predictor(group), strict=True)

@@ -37,7 +37,10 @@ def write_confusion(folder: Path, result: EvalResult) -> Path:
     scales = "ss" if len(result.scales) == 1 else "ms"
     path = folder / f"{result.dataset}_{taxonomy}_{result.short_side or 'native'}_{scales}.json"
     content = {
-        **{name: getattr(result, name) for name in ("dataset", "split", "taxonomy", "relabeled", "short_side", "scales")},
+        **{
+            name: getattr(result, name)
+            for name in ("dataset", "split", "taxonomy", "relabeled", "short_side", "scales")
+        },
         "classes": classes,
         "counted": counted,
         "rows": "label",

@@ -125,7 +125,7 @@ class EvalResult:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: an element of what `segstream eval --json` prints, the same on any machine."""
-        row = dataclasses.asdict(dataclasses.replace(self, **dict.fromkeys(NOT_STORED)))
+        row = dataclasses.asdict(dataclasses.replace(self, protocol=None, confusion=None))
         return {name: value for name, value in row.items() if name not in NOT_STORED}
 
 

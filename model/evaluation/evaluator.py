@@ -78,8 +78,8 @@ def evaluate(
     ways = [(protocol, config) for config in configs for protocol in protocols]
     samples, done = range(len(images)) if samples is None else samples, {} if log is None else log.done
     totals = [_blank(protocol) for protocol, _ in ways]
-    for counts in done.values() if ranks.is_main else ():
-        for total, (at, pixels) in zip(totals, counts, strict=True):
+    for noted in done.values() if ranks.is_main else ():
+        for total, (at, pixels) in zip(totals, noted, strict=True):
             total.ravel()[at] += pixels
     left = [i for i in samples if i not in done]
     mine = left[ranks.rank :: ranks.world_size]
@@ -93,7 +93,12 @@ def evaluate(
             total += counts
         report(min(len(done) + n * ranks.world_size, len(samples)), len(samples))
     totals = [ranks.sum_(torch.from_numpy(total)).numpy() for total in totals]
-    known = {"dataset": images.dataset, "split": images.split, "url": images.url, "manifest": images.digest}
+    known: dict[str, Any] = {
+        "dataset": images.dataset,
+        "split": images.split,
+        "url": images.url,
+        "manifest": images.digest,
+    }
     known |= {"images": len(samples), "images_per_s": len(left) / (time.perf_counter() - start) if left else None}
     try:
         found = [

@@ -70,7 +70,7 @@ def unrelabel(
 
 def measure(
     confusion_KK: Confusion, counted: Sequence[int] | None = None, *, rule: Rule = "mseg"
-) -> tuple[dict[str, float], Shares, Shares]:
+) -> tuple[dict[str, Any], Shares, Shares]:
     """Condense a confusion matrix.
 
     Args:

@@ -93,9 +93,7 @@ def segment(
         return [[_ids(_best(scores, size_hw), len(scores)) for scores in image] for image in maps]
 
 
-def logits(
-    net: nn.Module, images: Sequence[Image], projection: Projection, config: InferConfig
-) -> list[Tensor]:
+def logits(net: nn.Module, images: Sequence[Image], projection: Projection, config: InferConfig) -> list[Tensor]:
     """Scores before softmax, (K', H, W) float32 for each image, all of one size.
 
     By `n_scales` and in the network's own classes these are the network's logits, averaged with the mirror image's.

@@ -22,7 +22,7 @@ from segstream.shards.convert.relabel import LEFT_OUT, outcome_of, relabel
 from segstream.shards.datasets.release import Raw
 from segstream.shards.datasets.sources import Edits, Pair, Source
 from segstream.shards.errors import DataError
-from segstream.shards.files import writing
+from segstream.shards.files import RUN_AGAIN, writing
 from segstream.shards.format.index import (
     Counts,
     RelabelOutcome,
@@ -141,7 +141,7 @@ def run(setup: Setup, job: Job) -> Made:
         left_out=tuple(tally.left_out),
         relabel=merge_outcomes(tally.outcomes) if setup.relabel else None,
     )
-    with writing(job.path.with_name(index_name(job.path.name))) as file:
+    with writing(job.path.with_name(index_name(job.path.name)), advice=RUN_AGAIN) as file:
         file.write(dump_index(index))
     return _made(index, kept=False)
 

@@ -24,7 +24,7 @@ from segstream.shards.datasets.describe import Dataset, dataset
 from segstream.shards.datasets.release import Raw
 from segstream.shards.datasets.sources import Found, Pair
 from segstream.shards.errors import DataError, UsageError, did_you_mean
-from segstream.shards.files import make_folder, sole_writer, writing
+from segstream.shards.files import RUN_AGAIN, make_folder, sole_writer, writing
 from segstream.shards.format import manifest as manifests
 from segstream.shards.format.index import RelabelOutcome, index_name, merge_counts, merge_outcomes
 from segstream.shards.format.keys import unescape
@@ -145,7 +145,7 @@ def convert(request: ConvertRequest, progress: Callable[[int, int], None] | None
             data, request, params, made, left_out, labelled=labelled, absent=len(found.absent), unused=unused
         )
         content = manifests.dump_manifest(manifest)
-        with writing(folder / manifests.NAME) as file:
+        with writing(folder / manifests.NAME, advice=RUN_AGAIN) as file:
             file.write(content)
     return Summary(
         dataset=data.name,

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segstream.shards.errors import DataError
-
-_SHOWN = 3
+from segstream.shards.errors import DataError, first_few
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -47,10 +45,9 @@ def check_left_out(left_out: Sequence[LeftOut], *, allowed: int, total: int, whe
     """
     if len(left_out) <= allowed:
         return
-    shown = "; ".join(f"{r.path}: {r.reason}" for r in left_out[:_SHOWN])
-    more = f"; and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
+    shown = first_few([f"{r.path}: {r.reason}" for r in left_out])
     raise BadSamplesError(
-        f"{where}: {len(left_out)} of {total} samples cannot be used: {shown}{more}. "
+        f"{where}: {len(left_out)} of {total} samples cannot be used: {shown}. "
         f"Mend the files, or leave them out with --skip-bad {len(left_out)}",
         tuple(left_out),
     )

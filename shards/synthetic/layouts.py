@@ -5,9 +5,7 @@ Sources: the release notes as MSeg (Lambert et al., CVPR 2020) and the BRAVO cha
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy.typing as npt
 from segstream.shards.datasets import splits
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError, UsageError, did_you_mean
+from segstream.shards.files import write_bytes
 from segstream.shards.synthetic import encodings, names
 from segstream.shards.synthetic.canvas import Scene
 from segstream.shards.synthetic.encodings import Encoder
@@ -106,15 +105,7 @@ def finish(
 
 def save(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise DataError(f"{path}: cannot be written ({error.strerror}); make room or choose another folder") from error
+    write_bytes(path, content, advice="make room or choose another folder")
 
 
 def _annotations(dataset: str, records: list[Record], year: int) -> bytes:

@@ -2,26 +2,22 @@
 
 import json
 import subprocess
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from segstream.cli.commands.train import _marked_when_stopped, _train
-from segstream.cli.jobs.scripts import STOPPED
-from segstream.cli.run import run_metadata as runfile
-from segstream.cli.run.run_metadata import RunFile
+from segstream import run_metadata
 from segstream.model.training.stop_signals import Stopped
+from segstream.run_metadata import RunMetadata
 from segstream.shards.errors import DataError
-from tests.cli.run.test_callbacks import toy
+from segstream.training import train
 from tests.model.toy import ToySource
+from tests.segstream.recipes import toy
 
-
-@pytest.fixture(autouse=True)
-def toy_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segstream.pipeline.Loader", lambda *args, **kwargs: nullcontext(ToySource()))
+pytestmark = pytest.mark.usefixtures("toy_batches")
 
 
 def account(run: Path) -> dict[str, Any]:
@@ -31,7 +27,7 @@ def account(run: Path) -> dict[str, Any]:
 
 def test_it_says_what_ran_on_what_with_which_versions(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    _train(toy(tmp_path, "seed=7", "train.precision=tf32"), run, given=("toy.yaml", "seed=7"))
+    train(toy(tmp_path, "seed=7", "train.precision=tf32"), run, given=("toy.yaml", "seed=7"))
     content = account(run)
     assert content["recipe"]["train"]["steps"] == 6
     assert (content["seed"], content["data"]) == (7, ToySource().fingerprint)
@@ -54,7 +50,7 @@ def test_it_says_what_ran_on_what_with_which_versions(tmp_path: Path) -> None:
 def test_every_start_is_kept_and_how_it_ended(tmp_path: Path) -> None:
     recipe = toy(tmp_path)
     for step, error in ((0, Stopped("stop")), (3, DataError("disk")), (4, KeyboardInterrupt()), (5, None)):
-        with suppress(DataError, KeyboardInterrupt), RunFile(tmp_path, recipe, {}, world_size=2) as file:
+        with suppress(DataError, KeyboardInterrupt), RunMetadata(tmp_path, recipe, {}, world_size=2) as file:
             file.begin(step)
             if error is not None:
                 raise error
@@ -65,11 +61,11 @@ def test_every_start_is_kept_and_how_it_ended(tmp_path: Path) -> None:
 
 def test_a_start_that_is_refused_or_has_nothing_to_do_leaves_the_account_alone(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    _train(toy(tmp_path), run)
+    train(toy(tmp_path), run)
     before = (run / "run.json").read_bytes()
-    _train(toy(tmp_path), run)
+    train(toy(tmp_path), run)
     with pytest.raises(DataError, match="another run"):
-        _train(toy(tmp_path, "train.lr=0.5"), run)
+        train(toy(tmp_path, "train.lr=0.5"), run)
     assert (run / "run.json").read_bytes() == before
 
 
@@ -80,18 +76,5 @@ def test_no_revision_is_claimed_where_the_code_lies_in_no_repository_of_its_own(
         ["git", "init", "-q", str(tmp_path)], check=True
     )  # somebody else's, with the code installed below it
     (tmp_path / "site-packages").mkdir()
-    monkeypatch.setattr(runfile, "SOURCE", tmp_path / "site-packages")
-    assert runfile._revision() == {"git": None, "git_dirty": None}
-
-
-def test_a_worker_that_stopped_leaves_the_mark_of_the_job_script(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mark = tmp_path / "stopped"
-    monkeypatch.setenv(STOPPED, str(mark))
-    with pytest.raises(Stopped), _marked_when_stopped():
-        raise Stopped("told")
-    assert mark.exists()
-    with pytest.raises(DataError), _marked_when_stopped():
-        raise DataError("disk")
-    assert not mark.exists()  # an older one would make a failure look like a stop
+    monkeypatch.setattr(run_metadata, "SOURCE", tmp_path / "site-packages")
+    assert run_metadata._revision() == {"git": None, "git_dirty": None}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from segstream.benchmarks.loaders import NAME, PICTURES, Setting, StepByStep, draw_pictures, prepare
+from segstream.benchmarks.loader import NAME, PICTURES, Setting, StepByStep, draw_pictures, prepare
 from segstream.benchmarks.reference_rule import step_by_step
 from segstream.pipeline import AugmentConfig, DataConfig, draw
 from segstream.pipeline.loader import Loader

@@ -14,19 +14,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segstream.cli.console import write_text
 from segstream.model.training.stop_signals import Stopped
 from segstream.shards.errors import DataError
+from segstream.shards.files import write_text
 
 if TYPE_CHECKING:
     from segstream.model.types import Batch, BatchSource
     from segstream.recipe import Recipe
 
 PACKAGES = ("segstream", "torch", "numpy", "opencv-python-headless", "pillow", "nvidia-dali-cuda130")
-SOURCE = Path(__file__).resolve().parents[2]
+SOURCE = Path(__file__).resolve().parents[1]
 
 
-class RunFile:
+class RunMetadata:
     """The account of one run folder. A context manager: leaving it says how this start ended."""
 
     def __init__(self, folder: Path, recipe: Recipe, fingerprint: Mapping[str, Any], **start: Any) -> None:
@@ -62,7 +62,7 @@ class RunFile:
             }
         )
 
-    def __enter__(self) -> RunFile:
+    def __enter__(self) -> RunMetadata:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
