@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from segstream.evaluation import evaluate as evaluate
     from segstream.model.config import InferConfig as InferConfig
-    from segstream.model.evaluation.eval_result import EvalResult as EvalResult
+    from segstream.model.evaluation.metrics import EvalResult as EvalResult
     from segstream.model.inference.predictor import Predictor as Predictor
     from segstream.model.networks.build import build as build
     from segstream.model.networks.weights import load_weights as load_weights
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _MODULES = {  # where each name comes from; the imports above say the same to type checkers
     "Batch": "pipeline.loader",
     "DataError": "shards.errors",
-    "EvalResult": "model.evaluation.eval_result",
+    "EvalResult": "model.evaluation.metrics",
     "InferConfig": "model.config",
     "Loader": "pipeline.loader",
     "Predictor": "model.inference.predictor",

@@ -28,7 +28,7 @@ from segstream.shards.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     from segstream.model.distributed import Ranks
-    from segstream.model.evaluation.eval_result import EvalResult
+    from segstream.model.evaluation.metrics import EvalResult
     from segstream.model.training.metrics_log import LogRow
     from segstream.pipeline.loader import Loader
     from segstream.recipe import Recipe

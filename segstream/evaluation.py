@@ -15,8 +15,8 @@ from torch import nn
 from segstream.model.config import InferConfig
 from segstream.model.device import pick_device
 from segstream.model.distributed import Ranks
-from segstream.model.evaluation.eval_result import EvalResult
 from segstream.model.evaluation.evaluator import evaluate as evaluate_net
+from segstream.model.evaluation.metrics import EvalResult
 from segstream.model.evaluation.protocol import RELABELED, Protocol, Rule, Scheme, protocols
 from segstream.model.evaluation.resume_log import remove, resume_log
 from segstream.model.inference.predictor import Predictor, with_own_scales
@@ -106,9 +106,10 @@ class EvalModel:
         if "taxonomy" not in predictor.meta:
             count = predictor.taxonomy.num_classes
             raise DataError(f"{checkpoint}: nothing says what its {count} classes are; it cannot be judged")
-        sides = [predictor.config.short_side]
+        configs = [predictor.config]
         if short_sides is not None:
             sides = [None if side == "native" else side for side in dict.fromkeys(short_sides)]
+            configs = [dataclasses.replace(predictor.config, short_side=side) for side in sides]
         return cls(
             name=recipe["name"] if recipe else stem,
             seed=recipe["seed"] if recipe else None,
@@ -119,7 +120,7 @@ class EvalModel:
             learnt_relabeled=recipe["data"].get("taxonomy") == RELABELED
             if recipe
             else "mseg" in stem and "unrelabeled" not in stem,
-            configs=tuple(dataclasses.replace(predictor.config, short_side=side) for side in sides),
+            configs=tuple(configs),
         )
 
     @classmethod

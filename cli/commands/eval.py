@@ -18,7 +18,7 @@ from segstream.shards.files import write_text
 
 if TYPE_CHECKING:
     from segstream.evaluation import EvalModel, EvalSet
-    from segstream.model.evaluation.eval_result import EvalResult
+    from segstream.model.evaluation.metrics import EvalResult
     from segstream.model.evaluation.protocol import Scheme
 
 FOR_GRIDS = frozenset({"grid", "out", "json", "runner", "jobs", "retries", "print_script"})  # parameters of `eval`

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from segstream.model.evaluation.eval_result import EvalResult
-from segstream.model.evaluation.metrics import Confusion
+from segstream.model.evaluation.metrics import Confusion, EvalResult
 from segstream.shards.files import replacing, write_text
 
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont

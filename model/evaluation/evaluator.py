@@ -15,8 +15,7 @@ from torch import nn
 
 from segstream.model.config import InferConfig
 from segstream.model.distributed import Ranks
-from segstream.model.evaluation.eval_result import EvalResult
-from segstream.model.evaluation.metrics import Confusion, confusion, unrelabel
+from segstream.model.evaluation.metrics import Confusion, EvalResult, confusion, unrelabel
 from segstream.model.evaluation.protocol import RELABELED, Protocol
 from segstream.model.evaluation.resume_log import SetLog
 from segstream.model.inference.infer import segment

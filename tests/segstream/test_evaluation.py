@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix
 
+from segstream.cli import console
 from segstream.evaluation import EvalModel, EvalSet, evaluate, open_sets, run_evaluation
+from segstream.model import distributed
 from segstream.model.checkpoint import Final, save_final
 from segstream.model.config import InferConfig
 from segstream.model.distributed import Ranks
@@ -178,6 +181,29 @@ def test_several_taxonomies_share_the_forward_passes(universal: Path, sets: dict
         return len(seen)
 
     assert passes(["native", "universal"]) == passes(["native"]) > 0
+
+
+def test_an_evaluation_enters_few_modules(universal: Path, sets: dict[str, str]) -> None:
+    """From the checkpoint that has been read to the mean IoU; docs/architecture.md names them."""
+    entered: dict[str, None] = {}
+
+    def note(frame: Any, event: str, _: object) -> None:
+        _, _, module = frame.f_code.co_filename.rpartition("/segstream/")
+        if event == "call" and module.split("/")[0] in ("model", "pipeline", "cli"):
+            entered[module] = None
+
+    model = EvalModel.load(universal)
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        with open_sets(model, [sets["bdd"]]) as opened:
+            (result,) = run_evaluation(model, opened, distributed.start(), progress=console.progress)
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    assert result.images == 3
+    assert {"pipeline/eval_images.py", "model/networks/hrnet.py", "model/evaluation/metrics.py"} <= entered.keys()
+    assert len(entered) <= 12, list(entered)
 
 
 def test_the_best_side_is_marked(universal: Path, sets: dict[str, str]) -> None:
