@@ -23,7 +23,7 @@ from segstream.evaluation import EvalModel, Validation, headline
 from segstream.model.config import InferConfig
 from segstream.model.inference.infer import segment
 from segstream.model.types import Batch
-from segstream.shards.errors import UsageError
+from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -263,7 +263,10 @@ def write_jpeg(path: Path, picture: Rgb) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    write_bytes(path, cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes())
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise DataError(f"{path}: a picture of {picture.shape[1]} x {picture.shape[0]} cannot be encoded as JPEG")
+    write_bytes(path, data.tobytes())
 
 
 def _joined(pictures: Sequence[Rgb], *, axis: int) -> Rgb:

@@ -24,6 +24,7 @@ from segstream.model.training.stop_signals import SIGNALS, Stopped
 from segstream.pipeline.loader import Loader
 from segstream.recipe import Recipe
 from segstream.run_metadata import Announced, RunMetadata
+from segstream.shards.files import break_links, staging
 
 
 def train(
@@ -32,6 +33,7 @@ def train(
     *,
     restart_changed: bool = False,
     tensorboard: bool = False,
+    staged: bool = False,
     on_log: Callable[[LogRow], None] | None = None,
     on_note: Callable[[str], None] | None = None,
     given: Sequence[str] = (),
@@ -42,6 +44,7 @@ def train(
         run: folder for checkpoints, `final.pt`, curves and `run.json`; None: `runs/NAME`.
         restart_changed: start over if the folder holds another recipe, data or seed.
         tensorboard: also write curves and pictures for TensorBoard, in `RUN/tensorboard`.
+        staged: train in a folder beside the run folder and move it there when the run is finished.
         on_log: called on rank 0 with every row of the log.
         on_note: called on rank 0 with what a person should know, a line each.
         given: what was asked for on the command line; kept in `run.json`.
@@ -55,18 +58,21 @@ def train(
         Stopped: SIGTERM or SIGUSR1 came; all steps done are kept. From then on this process, which is to end, is deaf
             to both: torchrun sends SIGTERM to the others as soon as the first has ended.
     """
+    folder = Path("runs") / recipe.name if run is None else Path(run)
     ranks = distributed.start()
     try:
-        return _train(
-            recipe,
-            Path("runs") / recipe.name if run is None else Path(run),
-            ranks,
-            restart_changed=restart_changed,
-            tensorboard=tensorboard,
-            show_row=on_log or _ignore,
-            note=on_note if on_note is not None and ranks.is_main else _ignore,
-            given=given,
-        )
+        with staging(folder, when=staged and ranks.is_main) as place:
+            final = _train(
+                recipe,
+                place,
+                ranks,
+                restart_changed=restart_changed,
+                tensorboard=tensorboard,
+                show_row=on_log or _ignore,
+                note=on_note if on_note is not None and ranks.is_main else _ignore,
+                given=given,
+            )
+        return folder / final.name
     finally:
         distributed.stop()
 
@@ -90,6 +96,8 @@ def _train(
     note: Callable[[str], None],
     given: Sequence[str],
 ) -> Path:
+    if ranks.is_main:
+        break_links(p for p in folder.rglob("*") if p.suffix != ".pt")  # those are replaced, never written to
     with ExitStack() as opened:
         share = {"rank": ranks.rank, "world_size": ranks.world_size}
         loader = opened.enter_context(Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed, **share))

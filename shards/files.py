@@ -1,12 +1,14 @@
-"""Files that appear whole or not at all, and one writer at a time per folder."""
+"""Files and folders that appear whole or not at all, and one writer at a time per folder."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +17,7 @@ from segstream.shards.errors import DataError
 PART = ".part"  # suffix of a file being written; whatever bears it is nobody's data
 ADVICE = "check the folder and free space"
 RUN_AGAIN = "make room or choose another --out, then run the same command again: finished shards are kept"
+STAGED = ".partial"  # folder of folders that are not whole yet
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -70,7 +73,7 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def make_folder(folder: Path, *, asked_by: str = "--out") -> None:
+def make_folder(folder: Path, *, asked_by: str = "--out") -> Path:
     """Create a folder and its parents; `asked_by` is where the user named it.
 
     Raises:
@@ -80,6 +83,68 @@ def make_folder(folder: Path, *, asked_by: str = "--out") -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{folder}: cannot be created ({error.strerror}); choose another {asked_by}") from error
+    return folder
+
+
+@contextlib.contextmanager
+def staging(folder: Path, *, when: bool = True) -> Iterator[Path]:
+    """A namesake of `folder` in `.partial/` beside it, which takes its place once the block has ended well.
+
+    Until then it stays, however the process ends, and is handed out again as it was left, so that work can go on in
+    it: a pipeline that deletes a stage's output before each start does not delete this. If our code has changed since,
+    it is handed out empty: what a stage makes must not be partly the work of former code.
+
+    Args:
+        when: otherwise it is `folder` itself, and nothing is done.
+
+    Raises:
+        DataError: the system refuses.
+    """
+    if not when:
+        yield folder
+        return
+    part, code, now = folder.parent / STAGED / folder.name, folder.parent / STAGED / f"{folder.name}.code", _our_code()
+    with _refused(f"{part}: cannot be made"):
+        if part.exists() and (not code.exists() or code.read_text() != now):
+            shutil.rmtree(part)
+        part.mkdir(parents=True, exist_ok=True)
+        write_text(code, now)
+    yield part
+    with _refused(f"{part}: cannot be moved to {folder}"):
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+        code.unlink()
+
+
+@contextlib.contextmanager
+def _refused(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{what} ({error.strerror or error}); {ADVICE}") from error
+
+
+def _our_code() -> str:
+    """Digest of all files, code and tables, that conversion and training may depend on."""
+    package = Path(__file__).parents[1]
+    rooms = [path for room in ("shards", "pipeline", "model") for path in (package / room).rglob("*")]
+    files = sorted(f for f in (*package.glob("*.py"), *rooms) if f.is_file() and f.suffix != ".pyc")
+    digests = [f"{f.relative_to(package)} {hashlib.sha256(f.read_bytes()).hexdigest()}" for f in files]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def break_links(paths: Iterable[Path]) -> None:
+    """Put copies in the place of files that are links or have other names, as in a cache that linked them here.
+
+    Writing to them then changes nothing elsewhere.
+
+    Raises:
+        DataError: the system refuses.
+    """
+    for path in paths:
+        if path.is_file() and (path.is_symlink() or path.stat().st_nlink > 1):
+            write_bytes(path, path.read_bytes())
 
 
 @contextlib.contextmanager

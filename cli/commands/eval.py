@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from segstream.cli.commands.options import JsonOutput, infer_fields, parse_side
+from segstream.cli.commands.options import Json, infer_fields, parse_side
 from segstream.cli.console import print_json, print_table, progress
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import write_text
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FOR_GRIDS = frozenset({"grid", "out", "json", "runner", "jobs", "retries", "print_script"})  # parameters of `eval`
 
 
-def evaluate(
+def eval(
     context: typer.Context,
     checkpoint: Annotated[
         Path | None,
@@ -69,7 +69,10 @@ def evaluate(
         Path | None, typer.Option(help="Also write the result (JSON) to this file; a killed evaluation then goes on.")
     ] = None,
     metrics: Annotated[
-        Path | None, typer.Option(help="Write the headline numbers and images/s for `dvc metrics show`.")
+        Path | None,
+        typer.Option(
+            help="Write the headline numbers for `dvc metrics show` to FILE.json, images/s to FILE.speed.json."
+        ),
     ] = None,
     confusion: Annotated[Path | None, typer.Option(help="Folder for confusion matrices, JSON and PNG.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder for pictures of the first images.")] = None,
@@ -94,7 +97,7 @@ def evaluate(
     print_script: Annotated[
         bool, typer.Option("--print", help="With --grid: print a SLURM array script, run nothing.")
     ] = False,
-    json: JsonOutput = False,
+    json: Json = False,
 ) -> None:
     """Judge a checkpoint: mIoU in each dataset's own taxonomy, or in universal classes.
 
@@ -134,6 +137,8 @@ def evaluate(
             return
         if metrics is not None:
             write_text(metrics, jsonlib.dumps(_headline(results), indent=2) + "\n")
+            speeds = {r.url: round(r.images_per_s, 2) for r in results if r.images_per_s is not None}
+            write_text(metrics.with_suffix(".speed.json"), jsonlib.dumps(speeds, indent=2) + "\n")
         if confusion is not None:
             for result in results:
                 write_confusion(confusion, result)
@@ -208,7 +213,6 @@ def _headline(results: Sequence[EvalResult]) -> dict[str, dict[str, float]]:
             "macc": r.macc,
             "acc": r.acc,
         }
-        | ({} if r.images_per_s is None else {"images_per_s": round(r.images_per_s, 2)})
         for r in best
     }
 

@@ -14,7 +14,7 @@ from segstream.cli.commands.options import (
     Crop,
     DeviceName,
     Flip,
-    JsonOutput,
+    Json,
     Scales,
     ShortSide,
     TaxonomyName,
@@ -69,7 +69,7 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make everything again, whatever the folder holds.")
     ] = False,
-    json: JsonOutput = False,
+    json: Json = False,
 ) -> None:
     """Segment images or a video; the same command goes on where it was stopped."""
     from segstream.cli.predictions.output_folder import Predictions, Wanted

@@ -19,7 +19,7 @@ def report(
         "results/confusion"
     ),
     metrics: Annotated[
-        Path, typer.Option(help="Folder of files of `eval --metrics`, MODEL.json, for speed; may be missing.")
+        Path, typer.Option(help="Folder of files of `eval --metrics`, MODEL.speed.json; may be missing.")
     ] = Path("results/metrics"),
     runs: Annotated[Path, typer.Option(help="Folder of run folders.")] = Path("runs"),
     out: Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")] = Path("results"),

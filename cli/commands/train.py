@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from segstream.cli.commands.options import Staged
 from segstream.cli.console import exit_code, note
 from segstream.cli.jobs.scripts import STOPPED
 from segstream.shards.errors import DataError, UsageError
@@ -27,6 +28,7 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write curves and pictures for TensorBoard, in RUN/tensorboard.")
     ] = False,
+    staged: Staged = False,
     list_recipes: Annotated[bool, typer.Option("--list", help="List the recipes and exit.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what the run would be, make one step of it, and exit.")
@@ -64,6 +66,7 @@ def train(
             run,
             restart_changed=restart_changed,
             tensorboard=tensorboard,
+            staged=staged,
             on_log=line,
             on_note=lambda text: note(f"{chosen.name}: {text}"),
             given=(recipe, *(overrides or ())),

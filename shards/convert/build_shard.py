@@ -19,8 +19,8 @@ from segstream.shards.codecs import images
 from segstream.shards.codecs.png import encode_label
 from segstream.shards.codecs.row_blocks import jpeg_blocks, label_blocks
 from segstream.shards.convert.relabel import LEFT_OUT, outcome_of, relabel
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.sources import Edits, Pair, Source
+from segstream.shards.datasets.release import Release
+from segstream.shards.datasets.sources import Dataset, Edits, Pair
 from segstream.shards.errors import DataError
 from segstream.shards.files import RUN_AGAIN, writing
 from segstream.shards.format.index import (
@@ -46,11 +46,9 @@ _Files = dict[str, bytes | str]
 class Setup:
     """What all shards of one conversion share."""
 
-    dataset: str
+    dataset: Dataset
     split: str
-    licence: str
-    raw: Raw
-    source: Source
+    release: Release
     universal: Remap | None
     """Native ids -> universal ids; None leaves the `universal` member out."""
     relabel: bool
@@ -60,7 +58,7 @@ class Setup:
     short_side: int | None
     jpeg_quality: int
     identity: str
-    """Digest of everything above but `raw`, of the tables' contents, and of the tool: part of the fingerprint."""
+    """Digest of everything above but `release`, of the tables' contents, and of the tool: part of the fingerprint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +163,7 @@ def _made(index: ShardIndex, *, kept: bool) -> Made:
 
 def _samples(setup: Setup, job: Job, tally: _Tally) -> Iterator[Sample]:
     for pair in job.pairs:
-        files = _files(setup.raw, pair)
+        files = _files(setup.release, pair)
         tally.sources.append(_identity(pair, files))
         try:
             yield _convert(setup, pair, files, tally)
@@ -182,7 +180,7 @@ def _convert(setup: Setup, pair: Pair, files: _Files, tally: _Tally) -> Sample:
     image = files[pair.image]
     assert isinstance(image, bytes)
     try:
-        picture = setup.source.read_image(image)
+        picture = setup.dataset.read_image(image)
         original = picture.size_hw
         size_hw = images.fit(original, setup.short_side if setup.lossy else None)
         suffix, member = _image_member(setup, image, picture, size_hw)
@@ -205,7 +203,7 @@ def _labels(
     assert pair.label is not None
     data = files[pair.label]
     assert isinstance(data, bytes)
-    native = whole = _native(setup.source, pair, data)
+    native = whole = _native(setup.dataset, pair, data)
     if native.shape != original:
         raise BadFileError(
             pair.label, f"label is {_by(native.shape)}, {pair.image} is {_by(original)} (height x width)"
@@ -231,17 +229,17 @@ def _relabelled(
     data = files[edits.file]
     assert isinstance(data, bytes)
     assert setup.universal is not None
-    assert setup.source.segments is not None
+    assert setup.dataset.segments is not None
     universal = remap_label(native, setup.universal, where=pair.label or "")
-    return relabel(universal, edits, setup.source.segments, data)
+    return relabel(universal, edits, setup.dataset.segments, data)
 
 
-def _native(source: Source, pair: Pair, data: bytes) -> npt.NDArray[np.uint8]:
+def _native(dataset: Dataset, pair: Pair, data: bytes) -> npt.NDArray[np.uint8]:
     """(H, W) native ids of a label file."""
     assert pair.label is not None
-    assert source.release is not None
+    assert dataset.remap is not None
     try:
-        return remap_label(source.read_label(data, pair), source.release, where=pair.label)
+        return remap_label(dataset.read_label(data, pair), dataset.remap, where=pair.label)
     except images.UnreadableError as error:
         raise BadFileError(pair.label, str(error)) from error
     except DataError as error:
@@ -261,9 +259,9 @@ def _image_member(setup: Setup, data: bytes, picture: images.Picture, size_hw: t
 
 def _json(setup: Setup, pair: Pair, size_hw: tuple[int, ...]) -> bytes:
     content = {
-        "dataset": setup.dataset,
+        "dataset": setup.dataset.name,
         "split": setup.split,
-        "licence": setup.licence,
+        "licence": setup.dataset.licence,
         "image": pair.image,
         "label": pair.label,
         "original_size_hw": list(size_hw),
@@ -282,7 +280,7 @@ def _whole_shard(setup: Setup, job: Job) -> ShardIndex | None:
             return None
     except (OSError, DataError):
         return None  # whatever it is, it is made again
-    sources = [_identity(pair, _files(setup.raw, pair)) for pair in job.pairs]
+    sources = [_identity(pair, _files(setup.release, pair)) for pair in job.pairs]
     return index if index.fingerprint == _fingerprint(setup, sources) else None
 
 
@@ -296,17 +294,17 @@ def _identity(pair: Pair, files: _Files) -> Any:
     return [pair.key, pair.image, pair.label, *hashes, pair.extra, *edits]
 
 
-def _files(raw: Raw, pair: Pair) -> _Files:
-    files = {path: _read(raw, path) for path in (pair.image, pair.label) if path is not None}
+def _files(release: Release, pair: Pair) -> _Files:
+    files = {path: _read(release, path) for path in (pair.image, pair.label) if path is not None}
     if pair.edits and pair.edits.file not in files:
-        files[pair.edits.file] = _read(pair.edits.raw, pair.edits.file)
+        files[pair.edits.file] = _read(pair.edits.release, pair.edits.file)
     return files
 
 
-def _read(raw: Raw, path: str) -> bytes | str:
+def _read(release: Release, path: str) -> bytes | str:
     """A source file's bytes, or why there are none."""
     try:
-        return raw.read(path)
+        return release.read(path)
     except FileNotFoundError:
         return "missing file"
     except OSError as error:

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from segstream.shards.codecs.images import UnreadableError
-from segstream.shards.convert.relabel_records import Record, Records
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.sources import Edits, Pair, Segments
+from segstream.shards.convert.relabel_records import Records
+from segstream.shards.datasets.release import Release
+from segstream.shards.datasets.sources import Edits, Pair, Record, Segments
 from segstream.shards.errors import DataError
 from segstream.shards.format.index import RelabelExample, RelabelOutcome, merge_outcomes
 from segstream.shards.format.left_out import BadFileError
@@ -54,7 +54,7 @@ def outcome_of(edits: Edits, reasons: Sequence[str | None]) -> RelabelOutcome:
 
 
 def assign(
-    records: Records, segments: Segments, raw: Raw, pairs: Sequence[Pair], *, limit: int | None
+    records: Records, segments: Segments, release: Release, pairs: Sequence[Pair], *, limit: int | None
 ) -> tuple[list[Pair], RelabelOutcome]:
     """Hand each pair its records.
 
@@ -72,9 +72,11 @@ def assign(
     for n, pair in enumerate(pairs):
         other = named.setdefault(_name(pair, segments), n)
         if other != n:
-            raise DataError(f"{raw}: records cannot tell {pair.image} from {pairs[other].image}; remove one of them")
+            raise DataError(
+                f"{release}: records cannot tell {pair.image} from {pairs[other].image}; remove one of them"
+            )
     chosen = list(pairs[:limit])
-    where, files = segments.files(raw, [pair for pair in chosen if _name(pair, segments) in records.by_image])
+    where, files = segments.files(release, [pair for pair in chosen if _name(pair, segments) in records.by_image])
     if files and not any(map(where.has, files.values())):
         raise DataError(
             f"{where}: not one of the {len(files)} files that hold relabelled segments, such as "
@@ -84,10 +86,10 @@ def assign(
     for name, of_image in records.by_image.items():
         n, image = named.get(name, -1), "/".join(name)
         if 0 <= n < len(chosen):
-            edits = Edits(raw=where, file=files[chosen[n].key], image=image, records=of_image)
+            edits = Edits(release=where, file=files[chosen[n].key], image=image, records=of_image)
             chosen[n] = dataclasses.replace(chosen[n], edits=edits)
         else:
-            unused = Edits(raw=where, file="", image=image, records=of_image)
+            unused = Edits(release=where, file="", image=image, records=of_image)
             rest.append(outcome_of(unused, [NO_IMAGE if n < 0 else BEYOND_LIMIT] * len(of_image)))
     return chosen, merge_outcomes(rest)
 

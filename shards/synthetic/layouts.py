@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segstream.shards.datasets import splits
+from segstream.shards.datasets.layout import split_list
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.files import write_bytes
@@ -66,10 +66,10 @@ def stems(dataset: str, split: Split, count: int) -> tuple[str, ...]:
         raise DataError(f"world: {dataset} {split} has {known} images, {count} were asked for; ask for fewer")
     if split in LAYOUTS[dataset].stems:
         return tuple(names.stem(LAYOUTS[dataset].stems[split], dataset, split, i) for i in range(count))
-    listed = splits.stems(dataset, split)
+    carried = split_list(dataset, split) or ()
     if dataset == "scannet-20":  # which lists scenes
-        return tuple(f"{listed[i % len(listed)]}/{i // len(listed) * 100:06d}" for i in range(count))
-    return listed[:count]
+        return tuple(f"{carried[i % len(carried)]}/{i // len(carried) * 100:06d}" for i in range(count))
+    return carried[:count]
 
 
 def write(root: Path, dataset: str, split: Split, stem: str, scene: Scene, photo: npt.NDArray[np.uint8]) -> Record:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from segstream.shards import files
 from segstream.shards.errors import DataError
-from segstream.shards.files import lock, replacing, sole_writer, write_bytes, write_text, writing
+from segstream.shards.files import break_links, lock, replacing, sole_writer, staging, write_bytes, write_text, writing
 
 HOLD = "import sys, os; from segstream.shards.files import lock; sys.exit(not lock(os.open({path!r}, os.O_RDWR)))"
 
@@ -77,3 +78,54 @@ def test_another_process_is_kept_out_until_the_file_is_closed(tmp_path: Path, ch
     child.kill()
     child.join()
     assert free()
+
+
+def _made(folder: Path, *, fails: bool = False) -> list[str]:
+    """The files that a piece of work finds; it then writes one more."""
+    with staging(folder) as part:
+        assert part != folder
+        found = sorted(file.name for file in part.iterdir())
+        (part / f"file-{len(found)}").write_text("done")
+        if fails:
+            raise OSError("not ours to explain")
+    return found
+
+
+def test_a_folder_appears_whole_and_work_that_failed_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "out" / "a"
+    for kept in ([], ["file-0"]):
+        with pytest.raises(OSError, match="not ours to explain"):
+            _made(folder, fails=True)
+        assert not folder.exists()
+        assert sorted(f.name for f in (tmp_path / "out/.partial/a").iterdir()) == [*kept, f"file-{len(kept)}"]
+    assert _made(folder) == ["file-0", "file-1"]
+    assert sorted(file.name for file in folder.iterdir()) == ["file-0", "file-1", "file-2"]
+    assert _made(folder) == []  # what is whole is no place to go on in: it is replaced
+    assert [file.name for file in folder.iterdir()] == ["file-0"]
+    assert not list((tmp_path / "out/.partial").iterdir())
+    with staging(folder, when=False) as place:
+        assert place == folder
+
+
+def test_work_of_former_code_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OSError, match="not ours"):
+        _made(tmp_path / "a", fails=True)
+    monkeypatch.setattr(files, "_our_code", lambda: "edited")
+    assert _made(tmp_path / "a") == []
+
+
+def test_links_become_files_of_their_own(tmp_path: Path) -> None:
+    cache, run = tmp_path / "cache", tmp_path / "run"
+    for folder in (cache, run):
+        folder.mkdir()
+    for name in ("hard", "soft"):
+        (cache / name).write_text("cached")
+        (cache / name).chmod(0o444)
+    (run / "hard").hardlink_to(cache / "hard")
+    (run / "soft").symlink_to(cache / "soft")
+    (run / "own").write_text("own")
+    break_links(run.rglob("*"))
+    for path in run.iterdir():
+        assert path.read_text() == ("own" if path.name == "own" else "cached")
+        path.write_text("written")
+    assert {path.read_text() for path in cache.iterdir()} == {"cached"}

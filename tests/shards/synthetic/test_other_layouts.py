@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy.io import loadmat
 
-from segstream.shards.datasets.splits import stems
+from segstream.shards.datasets.layout import split_list
 from segstream.shards.synthetic import DEMO, draw
 from segstream.shards.synthetic.coding import class_of
 from segstream.shards.synthetic.draw import sketch
@@ -184,7 +184,7 @@ def test_mapillarys_class_list_is_the_released_one(raw: Path) -> None:
 
 def test_pascal_context(raw: Path) -> None:
     root = raw / "pascal-context-60"
-    expected = [*stems("pascal-context-60", "train")[:COUNT], *stems("pascal-context-60", "val")[:COUNT]]
+    expected = [*split_list("pascal-context-60", "train")[:COUNT], *split_list("pascal-context-60", "val")[:COUNT]]
     assert files(root) == {f"{f}" for s in expected for f in (f"JPEGImages/{s}.jpg", f"trainval/{s}.mat")}
     seen: set[int] = set()
     for stem in expected:
@@ -198,7 +198,7 @@ def test_pascal_context(raw: Path) -> None:
 
 def test_wilddash(raw: Path) -> None:
     root = raw / "wilddash-19"
-    listed = stems("wilddash-19", "val")[:COUNT]
+    listed = split_list("wilddash-19", "val")[:COUNT]
     assert files(root) == {f"wd_val_01/{stem}{end}" for stem in listed for end in (".png", "_labelIds.png")}
     for stem in listed:
         assert set(np.unique(read(root / f"wd_val_01/{stem}_labelIds.png", "L"))) <= set(range(34))
@@ -208,7 +208,7 @@ def test_scannet(raw: Path) -> None:
     frames = raw / "scannet-20" / "scannet_frames_25k"
     seen: set[int] = set()
     for split in ("train", "val"):
-        for scene in stems("scannet-20", split)[:COUNT]:
+        for scene in split_list("scannet-20", split)[:COUNT]:
             assert files(frames / scene) == {"color/000000.jpg", "label/000000.png"}
             seen |= set(np.unique(read(frames / scene / "label/000000.png", "L")).tolist())
     assert seen <= set(range(41))

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from segstream.cli.commands.look import _short, stats
+from segstream.cli.commands.stats import _short, stats
 from segstream.shards.checks.stats import class_table
 from segstream.shards.errors import UsageError
 from segstream.shards.format.reader import open_shards

@@ -1,13 +1,16 @@
 import csv
 import json
 import pickle
+import re
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
-from segstream.shards.datasets.describe import dataset, dataset_names, describe
-from segstream.shards.datasets.registry import registry
+from segstream.shards.datasets.layout import folder_of
+from segstream.shards.datasets.registry import dataset, dataset_names, describe, registry
 from segstream.shards.errors import UsageError
+from segstream.shards.schema import read_yaml
 from segstream.shards.taxonomy import load_taxonomy
 from tests.shards.shared import SHARED, TAXONOMY, needs_mseg
 
@@ -68,34 +71,23 @@ def test_other_releases_are_in_the_classes_of_cityscapes():
 
 
 @pytest.mark.parametrize("name", registry())
-def test_every_dataset_has_its_source(name):
+def test_every_dataset_can_be_read(name):
     data = dataset(name)
-    assert data.taxonomy == data.source.native == load_taxonomy("cityscapes-19" if name in EXTRAS else name)
-    assert (data.source.release is None) == (name == "bravo")
+    assert data.taxonomy == load_taxonomy("cityscapes-19" if name in EXTRAS else name)
+    assert (data.remap is None) == (name == "bravo")
     assert data.splits == registry()[name].splits
-    assert pickle.loads(pickle.dumps(data.source)).native == data.source.native
+    assert pickle.loads(pickle.dumps(data)).taxonomy == data.taxonomy
 
 
-def test_sources_share_no_more_than_is_known_here():
-    """A stage depends on its dataset's source alone; whoever shares one has to name both."""
-    from tests.test_imports import ROOT, imported
-
-    files = {
-        f.stem: f for f in (ROOT / "shards/sources").glob("*.py") if f.stem not in ("__init__", "common", "folder")
-    }
-    assert files.keys() == {name.replace("-", "_") for name in registry()}
-    shared = {
-        (stem, name.split(".")[2])
-        for stem, file in files.items()
-        for _, name in imported(file)
-        if name.startswith("segstream.shards.datasets.") and not name.startswith("segstream.shards.datasets.sources")
-    }
-    assert shared == {
-        ("cityscapes_34", "cityscapes_19"),
-        ("idd_19", "idd_39"),
-        ("mapillary_19", "mapillary_public65"),
-        ("wilddash2_19", "coco_panoptic_133"),  # the panoptic format
-    }
+def test_a_dataset_reads_no_other_folder_than_its_own_and_its_bases():
+    """A stage of a pipeline depends on the folders of its dataset and of the one on which it builds."""
+    folders = {folder_of(name): name for name in registry()}
+    for folder, name in folders.items():
+        stated = read_yaml(folder / "dataset.yaml")
+        imported = re.findall(
+            r"segstream\.shards\.datasets\.(\w+)\.source", "".join(map(Path.read_text, folder.glob("*.py")))
+        )
+        assert {folders[folder.parent / other] for other in imported} <= {stated.get("base")}, name
 
 
 def test_unknown_names():

@@ -8,8 +8,8 @@ import yaml
 from PIL import Image
 
 from segstream.shards.convert.convert import ConvertRequest, convert
-from segstream.shards.datasets.describe import dataset
-from segstream.shards.datasets.release import Raw
+from segstream.shards.datasets.registry import dataset
+from segstream.shards.datasets.release import Release
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import load_taxonomy, projection, remap_label
@@ -47,9 +47,9 @@ def write(folder, **changes):
 
 def test_ids_become_positions_and_ignored_values_255(raw):
     own = dataset(write(raw))
-    for pair in own.source.find(Raw(raw), "train").pairs:
+    for pair in own.find(Release(raw), "train").pairs:
         released = np.asarray(Image.open(raw / pair.label))
-        label = remap_label(own.source.read_label((raw / pair.label).read_bytes(), pair), own.source.release, where="")
+        label = remap_label(own.read_label((raw / pair.label).read_bytes(), pair), own.remap, where="")
         assert np.array_equal(label, np.vectorize({0: 0, 7: 1, 2: 2, 9: 255, 255: 255}.get)(released))
 
 
@@ -76,7 +76,7 @@ def test_native_only(raw):
 
 
 def test_list_files_pair_as_written(raw):
-    pairs = dataset(write(raw)).source.find(Raw(raw), "val").pairs
+    pairs = dataset(write(raw)).find(Release(raw), "val").pairs
     assert [(p.key, p.label) for p in pairs] == [("images/a0", "labels/a0.png"), ("images/a1", "labels/a1.png")]
 
 
@@ -86,7 +86,7 @@ def test_wildcards_pair_by_what_they_stand_for(raw):
         trees.save(raw / f"left/{city}/0_left.png", trees.picture(rng))
         trees.save(raw / f"gt/{city}/0_ids.png", trees.blocks(rng, [0]).astype(np.uint8))
     path = write(raw, splits={"train": {"images": "left/**/*_left.png", "labels": "gt/**/*_ids.png"}})
-    pairs = dataset(path).source.find(Raw(raw), "train").pairs
+    pairs = dataset(path).find(Release(raw), "train").pairs
     assert [(p.key, p.label) for p in pairs] == [("x/0_left", "gt/x/0_ids.png"), ("y/0_left", "gt/y/0_ids.png")]
 
 
@@ -145,7 +145,7 @@ def test_mistakes_about_files(raw, splits, message):
     (raw / "bad.txt").write_text("a b\na b c\n")
     (raw / "empty.txt").write_text("\n")
     with pytest.raises(DataError, match=message):
-        dataset(write(raw, splits=splits)).source.find(Raw(raw), "train")
+        dataset(write(raw, splits=splits)).find(Release(raw), "train")
 
 
 def test_missing_yaml_root_and_split(raw, tmp_path):
@@ -154,7 +154,7 @@ def test_missing_yaml_root_and_split(raw, tmp_path):
     request = ConvertRequest(dataset=write(raw), split="train", out=str(raw / "out"))
     with pytest.raises(UsageError, match="says no `root`; give the folder of the data with --raw"):
         convert(request)
-    with pytest.raises(UsageError, match="no split 'tran'; did you mean 'train'"):
+    with pytest.raises(UsageError, match="mine has no split 'tran'; did you mean 'train'"):
         convert(ConvertRequest(dataset=write(raw), split="tran", raw=raw, out=str(raw / "out")))
     with pytest.raises(DataError, match="no such folder; give the folder of the data with --raw"):
         convert(ConvertRequest(dataset=write(raw), split="train", raw=raw / "x", out=str(raw / "out")))
@@ -169,7 +169,7 @@ def test_root_is_relative_to_the_yaml(raw):
 @needs_camvid
 def test_the_example_converts_real_camvid(tmp_path):
     for split, count in (("train", 367), ("val", 101)):
-        pairs = dataset(str(EXAMPLE)).source.find(Raw(CAMVID), split).pairs
+        pairs = dataset(str(EXAMPLE)).find(Release(CAMVID), split).pairs
         assert len(pairs) == count
     request = ConvertRequest(dataset=str(EXAMPLE), split="train", raw=CAMVID, out=str(tmp_path), limit=3)
     with open_shards(convert(request).url) as shards:
@@ -188,4 +188,4 @@ def test_a_yaml_edited_between_two_uses_is_read_again(raw):
     assert dataset(write(raw, classes=[{"name": str(i)} for i in range(10)], ignore=[])).taxonomy.digest != before
     shutil.rmtree(raw / "labels")
     with pytest.raises(DataError, match="matches no file"):
-        dataset(path).source.find(Raw(raw), "train")
+        dataset(path).find(Release(raw), "train")
