@@ -27,7 +27,7 @@ from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import write_bytes, write_text
 
 if TYPE_CHECKING:
-    from segstream.model.distributed import Ranks
+    from segstream.model.distributed import ProcessGroup
     from segstream.model.evaluation.metrics import EvalResult
     from segstream.model.training.metrics_log import LogRow
     from segstream.pipeline.loader import Loader
@@ -87,7 +87,7 @@ def open_callbacks(
     net: nn.Module,
     folder: Path,
     loader: Loader,
-    ranks: Ranks,
+    ranks: ProcessGroup,
     *,
     tensorboard: bool,
     show_row: Callable[[LogRow], None],

@@ -14,7 +14,7 @@ from torch import nn
 
 from segstream.model.config import InferConfig
 from segstream.model.device import pick_device
-from segstream.model.distributed import Ranks
+from segstream.model.distributed import ProcessGroup
 from segstream.model.evaluation.evaluator import evaluate as evaluate_net
 from segstream.model.evaluation.metrics import EvalResult
 from segstream.model.evaluation.protocol import RELABELED, Protocol, Rule, Scheme, protocols
@@ -70,7 +70,7 @@ def evaluate(
     schemes, urls = ([value] if isinstance(value, str) else value for value in (taxonomy, data))
     with open_sets(model, urls, schemes=schemes, relabeled=relabeled, rule=rule) as sets:  # type: ignore[arg-type]
         return run_evaluation(
-            model, sets, Ranks(), out=None if out is None else Path(out), restart_changed=restart_changed
+            model, sets, ProcessGroup(), out=None if out is None else Path(out), restart_changed=restart_changed
         )
 
 
@@ -184,7 +184,7 @@ def open_sets(
 def run_evaluation(
     model: EvalModel,
     sets: Sequence[EvalSet],
-    ranks: Ranks,
+    ranks: ProcessGroup,
     *,
     out: Path | None = None,
     restart_changed: bool = False,
@@ -248,7 +248,7 @@ class Validation:
     those of one process, whatever the number of processes.
     """
 
-    def __init__(self, urls: Sequence[str], limit: int | None, model: EvalModel, ranks: Ranks) -> None:
+    def __init__(self, urls: Sequence[str], limit: int | None, model: EvalModel, ranks: ProcessGroup) -> None:
         """Open the sets and find the rule by which each is evaluated.
 
         Args:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from segstream.model.config import InferConfig
-from segstream.model.distributed import Ranks
+from segstream.model.distributed import ProcessGroup
 from segstream.model.evaluation.metrics import Confusion, EvalResult, confusion, unrelabel
 from segstream.model.evaluation.protocol import RELABELED, Protocol
 from segstream.model.evaluation.resume_log import SetLog
@@ -50,7 +50,7 @@ def evaluate(
     configs: Sequence[InferConfig],
     *,
     samples: Sequence[int] | None = None,
-    ranks: Ranks | None = None,
+    ranks: ProcessGroup | None = None,
     log: SetLog | None = None,
     report: Callable[[int, int], None] | None = None,
     facts: Mapping[str, Any] | None = None,
@@ -73,7 +73,7 @@ def evaluate(
         DataError: an image or label cannot be read or does not fit the protocol (names it), or no pixel is labelled and
             the rule leaves absent classes out.
     """
-    ranks, report, start = ranks or Ranks(), report or _silent, time.perf_counter()
+    ranks, report, start = ranks or ProcessGroup(), report or _silent, time.perf_counter()
     ways = [(protocol, config) for config in configs for protocol in protocols]
     samples, done = range(len(images)) if samples is None else samples, {} if log is None else log.done
     totals = [_blank(protocol) for protocol, _ in ways]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from segstream.model.checkpoint import differences
-from segstream.model.distributed import Ranks
+from segstream.model.distributed import ProcessGroup
 from segstream.model.evaluation.metrics import Confusion
 from segstream.shards.errors import DataError, first_few
 from segstream.shards.files import make_folder, sole_writer, write_text
@@ -60,7 +60,7 @@ class SetLog:
 
 @contextlib.contextmanager
 def resume_log(
-    folder: Path, identity: Mapping[str, Any], sets: int, ranks: Ranks, *, restart_changed: bool
+    folder: Path, identity: Mapping[str, Any], sets: int, ranks: ProcessGroup, *, restart_changed: bool
 ) -> Iterator[list[SetLog]]:
     """The logs of an evaluation's data sets; its folder, made if need be, is held for the block by rank 0.
 

@@ -17,8 +17,7 @@ from segstream.model.config import InferConfig
 from segstream.model.device import pick_device
 from segstream.model.inference.infer import Image, Projection, id_type, images_at_once, logits, predict, segment
 from segstream.model.networks.hmsa import HMSA
-from segstream.model.networks.load import load_any
-from segstream.model.networks.weights import file_sha256
+from segstream.model.networks.weights import file_sha256, load_any
 from segstream.shards.errors import DataError
 from segstream.shards.schema import parse
 from segstream.shards.taxonomy import Taxonomy, native_taxonomy, projection
@@ -38,7 +37,7 @@ class Predictor:
 
     Attributes:
         net: in eval mode, on its device.
-        meta: what the checkpoint says of the network; see `model.networks.load.load_any`.
+        meta: what the checkpoint says of the network; see `model.networks.weights.load_any`.
         taxonomy: the classes of the answers.
         projection: (classes, K) from the network's classes to these; None where they are the same.
         config: how images are segmented.

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from segstream.evaluation import EvalModel, Validation, headline, spread
-from segstream.model.distributed import Ranks
+from segstream.model.distributed import ProcessGroup
 from segstream.shards.errors import DataError
 from tests.cli.conftest import Command
 
 
-class Part(Ranks):
+class Part(ProcessGroup):
     """One of several processes; what `sum_` would add up is kept instead."""
 
     def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -38,7 +38,7 @@ def test_samples_are_spread_over_the_set() -> None:
 def test_scores_are_those_of_eval_and_parts_add_up_to_the_whole(segstream: Command, place: Path) -> None:
     model = EvalModel.load(place / "runs/recipe/final.pt")
     urls = (str(place / "shards/camvid-11/val"), str(place / "shards/ade20k-150/val"))
-    with Validation(urls, None, model, Ranks()) as whole:
+    with Validation(urls, None, model, ProcessGroup()) as whole:
         scores = whole.results(model.net)
     done = segstream("eval", place / "runs/recipe/final.pt", "--data", urls[0], "--data", urls[1], "--json")
     for row in json.loads(done.out):
@@ -56,7 +56,7 @@ def test_scores_are_those_of_eval_and_parts_add_up_to_the_whole(segstream: Comma
 
 def test_a_limit_leaves_images_out(place: Path) -> None:
     model = EvalModel.load(place / "runs/recipe/final.pt")
-    with Validation([str(place / "shards/camvid-11/val")], 1, model, Ranks()) as validation:
+    with Validation([str(place / "shards/camvid-11/val")], 1, model, ProcessGroup()) as validation:
         assert validation.results(model.net)["camvid-11"].images == 1
 
 
@@ -65,7 +65,7 @@ def test_a_set_that_cannot_be_used_is_told_before_training(place: Path, tmp_path
     train = str(place / "shards/ade20k-150/train")
     for url, message in ((str(tmp_path / "none"), "no such folder"), (train, "a training split")):
         with pytest.raises(DataError, match=message):
-            Validation([url], None, model, Ranks())
+            Validation([url], None, model, ProcessGroup())
     val = str(place / "shards/camvid-11/val")
     with pytest.raises(DataError, match=r"validate\.data: .*camvid-11-val is named twice"):
-        Validation((val, f"{val}/", f"{val}/."), None, model, Ranks())
+        Validation((val, f"{val}/", f"{val}/."), None, model, ProcessGroup())

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segstream.model.distributed import Ranks
+from segstream.model.distributed import ProcessGroup
 from segstream.model.evaluation.resume_log import remove, resume_log
 from segstream.shards.errors import DataError
 
@@ -18,7 +18,7 @@ def counts(number: int, seed: int) -> list[np.ndarray]:
     return [rng.integers(0, 9, blank.shape) * (rng.random(blank.shape) < 0.2) for blank in BLANKS[number]]
 
 
-class Rank(Ranks):
+class Rank(ProcessGroup):
     """One of several processes, of which only this one runs."""
 
     def from_main(self, make):
