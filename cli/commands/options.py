@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,8 @@ import typer
 from segstream.shards.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
+CORES = os.cpu_count() or 1
+Workers = Annotated[int, typer.Option(min=1, help="Processes.", show_default="all cores")]
 Sets = Annotated[list[str], typer.Argument(help="Shard sets.", show_default=False)]
 CheckpointOption = Annotated[Path, typer.Option(help="A final.pt, or a published file of MSeg's or HMSA's.")]
 ShortSide = Annotated[

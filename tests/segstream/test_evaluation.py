@@ -30,7 +30,7 @@ from segstream.model.evaluation.resume_log import SetLog
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import load_any
 from segstream.pipeline.eval_images import EvalImages
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import IGNORE_INDEX, load_taxonomy
 from tests.cli.conftest import Command
@@ -74,7 +74,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
     for dataset, raw in raws.items():
         records = raw / "records.csv" if dataset == "bdd" else None
-        convert(ConvertRequest(dataset=dataset, split="val", raw=raw, out=str(folder), relabel=records))
+        convert(dataset=dataset, split="val", raw=raw, out=str(folder), relabel=records)
     return {dataset: str(folder / dataset / "val") for dataset in raws}
 
 
