@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from segstream.shards.datasets import download as downloads
-from segstream.shards.datasets.check import check_raw
+from segstream.shards.datasets.check import check_release
 from segstream.shards.datasets.download import download
 from segstream.shards.datasets.layout import split_list
 from segstream.shards.datasets.registry import Archive, Facts, dataset, registry
@@ -477,7 +477,7 @@ def test_a_download_lies_as_its_source_expects_it(server, tmp_path, monkeypatch,
         found = dataset(name).find(Release(tmp_path), split)
         assert len(found.pairs) in (1, 2)
         assert all((tmp_path / pair.label).is_file() and (tmp_path / pair.image).is_file() for pair in found.pairs)
-    wrong = check_raw(name, tmp_path)
+    wrong = check_release(name, tmp_path)
     assert (wrong.problems, wrong.notes) == ((), ())
 
 
