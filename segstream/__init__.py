@@ -8,7 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from segstream.evaluation import evaluate as evaluate
     from segstream.model.config import InferConfig as InferConfig
+    from segstream.model.evaluation.metrics import EvalResult as EvalResult
+    from segstream.model.inference.predictor import Predictor as Predictor
     from segstream.model.networks.build import build as build
     from segstream.model.networks.weights import load_weights as load_weights
     from segstream.pipeline.config import AugmentConfig as AugmentConfig
@@ -37,14 +40,17 @@ _MODULES = {  # where each name comes from; the imports above say the same to ty
     "Converted": "shards.convert.convert",
     "DataConfig": "pipeline.config",
     "DataError": "shards.errors",
+    "EvalResult": "model.evaluation.metrics",
     "InferConfig": "model.config",
     "Loader": "pipeline.loader",
     "LoaderConfig": "pipeline.config",
+    "Predictor": "model.inference.predictor",
     "Recipe": "recipe",
     "ShardSet": "shards.format.reader",
     "UsageError": "shards.errors",
     "build": "model.networks.build",
     "convert": "shards.convert.convert",
+    "evaluate": "evaluation",
     "load_recipe": "recipe",
     "load_weights": "model.networks.weights",
     "open_shards": "shards.format.reader",
