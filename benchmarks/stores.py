@@ -30,12 +30,14 @@ import cv2
 import yaml
 
 from segstream.benchmarks.shard import make_release
-from segstream.pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig
+from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from segstream.pipeline.loader import Loader
 from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.convert.publish import Target
 from segstream.shards.format.reader import open_shards
+from segstream.shards.storage.base import LocalStore
 from segstream.shards.storage.http import HttpOrigin
-from segstream.shards.storage.open import LocalStore, open_store
+from segstream.shards.storage.open import open_store
 from segstream.shards.storage.s3 import S3Origin
 from tests.shards.servers import proxying
 from tests.shards.services import S3Service, nginx, s3_service

@@ -11,11 +11,17 @@ if TYPE_CHECKING:
     from segstream.model.config import InferConfig as InferConfig
     from segstream.model.networks.build import build as build
     from segstream.model.networks.weights import load_weights as load_weights
+    from segstream.pipeline.config import AugmentConfig as AugmentConfig
+    from segstream.pipeline.config import DataConfig as DataConfig
+    from segstream.pipeline.config import LoaderConfig as LoaderConfig
     from segstream.pipeline.loader import Batch as Batch
+    from segstream.pipeline.loader import Batches as Batches
     from segstream.pipeline.loader import Loader as Loader
     from segstream.recipe import Recipe as Recipe
     from segstream.recipe import load_recipe as load_recipe
     from segstream.recipe import recipe_names as recipe_names
+    from segstream.shards.convert.convert import ConvertRequest as ConvertRequest
+    from segstream.shards.convert.convert import convert as convert
     from segstream.shards.errors import DataError as DataError
     from segstream.shards.errors import UsageError as UsageError
     from segstream.shards.format.reader import ShardSet as ShardSet
@@ -25,14 +31,20 @@ if TYPE_CHECKING:
     __version__: str
 
 _MODULES = {  # where each name comes from; the imports above say the same to type checkers
+    "AugmentConfig": "pipeline.config",
     "Batch": "pipeline.loader",
+    "Batches": "pipeline.loader",
+    "ConvertRequest": "shards.convert.convert",
+    "DataConfig": "pipeline.config",
     "DataError": "shards.errors",
     "InferConfig": "model.config",
     "Loader": "pipeline.loader",
+    "LoaderConfig": "pipeline.config",
     "Recipe": "recipe",
     "ShardSet": "shards.format.reader",
     "UsageError": "shards.errors",
     "build": "model.networks.build",
+    "convert": "shards.convert.convert",
     "load_recipe": "recipe",
     "load_weights": "model.networks.weights",
     "open_shards": "shards.format.reader",

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from segstream.pipeline import AugmentConfig, Batch, DataConfig, Loader, LoaderConfig
+from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from segstream.pipeline.loader import Batch, Loader
 from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.convert.publish import Target
 from segstream.shards.errors import DataError

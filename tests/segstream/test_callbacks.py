@@ -13,7 +13,7 @@ from segstream.callbacks import GAP, WIDEST, crop_panel, curve_values, open_curv
 from segstream.model.checkpoint import load_final
 from segstream.model.config import InferConfig
 from segstream.model.evaluation.evaluate import score
-from segstream.pipeline import Batch
+from segstream.pipeline.loader import Batch
 from segstream.shards.errors import DataError
 from segstream.training import train
 from tests.cli.run.test_training_line import ROW

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from segstream.shards import open_shards
 from segstream.shards.checks.verify import verify
 from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.convert.publish import Target
 from segstream.shards.errors import DataError
+from segstream.shards.format.reader import open_shards
 from segstream.shards.storage.remote import Retries
 from tests.shards import trees
 from tests.shards.servers import KEY, SECRET, serving

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from segstream.shards import open_shards
 from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.errors import DataError, UsageError
+from segstream.shards.format.reader import open_shards
 from tests.shards import trees
 from tests.shards.convert.test_convert import members
 from tests.shards.servers import serving

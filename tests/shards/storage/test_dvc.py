@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from segstream.pipeline.config import DataConfig
-from segstream.shards import open_shards
 from segstream.shards.checks.verify import verify
 from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.errors import DataError, UsageError
+from segstream.shards.format.reader import open_shards
 from segstream.shards.storage.open import open_store
 from tests.shards import trees
 from tests.shards.servers import KEY, SECRET, serving

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from segstream.pipeline import AugmentConfig, DataConfig
 from segstream.pipeline import samples as pipeline_samples
+from segstream.pipeline.config import AugmentConfig, DataConfig
 from segstream.pipeline.samples import Samples
-from segstream.shards import open_shards
 from segstream.shards.checks.stats import class_table
 from segstream.shards.checks.verify import verify
 from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.format.reader import open_set
+from segstream.shards.format.reader import open_set, open_shards
 from segstream.shards.storage.http import HttpOrigin
 from segstream.shards.storage.open import open_store
 from segstream.shards.storage.remote import RemoteStore, Retries
