@@ -83,9 +83,8 @@ EXAMPLES = {  # by command, in the order of --help
     "launch": "slurm union-universal --nodes 2",
     "bench": "step --arch hrnet-w48 --crop 713",
 }
-_FILES = {"world": "data", "shard": "data", "verify": "data"}
 for _name, _example in EXAMPLES.items():  # command NAME is the function NAME, or the app, of commands/NAME.py
-    _module = import_module(f"segstream.cli.commands.{_FILES.get(_name, _name)}")
+    _module = import_module(f"segstream.cli.commands.{_name}")
     _epilog = f"Example: [bold]segstream {_name} {_example}[/]"
     if hasattr(_module, "app"):
         app.add_typer(_module.app, name=_name, epilog=_epilog)

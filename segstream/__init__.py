@@ -8,7 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from segstream.evaluation import evaluate as evaluate
     from segstream.model.config import InferConfig as InferConfig
+    from segstream.model.evaluation.metrics import EvalResult as EvalResult
+    from segstream.model.inference.predictor import Predictor as Predictor
     from segstream.model.networks.build import build as build
     from segstream.model.networks.weights import load_weights as load_weights
     from segstream.pipeline.config import AugmentConfig as AugmentConfig
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from segstream.recipe import Recipe as Recipe
     from segstream.recipe import load_recipe as load_recipe
     from segstream.recipe import recipe_names as recipe_names
-    from segstream.shards.convert.convert import ConvertRequest as ConvertRequest
+    from segstream.shards.convert.convert import Converted as Converted
     from segstream.shards.convert.convert import convert as convert
     from segstream.shards.errors import DataError as DataError
     from segstream.shards.errors import UsageError as UsageError
@@ -34,17 +37,20 @@ _MODULES = {  # where each name comes from; the imports above say the same to ty
     "AugmentConfig": "pipeline.config",
     "Batch": "pipeline.loader",
     "Batches": "pipeline.loader",
-    "ConvertRequest": "shards.convert.convert",
+    "Converted": "shards.convert.convert",
     "DataConfig": "pipeline.config",
     "DataError": "shards.errors",
+    "EvalResult": "model.evaluation.metrics",
     "InferConfig": "model.config",
     "Loader": "pipeline.loader",
     "LoaderConfig": "pipeline.config",
+    "Predictor": "model.inference.predictor",
     "Recipe": "recipe",
     "ShardSet": "shards.format.reader",
     "UsageError": "shards.errors",
     "build": "model.networks.build",
     "convert": "shards.convert.convert",
+    "evaluate": "evaluation",
     "load_recipe": "recipe",
     "load_weights": "model.networks.weights",
     "open_shards": "shards.format.reader",

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
 from segstream.pipeline.loader import Batches, Loader
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import open_shards
 from tests.pipeline.fakes import textured
@@ -51,7 +51,7 @@ def root(tmp_path_factory):
         }
         description = folder / f"{name}.yaml"
         description.write_text(yaml.safe_dump(text))
-        convert(ConvertRequest(dataset=str(description), split="train", out=str(folder / "shards"), shard_samples=4))
+        convert(dataset=str(description), split="train", out=str(folder / "shards"), shard_samples=4)
     return folder
 
 

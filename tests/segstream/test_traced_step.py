@@ -12,7 +12,7 @@ import yaml
 from segstream.model.training.train_state import TrainState
 from segstream.pipeline.loader import Loader
 from segstream.recipe import load_recipe
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.training import train
 from tests.pipeline.fakes import textured
 
@@ -56,7 +56,7 @@ def recipe(tmp_path):
         "classes": [{"name": "ground", "universal": "terrain"}, {"name": "tree", "universal": "vegetation"}],
     }
     (tmp_path / "yard.yaml").write_text(yaml.safe_dump(dataset))
-    convert(ConvertRequest(dataset=str(tmp_path / "yard.yaml"), split="train", out=str(tmp_path / "shards")))
+    convert(dataset=str(tmp_path / "yard.yaml"), split="train", out=str(tmp_path / "shards"))
     values = {
         "data": {"shards": str(tmp_path / "shards"), "mix": {"yard": 1}},
         "augment": {"short_side": 48, "crop": 33},

@@ -16,7 +16,7 @@ from segstream.cli.run.dry_run import dry_run, make_plan
 from segstream.model.config import ModelConfig, TrainConfig
 from segstream.model.training.memory import StepMemory, estimate_step
 from segstream.recipe import load_recipe, recipe_names
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
 from segstream.shards.synthetic import draw
 from segstream.shards.taxonomy import load_taxonomy
@@ -54,7 +54,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             raw, dataset = folder / name, name
         relabel = records if name in one else None
         out = str(folder / "shards")
-        convert(ConvertRequest(dataset=dataset, split="train", raw=raw, out=out, relabel=relabel))
+        convert(dataset=dataset, split="train", raw=raw, out=out, relabel=relabel)
         shutil.rmtree(raw)
     return folder / "shards"
 
