@@ -96,7 +96,7 @@ def test_shares_names_and_colours_are_those_of_the_label(sets, tmp_path, capsys,
 
 
 def test_relabelled_labels_are_a_taxonomy_of_their_own(tmp_path, capsys):
-    url = convert(test_relabel.request(test_relabel.bdd(tmp_path / "raw"), tmp_path, "bdd")).url
+    url = test_relabel.converted(test_relabel.bdd(tmp_path / "raw"), tmp_path, "bdd").url
     draw(tmp_path / "g.html", url, json=True)
     [account] = shown(capsys)["sets"]
     assert account["taxonomies"] == ["native", "universal", "universal-relabeled"]
