@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 import segstream
-from segstream.cli.console import exit_code
 from segstream.shards.errors import DataError, UsageError
 
 app = typer.Typer(
@@ -110,7 +109,7 @@ def run() -> None:
         if debug:
             raise
         typer.echo(f"error: {error}", err=True)
-        sys.exit(exit_code(error))
+        sys.exit(error.exit_code)
     except Exception as error:
         if debug:
             raise
