@@ -30,12 +30,14 @@ import cv2
 import yaml
 
 from segstream.benchmarks.shard import make_release
-from segstream.pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from segstream.pipeline.loader import Loader
+from segstream.shards.convert.convert import convert
 from segstream.shards.convert.publish import Target
 from segstream.shards.format.reader import open_shards
+from segstream.shards.storage.base import LocalStore
 from segstream.shards.storage.http import HttpOrigin
-from segstream.shards.storage.open import LocalStore, open_store
+from segstream.shards.storage.open import open_store
 from segstream.shards.storage.s3 import S3Origin
 from tests.shards.servers import proxying
 from tests.shards.services import S3Service, nginx, s3_service
@@ -190,7 +192,7 @@ def main() -> None:
     with contextlib.ExitStack() as running:
         root = Path(running.enter_context(tempfile.TemporaryDirectory()))
         raw = make_release(root / "raw", arguments.samples, (1080, 1440))
-        request = ConvertRequest(
+        convert(
             dataset="ade20k-150",
             split="train",
             raw=raw,
@@ -199,7 +201,6 @@ def main() -> None:
             shard_samples=32,
             workers=2,
         )
-        convert(request)
         web = running.enter_context(nginx(root / "sets", root / "nginx"))
         service = running.enter_context(s3_service(root / "s3"))
         running.enter_context(mock.patch.dict(os.environ, service.environment(root)))

@@ -27,14 +27,6 @@ MADE = ("data/", "runs", "results/")
 DVC = shutil.which("dvc", path=str(Path(sys.executable).parent))
 needs_dvc = pytest.mark.skipif(DVC is None, reason="dvc is not installed")
 
-# Command of a stage: the module it starts in, and the function, where a module has several commands.
-STARTS = {
-    "world": ("cli.commands.data", "world"),
-    "shard": ("cli.commands.data", "shard"),
-    "train": ("cli.commands.train", "train"),
-    "eval": ("cli.commands.eval", "eval"),
-    "report": ("cli.commands.report", "report"),
-}
 # Folders and modules that a command reaches and its stage does not depend on, nor on what only they import.
 TALK = "reads options, tells how far the work is"
 NOT_DEPENDED_ON: dict[str, dict[str, str]] = {
@@ -49,19 +41,14 @@ NOT_DEPENDED_ON: dict[str, dict[str, str]] = {
     "world": {},
     "shard": {},
     "train": {
-        "validation": "scores and pictures on the way, of which the demo's recipes ask none; weights do not see them",
-        "evaluate": "likewise",
-        "eval_sets": "likewise",
+        "evaluation": "scores and pictures on the way, of which the demo's recipes ask none; weights do not see them",
         "colors": "likewise",
-        "cli.predictions": "likewise",
         "model.inference": "likewise",
         "model.evaluation": "likewise",
     },
     "eval": {},
     "report": {
-        "evaluate": "how the results that it reads were made",
-        "eval_sets": "likewise",
-        "cli.predictions": "likewise",
+        "evaluation": "how the results that it reads were made",
         "model": "likewise",
         "pipeline": "likewise",
         "shards.codecs": "likewise",
@@ -117,21 +104,13 @@ def imported(nodes: list[ast.stmt]) -> Iterator[str]:
             yield from (module for module in map(ours, names) if module is not None)
 
 
-def _name(node: ast.stmt) -> str:
-    """Of a function; what is no function counts as an aid of all of them."""
-    return str(getattr(node, "name", "_"))
-
-
 def covers(prefixes: set[str], name: str) -> bool:
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def reached(command: str, *more: str) -> set[str]:
     """The modules on the call path of a command, without those in NOT_DEPENDED_ON and what only they import."""
-    module, function = STARTS[command]
-    body = [n for n in ast.parse(MODULES[module].read_text()).body if _name(n) == function or _name(n).startswith("_")]
-    assert function in map(_name, body), f"{module} has no {function}: see STARTS"
-    pending = [*more, *imported(body)]
+    pending = [*more, *imported(ast.parse(MODULES[f"cli.commands.{command}"].read_text()).body)]
     left_out = {name for stage in ("", command) for name in NOT_DEPENDED_ON[stage]} - {"shards"}
     seen: set[str] = {"__init__", "shards", "model"}  # they hand names on: who uses one imports its module here
     while pending:

@@ -7,24 +7,25 @@ ends the run in all, instead of leaving the others waiting.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from segstream.model.distributed import Ranks
-from segstream.model.losses.loss import Counts, count
+from segstream.model.distributed import ProcessGroup
+from segstream.model.losses.loss import LabelCounts, count_labels
 from segstream.model.types import Batch
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import IGNORE_INDEX
 
 
 @dataclass(frozen=True, slots=True)
-class Agreed:
+class Agreement:
     """The same on every process."""
 
-    everywhere: Counts
+    global_counts: LabelCounts
     """Of the global batch, on the CPU."""
     crops: int
     """Samples in the global batch."""
@@ -32,39 +33,44 @@ class Agreed:
     """Whether any process was told to stop."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Feed:
+@dataclass(slots=True, kw_only=True)
+class SyncedBatches:
     """This process' share of the batches."""
 
     batches: Iterator[Batch]
-    ranks: Ranks
+    group: ProcessGroup
     num_datasets: int
     num_classes: int
     """Of the network."""
     parts: int
     """Passes in which a batch is gone through."""
     class_weights: Tensor | None
-    """(K,) float32 on the CPU, see `model.loss.judge`."""
+    """(K,) float32 on the CPU, see `model.losses.loss.loss_sums`."""
+    wait_s: float = 0.0
+    """Seconds spent waiting for batches so far."""
 
-    def take(self, step: int, *, stop: bool, check: Callable[[], None]) -> tuple[Batch, Agreed]:
+    def take(self, step: int, *, stop: bool, failure: Exception | None) -> tuple[Batch, Agreement]:
         """The batch of a step.
 
         Args:
             step: the next one.
             stop: whether this process was told to stop.
-            check: raises what else keeps this process from going on.
+            failure: what else keeps this process from going on.
 
         Raises:
-            Exception: what this process' batch or `check` raised.
+            Exception: what this process' batch raised, or `failure`.
             DataError: another process cannot go on.
         """
         try:
-            check()
+            if failure is not None:
+                raise failure
+            asked = time.perf_counter()
             batch = next(self.batches, None)
+            self.wait_s += time.perf_counter() - asked
             if batch is None:
                 raise RuntimeError(f"the source ended before step {step}")
             check_batch(batch, step, num_classes=self.num_classes, parts=self.parts)
-            own = count(batch.labels, batch.dataset_ids, self.num_datasets, self.class_weights)
+            own = count_labels(batch.labels, batch.dataset_ids, self.num_datasets, self.class_weights)
         except Exception:
             self._agree(None, 0, stop=stop)
             raise
@@ -73,17 +79,17 @@ class Feed:
             raise DataError(f"step {step}: another process of this run cannot go on; its own message says why")
         return batch, agreed
 
-    def _agree(self, own: Counts | None, crops: int, *, stop: bool) -> Agreed | None:
+    def _agree(self, own: LabelCounts | None, crops: int, *, stop: bool) -> Agreement | None:
         """None: some process has failed, which one says by having no counts."""
         zeros = torch.zeros(self.num_datasets, dtype=torch.float64)
         pixels, images = (zeros, zeros) if own is None else (own.pixels, own.images)
         flags = torch.tensor([crops, stop, own is None], dtype=torch.float64)
-        settled = self.ranks.sum_(torch.cat([pixels, images, flags]))
+        settled = self.group.sum_(torch.cat([pixels, images, flags]))
         pixels, images = settled[: 2 * self.num_datasets].view(2, -1)
         crops_, stops, failures = settled[-3:]
         if failures > 0:
             return None
-        return Agreed(everywhere=Counts(pixels=pixels, images=images), crops=int(crops_), stop=bool(stops > 0))
+        return Agreement(LabelCounts(pixels, images), crops=int(crops_), stop=bool(stops > 0))
 
 
 def check_batch(batch: Batch, step: int, *, num_classes: int, parts: int) -> None:

@@ -33,7 +33,8 @@ from segstream.shards.format.manifest import Manifest, ShardInfo
 from segstream.shards.format.reader import read_manifest
 from segstream.shards.parallel import as_they_finish
 from segstream.shards.schema import parse_json
-from segstream.shards.storage.open import Store, open_store
+from segstream.shards.storage.base import Store
+from segstream.shards.storage.open import open_store
 from segstream.shards.taxonomy import IGNORE_INDEX, remap_label, universal_remap
 
 FaultClass = Literal["manifest", "shard", "index", "checksum", "decode", "size", "label", "count"]

@@ -15,9 +15,9 @@ from segstream.shards.errors import DataError
 from segstream.shards.format import manifest as manifests
 from segstream.shards.format.index import Entry, ShardIndex, index_name, load_index, member_suffix
 from segstream.shards.format.manifest import Manifest
-from segstream.shards.storage.cache import ShardCache, cache_from_environment
-from segstream.shards.storage.cached import CachedStore
-from segstream.shards.storage.open import REQUEST_COST, Store, open_store
+from segstream.shards.storage.base import REQUEST_COST, Store
+from segstream.shards.storage.cache import CachedStore, ShardCache, cache_from_environment
+from segstream.shards.storage.open import open_store
 
 
 class ShardSet:

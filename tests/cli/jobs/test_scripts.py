@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from segstream.cli.jobs.scripts import Job, kubernetes_manifest, slurm_script
-from segstream.model.training.stop_signals import Stopped
+from segstream.model.training.trainer import Stopped
 
 AWKWARD = ("union-universal", "data.shards=s3://a bucket/it's $(id) `id` $$ $HOME", "--run", "/data/a b")
 NOTHING = dict.fromkeys(("gpus", "cpus", "time", "partition", "account"), None) | {"log": "%x-%j.log"}

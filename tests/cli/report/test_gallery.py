@@ -14,11 +14,11 @@ from PIL import Image
 from segstream.cli.commands.show import show
 from segstream.cli.report.gallery import LARGEST, SMALLEST, choose, picture_side, share_text
 from segstream.colors import class_colors
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import load_taxonomy
-from tests.cli.report.test_report import Page
+from tests.cli.conftest import Page
 from tests.shards import trees
 from tests.shards.convert import test_relabel
 from tests.shards.convert.test_convert import members
@@ -26,27 +26,12 @@ from tests.shards.convert.test_convert import members
 CHROMIUM = next((c for name in ("chromium", "chromium-browser", "google-chrome") if (c := shutil.which(name))), None)
 
 
-@pytest.fixture(scope="module")
-def sets(tmp_path_factory):
-    """Folders of three small sets: with universal labels, with lossless images, and held out."""
-    place = tmp_path_factory.mktemp("show")
-    made = {}
-    for name, split, tree in (
-        ("ade20k-150", "train", trees.ade20k),
-        ("cityscapes-19", "val", trees.cityscapes),
-        ("camvid-11", "val", trees.camvid),
-    ):
-        raw = tree(place / "raw" / name)
-        made[name] = convert(ConvertRequest(dataset=name, split=split, raw=raw, out=str(place), shard_samples=2)).url
-    return made
-
-
 @pytest.fixture
 def unlabelled(tmp_path):
     """A set of images only."""
     for n in range(3):
         trees.save(tmp_path / f"raw/bravo_ACDC/fog/{n}.png", trees.picture(np.random.default_rng(n)))
-    return convert(ConvertRequest(dataset="bravo", split="test", raw=tmp_path / "raw", out=str(tmp_path))).url
+    return convert(dataset="bravo", split="test", raw=tmp_path / "raw", out=str(tmp_path)).url
 
 
 def draw(out, *urls, **options):
@@ -198,7 +183,7 @@ def test_names_are_escaped(tmp_path):
         trees.save(tmp_path / f"raw/labels/{n}&.png", np.full((8, 8), n, np.uint8))
     own = 'name: own\nlicence: <b>&\nroot: raw\nsplits: {val: {images: "images/*.png", labels: "labels/*.png"}}\n'
     (tmp_path / "own.yaml").write_text(own + "classes: [{name: <i>x}, {name: '\"y&'}]\n")
-    url = convert(ConvertRequest(dataset=str(tmp_path / "own.yaml"), split="val", out=str(tmp_path / "out"))).url
+    url = convert(dataset=str(tmp_path / "own.yaml"), split="val", out=str(tmp_path / "out")).url
     text = draw(tmp_path / "g.html", url)
     assert "&lt;b&gt;&amp;" in text
     assert "<b>&lt;i&gt;x</b>" in text
@@ -226,7 +211,7 @@ def test_a_damaged_sample_is_named_and_nothing_is_written(sets, tmp_path, member
     with open_shards(damaged) as shards:
         entry = shards.entry(3)
         span = entry.members["jpg" if member == "image" else f"{member}.png"]
-        tar = damaged / shards.manifest.shards[entry.shard].name
+        tar = damaged / shards.manifest.shards[3 // 2].name  # two samples in each
     data = bytearray(tar.read_bytes())
     data[span.offset + span.size // 2] ^= 8
     tar.write_bytes(data)

@@ -6,15 +6,14 @@ import socket
 
 import pytest
 
-from segstream.shards import open_shards
 from segstream.shards.checks.verify import verify
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.convert.publish import Target
 from segstream.shards.errors import DataError
-from segstream.shards.format.reader import open_set
+from segstream.shards.format.reader import open_set, open_shards
 from segstream.shards.storage.http import HttpOrigin
 from segstream.shards.storage.remote import RemoteStore, Retries
-from segstream.shards.storage.s3 import Access, S3Origin
+from segstream.shards.storage.s3 import S3Origin
 from tests.shards import trees
 from tests.shards.services import DOMAIN, NoServiceError, certificate, free_ports, nginx
 
@@ -69,10 +68,7 @@ def test_conversion_into_a_bucket_replaces_what_was_there(bucket, s3, tmp_path):
     client, seen = s3.client(), []
     for n, (train, name) in enumerate(((5, "longer"), (4, "shorter"), (4, "shorter"))):
         raw = trees.ade20k(tmp_path / f"{name}{n}", train=train, seed=train)
-        request = ConvertRequest(
-            dataset="ade20k-150", split="train", raw=raw, out=f"s3://{bucket}/sets", shard_samples=2
-        )
-        url = convert(request).url
+        url = convert(dataset="ade20k-150", split="train", raw=raw, out=f"s3://{bucket}/sets", shard_samples=2).url
         assert verify(url).ok
         objects = client.list_objects_v2(Bucket=bucket)["Contents"]
         seen.append({found["Key"].rpartition("/")[2]: found["LastModified"] for found in objects})
@@ -168,9 +164,9 @@ def test_each_thing_that_is_wrong_is_told_apart(bucket, ade, url, monkeypatch):
     assert f"{url}/shard-000001.tar: missing" in refusal(lambda: shards.read(2, "image"))
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
-        access = Access(endpoint=f"http://127.0.0.1:{unused.getsockname()[1]}")
+        account = {"endpointurl": f"http://127.0.0.1:{unused.getsockname()[1]}"}
         store = RemoteStore(
-            S3Origin(url, access=access), Retries(num_attempts=3, sleep=lambda seconds: None, clock=lambda: 0.0)
+            S3Origin(url, account=account), Retries(num_attempts=3, sleep=lambda seconds: None, clock=lambda: 0.0)
         )
         assert "manifest.json: failed 3 times" in (said := refusal(lambda: open_set(store)))
         assert "Could not connect" in said
