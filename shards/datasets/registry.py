@@ -204,16 +204,14 @@ def describe(name: str) -> dict[str, Any]:
         raise UsageError(f"dataset {name!r} is unknown; {did_you_mean(name, dataset_names())}")
     facts = registry()[name.removesuffix(_RELABELED)]
     taxonomy = load_taxonomy(name if name.endswith(_RELABELED) else facts.taxonomy or name)
-    return _described(name, taxonomy, facts.role, facts.splits) | {
-        "title": facts.title,
-        "labels": facts.labels,
-        "total": facts.total,
-        "licence": facts.licence,
-        "home": facts.home,
-        "layout": dict(facts.layout),
-        "archives": [asdict(archive) for archive in facts.archives],
-        "download": facts.downloads,
-    }
+    stated = asdict(facts)
+    told = {key: stated[key] for key in ("title", "labels", "total", "licence", "home", "layout")}
+    archives = [asdict(archive) for archive in facts.archives]
+    return (
+        _described(name, taxonomy, facts.role, facts.splits)
+        | told
+        | {"archives": archives, "download": facts.downloads}
+    )
 
 
 def _described(name: str, taxonomy: Taxonomy, role: Role, splits: Mapping[str, int | None]) -> dict[str, Any]:
