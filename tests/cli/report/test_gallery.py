@@ -96,7 +96,7 @@ def test_shares_names_and_colours_are_those_of_the_label(sets, tmp_path, capsys,
 
 
 def test_relabelled_labels_are_a_taxonomy_of_their_own(tmp_path, capsys):
-    url = convert(test_relabel.request(test_relabel.bdd(tmp_path / "raw"), tmp_path, "bdd")).url
+    url = test_relabel.converted(test_relabel.bdd(tmp_path / "raw"), tmp_path, "bdd").url
     draw(tmp_path / "g.html", url, json=True)
     [account] = shown(capsys)["sets"]
     assert account["taxonomies"] == ["native", "universal", "universal-relabeled"]
@@ -233,7 +233,7 @@ def test_a_label_with_an_id_outside_its_classes_is_named(sets, tmp_path):
 
 
 @pytest.mark.parametrize("case", ["no such set", "incomplete", "wrong taxonomy"])
-def test_errors_are_one_line(segstream, sets, tmp_path, case):
+def test_errors_are_one_line(here, sets, tmp_path, case):
     incomplete = shutil.copytree(sets["camvid-11"], tmp_path / "set")
     (incomplete / "manifest.json").unlink()
     args, code, text = {
@@ -241,7 +241,7 @@ def test_errors_are_one_line(segstream, sets, tmp_path, case):
         "incomplete": ((incomplete,), 1, "incomplete: no manifest.json"),
         "wrong taxonomy": ((sets["camvid-11"], "--taxonomy", "universal"), 2, "it holds native"),
     }[case]
-    done = segstream("show", *args, "--out", tmp_path / "g.html")
+    done = here("show", *args, "--out", tmp_path / "g.html")
     assert (done.code, done.err.count("\n"), done.out) == (code, 1, "")
     assert text in done.err
     assert not (tmp_path / "g.html").exists()

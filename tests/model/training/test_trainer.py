@@ -14,7 +14,7 @@ from segstream.model.config import TrainConfig
 from segstream.model.device import normalise
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import load_any
-from segstream.model.training.trainer import Stopped, StopRequest, poly_lr, run_identity, train
+from segstream.model.training.trainer import SHAPING, Stopped, StopRequest, poly_lr, run_identity, train
 from segstream.shards.errors import DataError
 from tests.model.toy import META, TINY, ToySource, run
 
@@ -151,6 +151,11 @@ def test_what_makes_another_run(name):
     with pytest.raises(DataError, match=f"x: belongs to another run: {text}"):
         check_same("x", identity(), identity(**changes))
     assert identity() == identity(meta={**META, "recipe": {"name": "renamed"}}, log_every=1, keep=9, accumulate=2)
+
+
+def test_the_settings_that_make_another_run():
+    names = "steps lr optimizer momentum weight_decay power loss class_balance mgda clip_norm ema precision"
+    assert names.split() == SHAPING
 
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path):
