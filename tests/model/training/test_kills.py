@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from segstream.model.checkpoint import load_checkpoint, load_final
-from tests.model.processes import start_torchrun, start_toys, together
+from tests.model.processes import free_port, start_torchrun, start_toys, together
 from tests.model.toy import run
 
 WAYS = ("kill one", "terminate one", "kill all", "terminate all")
@@ -103,6 +103,31 @@ def test_torchrun_starts_again_after_the_death_of_one_process(tmp_path, calm):
     os.kill(int((disturbed / "1.pid").read_text()), signal.SIGKILL)
     assert agent.wait(timeout=200) == 0
     assert_same(calm(FEW), disturbed)
+
+
+@pytest.mark.soak
+def test_the_machines_that_are_left_go_on(tmp_path):
+    """Two agents stand for two machines; the second is lost with its process."""
+    folder, port = tmp_path / "run", free_port()
+    arguments = [str(folder), "300", str(EVERY)]
+    first = start_torchrun(arguments, restarts=5, nodes="1:2", per_node=1, port=port)
+    time.sleep(1)  # the first agent holds the meeting point
+    second = start_torchrun(arguments, restarts=5, nodes="1:2", per_node=1, port=port)
+    while not (folder / "1.pid").exists():
+        time.sleep(0.1)
+    wait_for_news(folder, [first, second])
+    lost = int((folder / "1.pid").read_text())
+    kept = int((folder / "0.pid").read_text())
+    mine = first if kept in children(first.pid) else second
+    assert mine is first, "rank 0 is on the machine of the meeting point"
+    second.kill()
+    os.kill(lost, signal.SIGKILL)
+    assert first.wait(timeout=300) == 0
+    assert load_final(folder / "final.pt").step == 300
+
+
+def children(pid: int) -> list[int]:
+    return [int(number) for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_fewer_processes_go_on_with_the_same_batches(tmp_path):
