@@ -17,6 +17,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -36,20 +37,9 @@ from segstream.model.training.train_state import TrainState
 from segstream.model.types import Batch, BatchSource
 from segstream.shards.errors import DataError
 
-SHAPING = (
-    "steps",
-    "lr",
-    "optimizer",
-    "momentum",
-    "weight_decay",
-    "power",
-    "loss",
-    "class_balance",
-    "mgda",
-    "clip_norm",
-    "ema",
-    "precision",
-)  # the fields of TrainConfig that the result depends on
+_NAMES = [field.name for field in fields(TrainConfig)]
+SHAPING = [name for name in _NAMES[: _NAMES.index("precision") + 1] if name != "crops"]
+"""The fields of TrainConfig that the result depends on: those that it lists first, crops being steps by now."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # what schedulers send before they kill; SLURM's --signal=USR1@120
 GIVE_UP = 10  # updates skipped in a row
 

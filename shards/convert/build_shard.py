@@ -74,7 +74,7 @@ class Made:
     info: ShardInfo | None
     """None if not one of its samples could be used, so that it was not written."""
     index: ShardIndex
-    """but for its samples, which may be many."""
+    """But for its samples, which may be many."""
     kept: bool
     """It was there already."""
 

@@ -8,7 +8,7 @@ from segstream.shards.datasets.layout import split_list
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
 from tests.shards.datasets.reading import VOID, found, natives, noise, write
-from tests.shards.shared import SAMPLES, SHARED, TAXONOMY, needs_mseg
+from tests.shards.shared import SAMPLES, SHARED, needs_mseg
 
 NAME = "scannet-20"
 
@@ -52,24 +52,6 @@ def test_classes_by_known_ids(tmp_path):
     assert native[0].tolist() == [classes.index(known[i]) if i in known else VOID for i in range(41)]
     assert list(classes) == sorted(classes)
     assert (native == VOID).sum() == 21
-
-
-@needs_mseg
-def test_every_id_by_name(tmp_path):
-    names = (TAXONOMY / "scannet-41_names.txt").read_text().splitlines()
-    rows = (TAXONOMY / "scannet-41_to_scannet-20.tsv").read_text().splitlines()[1:]
-    becomes = dict(row.rstrip("\r").split("\t")[:2] for row in rows)
-    classes = [*(TAXONOMY / "scannet-20_names.txt").read_text().splitlines()]
-    ids = {c: i for i, c in enumerate(classes)} | {"unlabeled": VOID}
-    release(tmp_path, ["scene0568_00/000000"], np.arange(41)[None])
-    (native,) = natives(NAME, tmp_path, "val").values()
-    assert native[0].tolist() == [ids[becomes[name]] for name in names]
-
-
-def test_an_id_that_nyu40_lacks(tmp_path):
-    release(tmp_path, ["scene0191_00/000000"], np.full((2, 2), 41))
-    with pytest.raises(DataError, match=r"000000\.png: 4 of 4 pixels carry ids \[41\]"):
-        natives(NAME, tmp_path, "train")
 
 
 def test_labels_of_16_bits_are_read_alike(tmp_path):
