@@ -21,7 +21,7 @@ from segstream.shards.codecs.row_blocks import jpeg_blocks, label_blocks
 from segstream.shards.convert.relabel import LEFT_OUT, outcome_of, relabel
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Pair
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.files import RUN_AGAIN, writing
 from segstream.shards.format.index import (
     RelabelOutcome,
@@ -110,7 +110,7 @@ class _Builder:
             picture = self.setup.dataset.read_image(files[pair.image])
             size_hw = images.fit(picture.size_hw, self.setup.short_side)
             suffix, member = _image_member(self.setup.jpeg_quality, files[pair.image], picture, size_hw)
-        except images.UnreadableError as error:
+        except UnreadableError as error:
             raise BadFileError(pair.image, str(error)) from error
         labels = self._labels(pair, pair.label, files, picture.size_hw, size_hw) if pair.label is not None else {}
         classes = self._count(labels)
@@ -129,7 +129,7 @@ class _Builder:
         assert dataset.remap is not None
         try:
             whole = remap_label(dataset.read_label(files[path], pair), dataset.remap, where=path)
-        except (images.UnreadableError, DataError) as error:
+        except (UnreadableError, DataError) as error:
             raise BadFileError(path, str(error).removeprefix(f"{path}: ")) from error
         if whole.shape != original:
             raise BadFileError(path, f"label is {_by(whole.shape)}, {pair.image} is {_by(original)} (height x width)")
