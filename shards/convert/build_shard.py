@@ -33,7 +33,7 @@ from segstream.shards.format.index import (
 )
 from segstream.shards.format.left_out import BadFileError, LeftOut
 from segstream.shards.format.manifest import ShardInfo
-from segstream.shards.format.writer import Sample, Written, write_shard
+from segstream.shards.format.writer import ShardSample, Written, write_shard
 from segstream.shards.taxonomy import IGNORE_INDEX, Remap, remap_label
 
 _FLOAT_EXACT = 1 << 24  # OpenCV counts in float32, whole numbers up to here
@@ -157,7 +157,7 @@ def _made(index: ShardIndex, *, kept: bool) -> Made:
     return Made(info=info if index.samples else None, index=replace(index, samples=()), kept=kept)
 
 
-def _samples(setup: Setup, planned: Planned, totals: _Totals) -> Iterator[Sample]:
+def _samples(setup: Setup, planned: Planned, totals: _Totals) -> Iterator[ShardSample]:
     for pair in planned.pairs:
         files = _files(setup.release, pair)
         totals.sources.append(_identity(pair, files))
@@ -169,7 +169,7 @@ def _samples(setup: Setup, planned: Planned, totals: _Totals) -> Iterator[Sample
                 totals.outcomes.append(outcome_of(pair.edits, [LEFT_OUT] * len(pair.edits.records)))
 
 
-def _convert(setup: Setup, pair: Pair, read: _Files, totals: _Totals) -> Sample:
+def _convert(setup: Setup, pair: Pair, read: _Files, totals: _Totals) -> ShardSample:
     for path, data in read.items():
         if isinstance(data, str):
             raise BadFileError(path, data)
@@ -188,7 +188,7 @@ def _convert(setup: Setup, pair: Pair, read: _Files, totals: _Totals) -> Sample:
     blocks = {name: label_blocks(data) for name, data in encoded.items()}
     if suffix == "jpg" and (found := jpeg_blocks(member)):
         blocks["jpg"] = found
-    return Sample(key=pair.key, size_hw=size_hw, classes=classes, members=members | encoded, blocks=blocks)
+    return ShardSample(key=pair.key, size_hw=size_hw, classes=classes, members=members | encoded, blocks=blocks)
 
 
 def _labels(
