@@ -162,4 +162,4 @@ def campaign(releases, names, place, *, count, seed):
 def test_damages_are_told(releases, tmp_path: Path, names, count):
     tried, faults = campaign(releases, names, tmp_path, count=count, seed=1)
     assert not faults, f"{len(faults)} answered wrongly:\n" + "\n".join(faults)
-    assert len({kind for kind, _ in tried}) > 20
+    assert len({kind for kind, _ in tried}) > 14
