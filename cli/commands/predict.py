@@ -9,17 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segstream.cli.commands.options import (
-    CheckpointOption,
-    Crop,
-    DeviceName,
-    Flip,
-    Json,
-    Scales,
-    ShortSide,
-    TaxonomyName,
-    infer_fields,
-)
+from segstream.cli.commands import options
 from segstream.cli.console import note, print_json, print_table, progress
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import write_text
@@ -34,22 +24,16 @@ SHOWN = 6  # classes of a picture in the table
 
 def predict(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="An image, a folder, a quoted glob, or a video.")],
-    checkpoint: CheckpointOption,
+    checkpoint: options.CheckpointOption,
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
-    short_side: ShortSide = None,
-    crop: Crop = None,
-    scales: Scales = None,
-    n_scales: Annotated[
-        str | None,
-        typer.Option(
-            help="Scales that an HMSA network combines on whole images, e.g. 0.5,1,2.",
-            show_default="recipe's, or its own",
-        ),
-    ] = None,
-    flip: Flip = None,
-    taxonomy: TaxonomyName = None,
-    arch: Annotated[str | None, typer.Option(help="Architecture of a file that is not recognised.")] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Number of classes the file must have.")] = None,
+    short_side: options.ShortSide = None,
+    crop: options.Crop = None,
+    scales: options.Scales = None,
+    n_scales: options.NScales = None,
+    flip: options.Flip = None,
+    taxonomy: options.TaxonomyName = None,
+    arch: options.Arch = None,
+    classes: options.NumClasses = None,
     overlay: Annotated[
         bool | None,
         typer.Option(
@@ -62,11 +46,11 @@ def predict(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Windows per forward pass.", show_default="recipe's, or 4")
     ] = None,
-    device: DeviceName = "auto",
+    device: options.DeviceName = "auto",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make everything again, whatever the folder holds.")
     ] = False,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Segment images or a video; the same command goes on where it was stopped."""
     from segstream.cli.predictions.output_folder import IDENTITY, OutputFolder, claim
@@ -81,7 +65,7 @@ def predict(
     if film and overlay is False and not frame_labels:
         raise UsageError("a video without --overlay and without --frame-labels gives nothing; ask for one")
     items = _items(source, film, out)
-    fields = infer_fields(
+    fields = options.infer_fields(
         short_side=short_side, crop=crop, scales=scales, n_scales=n_scales, flip=flip, batch=batch, device=device
     )
     predictor = Predictor(checkpoint, arch=arch, num_classes=classes, taxonomy=taxonomy, **fields)
