@@ -11,13 +11,13 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from segstream.shards.checks.stats import label_taxonomies
-from segstream.shards.codecs.images import UnreadableError, decode_ids, decode_picture
-from segstream.shards.errors import DataError
+from segstream.shards.codecs.images import decode_ids, decode_picture
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.format import manifest as manifests
 from segstream.shards.format.index import (
     IMAGE_SUFFIXES,
@@ -37,8 +37,7 @@ from segstream.shards.storage.base import Store
 from segstream.shards.storage.open import open_store
 from segstream.shards.taxonomy import IGNORE_INDEX, remap_label, universal_remap
 
-FaultClass = Literal["manifest", "shard", "index", "checksum", "decode", "size", "label", "count"]
-FAULT_CLASSES: tuple[FaultClass, ...] = (
+FaultClass = Literal[
     "manifest",  # missing, unreadable, or of another version
     "shard",  # missing, of another length or hash, not a tar
     "index",  # missing, unreadable, or at odds with the tar
@@ -47,7 +46,8 @@ FAULT_CLASSES: tuple[FaultClass, ...] = (
     "size",  # image, label and index do not agree on it
     "label",  # an id outside the taxonomy, or labels that contradict one another
     "count",  # class counts of index or manifest
-)
+]
+FAULT_CLASSES: tuple[FaultClass, ...] = get_args(FaultClass)
 
 
 class Fault(NamedTuple):

@@ -2,7 +2,7 @@
 
 A baseline JPEG decodes from any restart marker. With one at the end of every row of its MCUs, some of the rows make a
 picture; with more of them, at equal steps, the picture is cut into tiles, and so do any neighbouring tiles. A label PNG
-as `shards.png.encode_label` writes it holds 64 rows in each IDAT chunk, which unpack on their own.
+as `png.encode_label` writes it holds 64 rows in each IDAT chunk, which unpack on their own.
 """
 
 from __future__ import annotations
