@@ -74,6 +74,7 @@ def train(
     meta: Mapping[str, Any],
     seed: int,
     group: ProcessGroup | None = None,
+    on_start: Callable[[int], None] | None = None,
     on_log: Callable[[LogRow], None] | None = None,
     on_note: Note | None = None,
     on_validate: Callable[[nn.Module, int], None] | None = None,
@@ -89,6 +90,7 @@ def train(
         meta: JSON-able, stored with the weights: arch, num_classes, options, taxonomy, recipe.
         seed: of this run; keys the network's own randomness (dropout) by step and process.
         group: the processes of this run, all of which make this call; None: this one alone.
+        on_start: called on rank 0 with the step that the run starts or goes on with, before it asks for a batch.
         on_log: called on rank 0 with a row every `config.log_every` steps and after the last.
         on_note: called on rank 0 with a line for what a person should know: where the run goes on, what was skipped.
         on_validate: called on every rank with the network in eval mode, holding the weights that would be published,
@@ -138,6 +140,8 @@ def train(
                 checkpoints.save(checkpoint)
 
         # 3. Steps.
+        if on_start is not None and group.is_main:
+            on_start(start)
         metrics = MetricsLog(source.datasets)
         stream = SyncedBatches(
             batches=source.batches(start, steps),
