@@ -33,7 +33,7 @@ from segstream.shards.format.index import (
 )
 from segstream.shards.format.left_out import BadFileError, LeftOut
 from segstream.shards.format.manifest import ShardInfo
-from segstream.shards.format.writer import Sample, Written, write_shard
+from segstream.shards.format.writer import ShardSample, Written, write_shard
 from segstream.shards.taxonomy import IGNORE_INDEX, Remap, remap_label
 
 _FLOAT_EXACT = 1 << 24  # OpenCV counts in float32, whole numbers up to here
@@ -89,7 +89,7 @@ class _Builder:
     sources: list[Any] = field(default_factory=list)
     counts: dict[str, dict[int, tuple[int, int]]] = field(default_factory=lambda: defaultdict(dict))
 
-    def samples(self, pairs: Sequence[Pair]) -> Iterator[Sample]:
+    def samples(self, pairs: Sequence[Pair]) -> Iterator[ShardSample]:
         """Those of the pairs that can be used."""
         for pair in pairs:
             files = _files(self.setup.release, pair)
@@ -101,7 +101,7 @@ class _Builder:
                 if pair.edits:
                     self.outcomes.append(outcome_of(pair.edits, [LEFT_OUT] * len(pair.edits.records)))
 
-    def _sample(self, pair: Pair, read: _Files) -> Sample:
+    def _sample(self, pair: Pair, read: _Files) -> ShardSample:
         for path, data in read.items():
             if isinstance(data, str):
                 raise BadFileError(path, data)
@@ -119,7 +119,7 @@ class _Builder:
         blocks = {name: label_blocks(data) for name, data in encoded.items()}
         if suffix == "jpg" and (found := jpeg_blocks(member)):
             blocks["jpg"] = found
-        return Sample(key=pair.key, size_hw=size_hw, classes=classes, members=members | encoded, blocks=blocks)
+        return ShardSample(key=pair.key, size_hw=size_hw, classes=classes, members=members | encoded, blocks=blocks)
 
     def _labels(
         self, pair: Pair, path: str, files: Mapping[str, bytes], original: tuple[int, int], size_hw: tuple[int, int]
