@@ -60,7 +60,7 @@ class Fault(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class VerifyResult:
     """What was checked and what is wrong."""
 
     url: str
@@ -75,7 +75,7 @@ class Report:
         return not self.faults
 
 
-def verify(url: str | Path, *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> Report:
+def verify(url: str | Path, *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> VerifyResult:
     """Check hashes, indexes, checksums, decodability, sizes, label values and class counts of a whole set.
 
     Args:
@@ -90,7 +90,7 @@ def verify(url: str | Path, *, workers: int = 1, progress: Callable[[int, int], 
             raise DataError(f"incomplete: there is no {manifests.NAME}, which is written last")
         manifest = manifests.load_manifest(read_manifest(store), where=manifests.NAME)
     except DataError as error:
-        return _report(store.url, [], [Fault("manifest", manifests.NAME, str(error))])
+        return _result(store.url, [], [Fault("manifest", manifests.NAME, str(error))])
     faults: list[Fault] = []
     indexes: dict[int, ShardIndex] = {}
     check = functools.partial(_check_shard, store, manifest)
@@ -104,13 +104,13 @@ def verify(url: str | Path, *, workers: int = 1, progress: Callable[[int, int], 
     ordered = [indexes[n] for n in sorted(indexes)]
     if len(ordered) == len(manifest.shards):  # or the missing one is the fault
         faults += _across_shards(manifest, ordered)
-    return _report(store.url, ordered, faults)
+    return _result(store.url, ordered, faults)
 
 
-def _report(url: str, indexes: Sequence[ShardIndex], faults: Sequence[Fault]) -> Report:
+def _result(url: str, indexes: Sequence[ShardIndex], faults: Sequence[Fault]) -> VerifyResult:
     by_kind = {kind: tuple(sorted(f for f in faults if f.kind == kind)) for kind in FAULT_CLASSES}
     found = {kind: some for kind, some in by_kind.items() if some}
-    return Report(url=url, shards=len(indexes), samples=sum(len(i.samples) for i in indexes), faults=found)
+    return VerifyResult(url=url, shards=len(indexes), samples=sum(len(i.samples) for i in indexes), faults=found)
 
 
 def _across_shards(manifest: Manifest, indexes: list[ShardIndex]) -> Iterator[Fault]:

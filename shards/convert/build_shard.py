@@ -21,7 +21,7 @@ from segstream.shards.codecs.row_blocks import jpeg_blocks, label_blocks
 from segstream.shards.convert.relabel import LEFT_OUT, outcome_of, relabel
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Pair
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.files import RUN_AGAIN, writing
 from segstream.shards.format.index import (
     RelabelOutcome,
@@ -33,7 +33,7 @@ from segstream.shards.format.index import (
 )
 from segstream.shards.format.left_out import BadFileError, LeftOut
 from segstream.shards.format.manifest import ShardInfo
-from segstream.shards.format.writer import Sample, Written, write_shard
+from segstream.shards.format.writer import ShardSample, Written, write_shard
 from segstream.shards.taxonomy import IGNORE_INDEX, Remap, remap_label
 
 _FLOAT_EXACT = 1 << 24  # OpenCV counts in float32, whole numbers up to here
@@ -89,7 +89,7 @@ class _Builder:
     sources: list[Any] = field(default_factory=list)
     counts: dict[str, dict[int, tuple[int, int]]] = field(default_factory=lambda: defaultdict(dict))
 
-    def samples(self, pairs: Sequence[Pair]) -> Iterator[Sample]:
+    def samples(self, pairs: Sequence[Pair]) -> Iterator[ShardSample]:
         """Those of the pairs that can be used."""
         for pair in pairs:
             files = _files(self.setup.release, pair)
@@ -101,7 +101,7 @@ class _Builder:
                 if pair.edits:
                     self.outcomes.append(outcome_of(pair.edits, [LEFT_OUT] * len(pair.edits.records)))
 
-    def _sample(self, pair: Pair, read: _Files) -> Sample:
+    def _sample(self, pair: Pair, read: _Files) -> ShardSample:
         for path, data in read.items():
             if isinstance(data, str):
                 raise BadFileError(path, data)
@@ -110,7 +110,7 @@ class _Builder:
             picture = self.setup.dataset.read_image(files[pair.image])
             size_hw = images.fit(picture.size_hw, self.setup.short_side)
             suffix, member = _image_member(self.setup.jpeg_quality, files[pair.image], picture, size_hw)
-        except images.UnreadableError as error:
+        except UnreadableError as error:
             raise BadFileError(pair.image, str(error)) from error
         labels = self._labels(pair, pair.label, files, picture.size_hw, size_hw) if pair.label is not None else {}
         classes = self._count(labels)
@@ -119,7 +119,7 @@ class _Builder:
         blocks = {name: label_blocks(data) for name, data in encoded.items()}
         if suffix == "jpg" and (found := jpeg_blocks(member)):
             blocks["jpg"] = found
-        return Sample(key=pair.key, size_hw=size_hw, classes=classes, members=members | encoded, blocks=blocks)
+        return ShardSample(key=pair.key, size_hw=size_hw, classes=classes, members=members | encoded, blocks=blocks)
 
     def _labels(
         self, pair: Pair, path: str, files: Mapping[str, bytes], original: tuple[int, int], size_hw: tuple[int, int]
@@ -129,7 +129,7 @@ class _Builder:
         assert dataset.remap is not None
         try:
             whole = remap_label(dataset.read_label(files[path], pair), dataset.remap, where=path)
-        except (images.UnreadableError, DataError) as error:
+        except (UnreadableError, DataError) as error:
             raise BadFileError(path, str(error).removeprefix(f"{path}: ")) from error
         if whole.shape != original:
             raise BadFileError(path, f"label is {_by(whole.shape)}, {pair.image} is {_by(original)} (height x width)")

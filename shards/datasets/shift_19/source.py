@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from segstream.shards.codecs import png
-from segstream.shards.codecs.images import UnreadableError, decode_picture
+from segstream.shards.codecs.images import decode_picture
 from segstream.shards.datasets.sources import Dataset, Ids, Pair
+from segstream.shards.errors import UnreadableError
 
 _COLOUR_TYPES = (2, 6)  # of PNG: RGB, RGBA
 
