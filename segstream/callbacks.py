@@ -19,7 +19,7 @@ import numpy as np
 from torch import nn
 
 from segstream.colors import Rgb, class_colors, paint
-from segstream.evaluation import EvalModel, Validation, headline
+from segstream.evaluation import EvalModel, open_validation
 from segstream.model.config import InferConfig
 from segstream.model.inference.infer import segment
 from segstream.model.types import Batch
@@ -46,7 +46,7 @@ class Callbacks:
     folder: Path
     loader: Loader
     is_main: bool
-    validation: Validation
+    validate: Callable[[nn.Module], dict[str, EvalResult]]
     curves: Sequence[DvcLive | TensorBoard]
     """None but on rank 0."""
     show_row: Callable[[LogRow], None]
@@ -59,13 +59,14 @@ class Callbacks:
 
     def on_validate(self, net: nn.Module, step: int) -> None:
         """Score and draw the weights of a step; every process takes part in the scores."""
-        scores = self.validation.results(net)
+        scores = self.validate(net)
         if not self.is_main:
             return
         if scores:
             self.note(f"step {step}: " + ", ".join(f"{name} mIoU {100 * s.miou:.1f}" for name, s in scores.items()))
             write_scores(self.folder / "validation.json", step, scores)
-            self._log(step, headline(scores))
+            means = ("miou", "macc", "acc")
+            self._log(step, {f"val/{name}/{kind}": getattr(s, kind) for name, s in scores.items() for kind in means})
         if count := self.recipe.validate.pictures:
             batch = next(
                 iter(self.loader.batches(0, 1))
@@ -104,14 +105,14 @@ def open_callbacks(
         UsageError: TensorBoard is asked for and not installed.
     """
     urls, limit = recipe.validate.data, recipe.validate.limit
-    validation = Validation(urls, limit, EvalModel.of_run(recipe, net, loader.taxonomy), ranks)
+    validation = open_validation(urls, limit, EvalModel.of_run(recipe, net, loader.taxonomy), ranks)
     with ExitStack() as opened:
         yield Callbacks(
             recipe=recipe,
             folder=folder,
             loader=loader,
             is_main=ranks.is_main,
-            validation=opened.enter_context(validation),
+            validate=opened.enter_context(validation),
             curves=opened.enter_context(open_curves(folder, note, tensorboard=tensorboard)) if ranks.is_main else (),
             show_row=show_row,
             note=note,
