@@ -134,6 +134,9 @@ def build(arch: str, num_classes: int, **options: Any) -> nn.Module:
             - `hmsa`: those of `hrnet-ocr`; `n_scales` (numbers, the scales that eval mode combines, 1 among them),
               `scale_weight` (what the losses of single scales count, 0) and `attention_width` (256).
 
+    Returns:
+        The network on the CPU, float32, in train mode.
+
     Raises:
         UsageError: an unknown architecture or option, with the nearest known one.
         DataError: an option's value does not fit.

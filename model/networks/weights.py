@@ -90,6 +90,9 @@ def load_weights(net: nn.Module, path: str | Path, *, fresh: Sequence[str] = ())
         fresh: parts of the network (`last_layer.3`, `ocr.cls_head`) to leave as they are although the file may have
             them: heads for another number of classes.
 
+    Returns:
+        What the file was, its SHA-256, how many tensors were copied, and which of the network's were left as they were.
+
     Raises:
         DataError: the file is missing, damaged, holds code or is none of the above; its names or shapes differ from
             the network's (all are listed, by kind of difference); a value is not finite; `fresh` names no part.

@@ -132,9 +132,8 @@ def convert(
         release=release,
         universal=universal_remap(data.taxonomy) if data.taxonomy.to_universal is not None else None,
         relabel=records is not None,
-        lossy=lossy,
-        short_side=short_side,
-        jpeg_quality=jpeg_quality,
+        short_side=params["short_side"],
+        jpeg_quality=params["jpeg_quality"],
         identity=_identity(data, split, params),
     )
     with _target(str(out), data.name, split, staged=staged) as (folder, url), sole_writer(folder):

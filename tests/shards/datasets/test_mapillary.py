@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segstream.shards.codecs.images import UnreadableError
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.taxonomy import load_taxonomy
 from tests.shards.datasets.reading import VOID, found, natives, noise, write
 from tests.shards.shared import SAMPLES, TAXONOMY, needs_mseg

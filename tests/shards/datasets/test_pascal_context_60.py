@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from segstream.shards.codecs.images import UnreadableError
 from segstream.shards.datasets.layout import split_list
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.taxonomy import load_taxonomy
 from tests.shards.datasets.reading import dataset, found, natives, noise, write
 from tests.shards.shared import SHARED, needs_mseg

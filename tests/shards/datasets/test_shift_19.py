@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segstream.shards.codecs.images import UnreadableError
+from segstream.shards.errors import UnreadableError
 from segstream.shards.taxonomy import load_taxonomy
 from tests.shards.datasets.reading import VOID, dataset, found, natives, noise, write
 

@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from segstream.shards.codecs.images import UnreadableError
 from segstream.shards.datasets.layout import split_list
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.taxonomy import load_taxonomy
 from tests.shards.datasets.reading import VOID, found, natives, noise, write
 
@@ -33,12 +32,6 @@ def test_version_1_val_is_the_published_list_of_70(tmp_path, folder):
         (stem, f"{folder}{stem}.png", f"{folder}{stem}_labelIds.png") for stem in (ONE, TWO)
     ]
     assert (len(split_list("wilddash-19", "val")), len(result.absent)) == (70, 68)
-
-
-def test_version_1_has_nothing_to_train_on(tmp_path):
-    version1(tmp_path, np.zeros((8, 8), np.uint8))
-    with pytest.raises(DataError, match="deeper: no such folder"):
-        found("wilddash-19", tmp_path / "wd_val_01" / "deeper", "val")
 
 
 def version2(raw, frames, *, listed=None):
