@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from segstream.cli.console import print_json
 from segstream.shards.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from segstream.cli.report.tables import TableName
 
 
 def results(
@@ -52,8 +48,8 @@ def results(
         typer.echo(shown.render(style, bold=bold))
         return
     manifests(models)  # of one version of the data only
-    names: Sequence[TableName] = TABLES if table == "all" else [table]
     side: int | Literal["max"] = "max" if at == "max" else int(at)
+    names = TABLES if table == "all" else (table,)
     made = [build_table(name, models, at=side, scales=scales, compare=published) for name in names]
     made = [t for t in made if t.rows]
     if not made:

@@ -51,6 +51,6 @@ def show(
     text = page.render_galleries(galleries)
     write_text(out, text)
     if json:
-        print_json({"out": str(out), "bytes": len(text.encode()), "sets": [gallery.facts for gallery in galleries]})
+        print_json({"out": str(out), "bytes": len(text.encode()), "sets": [gallery["facts"] for gallery in galleries]})
     else:
         note(f"gallery: {out.resolve()} ({total} samples, {len(text.encode()) / 1e6:.1f} MB)")

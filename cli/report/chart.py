@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 
+from segstream.cli.report.html import render
 from segstream.shards.errors import DataError
 
-WIDTH, HEIGHT = 760, 320  # user units; the page scales the picture to its column
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 40
 MAX_POINTS = 240
-NUM_COLORS = 8  # the style sheet has colours c0 to c7; further curves repeat them
-
 
 Curve = Sequence[tuple[float, float]]
 """(step, value) by rising step."""
@@ -49,8 +45,6 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
     Raises:
         ValueError: the interval is empty.
     """
-    if not high > low:
-        raise ValueError(f"empty interval [{low}, {high}]")
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * f for f in (1, 2, 5, 10) if power * f >= rough * (1 - 1e-9))
@@ -59,12 +53,15 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
 
 def line_chart(curves: Mapping[str, Curve], *, x_label: str, y_label: str) -> str:
     """An SVG element with axes, grid and one path per curve; path `i` has the classes `line` and
-    `c{i}` (modulo `NUM_COLORS`).
+    `c{i}` (modulo 8, as many as the style sheet has).
 
     Colours, text size and dark mode are the page's business (CSS). The y axis begins at 0.
 
     Returns:
         "" if no curve has a point.
+
+    Raises:
+        DataError: jinja2 (extra `report`) is not installed.
     """
     lines = [(name, thin(points)) for name, points in curves.items()]
     points = [p for _, line in lines for p in line]
@@ -73,22 +70,5 @@ def line_chart(curves: Mapping[str, Curve], *, x_label: str, y_label: str) -> st
     x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
     y_low, y_high = min(0.0, *(y for _, y in points)), max(y for _, y in points)
     x_high, y_high = max(x_high, x_low + 1), y_high if y_high > y_low else y_low + 1
-
-    def x_at(x: float) -> float:
-        return LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
-
-    def y_at(y: float) -> float:
-        return HEIGHT - BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
-
-    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)}">']
-    for y in ticks(y_low, y_high):
-        parts.append(f'<path class="grid" d="M{LEFT} {y_at(y):.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y_at(y) + 4:.1f}" text-anchor="end">{y:g}</text>')
-    foot = HEIGHT - BOTTOM + 18
-    parts += [f'<text x="{x_at(x):.1f}" y="{foot}" text-anchor="middle">{x:g}</text>' for x in ticks(x_low, x_high)]
-    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x_label)}</text>')
-    for i, (name, line) in enumerate(lines):
-        path = "L".join(f"{x_at(x):.1f} {y_at(y):.1f}" for x, y in line)
-        if path:
-            parts.append(f'<path class="line c{i % NUM_COLORS}" d="M{path}"><title>{escape(name)}</title></path>')
-    return "".join(parts) + "</svg>"
+    bounds = {"x_low": x_low, "x_high": x_high, "y_low": y_low, "y_high": y_high}
+    return render("chart.svg", x_label=x_label, y_label=y_label, lines=lines, ticks=ticks, **bounds)

@@ -16,7 +16,6 @@ from segstream.shards.checks.stats import label_taxonomies
 from segstream.shards.codecs import images
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.format.keys import key_of
-from segstream.shards.format.manifest import Manifest
 from segstream.shards.format.reader import ShardSet
 from segstream.shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, load_taxonomy, naive_remap, remap_label
 
@@ -36,17 +35,6 @@ class LabelSource:
     taxonomy: Taxonomy
     remap: Remap | None = None
     """From the member's ids; None where they are the taxonomy's own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gallery:
-    """One set of the page."""
-
-    manifest: Manifest
-    facts: dict[str, Any]
-    """What the page says of the set and its samples; JSON-able."""
-    pictures: tuple[tuple[str, dict[str, str]], ...]
-    """By sample, as `data:` URLs: the image, and the labels by name, painted to lay over it."""
 
 
 def label_sources(shards: ShardSet, wanted: Sequence[str] = ()) -> tuple[LabelSource, ...]:
@@ -92,11 +80,8 @@ def choose(classes: Sequence[Collection[int]], count: int, seed: int = 0) -> tup
         present[row, list(classes[at])] = 1
     missing = np.ones(width, np.uint8)
     chosen: list[int] = []
-    while len(chosen) < count and len(classes):
-        gains = present @ missing
+    while len(classes) and len(chosen) < count and (gains := present @ missing).any():
         best = int(gains.argmax())
-        if not gains[best]:
-            break
         chosen.append(int(order[best]))
         missing[present[best] == 1] = 0
     rest = sorted(set(range(len(classes))) - set(chosen))
@@ -129,21 +114,25 @@ def picture_side(num_pictures: int) -> int:
 
 def draw_gallery(
     shards: ShardSet, places: Sequence[int], sources: Sequence[LabelSource], *, side: int, done: Callable[[], None]
-) -> Gallery:
+) -> dict[str, Any]:
     """Read and draw samples of a set.
 
     Args:
         side: longer side of the pictures at most, in pixels.
         done: called after each sample.
 
+    Returns:
+        `manifest`; `facts`, what the page says of the set and its samples, JSON-able; and `pictures`, by sample, as
+        `data:` URLs: the image, and the labels by name, painted to lay over it.
+
     Raises:
         DataError: a sample is damaged; the message names it.
     """
     samples, pictures = [], []
     for i in places:
-        sample, photo, overlays = _draw_sample(shards, i, sources, side)
+        sample, *drawn = _draw_sample(shards, i, sources, side)
         samples.append(sample)
-        pictures.append((photo, overlays))
+        pictures.append(drawn)
         done()
     manifest = shards.manifest
     facts = {
@@ -155,10 +144,10 @@ def draw_gallery(
         "classes_shown": len({id_ for i in places for id_ in shards.entry(i).classes}),
         "samples": samples,
     }
-    return Gallery(manifest=manifest, facts=facts, pictures=tuple(pictures))
+    return {"manifest": manifest, "facts": facts, "pictures": pictures}
 
 
-def render_galleries(galleries: Sequence[Gallery]) -> str:
+def render_galleries(galleries: Sequence[dict[str, Any]]) -> str:
     """The page as one string of HTML.
 
     Raises:
@@ -180,8 +169,7 @@ def _draw_sample(
     where = f"{shards.url}: sample {entry.key!r}"
     try:
         photo = images.decode_picture(shards.read(i, "image")).pixels
-        members = sorted({source.member for source in sources})
-        stored = {member: images.decode_ids(shards.read(i, member)) for member in members}
+        stored = {member: images.decode_ids(shards.read(i, member)) for member in sorted({s.member for s in sources})}
     except images.UnreadableError as error:
         raise DataError(f"{where}: {error}; run `segstream verify`, then convert again") from error
     for member, label in stored.items():

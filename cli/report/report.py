@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from segstream.cli.report.chart import NUM_COLORS, line_chart, read_curve
+from segstream.cli.report.chart import line_chart, read_curve
 from segstream.cli.report.confusion import OTHERS, plot, shares
 from segstream.cli.report.html import data_url, one_byte, render, shrunk
-from segstream.cli.report.results import Summary, read_json, read_models, summarize
+from segstream.cli.report.results import ModelResults, Summary, read_json, read_models, summarize
 from segstream.cli.report.text_table import best_of, percent
-from segstream.colors import Rgb, legend
+from segstream.colors import legend
 from segstream.model.evaluation.metrics import EvalResult
 from segstream.shards.errors import DataError
 from segstream.shards.format.manifest import Manifest
@@ -44,33 +43,41 @@ def make_report(*, evals: Path, pictures: Path, confusion: Path, metrics: Path, 
     Raises:
         DataError: results are missing, damaged, or do not belong together, or jinja2 (extra `report`) is not installed.
     """
-    models = [replace(m, results=tuple(m.by_dataset().values())) for m in read_models(evals)]
-    metadata = {m.name: _run_metadata(runs / m.name / "run.json") for m in models}
-    logs = {m.name: runs / m.name / "dvclive" / "plots" / "metrics" for m in models}
+    models = {m.name: m.by_dataset() for m in read_models(evals)}
+    metadata = {name: _run_metadata(runs / name / "run.json") for name in models}
+    logs = {name: runs / name / "dvclive" / "plots" / "metrics" for name in models}
     mixes = {
         f"{run['recipe']['data']['shards']}/{mix['dataset']}/{run['recipe']['data']['split']}": mix
         for run in metadata.values()
         for mix in run["data"]["mix"]
     }
-    held_out = {r.dataset: r.url for m in models for r in m.results if r.url}
-    summary = summarize(models, data={mix["dataset"]: mix["manifest"] for mix in mixes.values()})
-    by_name = {m.name: m.by_dataset() for m in models}
-    results = {name: by_name[name] for name, _ in summary.rows()}
+    summary = summarize(
+        [ModelResults(name=name, results=tuple(found.values())) for name, found in models.items()],
+        data={mix["dataset"]: mix["manifest"] for mix in mixes.values()},
+    )
+    ranked = [name for name, _ in summary.rows()]
+    results = {d: {name: models[name][d] for name in ranked if d in models[name]} for d in summary.datasets}
+    held_out = {r.dataset: r.url for found in models.values() for r in found.values() if r.url}
     charts, names = _charts(logs)
+    speeds = [(name, *_speed(log, metrics / f"{name}.speed.json")) for name, log in logs.items()]
+    crops = {run["recipe"]["train"]["steps"] * run["recipe"]["loader"]["batch"] for run in metadata.values()}
     page = render(
         "report.html",
         percent=percent,
         summary=summary,
         best=best_of(values for _, values in summary.rows()),
-        budgets=sorted(
-            {run["recipe"]["train"]["steps"] * run["recipe"]["loader"]["batch"] for run in metadata.values()}
-        ),
-        galleries=[_gallery(pictures, dataset, results) for dataset in summary.datasets],
-        class_tables=[class_table(dataset, results) for dataset in summary.datasets],
-        matrices=[{"model": n, **_matrix(path)} for n in by_name for path in sorted((confusion / n).glob("*.json"))],
+        budgets=sorted(crops),
+        galleries=[
+            _gallery(dataset, next(iter(found.values())), {name: pictures / name / dataset for name in ranked})
+            for dataset, found in results.items()
+        ],
+        results=results,
+        matrices=[
+            (name, *read_confusion(path)) for name in models for path in sorted((confusion / name).glob("*.json"))
+        ],
         charts=charts,
-        chart_legend=[(name, i % NUM_COLORS) for i, name in enumerate(names)],
-        speeds=[row for name, log in logs.items() if (row := _speed(name, log, metrics / f"{name}.speed.json"))],
+        curves=names,
+        speeds=[row for row in speeds if not row[1] is row[3] is None],
         data=[("training", _manifest(u)) for u in sorted(mixes)]
         + [("held out", _manifest(u)) for u in held_out.values()],
         run=next(iter(metadata.values())),
@@ -78,27 +85,12 @@ def make_report(*, evals: Path, pictures: Path, confusion: Path, metrics: Path, 
     return summary, page
 
 
-def class_table(dataset: str, models: Mapping[str, Mapping[str, EvalResult]]) -> dict[str, Any]:
-    """IoU of every class of a dataset under every model, classes by labelled area, models in the order given.
-
-    Returns:
-        `dataset`, `models`, `images`, and `rows` of (class, share of the labelled pixels, IoU per model).
-    """
-    results = {name: by_dataset[dataset] for name, by_dataset in models.items() if dataset in by_dataset}
-    iou = [{c.name: c.iou for c in result.classes} for result in results.values()]
-    first = next(iter(results.values()))
-    total = sum(c.pixels for c in first.classes) or 1
-    classes = sorted(first.classes, key=lambda c: -c.pixels)
-    rows = [(c.name, c.pixels / total, [of_model.get(c.name) for of_model in iou]) for c in classes]
-    return {"dataset": dataset, "models": list(results), "images": first.images, "rows": rows}
-
-
-def read_confusion(path: Path) -> tuple[str, Rgb, list[tuple[str, str, float]]]:
+def read_confusion(path: Path) -> tuple[str, str, list[tuple[str, str, float]]]:
     """A confusion matrix as `eval --confusion` writes it.
 
     Returns:
-        Dataset and how it was evaluated, in words; the heat map, (H, W, 3); the most frequent confusions as (label,
-        prediction, share of the label's pixels), the largest first.
+        Dataset and how it was evaluated, in words; the heat map as a `data:` URL; the most frequent confusions as
+        (label, prediction, share of the label's pixels), the largest first.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -110,7 +102,7 @@ def read_confusion(path: Path) -> tuple[str, Rgb, list[tuple[str, str, float]]]:
         side, scales = content["short_side"] or "native", content["scales"]
         sets = " in ".join(dict.fromkeys([content["dataset"], content["taxonomy"]]))
         about = f"{sets}, short side {side}, {len(scales)} scale{'s' if len(scales) > 1 else ''}"
-        picture = plot(values, rows, columns)
+        picture = data_url(Image.fromarray(plot(values, rows, columns)).quantize(64), "PNG", optimize=True)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{path}: not a confusion matrix ({error}); evaluate the model again") from error
     found = [
@@ -161,42 +153,27 @@ def _charts(logs: Mapping[str, Path]) -> tuple[list[tuple[str, str]], list[str]]
     curves = [{n: read_curve(log / file) for n, log in logs.items() if (log / file).is_file()} for _, _, file in wanted]
     names = sorted({name for of_chart in curves for name in of_chart})
     drawn = [
-        (title, line_chart({name: of_chart.get(name, ()) for name in names}, x_label="step", y_label=y_label))
+        (title, svg)
         for (title, y_label, _), of_chart in zip(wanted, curves, strict=True)
+        if (svg := line_chart({n: of_chart.get(n, ()) for n in names}, x_label="step", y_label=y_label))
     ]
-    return [(title, svg) for title, svg in drawn if svg], names
+    return drawn, names
 
 
-def _speed(model: str, log: Path, metrics: Path) -> tuple[str, float | None, float | None, float | None] | None:
-    """(model, crops/s, share of a step spent waiting for data, images/s), each a median or None where it is not known.
-
-    None if nothing is.
-    """
-    crops, wait = (
-        _median([y for _, y in read_curve(log / file)] if (log / file).is_file() else [])
-        for file in ("crops_per_s.tsv", "data_wait.tsv")
-    )
-    images = _median([*read_json(metrics).values()] if metrics.is_file() else [])
-    return None if crops is images is None else (model, crops, wait, images)
+def _speed(log: Path, metrics: Path) -> list[float | None]:
+    """Crops/s, the share of a step spent waiting for data, images/s: each a median, or None where it is not known."""
+    files = [log / "crops_per_s.tsv", log / "data_wait.tsv"]
+    columns = [[y for _, y in read_curve(file)] if file.is_file() else [] for file in files]
+    columns.append([*read_json(metrics).values()] if metrics.is_file() else [])
+    return [statistics.median(values) if values else None for values in columns]
 
 
-def _median(values: Sequence[float]) -> float | None:
-    return statistics.median(values) if values else None
-
-
-def _matrix(path: Path) -> dict[str, Any]:
-    about, picture, confusions = read_confusion(path)
-    url = data_url(Image.fromarray(picture).quantize(64), "PNG", optimize=True)
-    return {"about": about, "url": url, "confusions": confusions}
-
-
-def _gallery(pictures: Path, dataset: str, models: Mapping[str, Mapping[str, EvalResult]]) -> dict[str, Any]:
+def _gallery(dataset: str, result: EvalResult, folders: Mapping[str, Path]) -> dict[str, Any]:
     """Samples by the pictures of the first model; `eval` draws the same ones for every model."""
-    folders = {name: pictures / name / dataset for name in models if (pictures / name / dataset).is_dir()}
-    first = next(by_dataset[dataset] for by_dataset in models.values() if dataset in by_dataset)
-    classes = load_taxonomy("universal").classes if first.taxonomy == "universal" else [c.name for c in first.classes]
+    folders = {name: folder for name, folder in folders.items() if folder.is_dir()}
+    classes = load_taxonomy("universal").classes if result.taxonomy == "universal" else [c.name for c in result.classes]
     rows, colored = [], []
-    for photo in sorted(next(iter(folders.values()), pictures).glob("*_image.jpg")):
+    for photo in sorted(next(iter(folders.values())).glob("*_image.jpg")) if folders else ():
         key = photo.name.removesuffix("_image.jpg")
         labels = {"label": photo.with_name(f"{key}_label.png")}
         labels |= {name: folder / f"{key}_pred.png" for name, folder in folders.items()}

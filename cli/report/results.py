@@ -113,7 +113,7 @@ def summarize(models: Sequence[ModelResults], *, data: Mapping[str, str] | None 
     for model in models:
         found = {dataset: result.miou for dataset, result in model.by_dataset().items()}
         heldout = {name: found[name] for name in datasets if name in found}
-        mean = float(harmonic_mean(list(heldout.values()))) if len(heldout) == len(datasets) else None
+        mean = harmonic_mean(heldout.values()) if len(heldout) == len(datasets) else None
         summaries[model.name] = ModelSummary(heldout=heldout, hmean=mean)
     return Summary(models=summaries, seed=next(iter(seeds.values()), 0), data=digests)
 
@@ -155,9 +155,7 @@ def read_any(path: Path) -> tuple[ModelResults, ...]:
     """
     if path.is_file():
         return (ModelResults(name=path.stem, results=read_results(path)),)
-    files = [path / "eval.json"] if (path / "eval.json").is_file() else []
-    files += sorted((path / "eval").glob("*.json"))
-    if files:
+    if files := [*path.glob("eval.json"), *sorted(path.glob("eval/*.json"))]:
         return (ModelResults(name=path.resolve().name, results=tuple(r for file in files for r in read_results(file))),)
     return read_models(path)
 

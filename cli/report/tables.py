@@ -6,8 +6,7 @@ MSeg, CVPR 2020. A result that is not there is not there: it takes part in no ma
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -52,6 +51,10 @@ class Figure:
         return f"{percent(self.value)} ({percent(self.published)}, {difference})"
 
 
+Figures = dict[str, Figure]
+"""By column."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperTable:
     """One of the paper's tables."""
@@ -61,7 +64,7 @@ class PaperTable:
     scales: Scales
     columns: tuple[str, ...]
     """Datasets, and `HMEAN` in all but the oracles', each of which is another model in every column."""
-    rows: tuple[tuple[str, dict[str, Figure]], ...]
+    rows: tuple[tuple[str, Figures], ...]
     """A model, and its figures by column."""
     compared: bool
     """Whether published figures stand beside ours."""
@@ -107,16 +110,31 @@ def build_table(
 
 
 def render_table(table: PaperTable, form: Format, *, bold: bool = False) -> str:
-    """A table with a line above that says what it is; `csv` and `json` give unrounded values in 0..1."""
-    if form == "json":
-        return json.dumps(table_dict(table), indent=2, allow_nan=False)
+    """A table with a line above that says what it is; `csv` gives unrounded values in 0..1."""
     if form == "csv":
-        return _csv(table)
+        kinds = ("value", "published", "difference") if table.compared else ("value",)
+        heads = [
+            ("hmean" if c == HMEAN else c) + ("" if kind == "value" else f" {kind}")
+            for kind in kinds
+            for c in table.columns
+        ]
+        lines = [
+            (table.name, m, *(getattr(f[c], kind) for kind in kinds for c in table.columns)) for m, f in table.rows
+        ]
+        return csv_text(("table", "model", *heads), lines)
     sides = "best shorter side" if table.at == "max" else f"shorter side {table.at}"
     title = f"{TITLES[table.name]}; {sides}, {'single scale' if table.scales == 'ss' else 'several scales'}"
     heading = {"markdown": f"**{title}**\n\n", "latex": f"% {title}\n"}.get(form, f"{title}\n\n")
     rows = [(model, [(figures[c].value, figures[c].text) for c in table.columns]) for model, figures in table.rows]
-    return heading + text_table(form, table.columns, rows, bold=bold, foot=_foot(table))
+    foot = ["mIoU in percent"]
+    reached = {
+        f.short_side or 0 for _, figures in table.rows for c, f in figures.items() if c != HMEAN and f.value is not None
+    }
+    if table.at == "max" and reached:
+        foot.append(f"reached at shorter sides {', '.join(str(side or 'native') for side in sorted(reached))}")
+    foot += ["h. mean: harmonic mean over the datasets"] if HMEAN in table.columns else []
+    foot += ["in brackets: published, difference"] if table.compared else []
+    return heading + text_table(form, table.columns, rows, bold=bold, foot="; ".join([*foot, "*: best"]))
 
 
 def table_dict(table: PaperTable) -> dict[str, Any]:
@@ -139,24 +157,18 @@ def _source(name: TableName, scales: Scales) -> PublishedTable | None:
 
 def _figures(
     name: str, results: dict[str, EvalResult], datasets: Sequence[str], source: PublishedTable | None
-) -> dict[str, Figure]:
+) -> Figures:
     model = next((r.model for r in results.values() if r.model is not None), name)
     printed = source.figures(published().released.get(model, model)) if source else {}
     theirs = {column: value / 100 for column, value in printed.items()}
-    ours = {
-        d: Figure(value=results[d].miou, short_side=results[d].short_side, published=theirs.get(d))
-        if d in results
-        else Figure(published=theirs.get(d))
-        for d in datasets
-    }
-    values = [results[d].miou for d in datasets if d in results]
-    mean = float(harmonic_mean(values)) if values and len(values) == len(datasets) else None
+    ours = {d: Figure(published=theirs.get(d)) for d in datasets}
+    ours |= {d: replace(ours[d], value=r.miou, short_side=r.short_side) for d, r in results.items() if d in ours}
+    values = [figure.value for figure in ours.values() if figure.value is not None]
+    mean = harmonic_mean(values) if values and len(values) == len(datasets) else None
     return ours | {HMEAN: Figure(value=mean, published=theirs.get(HMEAN))}
 
 
-def _joined(
-    rows: Sequence[tuple[str, dict[str, Figure]]], datasets: Sequence[str]
-) -> list[tuple[str, dict[str, Figure]]]:
+def _joined(rows: Sequence[tuple[str, Figures]], datasets: Sequence[str]) -> list[tuple[str, Figures]]:
     """One row of all oracles, as the paper prints them."""
     joined = {}
     for dataset in datasets:
@@ -166,24 +178,3 @@ def _joined(
             raise DataError(f"{names} are both oracles of {dataset}; name one of them only")
         joined[dataset] = known[0][1] if known else Figure()
     return [(ORACLE, joined)] if rows else []
-
-
-def _foot(table: PaperTable) -> str:
-    parts = ["mIoU in percent"]
-    reached = [f for _, figures in table.rows for c, f in figures.items() if c != HMEAN and f.value is not None]
-    if table.at == "max" and reached:
-        sides = sorted({f.short_side or 0 for f in reached})
-        parts.append(f"reached at shorter sides {', '.join(str(side or 'native') for side in sides)}")
-    parts += ["h. mean: harmonic mean over the datasets"] if HMEAN in table.columns else []
-    parts += ["in brackets: published, difference"] if table.compared else []
-    return "; ".join([*parts, "*: best"])
-
-
-def _csv(table: PaperTable) -> str:
-    heads = ["hmean" if column == HMEAN else column for column in table.columns]
-    kinds: dict[str, Callable[[Figure], float | None]] = {"": lambda f: f.value}
-    if table.compared:
-        kinds |= {" published": lambda f: f.published, " difference": lambda f: f.difference}
-    header = ("table", "model", *(f"{head}{kind}" for kind in kinds for head in heads))
-    rows = [(table.name, m, *(of(f[c]) for of in kinds.values() for c in table.columns)) for m, f in table.rows]
-    return csv_text(header, rows)

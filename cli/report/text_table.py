@@ -54,37 +54,22 @@ def text_table(
         lines = [("model", *columns), *((name, *(f"**{t}**" if b else t for t, b in cells)) for name, cells in marked)]
         head, *body = [f"| {' | '.join(line)} |" for line in lines]
         return "\n".join([head, "|---|" + "---:|" * len(columns), *body])
-    if form == "latex":
-        return _latex(columns, marked)
-    return _text(columns, marked, foot, bold=bold)
-
-
-def _latex(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[tuple[str, bool]]]]) -> str:
-    """The rows of a `tabular`; which rules and widths it has is the document's business."""
-
-    def line(texts: Sequence[str]) -> str:
-        return " & ".join(text.replace("_", r"\_").replace("%", r"\%") for text in texts) + r" \\"
-
-    lines = [line(("model", *columns)), r"\hline"]
-    for name, cells in rows:
-        values = [f"$ \\mathbf{{{text}}} $" if best else f"$ {text} $" if text != "-" else "--" for text, best in cells]
-        lines.append(line((name, *values)))
-    return "\n".join(lines)
-
-
-def _text(
-    columns: Sequence[str], rows: Sequence[tuple[str, Sequence[tuple[str, bool]]]], foot: str, *, bold: bool
-) -> str:
+    if form == "latex":  # the rows of a `tabular`; which rules and widths it has is the document's business
+        lines = [("model", *columns)]
+        for name, cells in marked:
+            lines.append((name, *("--" if t == "-" else rf"$ \mathbf{{{t}}} $" if b else f"$ {t} $" for t, b in cells)))
+        head, *body = [" & ".join(line).replace("_", r"\_").replace("%", r"\%") + r" \\" for line in lines]
+        return "\n".join([head, r"\hline", *body])
     first = max(len(name) for name in ("model", *(name for name, _ in rows)))
     widths = [
-        max(len(column), NARROWEST, *(len(cells[i][0]) for _, cells in rows), 0) for i, column in enumerate(columns)
+        max(NARROWEST, *map(len, (head, *(cells[i][0] for _, cells in marked)))) for i, head in enumerate(columns)
     ]
     heads = "".join(f"  {column:>{width}} " for column, width in zip(columns, widths, strict=True))
-    lines = [f"{'model':<{first}}{heads}".rstrip(), "-" * (first + sum(widths) + 3 * len(widths) - 1)]
-    for name, cells in rows:
+    body = [f"{'model':<{first}}{heads}".rstrip(), "-" * (first + sum(widths) + 3 * len(widths) - 1)]
+    for name, cells in marked:
         line = f"{name:<{first}}"
-        for (text, best), width in zip(cells, widths, strict=True):
-            shown = f"{BOLD}{text}*{PLAIN}" if best and bold else f"{text}{'*' if best else ' '}"
+        for (text, top), width in zip(cells, widths, strict=True):
+            shown = f"{BOLD}{text}*{PLAIN}" if top and bold else f"{text}{'*' if top else ' '}"
             line += " " * (2 + width - len(text)) + shown
-        lines.append(line.rstrip())
-    return "\n".join([*lines, *([foot] if foot else [])])
+        body.append(line.rstrip())
+    return "\n".join([*body, *filter(None, [foot])])

@@ -155,8 +155,7 @@ def test_machines_get_every_digit():
     assert float(row["voc2012"]) == 1 / 3
     assert float(row["voc2012 published"]) == pytest.approx(0.707)
     assert float(row["hmean difference"]) == pytest.approx(made.rows[0][1][HMEAN].value - 0.592)
-    content = json.loads(render_table(made, "json"))
-    assert content == json.loads(json.dumps(table_dict(made)))
+    content = json.loads(json.dumps(table_dict(made)))
     assert content["rows"][0]["cells"]["voc2012"]["value"] == 1 / 3
 
 
