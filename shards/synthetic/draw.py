@@ -14,20 +14,13 @@ from random import Random
 from segstream.shards.errors import DataError
 from segstream.shards.synthetic import layouts
 from segstream.shards.synthetic.canvas import Scene
-from segstream.shards.synthetic.develop import develop
-from segstream.shards.synthetic.everyday import paint_everyday
+from segstream.shards.synthetic.domains import DOMAINS
 from segstream.shards.synthetic.layouts import Record
-from segstream.shards.synthetic.looks import LOOKS, Look, spread
 from segstream.shards.synthetic.names import Split
-from segstream.shards.synthetic.rooms import paint_indoor
-from segstream.shards.synthetic.street import paint_street
+from segstream.shards.synthetic.objects import spread
+from segstream.shards.synthetic.scenes import draw_scene
 
 MARKER = "world.json"
-_PAINTERS: dict[str, Callable[[Look, Random, float], Scene]] = {
-    "street": paint_street,
-    "indoor": paint_indoor,
-    "everyday": paint_everyday,
-}
 _REISSUES = {  # other releases of the same pictures
     "cityscapes-34": "cityscapes-19",
     "mapillary-19": "mapillary-public65",
@@ -95,11 +88,11 @@ def sketch(dataset: str, split: Split, index: int, seed: int) -> tuple[Scene, Ra
     dataset = _REISSUES.get(dataset, dataset)
     key = hashlib.sha256(f"{seed}/{dataset}/{split}/{index}".encode()).digest()
     rng = Random(int.from_bytes(key, "big"))
-    look = LOOKS[dataset]
+    domain = DOMAINS[dataset]
     # a golden-ratio walk over kinds and subjects: the smallest set already has some of everything
     start = Random(f"{seed}/{dataset}/{split}").random()
-    kind, pick = spread(look.kinds, (start + index * _GOLDEN) % 1.0)
-    return _PAINTERS[kind](look, rng, pick), rng
+    kind, pick = spread(domain.scenes, (start + index * _GOLDEN) % 1.0)
+    return draw_scene(domain, rng, kind, pick), rng
 
 
 def _counts(train: int, val: int) -> Iterator[tuple[Split, int]]:
@@ -144,6 +137,6 @@ def _draw_group(task: _Task) -> list[Record]:
     records = []
     for i, stem in enumerate(task.stems, task.first):
         scene, rng = sketch(task.dataset, task.split, i, task.seed)
-        photo = develop(scene.image, LOOKS[_REISSUES.get(task.dataset, task.dataset)], rng)
+        photo = DOMAINS[_REISSUES.get(task.dataset, task.dataset)].photograph(scene.image, rng)
         records.append(layouts.write(task.root, task.dataset, task.split, stem, scene, photo))
     return records
