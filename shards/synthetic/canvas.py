@@ -123,8 +123,8 @@ class Canvas:
         added = mean * fade * (1 - far) + np.asarray(colour, np.float32) * far
         self._stamp(rows, columns, stencil, (painted * ((1 - fade) * (1 - far)) + added).astype(np.uint8))
 
-    def backdrop(self, points: Sequence[Point], top: Colour, bottom: Colour, texture: Material | None = None) -> None:
-        """Fill a polygon with a vertical gradient; `texture` (a grey-on-black tile) is added to it: clouds, glare."""
+    def gradient(self, points: Sequence[Point], top: Colour, bottom: Colour, texture: Material) -> None:
+        """Fill a polygon with a vertical gradient; `texture`, grey on black, is added to it."""
         found = self._stencil(points)
         if found is None:
             return
@@ -132,9 +132,8 @@ class Canvas:
         share = np.linspace(0, 1, stencil.shape[0], dtype=np.float32)[:, None, None]
         patch = np.asarray(top, np.float32) * (1 - share) + np.asarray(bottom, np.float32) * share
         patch = np.broadcast_to(patch, (*stencil.shape, 3))
-        if texture is not None:
-            offset = (self.rng.randrange(TILE), self.rng.randrange(TILE))
-            patch = patch + render(texture, stencil.shape[0], stencil.shape[1], offset)
+        offset = (self.rng.randrange(TILE), self.rng.randrange(TILE))
+        patch = patch + render(texture, stencil.shape[0], stencil.shape[1], offset)
         self._stamp(rows, columns, stencil, np.clip(patch, 0, 255).astype(np.uint8))
 
     def shade(self, points: Sequence[Point], gain: float, softness: float = 0.0) -> None:

@@ -13,12 +13,15 @@ from random import Random
 
 from segstream.shards.errors import DataError
 from segstream.shards.synthetic import layouts
-from segstream.shards.synthetic.canvas import Scene
+from segstream.shards.synthetic.canvas import Camera, Canvas, Scene
 from segstream.shards.synthetic.domains import DOMAINS
+from segstream.shards.synthetic.everyday import draw_everyday
 from segstream.shards.synthetic.layouts import Record
 from segstream.shards.synthetic.names import Split
 from segstream.shards.synthetic.objects import spread
-from segstream.shards.synthetic.scenes import draw_scene
+from segstream.shards.synthetic.rooms import draw_room
+from segstream.shards.synthetic.stage import Stage
+from segstream.shards.synthetic.street import draw_street
 
 MARKER = "world.json"
 _REISSUES = {  # other releases of the same pictures
@@ -92,7 +95,16 @@ def sketch(dataset: str, split: Split, index: int, seed: int) -> tuple[Scene, Ra
     # a golden-ratio walk over kinds and subjects: the smallest set already has some of everything
     start = Random(f"{seed}/{dataset}/{split}").random()
     kind, pick = spread(domain.scenes, (start + index * _GOLDEN) % 1.0)
-    return draw_scene(domain, rng, kind, pick), rng
+    width, height = rng.choice(domain.sizes)
+    camera = Camera(
+        focal=rng.uniform(*domain.focal) * min(height, width * 1.1),
+        centre=width * rng.uniform(0.45, 0.55),
+        horizon=height * rng.uniform(*domain.horizon),
+        height=rng.uniform(*domain.camera_height),
+    )
+    stage = Stage(Canvas(width, height, rng), camera, domain, rng)
+    {"street": draw_street, "room": draw_room, "everyday": draw_everyday}[kind](stage, pick)
+    return stage.canvas.finish(), rng
 
 
 def _counts(train: int, val: int) -> Iterator[tuple[Split, int]]:

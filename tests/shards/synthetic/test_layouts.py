@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from segstream.shards.synthetic import draw, encodings, things
-from segstream.shards.synthetic.canvas import Canvas
-from segstream.shards.synthetic.textures import flat
+from segstream.shards.synthetic import draw, encodings
+from segstream.shards.synthetic.canvas import Camera, Canvas
+from segstream.shards.synthetic.objects import draw_object
+from segstream.shards.synthetic.textures import Material
 from segstream.shards.taxonomy import load_taxonomy, release_remap
 
 COUNT = 3
@@ -96,9 +97,10 @@ def test_coco_panoptic(raw: Path) -> None:
 def test_a_thing_of_two_parts_is_one_segment_and_two_things_are_two() -> None:
     canvas = Canvas(80, 60, Random(1))
     canvas.begin("wall")
-    canvas.rect(0, 0, 80, 60, flat((90, 90, 90)))
-    for x in (20.0, 60.0):
-        things.potted_plant(canvas, (x, 58.0), 40.0, Random(2))
+    canvas.poly([(0, 0), (80, 0), (80, 60), (0, 60)], Material((90, 90, 90), (0, 0, 0)))
+    camera = Camera(focal=80, centre=40, horizon=20, height=1.0)
+    for x in (-0.5, 0.5):
+        draw_object(canvas, camera, "potted_plant", (x, 2.2), Random(2))
     scene = canvas.finish()
     assert {"potted_plant", "potted_plant/leaves"} <= set(scene.concepts)
     record = encodings.panoptic_record("coco-panoptic-133", scene, "000000000001")

@@ -8,10 +8,10 @@ import pytest
 from segstream.shards.synthetic import DATASETS, DEMO
 from segstream.shards.synthetic.canvas import VOID, Camera, Canvas
 from segstream.shards.synthetic.coding import class_of, concept_universal, release_id
-from segstream.shards.synthetic.develop import develop
 from segstream.shards.synthetic.draw import sketch
-from segstream.shards.synthetic.looks import LOOKS, spread
-from segstream.shards.synthetic.textures import flat
+from segstream.shards.synthetic.domains import DOMAINS
+from segstream.shards.synthetic.objects import spread
+from segstream.shards.synthetic.textures import Material
 from segstream.shards.taxonomy import load_taxonomy, native_taxonomy, release_remap
 from tests.shards.synthetic.truth import RENAMED, tiny
 
@@ -108,7 +108,7 @@ def test_datasets_are_domains_of_their_own() -> None:
         photos = []
         for i in range(6):
             scene, rng = sketch(dataset, "train", i, seed=3)
-            photos.append(develop(scene.image, LOOKS[dataset], rng).reshape(-1, 3).mean(0))
+            photos.append(DOMAINS[dataset].photograph(scene.image, rng).reshape(-1, 3).mean(0))
         means[dataset] = np.mean(photos, axis=0)
     warmth = {dataset: mean[0] - mean[2] for dataset, mean in means.items()}
     assert warmth["sunrgbd-37"] > warmth["coco-panoptic-133"] + 15
@@ -133,9 +133,9 @@ def test_nearer_things_cover_farther_ones_and_look_larger() -> None:
     assert camera.project((0, 0, 5))[1] > camera.project((0, 0, 10))[1] > camera.horizon
     canvas = Canvas(20, 10, Random(1))
     canvas.begin("car")
-    canvas.rect(0, 0, 12, 10, flat((200, 0, 0)))
+    canvas.poly([(0, 0), (12, 0), (12, 10), (0, 10)], Material((200, 0, 0), (0, 0, 0)))
     canvas.begin("bus")
-    canvas.rect(8, 0, 20, 10, flat((0, 0, 200)))
+    canvas.poly([(8, 0), (20, 0), (20, 10), (8, 10)], Material((0, 0, 200), (0, 0, 0)))
     scene = canvas.finish()
     assert scene.image.shape == (10, 20, 3)
     assert [scene.concepts[k] for k in scene.segments[5, [2, 10, 18]]] == ["car", "bus", "bus"]

@@ -13,7 +13,7 @@ from segstream.shards.synthetic.canvas import Scene
 from segstream.shards.synthetic.coding import class_of
 from segstream.shards.synthetic.draw import sketch
 from segstream.shards.synthetic.layouts import LAYOUTS, stems
-from segstream.shards.synthetic.looks import LOOKS
+from segstream.shards.synthetic.domains import DOMAINS
 from segstream.shards.taxonomy import native_taxonomy
 
 VOID = 255
@@ -37,7 +37,7 @@ RENAMED = {  # words of other releases -> Cityscapes' class
 @contextmanager
 def tiny(width: int = 65, height: int = 47) -> Iterator[None]:
     """Within, the world's pictures are small; draw with one worker. Odd sizes leave nearest neighbours no ties."""
-    with patch.dict(LOOKS, {name: replace(look, sizes=((width, height),)) for name, look in LOOKS.items()}):
+    with patch.dict(DOMAINS, {name: replace(domain, sizes=((width, height),)) for name, domain in DOMAINS.items()}):
         yield
 
 
