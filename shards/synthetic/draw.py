@@ -16,8 +16,7 @@ from segstream.shards.synthetic import layouts
 from segstream.shards.synthetic.canvas import Camera, Canvas, Scene
 from segstream.shards.synthetic.domains import DOMAINS
 from segstream.shards.synthetic.everyday import draw_everyday
-from segstream.shards.synthetic.layouts import Record
-from segstream.shards.synthetic.names import Split
+from segstream.shards.synthetic.layouts import Record, Split
 from segstream.shards.synthetic.objects import spread
 from segstream.shards.synthetic.rooms import draw_room
 from segstream.shards.synthetic.stage import Stage

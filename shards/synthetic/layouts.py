@@ -5,13 +5,16 @@ Sources: the release notes as MSeg (Lambert et al., CVPR 2020) and the BRAVO cha
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +22,26 @@ import numpy.typing as npt
 from segstream.shards.datasets import splits
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError, UsageError, did_you_mean
-from segstream.shards.synthetic import encodings, names
+from segstream.shards.synthetic import encodings
 from segstream.shards.synthetic.canvas import Scene
 from segstream.shards.synthetic.encodings import Encoder
-from segstream.shards.synthetic.names import Split
 from segstream.shards.taxonomy import release_classes
+
+Split = Literal["train", "val"]
+
+_CITIES = {
+    "train": ("aachen", "bochum", "bremen", "cologne", "ulm", "zurich"),
+    "val": ("frankfurt", "lindau", "munster"),
+}
+_ADE_SCENES = ("a/abbey", "b/bathroom", "k/kitchen", "l/living_room", "outliers/s/street", "s/street")
+_BRAVO = (
+    "bravo_ACDC/fog/val/GOPR0476/GOPR0476_frame_{:06d}_rgb_anon.png",
+    "bravo_SMIYC/RoadAnomaly21/images/validation{:04d}.jpg",
+    "bravo_outofcontext/lindau/lindau_{:06d}_000019_leftImg8bit.png",
+    "bravo_synflare/munster/munster_{:06d}_000019_leftImg8bit.png",
+    "bravo_synobjs/armchair/frankfurt_{:06d}_000019_leftImg8bit.png",
+    "bravo_synrain/frankfurt/frankfurt_{:06d}_000019_leftImg8bit.png",
+)
 
 Record = dict[str, Any] | None
 """What an image adds to its split's annotation file."""
@@ -36,7 +54,7 @@ class Layout:
     """Where a release keeps an image and its labels, and how it codes them."""
 
     image: str
-    """Path below the root; what `names.fields` gives is filled in."""
+    """Path below the root; what `path_fields` gives is filled in."""
     labels: Mapping[str, Encoder]
     """Path -> coding."""
     folders: Mapping[str, str]
@@ -66,16 +84,42 @@ def stems(dataset: str, split: Split, count: int) -> tuple[str, ...]:
     if known < count:
         raise DataError(f"world: {dataset} {split} has {known} images, {count} were asked for; ask for fewer")
     if split in LAYOUTS[dataset].stems:
-        return tuple(names.stem(LAYOUTS[dataset].stems[split], dataset, split, i) for i in range(count))
+        return tuple(_stem(LAYOUTS[dataset].stems[split], dataset, split, i) for i in range(count))
     listed = splits.stems(dataset, split)
     if dataset == "scannet-20":  # which lists scenes
         return tuple(f"{listed[i % len(listed)]}/{i // len(listed) * 100:06d}" for i in range(count))
     return listed[:count]
 
 
+def _stem(form: str, dataset: str, split: Split, i: int) -> str:
+    """Name of image number `i` of a split, which `form` puts together."""
+    digest = hashlib.sha256(f"{dataset}/{split}/{i}".encode()).digest()
+    cities = _CITIES[split]
+    return form.format(
+        n=i + 1,
+        city=cities[i % len(cities)],
+        turn=i // len(cities),
+        drive=i // 4,
+        frame=31 * i + 5506,
+        a=digest.hex()[:8],
+        b=digest.hex()[8:16],
+        token=base64.urlsafe_b64encode(digest)[:22].decode(),
+        bravo=_BRAVO[i % len(_BRAVO)].format(i // len(_BRAVO)),
+    )
+
+
+def path_fields(folder: str, stem: str) -> dict[str, Any]:
+    """What paths are made of."""
+    top, _, name = stem.rpartition("/")
+    digits = re.search(r"\d+$", stem)
+    number = int(digits[0]) if digits else 0
+    scene = _ADE_SCENES[number % len(_ADE_SCENES)]
+    return {"folder": folder, "stem": stem, "top": top, "name": name, "number": number, "scene": scene}
+
+
 def write(root: Path, dataset: str, split: Split, stem: str, scene: Scene, photo: npt.NDArray[np.uint8]) -> Record:
     """Write one image and its labels below the release's root."""
-    layout, parts = LAYOUTS[dataset], names.fields(LAYOUTS[dataset].folders[split], stem)
+    layout, parts = LAYOUTS[dataset], path_fields(LAYOUTS[dataset].folders[split], stem)
     image = root / layout.image.format(**parts)
     save(image, encodings.picture(image.suffix, photo))
     for path, encode in layout.labels.items():

@@ -11,8 +11,8 @@ from scipy.io import loadmat
 
 from segstream.shards.datasets.splits import stems
 from segstream.shards.synthetic import DEMO, draw
-from segstream.shards.synthetic.coding import class_of
 from segstream.shards.synthetic.draw import sketch
+from segstream.shards.synthetic.label_ids import class_of
 from segstream.shards.taxonomy import release_classes
 from tests.shards.shared import SAMPLES, needs_mseg
 from tests.shards.synthetic.truth import tiny

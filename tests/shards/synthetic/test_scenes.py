@@ -7,9 +7,9 @@ import pytest
 
 from segstream.shards.synthetic import DATASETS, DEMO
 from segstream.shards.synthetic.canvas import VOID, Camera, Canvas
-from segstream.shards.synthetic.coding import class_of, concept_universal, release_id
-from segstream.shards.synthetic.draw import sketch
 from segstream.shards.synthetic.domains import DOMAINS
+from segstream.shards.synthetic.draw import sketch
+from segstream.shards.synthetic.label_ids import class_of, concept_universal, release_id
 from segstream.shards.synthetic.objects import spread
 from segstream.shards.synthetic.textures import Material
 from segstream.shards.taxonomy import load_taxonomy, native_taxonomy, release_remap

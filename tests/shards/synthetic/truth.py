@@ -8,12 +8,11 @@ from unittest.mock import patch
 import numpy as np
 from scipy import ndimage
 
-from segstream.shards.synthetic import names
 from segstream.shards.synthetic.canvas import Scene
-from segstream.shards.synthetic.coding import class_of
-from segstream.shards.synthetic.draw import sketch
-from segstream.shards.synthetic.layouts import LAYOUTS, stems
 from segstream.shards.synthetic.domains import DOMAINS
+from segstream.shards.synthetic.draw import sketch
+from segstream.shards.synthetic.label_ids import class_of
+from segstream.shards.synthetic.layouts import LAYOUTS, path_fields, stems
 from segstream.shards.taxonomy import native_taxonomy
 
 VOID = 255
@@ -44,7 +43,7 @@ def tiny(width: int = 65, height: int = 47) -> Iterator[None]:
 def image_path(dataset: str, split: str, index: int) -> str:
     """Where picture number `index` of a split lies below the raw root."""
     layout = LAYOUTS[dataset]
-    return layout.image.format(**names.fields(layout.folders[split], stems(dataset, split, index + 1)[index]))
+    return layout.image.format(**path_fields(layout.folders[split], stems(dataset, split, index + 1)[index]))
 
 
 def expected_pixels(dataset: str, split: str, index: int, seed: int) -> np.ndarray:
