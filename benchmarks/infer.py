@@ -7,8 +7,11 @@ mapped, summed up; the map of all classes resized by OpenCV; the best class of e
 from __future__ import annotations
 
 import math
+import re
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -16,12 +19,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from segstream.model.config import InferConfig
+from segstream.benchmarks.step import BenchConfig
+from segstream.benchmarks.timing import Measured, Progress, interleaved, machine, ratio
+from segstream.model.config import MULTI_SCALE, Device, InferConfig
 from segstream.model.device import MEAN_RGB, STD_RGB, pick_device
 from segstream.model.inference.infer import images_at_once, segment
 from segstream.model.inference.resize import resize_short_side
 from segstream.model.networks.build import build
+from segstream.shards.errors import DataError, UsageError
 
+EQUAL = 0.995  # share of pixels in which both must agree to be compared
 CHANNELS = 64  # that OpenCV resizes at a time; it takes 128 at most
 Image = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float32]
@@ -37,6 +44,63 @@ class Procedures:
     def agreement(self) -> float:
         """Share of pixels with equal labels, 0..1."""
         return float(np.mean([(a == b).mean() for a, b in zip(self.ours(), self.literal(), strict=True)]))
+
+
+def measure(
+    size: str, images: int, rounds: int, progress: Progress, *, short_side: int | None, multi: bool, **network: Any
+) -> Measured:
+    """Images per second of ours and of the literal procedure, medians of rounds run in turns.
+
+    Args:
+        size: of the images, HEIGHTxWIDTH.
+        images: how many in a round.
+        short_side: at which the network sees them; None: as they are.
+        multi: at six scales of it.
+        network: as of `BenchConfig`; windows are of its `crop`, so many at a time as its `batch`.
+
+    Raises:
+        UsageError: the size is none, or an unknown architecture.
+        DataError: they give different labels, or there is no such device.
+    """
+    bench = BenchConfig(task="infer", **network)
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", size)
+    if match is None:
+        raise UsageError(f"--image {size!r}: give HEIGHTxWIDTH, e.g. 720x1280")
+    height, width = int(match[1]), int(match[2])
+    scales = MULTI_SCALE if multi else (1.0,)
+    device = cast(Device, bench.device)
+    config = InferConfig(crop=bench.crop, short_side=short_side, scales=scales, batch=bench.batch, device=device)
+    both = prepare(bench.arch, bench.classes, (height, width), images, config)
+    agreement = both.agreement()
+    if agreement < EQUAL:
+        raise DataError(
+            f"bench infer {bench.arch}: labels of ours and of the literal procedure agree in {agreement:.2%} only"
+        )
+    with progress("bench infer", "rounds") as on_round:
+        took = interleaved({"ours": both.ours, "literal": both.literal}, rounds, warm_up=0, on_round=on_round)
+    rates = {name: round(images / statistics.median(times), 3) for name, times in took.items()}
+    times_faster = round(ratio(took["literal"], took["ours"]), 2)
+    about = {
+        "task": "infer",
+        "machine": machine(torch.get_num_threads()),
+        "arch": bench.arch,
+        "classes": bench.classes,
+        "images": images,
+        "size_hw": (height, width),
+        "short_side": short_side,
+        "crop": bench.crop,
+        "scales": scales,
+        "rounds": rounds,
+    }
+    return Measured(
+        about | rates | {"ratio": times_faster, "agreement": round(agreement, 5)},
+        (
+            f"{bench.arch}, {bench.classes} classes, {width} x {height}, shorter side {short_side or 'native'}, "
+            f"windows of {bench.crop}, scales {' '.join(f'{scale:g}' for scale in scales)}; {about['machine']}",
+            (("", "images/s"), [(name, f"{rates[name]:.3f}") for name in ("ours", "literal")]),
+            f"literal / ours: time {times_faster}x; labels equal in {agreement:.2%} of the pixels",
+        ),
+    )
 
 
 def prepare(arch: str, num_classes: int, size_hw: tuple[int, int], count: int, config: InferConfig) -> Procedures:

@@ -94,6 +94,7 @@ def same_labels(raw: Path, place: Path) -> None:
             for member in ("native", "universal"):
                 plain = np.asarray(Image.open(place / "plain" / "labels" / f"{shards.entry(i).key}.{member}.png"))
                 stored = cv2.imdecode(np.frombuffer(shards.read(i, member), np.uint8), cv2.IMREAD_GRAYSCALE)
+                assert stored is not None
                 assert np.array_equal(plain, stored), (shards.entry(i).key, member)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
@@ -20,27 +21,32 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 from torch.utils.flop_counter import FlopCounterMode
 
+from segstream.benchmarks.timing import Measured, Progress, Table, interleaved, machine, ratio
 from segstream.model.config import Device, Precision
 from segstream.model.device import pick_device, pick_precision
 from segstream.model.losses.loss import mix_loss
 from segstream.model.networks.build import build
 from segstream.model.training.metrics_log import high_water_mib
 from segstream.model.types import TrainOutput
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UsageError
 from segstream.shards.taxonomy import IGNORE_INDEX
 
-Task = Literal["step", "infer", "loss"]
 Variant = Literal["ours", "plain"]
 COARSE = 4  # images are so many times as large as the logits that `loss` starts from, as HRNet's are
 IGNORED = 0.2  # share of the labels
 TOLERANCE = {"fp32": 1e-2, "bf16": 0.1}  # relative, between ours and plain; a GPU may convolve float32 in TF32
 
 
+CHOICES = {"precision": ("fp32", "bf16", "auto"), "device": ("cpu", "cuda", "auto")}
+WARM_UP = 2  # rounds: the first compiles kernels and grows memory, the second is the first of its kind without
+COLUMNS = {"images_per_s": "images/s", "ms": "ms", "peak_mib": "peak MiB", "tflop_per_s": "TFLOP/s"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchConfig:
     """What to measure."""
 
-    task: Task
+    task: str
     """step: forward, loss, backward, SGD. infer: forward and the class of every pixel. loss: loss and its gradient."""
     arch: str = "hrnet-tiny"
     """Not looked at by `loss`."""
@@ -50,13 +56,33 @@ class BenchConfig:
     crop: int = 113
     """Side of the square images, pixels."""
     batch: int = 8
-    precision: Precision = "auto"
-    """Of ours."""
-    device: Device = "auto"
+    precision: str = "auto"
+    """Of ours: fp32, bf16, or auto: bf16 where the device multiplies it."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
     compile: bool = False
     """Ours goes through `torch.compile`."""
     checkpointing: bool = False
     """Ours computes activations again in the backward pass."""
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise UsageError(f"--{name} {getattr(self, name)!r}: choose among {', '.join(choices)}")
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The one it runs on.
+
+        Raises:
+            DataError: there is none such.
+        """
+        return pick_device(cast(Device, self.device))
+
+    @property
+    def bf16(self) -> bool:
+        """Whether ours multiplies in bfloat16."""
+        return pick_precision(cast(Precision, self.precision), self.torch_device) == "bf16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +95,73 @@ class Work:
     """What it computes, (B, K, H, W) logits or the loss, without dropout and without a gradient."""
 
 
+def measure(config: BenchConfig, rounds: int, progress: Progress, *, only_ours: bool = False) -> Measured:
+    """Time and memory of ours beside the plain one, medians of rounds run in turns.
+
+    Args:
+        only_ours: leave the plain one out.
+
+    Raises:
+        UsageError: an unknown architecture or option.
+        DataError: it does not fit into memory, both compute different things, or there is no such device.
+    """
+    variants: tuple[Variant, ...] = ("ours",) if only_ours else ("ours", "plain")
+    peaks = {name: peak_mib(config, name) for name in variants}  # first: it says what does not fit
+    works = {name: prepare(config, name) for name in variants}
+    if not only_ours:
+        check_equal(config, works["ours"], works["plain"])
+    runs: dict[str, Callable[[], None]] = {name: work.run for name, work in works.items()}
+    flop = count_flop(config)
+    if flop:  # what the device can do at best, in the same run
+        runs["matmul"], matmul_flop = prepare_matmul(config)
+    with progress(f"bench {config.task}", "rounds") as on_round:
+        took = interleaved(runs, rounds, warm_up=WARM_UP, on_round=on_round)
+    found: dict[str, Any] = {name: _figures(config.batch, took[name], peaks[name], flop) for name in variants}
+    if flop:
+        found["gflop"] = round(flop / 1e9, 1)
+        found["matmul_tflop_per_s"] = round(matmul_flop / statistics.median(took["matmul"]) / 1e12, 3)
+    if not only_ours:
+        found["ratio_time"] = round(ratio(took["plain"], took["ours"]), 2)
+        plain, ours = peaks["plain"], peaks["ours"]
+        found["ratio_peak"] = round(plain / ours, 2) if plain and ours else None
+    values = _about(config, rounds) | found
+    return Measured(values, tuple(_text(values, variants)))
+
+
+def _about(config: BenchConfig, rounds: int) -> dict[str, Any]:
+    return {
+        "task": config.task,
+        "machine": machine(torch.get_num_threads(), config.torch_device.type),
+        **({"arch": config.arch} if config.task != "loss" else {}),
+        "classes": config.classes,
+        "crop": config.crop,
+        "batch": config.batch,
+        "rounds": rounds,
+        "precision": "bf16" if config.bf16 else "fp32",
+        "compile": config.compile,
+        "checkpointing": config.checkpointing,
+    }
+
+
+def _figures(batch: int, took_s: Sequence[float], peak_mib: float | None, flop: int) -> dict[str, Any]:
+    seconds = statistics.median(took_s)
+    figures: dict[str, Any] = {"ms": round(1e3 * seconds, 3), "images_per_s": round(batch / seconds, 2)}
+    figures["peak_mib"] = None if peak_mib is None else round(peak_mib)
+    return figures | ({"tflop_per_s": round(flop / seconds / 1e12, 3)} if flop else {})
+
+
+def _text(values: dict[str, Any], variants: Sequence[str]) -> Iterator[str | Table]:
+    what = f"{values['task']} {values.get('arch', '')}".strip()
+    size = f"{values['classes']} classes, crop {values['crop']}, batch {values['batch']}"
+    yield f"{what}, {size}, ours in {values['precision']}; {values['machine']}"
+    yield ("", *COLUMNS.values()), [(name, *(values[name].get(key, "-") for key in COLUMNS)) for name in variants]
+    if "matmul_tflop_per_s" in values:
+        yield f"a matrix product in {values['precision']}: {values['matmul_tflop_per_s']} TFLOP/s"
+    if "ratio_time" in values:
+        times = f"time {values['ratio_time']}x, memory {values['ratio_peak']}x"
+        yield f"plain / ours: {times} (medians of {values['rounds']} rounds)"
+
+
 def prepare(config: BenchConfig, variant: Variant) -> Work:
     """Build network and data of one variant; the same configuration gives the same weights, images and labels.
 
@@ -77,7 +170,7 @@ def prepare(config: BenchConfig, variant: Variant) -> Work:
         DataError: no such device, or an option that does not fit.
     """
     make = {"step": _step, "infer": _infer, "loss": _loss}[config.task]
-    return make(config, variant == "ours", pick_device(config.device))
+    return make(config, variant == "ours", config.torch_device)
 
 
 def check_equal(config: BenchConfig, ours: Work, plain: Work) -> None:
@@ -88,7 +181,7 @@ def check_equal(config: BenchConfig, ours: Work, plain: Work) -> None:
     """
     expected, got = plain.value().float(), ours.value().float()
     apart = float((got - expected).abs().max() / expected.abs().max())
-    if not apart < TOLERANCE[pick_precision(config.precision, pick_device(config.device))]:
+    if not apart < TOLERANCE["bf16" if config.bf16 else "fp32"]:
         raise DataError(
             f"bench {config.task} {config.arch}: ours and plain differ by {apart:.2g} of the largest value; "
             f"try --precision fp32, and report it if they still do"
@@ -112,9 +205,9 @@ def count_flop(config: BenchConfig) -> int:
 
 def prepare_matmul(config: BenchConfig) -> tuple[Callable[[], None], int]:
     """A large matrix product in the precision of ours, to compare with; and how many operations it is."""
-    device = pick_device(config.device)
+    device = config.torch_device
     side = 8192 if device.type == "cuda" else 1024
-    dtype = torch.bfloat16 if pick_precision(config.precision, device) == "bf16" else torch.float32
+    dtype = torch.bfloat16 if config.bf16 else torch.float32
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
 
     def run() -> None:
@@ -147,7 +240,7 @@ def peak_mib(config: BenchConfig, variant: Variant) -> float | None:
 
 def _peak_mib(config: BenchConfig, variant: Variant, threads: int) -> float | None:
     torch.set_num_threads(threads)
-    device = pick_device(config.device)
+    device = config.torch_device
     nn.Conv2d(3, 3, 3)(torch.zeros(1, 3, 8, 8)).sum().backward()  # libraries are loaded at first use: not ours to count
     before = high_water_mib(device)
     work = prepare(config, variant)
@@ -205,7 +298,7 @@ def _loss(config: BenchConfig, ours: bool, device: torch.device) -> Work:
     side = -(-config.crop // COARSE)
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(config.batch, config.classes, side, side, generator=generator).to(device)
-    if ours and pick_precision(config.precision, device) == "bf16":
+    if ours and config.bf16:
         logits = logits.bfloat16()  # as they come out of autocast
     logits.requires_grad_()
     _, labels = _samples(config, ours, device)
@@ -259,8 +352,7 @@ def _samples(config: BenchConfig, ours: bool, device: torch.device) -> tuple[Ten
 
 
 def _precision(config: BenchConfig, ours: bool, device: torch.device) -> AbstractContextManager[Any]:
-    bf16 = ours and pick_precision(config.precision, device) == "bf16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+    return torch.autocast(device.type, torch.bfloat16, enabled=ours and config.bf16)
 
 
 def _wait(device: torch.device) -> None:

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 import typer
@@ -42,21 +41,6 @@ def exit_code(error: DataError) -> int:
 def print_json(value: Any) -> None:
     """Print a result for machines."""
     typer.echo(json.dumps(value, indent=2, allow_nan=False))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a result file whole or not at all, and its folder if need be.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error}); check the folder and free space") from error
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -95,9 +79,3 @@ def progress(what: str, unit: str = "images") -> Iterator[Report]:
 
     yield line
     note(f"{what}: {state[0]} of {state[1]} {unit} in {time.monotonic() - start:.1f} s")
-
-
-def first_few(reasons: Sequence[str]) -> str:
-    """Three of them, with semicolons between, and how many more there are."""
-    more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-    return "; ".join(reasons[:3]) + more

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.metadata import version
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from segstream.cli.commands import bench, data, ensemble, export, launch, look, order, predict, serve
-from segstream.cli.commands import datasets as releases
-from segstream.cli.commands import eval as judge
-from segstream.cli.commands import train as learn
+import segstream
 from segstream.cli.console import exit_code
 from segstream.shards.errors import DataError
 
@@ -29,7 +26,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"segstream {version('segstream')}")
+        typer.echo(f"segstream {segstream.__version__}")
         raise typer.Exit
 
 
@@ -47,27 +44,33 @@ def main(
     """
 
 
-def _command(name: str, body: object, example: str) -> None:
-    app.command(name, epilog=f"Example: [bold]{example}[/]")(body)  # type: ignore[type-var]
-
-
-_command("datasets", releases.datasets, "segstream datasets camvid-11 --check /data/CamVid")
-_command("world", data.world, "segstream world --out data/world --datasets ade20k-150,camvid-11 --images 40")
-_command("shard", data.shard, "segstream shard cityscapes-19 --raw /data/cityscapes --out data/shards")
-_command("verify", data.verify, "segstream verify data/shards/cityscapes-19/val")
-_command("stats", look.stats, "segstream stats data/shards/cityscapes-19/train data/shards/ade20k-150/train")
-_command("show", look.show, "segstream show data/shards/cityscapes-19/val --out gallery.html --samples 20")
-_command("train", learn.train, "segstream train union-universal seed=1 train.steps=2000")
-_command("eval", judge.evaluate, "segstream eval runs/union-universal/final.pt --data data/shards/camvid-11/val --json")
-_command("predict", predict.predict, "segstream predict photos --checkpoint runs/union-universal/final.pt --out out")
-_command("ensemble", ensemble.ensemble, "segstream ensemble out/model-a out/model-b --out out/both")
-_command("results", judge.results, "segstream results results/eval --form markdown")
-_command("report", judge.report, "segstream report --evals results/eval --out results")
-_command("order", order.order, "segstream order union-universal --step 1234")
-_command("export", export.export, "segstream export runs/union-universal/final.pt --out model.onnx")
-_command("serve", serve.serve, "segstream serve --checkpoint runs/union-universal/final.pt")
-app.add_typer(launch.app, name="launch", epilog="Example: [bold]segstream launch slurm union-universal --nodes 2[/]")
-app.add_typer(bench.app, name="bench", epilog="Example: [bold]segstream bench step --arch hrnet-w48 --crop 713[/]")
+EXAMPLES = {  # by command, in the order of --help
+    "datasets": "camvid-11 --check /data/CamVid",
+    "world": "--out data/world --datasets ade20k-150,camvid-11 --images 40",
+    "shard": "cityscapes-19 --raw /data/cityscapes --out data/shards",
+    "verify": "data/shards/cityscapes-19/val",
+    "stats": "data/shards/cityscapes-19/train data/shards/ade20k-150/train",
+    "show": "data/shards/cityscapes-19/val --out gallery.html --samples 20",
+    "train": "union-universal seed=1 train.steps=2000",
+    "eval": "runs/union-universal/final.pt --data data/shards/camvid-11/val --json",
+    "predict": "photos --checkpoint runs/union-universal/final.pt --out out",
+    "ensemble": "out/model-a out/model-b --out out/both",
+    "results": "results/eval --form markdown",
+    "report": "--evals results/eval --out results",
+    "order": "union-universal --step 1234",
+    "export": "runs/union-universal/final.pt --out model.onnx",
+    "serve": "--checkpoint runs/union-universal/final.pt",
+    "launch": "slurm union-universal --nodes 2",
+    "bench": "step --arch hrnet-w48 --crop 713",
+}
+_FILES = {"world": "data", "shard": "data", "verify": "data"}
+for _name, _example in EXAMPLES.items():  # command NAME is the function NAME, or the app, of commands/NAME.py
+    _module = import_module(f"segstream.cli.commands.{_FILES.get(_name, _name)}")
+    _epilog = f"Example: [bold]segstream {_name} {_example}[/]"
+    if hasattr(_module, "app"):
+        app.add_typer(_module.app, name=_name, epilog=_epilog)
+    else:
+        app.command(_name, epilog=_epilog)(getattr(_module, _name))
 
 
 def run() -> None:

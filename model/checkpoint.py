@@ -2,14 +2,12 @@
 
 Both are torch archives that plain `torch.load(weights_only=True)` reads. They are written beside their place, flushed
 to the disk and renamed, so a killed run leaves the former file or the new one, never a part.
-`model.torchfile` reads them.
+`model.weights_file` reads them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +17,8 @@ import torch
 from torch import Tensor
 
 from segstream.model.weights_file import one_line, read_torch
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, first_few
+from segstream.shards.files import writing
 
 FORMAT = "segstream-checkpoint"
 VERSIONS = {"progress": 2, "final": 1}
@@ -117,9 +116,8 @@ def check_same(path: str | Path, found: Mapping[str, Any], expected: Mapping[str
     """
     wrong = differences(found, expected)
     if wrong:
-        more = f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         raise DataError(
-            f"{path}: belongs to another run: {'; '.join(wrong[:4])}{more}. Restore those settings, choose another "
+            f"{path}: belongs to another run: {first_few(wrong, 4)}. Restore those settings, choose another "
             f"run folder, or start over with --restart-changed"
         )
 
@@ -141,27 +139,11 @@ def plain(value: Any) -> Any:
 
 
 def _write(path: str | Path, kind: str, content: Mapping[str, Any]) -> None:
-    part = f"{path}.part"
-    try:
-        with Path(part).open("wb") as file:
+    with writing(Path(path), advice="free space, or check permissions") as file:
+        try:
             torch.save({"format": FORMAT, "version": VERSIONS[kind], "kind": kind, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(part).replace(path)
-        _sync_folder(Path(path).parent)
-    except (OSError, RuntimeError) as error:  # torch's archive writer turns a full disk into a RuntimeError
-        with contextlib.suppress(OSError):
-            Path(part).unlink(missing_ok=True)
-        raise DataError(f"{path}: cannot be written ({one_line(error)}); free space, or check permissions") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        except RuntimeError as error:  # torch's archive writer turns a full disk into one
+            raise OSError(one_line(error)) from error
 
 
 def _fields(path: str | Path, content: Any, kind: str, names: tuple[str, ...]) -> dict[str, Any]:

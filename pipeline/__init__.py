@@ -4,11 +4,9 @@
 behind them, of use on their own.
 """
 
-from segstream.pipeline.batch import Batch
 from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
 from segstream.pipeline.geometry import Draw, draw
-from segstream.pipeline.loader import Loader
+from segstream.pipeline.loader import Batch, Batches, Loader
 from segstream.pipeline.order import Order, Pick
-from segstream.pipeline.torch_dataset import Batches
 
 __all__ = ["AugmentConfig", "Batch", "Batches", "DataConfig", "Draw", "Loader", "LoaderConfig", "Order", "Pick", "draw"]

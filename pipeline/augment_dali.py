@@ -7,20 +7,47 @@ same graph, slowly: for tests.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from segstream.pipeline.augment_opencv import BLUR_PX, seen_by
-from segstream.pipeline.decode import Part
+from segstream.pipeline.config import EngineName
+from segstream.pipeline.decode import EncodedRegion
 from segstream.pipeline.geometry import FILL_RGB, Box, Draw
 from segstream.shards.errors import DataError
 
 BLUR_SIGMA = 0.3 * ((BLUR_PX - 1) * 0.5 - 1) + 0.8  # what OpenCV derives from the kernel's side
+
+
+class EngineChoice(NamedTuple):
+    """The engine of a loader."""
+
+    dali: bool
+    why: str
+    """For the log: engine and reason."""
+    device_id: int | None = None
+    """CUDA device of DALI; None for the host."""
+
+
+def choose_engine(engine: EngineName) -> EngineChoice:
+    """What `loader.engine` means on this machine; `auto` takes DALI where there are a CUDA device and DALI."""
+    device_id = torch.cuda.current_device() if torch.cuda.is_available() else None
+    if engine == "opencv":
+        return EngineChoice(False, "engine opencv, as the recipe says")
+    if engine == "dali":
+        slow = "on the processor, for want of a CUDA device: slow"
+        on = slow if device_id is None else f"on CUDA device {device_id}"
+        return EngineChoice(True, f"engine dali, as the recipe says, {on}", device_id)
+    if device_id is None:
+        return EngineChoice(False, "engine opencv: no CUDA device")
+    if importlib.util.find_spec("nvidia") is None or importlib.util.find_spec("nvidia.dali") is None:
+        return EngineChoice(False, 'engine opencv: DALI is not installed (pip install "segstream[dali]")')
+    return EngineChoice(True, f"engine dali: CUDA device {device_id}, and DALI is installed", device_id)
 
 
 class DaliEngine:
@@ -41,7 +68,7 @@ class DaliEngine:
         self._sizes = batch, crop_hw, threads, device_id
         self._pipeline = _build(batch, crop_hw, threads, device_id)
 
-    def images(self, parts: Sequence[Part], draws: Sequence[Draw], *, where: str) -> torch.Tensor:
+    def images(self, parts: Sequence[EncodedRegion], draws: Sequence[Draw], *, where: str) -> torch.Tensor:
         """The crops of one batch.
 
         Args:
@@ -108,7 +135,7 @@ def _build(batch: int, crop_hw: tuple[int, int], threads: int, device_id: int | 
     return pipeline
 
 
-def _inputs(parts: Sequence[Part], draws: Sequence[Draw]) -> dict[str, Any]:
+def _inputs(parts: Sequence[EncodedRegion], draws: Sequence[Draw]) -> dict[str, Any]:
     """Arguments of the graph, by name, one row a sample."""
     seen = [seen_by(drawn) for drawn in draws]
     # A warp repeats edge pixels outside its input. Rotation brings in the fill instead: a frame of it, one pixel wide.
@@ -126,7 +153,7 @@ def _inputs(parts: Sequence[Part], draws: Sequence[Draw]) -> dict[str, Any]:
     }
 
 
-def _matrix(drawn: Draw, seen: Box, frame: int, part: Part) -> npt.NDArray[np.float32]:
+def _matrix(drawn: Draw, seen: Box, frame: int, part: EncodedRegion) -> npt.NDArray[np.float32]:
     """Pixel of what is seen -> framed pixel of the part, both counted from the corner of the first, as DALI does."""
     matrix = np.array(drawn.matrix, np.float64)
     matrix[:, 2] += matrix[:, :2] @ (seen[1] - 0.5, seen[0] - 0.5) + (frame + 0.5)

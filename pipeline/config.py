@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from segstream.shards.errors import DataError
 
 EngineName = Literal["auto", "dali", "opencv"]
-View = Literal["universal", "universal-relabeled", "native", "naive"]
+LabelTaxonomy = Literal["universal", "universal-relabeled", "native", "naive"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +23,7 @@ class DataConfig:
     mix: dict[str, int | float | str]
     """Dataset -> weight: its share of the slots relative to the others'. A number, or a fraction such as "1/3"."""
     split: str = "train"
-    taxonomy: View = "universal"
+    taxonomy: LabelTaxonomy = "universal"
     """`universal`; `universal-relabeled`: the same after MSeg's relabelling; `native`: the dataset's own classes;
     `naive`: classes merged by name."""
     window: int = 4
@@ -34,8 +34,8 @@ class DataConfig:
             raise DataError("data.mix: empty; name at least one dataset, as `DATASET: 1`")
         if self.window < 1:
             raise DataError(f"data.window: {self.window}; at least 1 shard is needed")
-        if self.taxonomy not in get_args(View):
-            raise DataError(f"data.taxonomy: {self.taxonomy!r}; write one of {', '.join(get_args(View))}")
+        if self.taxonomy not in get_args(LabelTaxonomy):
+            raise DataError(f"data.taxonomy: {self.taxonomy!r}; write one of {', '.join(get_args(LabelTaxonomy))}")
         shares(self.mix)
 
     def url(self, dataset: str) -> str:

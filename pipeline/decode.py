@@ -19,7 +19,7 @@ from segstream.shards.format.reader import ShardSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class EncodedRegion:
     """A rectangle of a stored image, or all of it, still encoded."""
 
     data: bytes
@@ -34,7 +34,7 @@ class Part:
         return bottom - top, right - left
 
 
-def read_image(shards: ShardSet, i: int, box: Box, size_hw: tuple[int, int]) -> Part:
+def read_image(shards: ShardSet, i: int, box: Box, size_hw: tuple[int, int]) -> EncodedRegion:
     """A part of sample `i`'s image in which the pixels of `box` are exactly those of the whole.
 
     Args:
@@ -47,12 +47,12 @@ def read_image(shards: ShardSet, i: int, box: Box, size_hw: tuple[int, int]) -> 
     top, bottom = max(box[0] - CHROMA_PX, 0), min(box[2] + CHROMA_PX, height)
     rows = shards.read_rows(i, "image", top, bottom)
     if rows is None:
-        return Part(data=shards.read(i, "image"), box=(0, 0, height, width))
+        return EncodedRegion(data=shards.read(i, "image"), box=(0, 0, height, width))
     data, (left, right) = slice_jpeg(rows, max(box[1] - CHROMA_PX, 0), min(box[3] + CHROMA_PX, width))
-    return Part(data=data, box=(rows.top, left, rows.bottom, right))
+    return EncodedRegion(data=data, box=(rows.top, left, rows.bottom, right))
 
 
-def decode_part(part: Part, scratch: Scratch, *, where: str) -> npt.NDArray[np.uint8]:
+def decode_region(part: EncodedRegion, scratch: Scratch, *, where: str) -> npt.NDArray[np.uint8]:
     """(h, w, 3) or (h, w, 4) uint8, RGB first: whichever its decoder makes at no cost; perhaps in `scratch`.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segstream.pipeline.config import View
+from segstream.pipeline.config import LabelTaxonomy
 from segstream.shards.errors import DataError
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, load_taxonomy, naive_remap, remap_label
@@ -43,7 +43,7 @@ class LabelView:
         return label_HW if self.remap is None else remap_label(label_HW, self.remap, where=where)
 
 
-def label_views(view: View, manifests: Mapping[str, Manifest]) -> dict[str, LabelView]:
+def label_views(view: LabelTaxonomy, manifests: Mapping[str, Manifest]) -> dict[str, LabelView]:
     """The view of every dataset of a mix, all in one taxonomy.
 
     Args:
@@ -88,7 +88,7 @@ def class_shares(
     return tuple((shares / shares.sum()).tolist())
 
 
-def _label_view(view: View, name: str, manifest: Manifest) -> LabelView:
+def _label_view(view: LabelTaxonomy, name: str, manifest: Manifest) -> LabelView:
     if "native" not in manifest.members:
         raise DataError(f"data.mix.{name}: its shards hold images without labels, to predict; leave it out of the mix")
     if view == "native":

@@ -7,22 +7,36 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from types import TracebackType
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.utils.data import IterableDataset, get_worker_info
 
-from segstream.pipeline.augment_dali import DaliEngine
-from segstream.pipeline.batch import Batch
+from segstream.pipeline.augment_dali import DaliEngine, choose_engine
 from segstream.pipeline.buffers import Arrays, Scratch
 from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
-from segstream.pipeline.engine import choose
-from segstream.pipeline.samples import Samples, Stored
+from segstream.pipeline.samples import EncodedSample, Samples
 from segstream.shards.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """One rank's share of one step: every world_size-th slot of the global batch, from slot `rank` on."""
+
+    step: int
+    """Global step."""
+    images: torch.Tensor
+    """(B, 3, H, W) uint8 RGB, channels last in memory, not normalised; on the GPU if DALI made them there."""
+    labels: torch.Tensor
+    """(B, H, W) uint8, or int16 where a taxonomy has ids above 255; 255 is ignored."""
+    dataset_ids: torch.Tensor
+    """(B,) int64: number of the dataset in the mix."""
+    keys: tuple[str, ...]
+    """By sample, its key in the dataset's shard set."""
 
 
 class Loader:
@@ -67,18 +81,16 @@ class Loader:
         cv2.setNumThreads(1)
         self._threads = ThreadPoolExecutor(loader.threads or cores(), thread_name_prefix="loader")
         self._closed = False
-        chosen = choose(loader.engine)
+        chosen = choose_engine(loader.engine)
         self.engine_note = chosen.why
         """Which engine makes the crops, and why."""
+        self._dali_thread = ThreadPoolExecutor(1, thread_name_prefix="dali")  # starts none before it is used
         self._dali: DaliEngine | None = None
-        self._dali_thread = ThreadPoolExecutor(1, thread_name_prefix="dali") if chosen.dali else None
         if chosen.dali:
+            threads = loader.threads or cores()
             try:
                 self._dali = DaliEngine(
-                    batch=len(self._slots),
-                    crop_hw=self._crop_hw,
-                    threads=loader.threads or cores(),
-                    device_id=chosen.device_id,
+                    batch=len(self._slots), crop_hw=self._crop_hw, threads=threads, device_id=chosen.device_id
                 )
             except BaseException:
                 self.close()
@@ -106,7 +118,7 @@ class Loader:
         Raises:
             DataError: a sample cannot be read; comes in place of its batch.
         """
-        ahead: deque[_Making] = deque()
+        ahead: deque[_PendingBatch] = deque()
         steps = range(start, stop, every)
         begun = 0
         try:
@@ -114,70 +126,62 @@ class Loader:
                 while begun < len(steps) and len(ahead) <= self._prefetch:
                     ahead.append(self._begin(steps[begun]))
                     begun += 1
-                self.queue_depth = sum(making.is_done() for making in ahead)
+                self.queue_depth = sum(pending.is_done() for pending in ahead)
                 asked = time.perf_counter()
                 batch = ahead[0].result()
                 self.wait_s += time.perf_counter() - asked
                 ahead.popleft()
                 yield batch
         finally:
-            futures = [future for making in ahead for future in making.futures]
+            futures = [future for pending in ahead for future in pending.futures]
             wait([future for future in futures if not future.cancel()])
 
     def close(self) -> None:
         """Stop the threads, dropping what is not begun, and let go of the files. Again is fine."""
         self._closed = True
-        self._threads.shutdown(wait=True, cancel_futures=True)
-        if self._dali_thread is not None:
-            self._dali_thread.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._threads, self._dali_thread):
+            threads.shutdown(wait=True, cancel_futures=True)
         self._samples.close()
 
     def __enter__(self) -> Loader:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def _begin(self, step: int) -> _Making:
+    def _begin(self, step: int) -> _PendingBatch:
         if self._closed:
             raise RuntimeError("the loader is closed; make a new one")
         labels_BHW = self._labels.take()
-        if self._dali_thread is not None:
-            reads = [self._threads.submit(self._read, step, slot, labels_BHW[i]) for i, slot in enumerate(self._slots)]
-            images = self._dali_thread.submit(self._run_dali, step, reads)
-            return _Making(step, images, labels_BHW, reads)
-        images_BHW3 = self._images.take()
-        futures = [
-            self._threads.submit(self._make, step, slot, images_BHW3[i], labels_BHW[i])
+        images_BHW3 = None if self._dali is not None else self._images.take()
+        tasks = [
+            self._threads.submit(self._make, step, slot, None if images_BHW3 is None else images_BHW3[i], labels_BHW[i])
             for i, slot in enumerate(self._slots)
         ]
-        return _Making(step, images_BHW3, labels_BHW, futures)
+        if images_BHW3 is None:
+            return _PendingBatch(step, self._dali_thread.submit(self._run_dali, step, tasks), labels_BHW, tasks)
+        return _PendingBatch(step, images_BHW3, labels_BHW, tasks)
 
     def _make(
-        self, step: int, slot: int, image_HW3: npt.NDArray[np.uint8], label_HW: npt.NDArray[Any]
-    ) -> tuple[int, str]:
-        stored = self._samples.read(step, slot)
-        stored.image_into(image_HW3, self._scratch)
-        stored.label_into(label_HW)
-        return self.datasets.index(stored.pick.dataset), stored.key
+        self, step: int, slot: int, image_HW3: npt.NDArray[np.uint8] | None, label_HW: npt.NDArray[Any]
+    ) -> tuple[int, str, EncodedSample | None]:
+        """Fill a label and, unless that is DALI's to do, an image: (number of the dataset, key, what DALI needs)."""
+        sample = self._samples.read(step, slot)
+        if image_HW3 is not None:
+            sample.image_into(image_HW3, self._scratch)
+        sample.label_into(label_HW)
+        return self.datasets.index(sample.pick.dataset), sample.key, sample if image_HW3 is None else None
 
-    def _read(self, step: int, slot: int, label_HW: npt.NDArray[Any]) -> tuple[int, str, Stored]:
-        stored = self._samples.read(step, slot)
-        stored.label_into(label_HW)
-        return self.datasets.index(stored.pick.dataset), stored.key, stored
-
-    def _run_dali(self, step: int, reads: list[Future[tuple[int, str, Stored]]]) -> torch.Tensor:
+    def _run_dali(self, step: int, tasks: Sequence[Future[tuple[int, str, EncodedSample | None]]]) -> torch.Tensor:
         assert self._dali is not None
-        samples = [read.result()[2] for read in reads]
+        samples = [sample for task in tasks if (sample := task.result()[2]) is not None]
         where = f"step {step} ({', '.join(sample.key for sample in samples)})"
         return self._dali.images([sample.image for sample in samples], [sample.draw for sample in samples], where=where)
 
 
 @dataclass(frozen=True, slots=True)
-class _Making:
-    """A batch under way: its arrays, and the tasks that each fill one row of them."""
+class _PendingBatch:
+    """A batch being made: its arrays, and the tasks that each fill one row of them."""
 
     step: int
     images: npt.NDArray[np.uint8] | Future[torch.Tensor]
@@ -196,10 +200,8 @@ class _Making:
     def result(self) -> Batch:
         """Wait for it; the failure of the earliest slot is raised."""
         made = [task.result() for task in self.tasks]
-        if isinstance(self.images, Future):
-            images_B3HW = self.images.result()
-        else:
-            images_B3HW = torch.from_numpy(self.images).permute(0, 3, 1, 2)
+        images = self.images
+        images_B3HW = images.result() if isinstance(images, Future) else torch.from_numpy(images).permute(0, 3, 1, 2)
         return Batch(
             step=self.step,
             images=images_B3HW,
@@ -207,6 +209,38 @@ class _Making:
             dataset_ids=torch.tensor([dataset for dataset, *_ in made], dtype=torch.int64),
             keys=tuple(key for _, key, *_ in made),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches(IterableDataset[Batch]):
+    """The batches of steps start to stop - 1, in order, whatever the number of workers.
+
+    Give it to `DataLoader(..., batch_size=None)`: it makes whole batches. Shards are opened where and when it is
+    iterated, once in each worker; worker w of W makes steps start + w, start + w + W, ..., which is the turn in which
+    DataLoader asks them. Iterating raises what `Loader` does.
+    """
+
+    data: DataConfig
+    augment: AugmentConfig
+    loader: LoaderConfig
+    """`threads` 0 means the cores divided among the workers."""
+    seed: int
+    stop: int
+    start: int = 0
+    rank: int = 0
+    world_size: int = 1
+
+    def __len__(self) -> int:
+        return max(0, self.stop - self.start)
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        config = replace(self.loader, threads=self.loader.threads or max(1, cores() // workers))
+        with Loader(
+            self.data, self.augment, config, seed=self.seed, rank=self.rank, world_size=self.world_size
+        ) as loader:
+            yield from loader.batches(self.start + number, self.stop, every=workers)
 
 
 def cores() -> int:

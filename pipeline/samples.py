@@ -14,7 +14,7 @@ import numpy.typing as npt
 from segstream.pipeline.augment_opencv import box_touched, crop_image, crop_label
 from segstream.pipeline.buffers import Scratch
 from segstream.pipeline.config import AugmentConfig, DataConfig, shares
-from segstream.pipeline.decode import Part, decode_part, read_image, read_label
+from segstream.pipeline.decode import EncodedRegion, decode_region, read_image, read_label
 from segstream.pipeline.geometry import Draw, draw
 from segstream.pipeline.labels import LabelView, class_shares, label_views
 from segstream.pipeline.order import Order, Pick
@@ -39,10 +39,10 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stored:
+class EncodedSample:
     """What is stored of a sample's crop, read and verified: engines make the crop of it."""
 
-    image: Part
+    image: EncodedRegion
     """Still encoded; holds the pixels of `box_touched`."""
     label: npt.NDArray[np.uint8]
     """(rows, W) ids as stored."""
@@ -62,7 +62,7 @@ class Stored:
             DataError: it cannot be decoded.
         """
         with _named(self.where):
-            pixels = decode_part(self.image, scratch, where=self.where)
+            pixels = decode_region(self.image, scratch, where=self.where)
             crop_image(pixels, self.draw, out_HW3, scratch, at=self.image.box[:2])
 
     def label_into(self, out_HW: npt.NDArray[Any]) -> None:
@@ -79,7 +79,7 @@ class Stored:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class PlannedSample:
     """Which sample comes, and what will be done to it, before any of its pixels is read."""
 
     key: str
@@ -145,7 +145,7 @@ class Samples:
             "augment": augmentation | {"crop": list(self._augment.crop_hw)},
         }
 
-    def find(self, step: int, slot: int) -> Found:
+    def find(self, step: int, slot: int) -> PlannedSample:
         """What `at` would make its sample of; reads the index of a shard at most.
 
         Raises:
@@ -154,7 +154,7 @@ class Samples:
         pick = self.order.at(step, slot)
         shard_set = self._sets[pick.dataset]
         entry = shard_set.entry(pick.index)
-        return Found(
+        return PlannedSample(
             key=entry.key,
             pick=pick,
             draw=draw(self._augment, seed=self._seed, step=step, slot=slot, size_hw=entry.size_hw),
@@ -168,14 +168,14 @@ class Samples:
         Raises:
             DataError: it cannot be read; names dataset, shard and key.
         """
-        stored = self.read(step, slot)
+        encoded = self.read(step, slot)
         crop_hw = self._augment.crop_hw
         image, label = np.empty((*crop_hw, 3), np.uint8), np.empty(crop_hw, self.label_dtype)
-        stored.image_into(image, Scratch())
-        stored.label_into(label)
-        return Sample(image=image, label=label, key=stored.key, pick=stored.pick, draw=stored.draw)
+        encoded.image_into(image, Scratch())
+        encoded.label_into(label)
+        return Sample(image=image, label=label, key=encoded.key, pick=encoded.pick, draw=encoded.draw)
 
-    def read(self, step: int, slot: int) -> Stored:
+    def read(self, step: int, slot: int) -> EncodedSample:
         """What `at` makes its sample of: of the files, only what the crop touches.
 
         Raises:
@@ -193,7 +193,7 @@ class Samples:
             image = read_image(shard_set, pick.index, box, size_hw)
             rows = box[0], box[2]
             label, label_row = read_label(shard_set, pick.index, view.member, rows, size_hw, where=where)
-        return Stored(
+        return EncodedSample(
             image=image,
             label=label,
             label_row=label_row,

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from segstream.cli.console import Report, progress, write_text
-from segstream.cli.predictions.colors import colorize
+from segstream.cli.console import Report, progress
+from segstream.colors import colorize
 from segstream.eval_sets import Exam, Judge, Sample
 from segstream.model.config import InferConfig
 from segstream.model.device import pick_device
@@ -30,6 +30,7 @@ from segstream.model.evaluation.protocol import Protocol
 from segstream.model.evaluation.resume_log import Journal, Place, claimed, read_journal, remove
 from segstream.model.inference.infer import segment
 from segstream.shards.errors import DataError
+from segstream.shards.files import write_text
 
 AHEAD = 2  # images read and decoded while the network is busy
 

@@ -12,8 +12,8 @@ from torch import nn
 from segstream.eval_sets import Exam, Judge
 from segstream.model.distributed import Ranks
 from segstream.model.evaluation.evaluate import Score, score, tally
+from segstream.recipe import ValidateConfig
 from segstream.shards.errors import DataError
-from segstream.validation_config import ValidateConfig
 
 
 class Validation:

@@ -1,46 +1,79 @@
-"""Files that appear whole or not at all, and one writer at a time per folder."""
+"""Files and folders that appear whole or not at all, and one writer at a time per folder."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import hashlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from segstream.shards.errors import DataError
 
 PART = ".part"  # suffix of a file being written; whatever bears it is nobody's data
+ADVICE = "check the folder and free space"
+RUN_AGAIN = "make room or choose another --out, then run the same command again: finished shards are kept"
+STAGED = ".partial"  # folder of folders that are not whole yet
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary neighbour of `path` that takes its name once the block has ended well.
+def replacing(path: Path, *, advice: str = ADVICE, durable: bool = False, ending: str = PART) -> Iterator[Path]:
+    """A neighbour of `path` to write to: it takes the name `path` once the block has ended well, and goes otherwise.
+
+    One process at a time may write `path`; see `sole_writer`.
+
+    Args:
+        advice: what to do if the system refuses.
+        durable: not even a power cut shortly after leaves less than the whole file.
+        ending: of the neighbour's name, for libraries that go by it.
 
     Raises:
-        DataError: the system refuses a write (disk full, quota, permission); nothing is left under `path`'s name
-            that was not there before.
+        DataError: the system refuses a write (disk full, quota, permission); `path` is what it was before.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
+    part = path.with_name(path.name + ending)
     try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield part
+        if durable:
+            _sync(part)
         part.replace(path)
-        _sync_folder(path.parent)
+        if durable:
+            _sync(path.parent)  # without this, a power cut may forget the rename
     except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror or error}); make room or choose another --out, "
-            f"then run the same command again: finished shards are kept"
-        ) from error
+        raise DataError(f"{path}: cannot be written ({error.strerror or error}); {advice}") from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
 
 
-def make_folder(folder: Path, *, asked_by: str = "--out") -> None:
+@contextlib.contextmanager
+def writing(path: Path, *, advice: str = ADVICE, durable: bool = True) -> Iterator[BinaryIO]:
+    """Open a file for `replacing` `path`; raises as it does."""
+    with replacing(path, advice=advice, durable=durable) as part, part.open("wb") as file:
+        yield file
+
+
+def write_bytes(path: Path, data: bytes, *, advice: str = ADVICE) -> None:
+    """Write a file whole or not at all, and its folder if need be.
+
+    Raises:
+        DataError: the system refuses.
+    """
+    with replacing(path, advice=advice) as part:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8; as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def make_folder(folder: Path, *, asked_by: str = "--out") -> Path:
     """Create a folder and its parents; `asked_by` is where the user named it.
 
     Raises:
@@ -50,6 +83,68 @@ def make_folder(folder: Path, *, asked_by: str = "--out") -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{folder}: cannot be created ({error.strerror}); choose another {asked_by}") from error
+    return folder
+
+
+@contextlib.contextmanager
+def staging(folder: Path, *, when: bool = True) -> Iterator[Path]:
+    """A namesake of `folder` in `.partial/` beside it, which takes its place once the block has ended well.
+
+    Until then it stays, however the process ends, and is handed out again as it was left, so that work can go on in
+    it: a pipeline that deletes a stage's output before each start does not delete this. If our code has changed since,
+    it is handed out empty: what a stage makes must not be partly the work of former code.
+
+    Args:
+        when: otherwise it is `folder` itself, and nothing is done.
+
+    Raises:
+        DataError: the system refuses.
+    """
+    if not when:
+        yield folder
+        return
+    part, code, now = folder.parent / STAGED / folder.name, folder.parent / STAGED / f"{folder.name}.code", _our_code()
+    with _refused(f"{part}: cannot be made"):
+        if part.exists() and (not code.exists() or code.read_text() != now):
+            shutil.rmtree(part)
+        part.mkdir(parents=True, exist_ok=True)
+        write_text(code, now)
+    yield part
+    with _refused(f"{part}: cannot be moved to {folder}"):
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+        code.unlink()
+
+
+@contextlib.contextmanager
+def _refused(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{what} ({error.strerror or error}); {ADVICE}") from error
+
+
+def _our_code() -> str:
+    """Digest of all files, code and tables, that conversion and training may depend on."""
+    package = Path(__file__).parents[1]
+    rooms = [path for room in ("shards", "pipeline", "model") for path in (package / room).rglob("*")]
+    files = sorted(f for f in (*package.glob("*.py"), *rooms) if f.is_file() and f.suffix != ".pyc")
+    digests = [f"{f.relative_to(package)} {hashlib.sha256(f.read_bytes()).hexdigest()}" for f in files]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def break_links(paths: Iterable[Path]) -> None:
+    """Put copies in the place of files that are links or have other names, as in a cache that linked them here.
+
+    Writing to them then changes nothing elsewhere.
+
+    Raises:
+        DataError: the system refuses.
+    """
+    for path in paths:
+        if path.is_file() and (path.is_symlink() or path.stat().st_nlink > 1):
+            write_bytes(path, path.read_bytes())
 
 
 @contextlib.contextmanager
@@ -61,17 +156,36 @@ def sole_writer(folder: Path) -> Iterator[None]:
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"{folder}: another process is writing here; wait for it, or stop it") from error
+        if not lock(handle):
+            raise DataError(f"{folder}: another process is writing here; wait for it, or stop it")
         yield
     finally:
         os.close(handle)
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)  # without this, a power cut may forget the rename
+def lock(handle: int, *, wait: bool = False, children: bool = True) -> bool:
+    """Lock an open file or folder until it is closed, at the latest by the end of this process.
+
+    Args:
+        wait: until nobody else holds it.
+        children: processes that inherit the open file hold it too, and keep it if they live longer. Without, the
+            file has to be open for writing, and this process must not open and close it again meanwhile.
+
+    Returns:
+        It is ours; False if another process holds it. Where a file system knows no locks, nobody is kept out.
+    """
+    try:
+        (fcntl.flock if children else fcntl.lockf)(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    return True
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

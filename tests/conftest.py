@@ -1,4 +1,4 @@
-"""Servers that tests of several rooms share."""
+"""Servers, commands and a trained model that tests of several rooms share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.commands import here as here
+from tests.commands import place as place
+from tests.commands import segstream as segstream
 from tests.shards.services import NoServiceError, S3Service, s3_service
 
 

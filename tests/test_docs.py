@@ -9,7 +9,7 @@ import typer
 
 from segstream.cli.main import app
 from segstream.recipe import load_recipe
-from segstream.shards.datasets.describe import dataset
+from segstream.shards.datasets.registry import dataset
 from segstream.shards.schema import read_yaml
 
 ROOT = Path(__file__).parent.parent

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from segstream.shards.datasets.describe import dataset_names
-from segstream.shards.datasets.registry import registry
+from segstream.shards.datasets.registry import dataset_names, registry
 from segstream.shards.taxonomy import load_taxonomy
 
 TEXT = (Path(__file__).parent.parent / "docs" / "datasets.md").read_text(encoding="utf-8")

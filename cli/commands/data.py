@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segstream.cli.commands.options import Staged
 from segstream.cli.console import note, print_json, progress
 from segstream.shards.errors import UsageError, did_you_mean
 
@@ -57,11 +58,12 @@ def shard(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.")] = None,
     skip_bad: Annotated[int, typer.Option(min=0, help="Leave out up to N unusable samples instead of stopping.")] = 0,
     shard_samples: Annotated[int, typer.Option(min=1, help="Samples per shard at most.")] = 256,
+    staged: Staged = False,
     json: Json = False,
 ) -> None:
     """Convert a dataset's release to shards, once. Goes on where an interrupted run stopped."""
     from segstream.shards.convert.convert import ConvertRequest, convert
-    from segstream.shards.datasets.describe import dataset as find_dataset
+    from segstream.shards.datasets.registry import dataset as find_dataset
 
     known = find_dataset(dataset)
     splits = split or (["val"] if known.role == "test" else list(known.splits))
@@ -78,6 +80,7 @@ def shard(
             limit=limit,
             skip_bad=skip_bad,
             shard_samples=shard_samples,
+            staged=staged,
         )
         start = time.monotonic()
         with progress(f"shard {dataset} {one}") as report:

@@ -10,8 +10,7 @@ import typer
 
 from segstream.cli.console import print_json, print_table, progress
 from segstream.shards.datasets.check import RawCheck, SplitCheck, check_raw
-from segstream.shards.datasets.describe import dataset_names, describe
-from segstream.shards.datasets.registry import registry
+from segstream.shards.datasets.registry import dataset_names, describe, registry
 from segstream.shards.errors import UsageError
 from segstream.shards.taxonomy import IGNORE_INDEX
 

@@ -15,6 +15,7 @@ import typer
 
 from segstream.cli.console import note, print_json, progress
 from segstream.shards.errors import DataError, UsageError
+from segstream.shards.parallel import read_ahead
 
 if TYPE_CHECKING:
     from segstream.model.inference.ensemble import Confidence, Rule
@@ -132,12 +133,8 @@ def _combined(image: Image, out: Path, rule: Rule, confidence: Confidence, *, re
 def _read_ahead(image: Image) -> Iterator[tuple[npt.NDArray[np.floating], float]]:
     """The next model's file is unpacked while one is added; no more than two are held."""
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(read_logits, image.files[0][0])
-        for i, (_, weight) in enumerate(image.files):
-            logits = coming.result()
-            if i + 1 < len(image.files):
-                coming = pool.submit(read_logits, image.files[i + 1][0])
-            yield logits, weight
+        logits = read_ahead(pool, read_logits, (file for file, _ in image.files), ahead=1)
+        yield from zip(logits, (weight for _, weight in image.files), strict=True)
 
 
 def _weights(text: str | None, count: int) -> list[float]:

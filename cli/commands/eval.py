@@ -1,28 +1,26 @@
-"""Commands: eval, results, report."""
+"""Command: eval."""
 
 from __future__ import annotations
 
 import json as jsonlib
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from segstream.cli.console import note, print_json, print_table, write_text
-from segstream.shards.errors import DataError, UsageError
+from segstream.cli.console import print_json, print_table
+from segstream.shards.errors import UsageError
+from segstream.shards.files import write_text
 
 if TYPE_CHECKING:
-    from segstream.cli.report.results import Format
-    from segstream.cli.report.tables import Scales
     from segstream.model.evaluation.protocol import Scheme
 
 FOR_GRIDS = frozenset({"grid", "out", "json", "runner", "jobs", "retries", "print_script"})  # parameters of `eval`
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
 
-def evaluate(
+def eval(
     context: typer.Context,
     checkpoint: Annotated[
         Path | None,
@@ -67,7 +65,10 @@ def evaluate(
         Path | None, typer.Option(help="Also write the result (JSON) to this file; a killed evaluation then goes on.")
     ] = None,
     metrics: Annotated[
-        Path | None, typer.Option(help="Write the headline numbers and images/s for `dvc metrics show`.")
+        Path | None,
+        typer.Option(
+            help="Write the headline numbers for `dvc metrics show` to FILE.json, images/s to FILE.speed.json."
+        ),
     ] = None,
     confusion: Annotated[Path | None, typer.Option(help="Folder for confusion matrices, JSON and PNG.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder for pictures of the first images.")] = None,
@@ -92,7 +93,7 @@ def evaluate(
     print_script: Annotated[
         bool, typer.Option("--print", help="With --grid: print a SLURM array script, run nothing.")
     ] = False,
-    json: Json = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
 ) -> None:
     """Judge a checkpoint: mIoU in each dataset's own taxonomy, or in universal classes.
 
@@ -100,10 +101,12 @@ def evaluate(
     """
     if grid is not None:
         _refuse(context, set(context.params) - FOR_GRIDS, "is not for --grid: the grid file says what to judge and how")
-        from segstream.cli.jobs.run_grid import judge_grid
+        from segstream.cli.jobs.eval_grid import evaluate_grid
 
         folder = Path("results/grid") if out is None else out
-        whole = judge_grid(grid, folder, runner=runner, jobs=jobs, retries=retries, script=print_script, json=json)
+        whole = evaluate_grid(
+            grid, folder, runner=runner, at_a_time=jobs, retries=retries, script=print_script, json=json
+        )
         raise typer.Exit(0 if whole else 1)
     _refuse(context, FOR_GRIDS - {"out", "json"}, "is for --grid only")
     if checkpoint is None or not data:
@@ -137,8 +140,9 @@ def evaluate(
         return
     rows = [verdict.row for verdict in verdicts]
     if metrics is not None:
-        speeds = {v.exam.url: v.images_per_s for v in verdicts if v.images_per_s is not None}
-        write_text(metrics, jsonlib.dumps(_headline(rows, speeds), indent=2) + "\n")
+        write_text(metrics, jsonlib.dumps(_headline(rows), indent=2) + "\n")
+        speeds = {v.exam.url: round(v.images_per_s, 2) for v in verdicts if v.images_per_s is not None}
+        write_text(metrics.with_suffix(".speed.json"), jsonlib.dumps(speeds, indent=2) + "\n")
     if confusion is not None:
         for verdict in verdicts:
             write_confusion(confusion, verdict)
@@ -177,19 +181,14 @@ def _short_sides(text: str | None) -> list[int | None] | None:
     return None if text is None else [short_side(part) for part in text.replace(" ", "").split(",")]
 
 
-def _headline(rows: Sequence[dict[str, Any]], speeds: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """The maximum over shorter sides, by data set; by data set and classes where there are several.
-
-    Args:
-        speeds: URL of a set -> images per second.
-    """
+def _headline(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The maximum over shorter sides, by data set; by data set and classes where there are several."""
     best = [row for row in rows if row["max"]]
     names = [row["dataset"] for row in best]
     return {
         row["dataset"] if names.count(row["dataset"]) == 1 else f"{row['dataset']} {row['taxonomy']}": {
             key: row[key] for key in ("miou", "macc", "acc")
         }
-        | ({"images_per_s": round(speeds[row["url"]], 2)} if row["url"] in speeds else {})
         for row in best
     }
 
@@ -210,87 +209,3 @@ def _print_rows(rows: Sequence[dict[str, Any]]) -> None:
 def _line(row: dict[str, Any], side: str) -> tuple[str, ...]:
     classes = row["taxonomy"] + (", relabelled" if row["relabeled"] else "")
     return row["dataset"], classes, str(row["images"]), side, *(f"{100 * row[k]:.1f}" for k in ("miou", "macc", "acc"))
-
-
-def results(
-    runs: Annotated[
-        list[Path] | None, typer.Argument(help="Result files of `eval --out`, folders of them, or run folders.")
-    ] = None,
-    summary: Annotated[Path | None, typer.Option(help="Print a summary that `report` wrote instead.")] = None,
-    table: Annotated[
-        Literal["zero-shot", "training", "training-own", "oracle", "all"] | None,
-        typer.Option(help="A table of the paper; by default all datasets stand side by side.", show_default="none"),
-    ] = None,
-    at: Annotated[str, typer.Option(help="With --table: a shorter side, or max: the best of those there are.")] = "max",
-    scales: Annotated[
-        Literal["ss", "ms"], typer.Option(help="With --table: results at a single scale, or at several.")
-    ] = "ss",
-    published: Annotated[bool, typer.Option("--published", help="With --table: the published figures beside.")] = False,
-    form: Annotated[Literal["text", "markdown", "latex", "csv", "json"], typer.Option(help="How to print.")] = "text",
-    json: Annotated[bool, typer.Option("--json", help="The same as --form json.")] = False,
-) -> None:
-    """Put models side by side: mIoU on every dataset and their harmonic mean, the best marked."""
-    from segstream.cli.report.collect import common_seed, manifests, read_any
-    from segstream.cli.report.results import read_summary, render, summarize
-
-    if (summary is None) == (not runs):
-        raise UsageError("name result files or folders, or --summary FILE; one of the two")
-    if table is None and (at != "max" or scales != "ss" or published):
-        raise UsageError("--at, --scales and --published choose among the results of a table: add --table")
-    style = "json" if json else form
-    if table is not None:
-        if not runs:
-            raise UsageError("--table needs result files or folders; a summary has only one table")
-        _print_tables(runs, table, at, scales, style, published)
-        return
-    if summary is not None:
-        shown = read_summary(summary)
-    else:
-        found = [result for path in runs or () for result in read_any(path)]
-        columns = list(dict.fromkeys(score.dataset for result in found for score in result.scores))
-        shown = summarize(found, heldout=columns, seed=common_seed(found), data=manifests(found))
-    typer.echo(render(shown, style, bold=sys.stdout.isatty()))
-
-
-def _print_tables(runs: Sequence[Path], table: str, at: str, scales: Scales, form: Format, published: bool) -> None:
-    """One table, or all that there are results for."""
-    from segstream.cli.report.collect import manifests, read_any
-    from segstream.cli.report.tables import TableName, build_table, render_table, table_dict
-
-    if at != "max" and not at.isdigit():
-        raise UsageError(f"--at {at}: give a shorter side, as 720, or max")
-    side: int | Literal["max"] = "max" if at == "max" else int(at)
-    found = [result for path in runs for result in read_any(path)]
-    manifests(found)
-    names: Sequence[TableName] = get_args(TableName) if table == "all" else [table]  # type: ignore[list-item]
-    made = [build_table(name, found, at=side, scales=scales, compare=published) for name in names]
-    made = [t for t in made if t.rows]
-    if not made:
-        where = f"at {at}, {'single scale' if scales == 'ss' else 'several scales'}"
-        raise DataError(f"no result belongs into the table {table} {where}; evaluate so, or choose another table")
-    if form == "json":
-        print_json([table_dict(t) for t in made])
-    else:
-        typer.echo("\n\n".join(render_table(t, form, bold=sys.stdout.isatty()) for t in made))
-
-
-def report(
-    evals: Annotated[Path, typer.Option(help="Folder of result files, MODEL.json.")] = Path("results/eval"),
-    pictures: Annotated[Path, typer.Option(help="Folder of pictures, MODEL/DATASET/.")] = Path("results/pictures"),
-    confusion: Annotated[Path, typer.Option(help="Folder of confusion matrices, MODEL/; may be missing.")] = Path(
-        "results/confusion"
-    ),
-    metrics: Annotated[
-        Path, typer.Option(help="Folder of files of `eval --metrics`, MODEL.json, for speed; may be missing.")
-    ] = Path("results/metrics"),
-    runs: Annotated[Path, typer.Option(help="Folder of run folders.")] = Path("runs"),
-    out: Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")] = Path("results"),
-) -> None:
-    """Write results/summary.json and results/report.html: tables, curves, pictures, speed, data, in one page."""
-    from segstream.cli.report.collect import gather
-    from segstream.cli.report.report import render_report
-
-    inputs = gather(evals=evals, pictures=pictures, confusion=confusion, metrics=metrics, runs=runs)
-    write_text(out / "summary.json", jsonlib.dumps(inputs.summary.as_dict(), indent=2, allow_nan=False) + "\n")
-    write_text(out / "report.html", render_report(inputs))
-    note(f"report: {(out / 'report.html').resolve()}")

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from segstream.cli.console import note, write_text
+from segstream.cli.console import note
 from segstream.cli.jobs.scripts import Run, job_name, torchrun_line
 from segstream.shards.errors import UsageError
+from segstream.shards.files import write_text
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="rich", help="Write the job script that trains a recipe on many machines."

@@ -1,4 +1,4 @@
-"""Options that several commands share, with one wording: how a network segments images."""
+"""Options that several commands share, with one wording."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
+Sets = Annotated[list[str], typer.Argument(help="Shard sets.", show_default=False)]
 CheckpointOption = Annotated[Path, typer.Option(help="A final.pt, or a published file of MSeg's or HMSA's.")]
 ShortSide = Annotated[
     str | None,
@@ -23,5 +25,13 @@ Flip = Annotated[
 ]
 TaxonomyName = Annotated[
     str | None, typer.Option(help="Answer in the classes of: universal, or a dataset.", show_default="the model's")
+]
+Staged = Annotated[
+    bool,
+    typer.Option(
+        "--staged",
+        help="Work in .partial/ beside the output and move it in when whole: for pipelines that delete outputs before "
+        "they make them, such as DVC's.",
+    ),
 ]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]

@@ -10,7 +10,7 @@ import typer
 from segstream.cli.console import print_json, print_table
 
 if TYPE_CHECKING:
-    from segstream.pipeline.samples import Found
+    from segstream.pipeline.samples import PlannedSample
 
 
 def order(
@@ -57,7 +57,7 @@ def order(
     print_table(header, [_cells(row) for row in rows])
 
 
-def _row(run_slot: int, slot: int, found: Found) -> dict[str, Any]:
+def _row(run_slot: int, slot: int, found: PlannedSample) -> dict[str, Any]:
     pick, draw = found.pick, found.draw
     return {
         "slot": slot,

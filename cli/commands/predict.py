@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segstream.cli.commands.options import CheckpointOption, Crop, DeviceName, Flip, Scales, ShortSide, TaxonomyName
-from segstream.cli.console import note, print_json, print_table, progress, write_text
+from segstream.cli.console import note, print_json, print_table, progress
 from segstream.shards.errors import DataError, UsageError
+from segstream.shards.files import write_text
 
 if TYPE_CHECKING:
     from segstream.cli.predictions.output_folder import Dump, Item, Predictions

@@ -1,22 +1,43 @@
-"""A grid file: models x datasets x shorter sides x scales, and the evaluations that it stands for."""
+"""A grid of evaluations: models x datasets x shorter sides x scales, every one of them brought to an end.
+
+A file says what to evaluate (`read_grid`); `plan` makes a job of each combination; `run_jobs` runs them, each in a
+process of its own that may fail alone, and tries again what failed.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import json as jsonlib
 import re
+import signal
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import yaml
+import typer
 
-from segstream.cli.jobs.eval_job import Cell
+from segstream.cli.console import Report, note, print_json, print_table, progress
+from segstream.cli.jobs.eval_job import EvalJob, JobOutcome, write_jobs
+from segstream.cli.jobs.runners import (
+    Runner,
+    array_script,
+    gpus_here,
+    run_locally,
+    run_on_ray,
+    run_on_slurm,
+    slurm_executor,
+)
+from segstream.cli.report.results import percent
+from segstream.model.networks.weights import file_sha256
 from segstream.shards.errors import DataError
+from segstream.shards.files import write_text
 from segstream.shards.format.reader import open_shards
-from segstream.shards.schema import parse
+from segstream.shards.schema import parse, read_yaml
 
 RECIPE = "recipe"  # in paths and tables: what the checkpoint's recipe says
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -27,7 +48,7 @@ Value = bool | int | float | str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """A grid file. The cells are all combinations of the first four."""
+    """A grid file. It stands for all combinations of the first four."""
 
     models: dict[str, Path]
     """Checkpoints, by the names that results will carry."""
@@ -38,7 +59,7 @@ class Grid:
     scales: tuple[str | tuple[float, ...], ...] = ()
     """Each as `eval --scales` takes it; none: the recipe's."""
     options: dict[str, Value] = field(default_factory=dict)
-    """Further options of `eval` for every cell: `crop: 473`, `flip: false`."""
+    """Further options of `eval` for every evaluation: `crop: 473`, `flip: false`."""
     ray: dict[str, Any] = field(default_factory=dict)
     """Of every Ray task: `num_cpus`, `num_gpus`, `resources` ..."""
     slurm: dict[str, Any] = field(default_factory=dict)
@@ -53,7 +74,7 @@ class Grid:
                 raise DataError(f"models.{name}: becomes a file name; use letters, digits, '.', '_' and '-'")
         for key in self.options:
             if key.replace("_", "-") in _OURS:
-                raise DataError(f"options.{key}: set by the grid for each cell; leave it out")
+                raise DataError(f"options.{key}: set by the grid for each evaluation; leave it out")
 
 
 def read_grid(path: Path) -> Grid:
@@ -62,55 +83,154 @@ def read_grid(path: Path) -> Grid:
     Raises:
         DataError: the file is missing, no YAML, or has an unknown key or a value of the wrong kind.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); check the path") from error
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
-    return parse(Grid, values, at=str(path))
+    return parse(Grid, read_yaml(path), at=str(path))
 
 
-def plan(grid: Grid, out: Path) -> list[Cell]:
-    """The cells of a grid; results go to `out/MODEL/DATASET-SPLIT/SHORT_SIDE/SCALES.json`.
+def plan(grid: Grid, out: Path) -> list[EvalJob]:
+    """The evaluations of a grid; results go to `out/MODEL/DATASET-SPLIT/SHORT_SIDE/SCALES.json`.
 
     Every checkpoint and manifest is read, so that what is missing shows before work begins.
 
     Raises:
         DataError: a checkpoint or shard set is missing, or two sets are of one dataset and split.
     """
-    digests = {name: _sha256(path) for name, path in grid.models.items()}
+    digests = {name: file_sha256(path) for name, path in grid.models.items()}
     sets = {url: _set(url) for url in grid.data}
     twice = [name for name, count in Counter(name for name, _ in sets.values()).items() if count > 1]
     if twice or len(sets) < len(grid.data):
-        raise DataError(f"data: {twice or 'a URL'} is there twice; judge each version in a grid of its own")
+        raise DataError(f"data: {twice or 'a URL'} is there twice; evaluate each version in a grid of its own")
     more = [word for key, value in grid.options.items() for word in _option(key, value)]
-    cells = []
+    jobs = []
     for model, url, side, scales in product(grid.models, grid.data, grid.short_sides or ("",), grid.scales or ("",)):
         dataset, manifest = sets[url]
         side, scales = str(side), scales if isinstance(scales, str) else ",".join(map(str, scales))
         how = [*(("--short-side", side) if side else ()), *(("--scales", scales) if scales else ()), *more]
-        identity = {"segstream": version("segstream"), "checkpoint": digests[model], "manifest": manifest, "how": how}
-        folder = out.resolve() / model / dataset / (side or RECIPE)
-        cells.append(
-            Cell(
+        location = url if "://" in url else str(Path(url).resolve())  # processes may have another working folder
+        jobs.append(
+            EvalJob(
                 model=model,
                 dataset=dataset,
                 short_side=side,
                 scales=scales,
-                args=("eval", str(grid.models[model].resolve()), "--data", _anywhere(url), *how),
-                identity=identity,
-                result=folder / f"{(scales or RECIPE).replace(',', '-')}.json",
+                args=("eval", str(grid.models[model].resolve()), "--data", location, *how),
+                identity={
+                    "segstream": version("segstream"),
+                    "checkpoint": digests[model],
+                    "manifest": manifest,
+                    "how": how,
+                },
+                result=out.resolve()
+                / model
+                / dataset
+                / (side or RECIPE)
+                / f"{scales.replace(',', '-') or RECIPE}.json",
             )
         )
-    return cells
+    return jobs
+
+
+def evaluate_grid(
+    path: Path,
+    out: Path,
+    *,
+    runner: Literal["local", "ray", "slurm"],
+    at_a_time: int | None,
+    retries: int,
+    script: bool,
+    json: bool,
+) -> bool:
+    """`segstream eval --grid`: plan, run, write, print.
+
+    Args:
+        at_a_time: evaluations side by side (local, slurm); None: as many as there are GPUs, or as SLURM sees fit.
+        script: print a SLURM array script instead of running.
+
+    Returns:
+        Whether every evaluation has its result.
+
+    Raises:
+        DataError: the grid cannot be planned, the runner is not installed, or results cannot be written.
+    """
+    grid = read_grid(path)
+    jobs = plan(grid, out)
+    own = out.resolve() / ".grid"  # what the runners need
+    if script:
+        pending = [job for job in jobs if not job.finished()]
+        if not pending:
+            raise DataError(f"{out}: every evaluation is finished; there is nothing to submit")
+        write_jobs(own / "cells.json", pending)
+        typer.echo(array_script(own / "cells.json", len(pending), at_a_time or len(pending), grid.slurm), nl=False)
+        return True
+    if runner == "ray":
+        run: Runner = partial(run_on_ray, options=grid.ray)
+    elif runner == "slurm":
+        run = partial(run_on_slurm, executor=slurm_executor(own, at_a_time, grid.slurm))
+    else:
+        run = partial(run_locally, at_a_time=at_a_time or max(1, len(gpus_here())))
+    with progress(f"grid {path.stem}", "evaluations") as report, _sigterm_as_ctrl_c():
+        outcomes = run_jobs(jobs, run, retries=retries, report=report)
+    rows = write_models(out, outcomes)
+    if json:
+        print_json([_as_dict(outcome, rows[outcome.job.result]) for outcome in outcomes])
+    else:
+        header = ("model", "dataset", "short side", "scales", "classes", "mIoU", "state")
+        print_table(header, [line for outcome in outcomes for line in _lines(outcome, rows[outcome.job.result])])
+    return all(outcome.error is None for outcome in outcomes)
+
+
+def run_jobs(jobs: Sequence[EvalJob], runner: Runner, *, retries: int, report: Report) -> list[JobOutcome]:
+    """Bring every job that is not finished to an end; failed ones again, `retries` times, after all others.
+
+    Returns:
+        An outcome for each job, in their order.
+    """
+    outcomes = {job.result: JobOutcome(job=job, tries=0) for job in jobs if job.finished()}
+    pending = [job for job in jobs if job.result not in outcomes]
+    for job in pending:
+        if changed := job.changed():
+            note(f"{job.name}: was evaluated with another {' and '.join(changed)}; again")
+    report(len(outcomes), len(jobs))
+    for attempt in range(1, retries + 2):
+        for outcome in runner(pending) if pending else ():
+            final = outcome.error is None or outcome.hopeless or attempt > retries
+            if outcome.error is not None:
+                note(f"{outcome.job.name}: failed ({outcome.error}){'' if final else '; will be tried again'}")
+            if final:
+                outcomes[outcome.job.result] = replace(outcome, tries=attempt)
+                report(sum(o.error is None for o in outcomes.values()), len(jobs))
+        pending = [job for job in pending if job.result not in outcomes]
+    return [outcomes[job.result] for job in jobs]
+
+
+def write_models(out: Path, outcomes: Sequence[JobOutcome]) -> dict[Path, list[dict[str, Any]]]:
+    """`out/MODEL.json` for `results` and `report`: what all evaluations of a model that have a result say.
+
+    Of results that differ in the shorter side alone, the best is marked `max`.
+
+    Returns:
+        Result file -> what stands in it; [] where the evaluation failed.
+
+    Raises:
+        DataError: a file cannot be written.
+    """
+    found: dict[Path, list[dict[str, Any]]] = {o.job.result: [] for o in outcomes}
+    found |= {o.job.result: jsonlib.loads(o.job.result.read_text("utf-8")) for o in outcomes if o.error is None}
+    for model in dict.fromkeys(outcome.job.model for outcome in outcomes):
+        rows = [row for outcome in outcomes if outcome.job.model == model for row in found[outcome.job.result]]
+        best: dict[str, dict[str, Any]] = {}
+        for row in rows:
+            alike = jsonlib.dumps([row.get(key) for key in ("url", "taxonomy", "relabeled", "scales")])
+            if alike not in best or row["miou"] > best[alike]["miou"]:
+                best[alike] = row
+        for row in rows:
+            row["max"] = any(row is chosen for chosen in best.values())
+        write_text(out / f"{model}.json", jsonlib.dumps(rows, indent=2, allow_nan=False) + "\n")
+    return found
 
 
 def _option(key: str, value: Value) -> list[str]:
     name = key.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{name}" if value else f"--no-{name}"]
-    return [f"--{name}", str(value)]
+    return [f"--{name}" if value else f"--no-{name}"] if isinstance(value, bool) else [f"--{name}", str(value)]
 
 
 def _set(url: str) -> tuple[str, str]:
@@ -118,14 +238,30 @@ def _set(url: str) -> tuple[str, str]:
         return f"{shards.manifest.dataset}-{shards.manifest.split}", shards.manifest.digest
 
 
-def _anywhere(url: str) -> str:
-    """A path as processes with another working folder need it; other URLs as they are."""
-    return url if "://" in url else str(Path(url).resolve())
+def _as_dict(outcome: JobOutcome, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """An element of `segstream eval --grid --json`."""
+    what = {name: getattr(outcome.job, name) for name in ("model", "dataset", "short_side", "scales")}
+    how = {name: getattr(outcome, name) for name in ("state", "tries", "seconds", "error")}
+    return what | how | {"result": str(outcome.job.result), "miou": {row["taxonomy"]: row["miou"] for row in rows}}
 
 
-def _sha256(path: Path) -> str:
+def _lines(outcome: JobOutcome, rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    job = outcome.job
+    names = (job.model, job.dataset, job.short_side or RECIPE, job.scales or RECIPE)
+    state = outcome.state if outcome.tries < 2 else f"{outcome.state}, try {outcome.tries}"
+    shown = rows or [{"taxonomy": "-", "miou": None}]
+    return [(*names, row["taxonomy"], percent(row["miou"]), state) for row in shown]
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does, with the processes that it started."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the checkpoint's path") from error
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

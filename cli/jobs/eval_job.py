@@ -1,13 +1,13 @@
-"""One cell of a grid: one model on one dataset in one way, judged by a process of its own.
+"""One evaluation of a grid: one model on one dataset in one way, in a process of its own.
 
-Whoever runs a cell, on whatever machine, comes through `run_cell`. Beside the result lie `.id`, which evaluation the
-result belongs to (written first, so that what a killed run's process still finishes counts), and `.log`, what it said.
+Whoever runs it, on whatever machine, comes through `run_job`. Beside the result lie `.id`, which evaluation the result
+belongs to (written first, so that what a killed run's process still finishes counts), `.log`, what the process said,
+and `.lock`, held by whoever is at it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -19,17 +19,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from segstream.cli.console import write_text
 from segstream.shards.errors import DataError
+from segstream.shards.files import lock, write_text
 
-LAST_LINES = 3  # of what a failed process said, kept in the report
-POLL_S = 0.2  # between looks at a process or a lock
+LAST_LINES = 3  # of what a failed process said, kept in its outcome
+POLL_S = 0.2  # between questions to a process or a lock
 BAD_USE = 2  # exit code of a command that no second try will mend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """What to judge, how, and where the result goes."""
+class EvalJob:
+    """What to evaluate, how, and where the result goes."""
 
     model: str
     dataset: str
@@ -52,35 +52,48 @@ class Cell:
         """A file that goes with the result."""
         return self.result.with_name(self.result.name + suffix)
 
+    def finished(self) -> bool:
+        """Whether the result of just this evaluation is there."""
+        return self.result.is_file() and self.noted() == self.identity
+
+    def changed(self) -> list[str]:
+        """What a result was made with that is not what is asked for now; [] if there is none, or it fits."""
+        found = self.noted() if self.result.is_file() else self.identity
+        return sorted(k for k in found.keys() | self.identity.keys() if found.get(k) != self.identity.get(k))
+
+    def noted(self) -> dict[str, Any]:
+        """The identity of what was begun there; {} if it cannot be told."""
+        try:
+            found = json.loads(self.beside(".id").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How a try at a cell ended."""
+class JobOutcome:
+    """How an evaluation ended."""
 
-    cell: Cell
-    error: str | None
+    job: EvalJob
+    error: str | None = None
     """None: the result is there. Otherwise the last lines of what was said."""
     hopeless: bool = False
     """Another try would end the same."""
     seconds: float = 0.0
+    """Of the last try."""
+    tries: int = 1
+    """0: the result was there before."""
+
+    @property
+    def state(self) -> str:
+        """For people and machines."""
+        return "failed" if self.error is not None else "done" if self.tries else "kept"
 
 
-def finished(cell: Cell) -> bool:
-    """Whether the result of just this evaluation is there."""
-    return cell.result.is_file() and _read(cell.beside(".id")) == cell.identity
-
-
-def stale(cell: Cell) -> list[str]:
-    """What a result was made with that is not what is asked for now; [] if there is none, or it fits."""
-    found = _read(cell.beside(".id"))
-    if not cell.result.is_file() or found == cell.identity:
-        return []
-    found = found or {}
-    return sorted(key for key in found.keys() | cell.identity.keys() if found.get(key) != cell.identity.get(key))
-
-
-def run_cell(cell: Cell, env: Mapping[str, str] | None = None, stopping: Callable[[], bool] = lambda: False) -> Outcome:
-    """Judge a cell, unless that was done; waits for another process that is at it.
+def run_job(
+    job: EvalJob, env: Mapping[str, str] | None = None, stopping: Callable[[], bool] = lambda: False
+) -> JobOutcome:
+    """Evaluate, unless that was done; waits for another process that is at it.
 
     Args:
         env: variables to set for the process, besides this one's.
@@ -88,77 +101,63 @@ def run_cell(cell: Cell, env: Mapping[str, str] | None = None, stopping: Callabl
     """
     start = time.monotonic()
     try:
-        with _alone(cell, stopping) as lock:
-            if finished(cell):
-                return Outcome(cell=cell, error=None)
-            _prepare(cell)
-            code = _judge(cell, os.environ | (env or {}), lock, stopping)
+        with _locked(job, stopping) as held:
+            if job.finished():
+                return JobOutcome(job=job)
+            if job.noted() != job.identity:  # what an unfinished evaluation of the same identity left stays
+                job.result.unlink(missing_ok=True)
+                shutil.rmtree(job.beside(".journal"), ignore_errors=True)
+                write_text(job.beside(".id"), json.dumps(job.identity, indent=1) + "\n")
+            code = _evaluate(job, os.environ | (env or {}), held, stopping)
     except (OSError, DataError) as error:
-        return Outcome(cell=cell, error=str(error), seconds=time.monotonic() - start)
-    said = None if code == 0 and finished(cell) else _explain(code, cell.beside(".log"))
-    return Outcome(cell=cell, error=said, hopeless=code == BAD_USE, seconds=time.monotonic() - start)
+        return JobOutcome(job=job, error=str(error), seconds=time.monotonic() - start)
+    said = None if code == 0 and job.finished() else _explain(code, job.beside(".log"))
+    return JobOutcome(job=job, error=said, hopeless=code == BAD_USE, seconds=time.monotonic() - start)
 
 
-def write_cells(path: Path, cells: Sequence[Cell]) -> None:
-    """A file from which `python -m segstream.cli.jobs.eval_job FILE N` runs cell N.
+def write_jobs(path: Path, jobs: Sequence[EvalJob]) -> None:
+    """A file from which `python -m segstream.cli.jobs.eval_job FILE N` runs evaluation N.
 
     Raises:
         DataError: it cannot be written.
     """
-    write_text(path, json.dumps([asdict(cell) | {"result": str(cell.result)} for cell in cells], indent=1) + "\n")
+    write_text(path, json.dumps([asdict(job) | {"result": str(job.result)} for job in jobs], indent=1) + "\n")
 
 
-def read_cell(path: Path, number: int) -> Cell:
-    """Cell `number` of such a file, counted from 0.
+def read_job(path: Path, number: int) -> EvalJob:
+    """Evaluation `number` of such a file, counted from 0.
 
     Raises:
-        DataError: the file is missing or damaged, or holds no such cell.
+        DataError: the file is missing or damaged, or holds no such evaluation.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))[number]
-        return Cell(**values | {"args": tuple(values["args"]), "result": Path(values["result"])})
+        return EvalJob(**values | {"args": tuple(values["args"]), "result": Path(values["result"])})
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{path}: no cell {number} in it ({error}); make the script again") from error
+        raise DataError(f"{path}: no evaluation {number} in it ({error}); make the script again") from error
 
 
 @contextlib.contextmanager
-def _alone(cell: Cell, stopping: Callable[[], bool]) -> Iterator[int]:
-    """Hold the cell: this process and the one it starts, which keeps it should this one be killed."""
-    cell.result.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(cell.beside(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+def _locked(job: EvalJob, stopping: Callable[[], bool]) -> Iterator[int]:
+    """Hold the job: this process and the one it starts, which keeps the lock should this one be killed."""
+    job.result.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(job.beside(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        while not _locked(lock):
+        while not lock(handle):
             if stopping():
-                raise DataError("another process is judging it")
+                raise DataError("another process is evaluating it")
             time.sleep(POLL_S)
-        yield lock
+        yield handle
     finally:
-        os.close(lock)
+        os.close(handle)
 
 
-def _locked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _prepare(cell: Cell) -> None:
-    """What another evaluation left goes; what an unfinished one of the same identity left stays, to go on from."""
-    if _read(cell.beside(".id")) == cell.identity:
-        return
-    cell.result.unlink(missing_ok=True)
-    shutil.rmtree(cell.beside(".journal"), ignore_errors=True)
-    write_text(cell.beside(".id"), json.dumps(cell.identity, indent=1) + "\n")
-
-
-def _judge(cell: Cell, env: Mapping[str, str], lock: int, stopping: Callable[[], bool]) -> int:
-    command = [sys.executable, "-m", "segstream.cli.main", *cell.args, "--out", str(cell.result)]
+def _evaluate(job: EvalJob, env: Mapping[str, str], held: int, stopping: Callable[[], bool]) -> int:
+    command = [sys.executable, "-m", "segstream.cli.main", *job.args, "--out", str(job.result)]
     quiet = subprocess.DEVNULL
     with (
-        cell.beside(".log").open("wb") as log,
-        subprocess.Popen(command, env=env, stdin=quiet, stdout=quiet, stderr=log, pass_fds=(lock,)) as process,
+        job.beside(".log").open("wb") as log,
+        subprocess.Popen(command, env=env, stdin=quiet, stdout=quiet, stderr=log, pass_fds=(held,)) as process,
     ):
         while True:
             try:
@@ -175,14 +174,6 @@ def _explain(code: int, log: Path) -> str:
     return f"{how}: {said or 'it said nothing'}"
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
 if __name__ == "__main__":
-    outcome = run_cell(read_cell(Path(sys.argv[1]), int(sys.argv[2])))
-    sys.exit(outcome.error and f"error: {outcome.cell.name}: {outcome.error}")
+    outcome = run_job(read_job(Path(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(outcome.error and f"error: {outcome.job.name}: {outcome.error}")

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from segstream.shards.codecs import png
 from segstream.shards.codecs.images import Rgb, UnreadableError, decode_picture
 from segstream.shards.errors import DataError
+from segstream.shards.files import ADVICE, replacing
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
@@ -164,10 +165,8 @@ def write_video(path: Path, size_hw: tuple[int, int], rate: Fraction) -> Iterato
     form = CONTAINERS.get(path.suffix.lower())
     if form is None:
         raise DataError(f"{path}: unknown kind of video; end the name in one of {', '.join(CONTAINERS)}")
-    part = path.with_name(path.name + ".part")
-    with _writing(path):
+    with replacing(path) as part:
         path.parent.mkdir(parents=True, exist_ok=True)
-    try:
         with _writing(path):
             container = av.open(str(part), "w", format=form)
         writer = VideoWriter(path, container, size_hw, rate)
@@ -176,9 +175,6 @@ def write_video(path: Path, size_hw: tuple[int, int], rate: Fraction) -> Iterato
         finally:
             with _writing(path):
                 writer.close()
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class VideoWriter:
@@ -263,8 +259,8 @@ def _writing(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (FFmpegError, OSError) as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); check the folder and free space") from error
+    except FFmpegError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); {ADVICE}") from error
 
 
 @contextlib.contextmanager

@@ -22,11 +22,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segstream.cli.console import first_few, write_text
-from segstream.cli.predictions.colors import Rgb
+from segstream.colors import Rgb
 from segstream.model.checkpoint import differences
 from segstream.shards.codecs.png import encode_label
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, first_few
+from segstream.shards.files import write_bytes, write_text
 
 IDENTITY = "predict.json"
 JPEG_QUALITY = 92
@@ -182,18 +182,3 @@ def write_scores(path: Path, scores: npt.NDArray[np.float32], kind: Dump) -> Non
     file = io.BytesIO()
     np.savez_compressed(file, **{kind: scores.astype(np.float16)})  # type: ignore[arg-type]
     write_bytes(path, file.getvalue())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """A file, whole or not at all, and its folder if need be.
-
-    Raises:
-        DataError: it cannot be written.
-    """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); check the folder and free space") from error

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from segstream.cli.predictions.colors import Rgb, class_colors
+from segstream.colors import Rgb, class_colors
 
 OPACITY = 0.55  # of the colours over the picture
 DRAWN_SIDE = 720  # shorter side from which names are easy to read; smaller pictures are drawn enlarged,

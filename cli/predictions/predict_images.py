@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from segstream.cli.predictions import overlay
-from segstream.cli.predictions.colors import Rgb
 from segstream.cli.predictions.media import read_picture
 from segstream.cli.predictions.output_folder import (
     Dump,
@@ -24,11 +23,12 @@ from segstream.cli.predictions.output_folder import (
     write_scores,
 )
 from segstream.cli.predictions.predictor import Segmenter
+from segstream.colors import Rgb
 from segstream.model.inference.infer import id_type
 from segstream.shards.errors import DataError
+from segstream.shards.parallel import read_ahead
 
 T = TypeVar("T")
-U = TypeVar("U")
 AHEAD = 8  # pictures read, and results not yet written, at most
 THREADS = 2  # for either; decoding and packing leave Python's lock
 WAITING = 32  # pictures that wait for others of their size, at most
@@ -77,7 +77,7 @@ def pictures(
         else:
             left.append(item)
     with ThreadPoolExecutor(THREADS) as readers, ThreadPoolExecutor(THREADS) as writers:
-        readable = _readable(ahead(readers, _read, left), done)
+        readable = _readable(read_ahead(readers, _read, left, ahead=AHEAD), done)
         written: deque[Future[Done]] = deque()
         for group in grouped(readable, lambda pair: pair[1].shape[:2], segmenter.at_once):
             images = [image for _, image in group]
@@ -100,17 +100,6 @@ def segmented(
         ids = logits.argmax(axis=0).astype(id_type(len(logits)))
         results.append((ids, logits if dump == "logits" else _softmax(logits)))
     return results
-
-
-def ahead(pool: ThreadPoolExecutor, work: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
-    """Results in order, up to `AHEAD` of them made before they are asked for."""
-    waiting: deque[Future[U]] = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) > AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def grouped(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import numpy as np
 
 from segstream.cli.console import Report
 from segstream.cli.predictions import overlay
-from segstream.cli.predictions.colors import Rgb
 from segstream.cli.predictions.media import Video, write_video
 from segstream.cli.predictions.output_folder import IDENTITY, Item, Predictions, newer, write_label
-from segstream.cli.predictions.predict_images import THREADS, Done, Ids, ahead
+from segstream.cli.predictions.predict_images import AHEAD, THREADS, Done, Ids
 from segstream.cli.predictions.predictor import Segmenter
+from segstream.colors import Rgb
 from segstream.shards.errors import DataError
+from segstream.shards.parallel import read_ahead
 
 SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})
 DIGITS = 6  # of a frame's number in its label's name
@@ -62,7 +64,7 @@ def film(
     if out.wanted.overlay:
         drawn_hw = (video.size_hw[0] * factor, video.size_hw[1] * factor)
         with write_video(partial, drawn_hw, video.rate) as writer, ThreadPoolExecutor(THREADS) as pool:
-            for drawn in ahead(pool, lambda pair: overlay.draw(*pair, classes), each()):
+            for drawn in read_ahead(pool, lambda pair: overlay.draw(*pair, classes), each(), ahead=AHEAD):
                 writer.write(drawn)
     else:
         for _ in each():
@@ -98,10 +100,8 @@ class _Kept:
 
 def _segmented(segmenter: Segmenter, frames: _Kept, at_once: int) -> Iterator[tuple[Rgb, Ids]]:
     """Frames with their ids; the next group is decoded while one is on the device."""
+    source = iter(frames)
     with ThreadPoolExecutor(1) as pool:
-        source = iter(frames)
-        take: Callable[[], list[Rgb]] = lambda: [frame for _, frame in zip(range(at_once), source)]  # noqa: E731,B905
-        coming: Future[list[Rgb]] = pool.submit(take)
-        while group := coming.result():
-            coming = pool.submit(take)
+        groups = read_ahead(pool, lambda _: list(itertools.islice(source, at_once)), itertools.count(), ahead=1)
+        for group in itertools.takewhile(bool, groups):
             yield from zip(group, segmenter.labels(group), strict=True)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from segstream.cli.predictions.colors import Rgb
+from segstream.colors import Rgb
 from segstream.model.config import MULTI_SCALE, Device, InferConfig
 from segstream.model.device import pick_device
 from segstream.model.inference.infer import images_at_once, logits, segment

@@ -16,11 +16,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from segstream.cli.console import note
-from segstream.cli.predictions.colors import class_colors
 from segstream.cli.predictions.media import picture_of
 from segstream.cli.predictions.overlay import draw, present
 from segstream.cli.predictions.predictor import Segmenter
 from segstream.cli.report.html import render
+from segstream.colors import class_colors
 from segstream.shards.codecs.images import UnreadableError
 from segstream.shards.errors import DataError
 

@@ -158,18 +158,16 @@ def _speeds(runs: Path, metrics: Path, results: Sequence[ModelResult]) -> list[S
     rows = []
     for r in results:
         crops, wait = (_median(_metrics(runs, r.name) / file) for file in ("crops_per_s.tsv", "data_wait.tsv"))
-        images = _images_per_s(metrics / f"{r.name}.json")
+        images = _images_per_s(metrics / f"{r.name}.speed.json")
         if crops is not None or images is not None:
             rows.append(Speed(model=r.name, crops_per_s=crops, data_wait=wait, images_per_s=images))
     return rows
 
 
 def _images_per_s(path: Path) -> float | None:
-    """The median over the sets of a file of `eval --metrics`; None where it says nothing."""
-    if not path.is_file():
-        return None
-    found = [row["images_per_s"] for row in read_json(path).values() if "images_per_s" in row]
-    return statistics.median(found) if found else None
+    """The median over the sets that `eval --metrics` timed; None where it timed none."""
+    found = read_json(path) if path.is_file() else {}
+    return statistics.median(found.values()) if found else None
 
 
 def _metrics(runs: Path, name: str) -> Path:

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from segstream.cli.console import write_text
 from segstream.evaluate import Verdict
 from segstream.model.evaluation.metrics import Confusion
 from segstream.shards.errors import DataError
+from segstream.shards.files import write_text
 
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 OTHERS = "(others)"

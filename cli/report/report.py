@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segstream.cli.predictions.colors import Rgb, legend
 from segstream.cli.report.chart import NUM_COLORS, Curve, line_chart
 from segstream.cli.report.html import data_url, one_byte, render, shrunk
 from segstream.cli.report.results import HMEAN, DatasetScore, ModelResult, Summary, cell, percent
+from segstream.colors import Rgb, legend
 from segstream.shards.errors import DataError
 
 NUM_CONFUSIONS = 5  # told in words beside a confusion matrix

@@ -157,10 +157,9 @@ def make_plan(recipe: Recipe) -> Plan:
 
 def one_step(recipe: Recipe) -> LogRow:
     """Train one step of the run with its own data, network, first weights and loss, and keep nothing of it."""
-    from segstream.model.networks.build import build
-    from segstream.model.networks.weights import load_weights
     from segstream.model.training.trainer import train
-    from segstream.pipeline import Loader
+    from segstream.pipeline.loader import Loader
+    from segstream.training import open_network
 
     rows: list[LogRow] = []
     config = replace(recipe.train, steps=1, validate_every=None)
@@ -169,9 +168,7 @@ def one_step(recipe: Recipe) -> LogRow:
         Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed) as loader,
     ):
         num_classes = loader.taxonomy.num_classes
-        net = build(recipe.model.arch, num_classes, **{"seed": recipe.seed, **recipe.model.options})
-        if recipe.model.weights is not None:
-            load_weights(net, recipe.model.weights, fresh=recipe.model.fresh)
+        net, _ = open_network(recipe, num_classes)
         train(net, loader, config, folder, meta={"num_classes": num_classes}, seed=recipe.seed, on_log=rows.append)
     return rows[-1]
 

@@ -18,11 +18,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from segstream.cli.console import first_few, write_text
 from segstream.model.checkpoint import differences
 from segstream.model.evaluation.metrics import Confusion
-from segstream.shards.errors import DataError
-from segstream.shards.files import make_folder, sole_writer
+from segstream.shards.errors import DataError, first_few
+from segstream.shards.files import make_folder, sole_writer, write_text
 
 IDENTITY = "identity.json"
 Place = tuple[int, int]

@@ -10,7 +10,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torch.export import Dim, ExportedProgram
 
 from segstream.model.device import MEAN_RGB, STD_RGB
 from segstream.shards.errors import DataError, UsageError
+from segstream.shards.files import PART, replacing
 
 FORMATS = (".onnx", ".pt2")
 TOLERANCE = 1e-3  # of the largest logit; another runtime adds in another order
@@ -58,9 +59,8 @@ def export(net: nn.Module, path: str | Path, size_hw: tuple[int, int], *, meta: 
     known = {**meta, "mean_rgb": MEAN_RGB, "std_rgb": STD_RGB, "size_hw": size_hw}
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(TRIED, 3, *size_hw, generator=generator)
-    part = path.with_name(f".{path.name}.part{path.suffix}")  # torch insists on its ending
     net.eval()
-    try:
+    with replacing(path, ending=PART + path.suffix) as part:  # torch insists on its ending
         path.parent.mkdir(parents=True, exist_ok=True)
         with torch.no_grad(), _quiet():
             program = torch.export.export(net, (images[:TRACED],), dynamic_shapes=({0: Dim("batch", min=1)},))
@@ -76,12 +76,6 @@ def export(net: nn.Module, path: str | Path, size_hw: tuple[int, int], *, meta: 
             raise DataError(
                 f"{path}: its logits differ from the network's by {difference:.2g} of the largest; report it"
             )
-        part.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error}); check the folder and free space") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
     return Exported(path=str(path), difference=difference)
 
 

@@ -5,8 +5,6 @@ RUN/checkpoints/step-00000200.pt, step-00000400.pt
 
 from __future__ import annotations
 
-import errno
-import fcntl
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,8 +12,7 @@ from typing import IO, Any
 
 from segstream.model.checkpoint import Progress, check_same, load_progress, on_cpu, save_progress
 from segstream.shards.errors import DataError
-
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+from segstream.shards.files import PART, lock
 
 
 class Keeper:
@@ -37,12 +34,10 @@ class Keeper:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = path.open("wb")
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, not kept by children
         except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES) and self._lock is not None:
-                raise DataError(f"{path.parent}: another run is at work here; wait for it, or stop it") from error
-            if error.errno not in NO_LOCKS:  # a file system without them: then nobody is kept out
-                raise DataError(f"{path.parent}: cannot be written to ({error}); choose another run folder") from error
+            raise DataError(f"{path.parent}: cannot be written to ({error}); choose another run folder") from error
+        if not lock(self._lock.fileno(), children=False):
+            raise DataError(f"{path.parent}: another run is at work here; wait for it, or stop it")
 
     def paths(self) -> list[Path]:
         """Of the checkpoints that are there, the newest first."""
@@ -112,7 +107,7 @@ class Keeper:
         path = self.path(progress.step)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            for left in self._folder.glob("step-*.pt.part"):  # of a process killed while it wrote
+            for left in self._folder.glob(f"step-*.pt{PART}"):  # of a process killed while it wrote
                 left.unlink(missing_ok=True)
             save_progress(path, progress)
             for old in [other for other in self.paths() if other <= path][self._keep :]:

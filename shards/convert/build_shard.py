@@ -18,13 +18,21 @@ import numpy.typing as npt
 from segstream.shards.codecs import images
 from segstream.shards.codecs.png import encode_label
 from segstream.shards.codecs.row_blocks import jpeg_blocks, label_blocks
-from segstream.shards.convert.relabel import LEFT_OUT, Outcome, merge_outcomes, outcome_of, relabel
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.sources import Edits, Pair, Source
+from segstream.shards.convert.relabel import LEFT_OUT, outcome_of, relabel
+from segstream.shards.datasets.release import Release
+from segstream.shards.datasets.sources import Dataset, Edits, Pair
 from segstream.shards.errors import DataError
-from segstream.shards.files import writing
-from segstream.shards.format.index import Counts, ShardIndex, dump_index, index_name, load_index
-from segstream.shards.format.left_out import BadFileError, Reject
+from segstream.shards.files import RUN_AGAIN, writing
+from segstream.shards.format.index import (
+    Counts,
+    RelabelOutcome,
+    ShardIndex,
+    dump_index,
+    index_name,
+    load_index,
+    merge_outcomes,
+)
+from segstream.shards.format.left_out import BadFileError, LeftOut
 from segstream.shards.format.manifest import ShardInfo
 from segstream.shards.format.writer import Sample, Written, write_shard
 from segstream.shards.taxonomy import IGNORE_INDEX, Remap, remap_label
@@ -38,11 +46,9 @@ _Files = dict[str, bytes | str]
 class Setup:
     """What all shards of one conversion share."""
 
-    dataset: str
+    dataset: Dataset
     split: str
-    licence: str
-    raw: Raw
-    source: Source
+    release: Release
     universal: Remap | None
     """Native ids -> universal ids; None leaves the `universal` member out."""
     relabel: bool
@@ -52,7 +58,7 @@ class Setup:
     short_side: int | None
     jpeg_quality: int
     identity: str
-    """Digest of everything above but `raw`, of the tables' contents, and of the tool: part of the fingerprint."""
+    """Digest of everything above but `release`, of the tables' contents, and of the tool: part of the fingerprint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +73,8 @@ class Job:
 class _Tally:
     """What accumulates while the samples of a shard pass by."""
 
-    rejects: list[Reject] = field(default_factory=list)
-    outcomes: list[Outcome] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    outcomes: list[RelabelOutcome] = field(default_factory=list)
     sources: list[Any] = field(default_factory=list)
     counts: dict[str, dict[int, tuple[int, int]]] = field(default_factory=lambda: defaultdict(dict))
 
@@ -100,8 +106,8 @@ class Made:
     info: ShardInfo | None
     """None if not one of its samples could be used, so that it was not written."""
     counts: Counts
-    rejects: tuple[Reject, ...]
-    relabel: Outcome | None
+    left_out: tuple[LeftOut, ...]
+    relabel: RelabelOutcome | None
     kept: bool
     """It was there already."""
 
@@ -130,10 +136,10 @@ def run(setup: Setup, job: Job) -> Made:
         fingerprint=_fingerprint(setup, tally.sources),
         rows=written.rows,
         counts={member: dict(by_id) for member, by_id in tally.counts.items()},
-        rejects=tuple(tally.rejects),
+        left_out=tuple(tally.left_out),
         relabel=merge_outcomes(tally.outcomes) if setup.relabel else None,
     )
-    with writing(job.path.with_name(index_name(job.path.name))) as file:
+    with writing(job.path.with_name(index_name(job.path.name)), advice=RUN_AGAIN) as file:
         file.write(dump_index(index))
     return _made(index, kept=False)
 
@@ -149,7 +155,7 @@ def _made(index: ShardIndex, *, kept: bool) -> Made:
     return Made(
         info=info if index.rows else None,
         counts=index.counts,
-        rejects=index.rejects,
+        left_out=index.left_out,
         relabel=index.relabel,
         kept=kept,
     )
@@ -157,12 +163,12 @@ def _made(index: ShardIndex, *, kept: bool) -> Made:
 
 def _samples(setup: Setup, job: Job, tally: _Tally) -> Iterator[Sample]:
     for pair in job.pairs:
-        files = _files(setup.raw, pair)
+        files = _files(setup.release, pair)
         tally.sources.append(_identity(pair, files))
         try:
             yield _convert(setup, pair, files, tally)
         except BadFileError as error:
-            tally.rejects.append(Reject(key=pair.key, path=error.path, reason=error.reason))
+            tally.left_out.append(LeftOut(key=pair.key, path=error.path, reason=error.reason))
             if pair.edits:
                 tally.outcomes.append(outcome_of(pair.edits, [LEFT_OUT] * len(pair.edits.records)))
 
@@ -174,7 +180,7 @@ def _convert(setup: Setup, pair: Pair, files: _Files, tally: _Tally) -> Sample:
     image = files[pair.image]
     assert isinstance(image, bytes)
     try:
-        picture = setup.source.read_image(image)
+        picture = setup.dataset.read_image(image)
         original = picture.size_hw
         size_hw = images.fit(original, setup.short_side if setup.lossy else None)
         suffix, member = _image_member(setup, image, picture, size_hw)
@@ -197,7 +203,7 @@ def _labels(
     assert pair.label is not None
     data = files[pair.label]
     assert isinstance(data, bytes)
-    native = whole = _native(setup.source, pair, data)
+    native = whole = _native(setup.dataset, pair, data)
     if native.shape != original:
         raise BadFileError(
             pair.label, f"label is {_by(native.shape)}, {pair.image} is {_by(original)} (height x width)"
@@ -211,29 +217,29 @@ def _labels(
         labels["universal-relabeled"] = labels["universal"]
         if pair.edits:
             label, outcome = _relabelled(setup, pair, pair.edits, files, whole)
-            tally.outcomes.append(outcome)  # nothing after this rejects the sample
+            tally.outcomes.append(outcome)  # nothing after this leaves the sample out
             labels["universal-relabeled"] = label if size_hw == original else images.resize_label(label, size_hw)
     return labels
 
 
 def _relabelled(
     setup: Setup, pair: Pair, edits: Edits, files: _Files, native: npt.NDArray[np.uint8]
-) -> tuple[npt.NDArray[np.uint8], Outcome]:
+) -> tuple[npt.NDArray[np.uint8], RelabelOutcome]:
     """(H, W) relabelled universal ids of the source's size, and what became of the records."""
     data = files[edits.file]
     assert isinstance(data, bytes)
     assert setup.universal is not None
-    assert setup.source.segments is not None
+    assert setup.dataset.segments is not None
     universal = remap_label(native, setup.universal, where=pair.label or "")
-    return relabel(universal, edits, setup.source.segments, data)
+    return relabel(universal, edits, setup.dataset.segments, data)
 
 
-def _native(source: Source, pair: Pair, data: bytes) -> npt.NDArray[np.uint8]:
+def _native(dataset: Dataset, pair: Pair, data: bytes) -> npt.NDArray[np.uint8]:
     """(H, W) native ids of a label file."""
     assert pair.label is not None
-    assert source.release is not None
+    assert dataset.remap is not None
     try:
-        return remap_label(source.read_label(data, pair), source.release, where=pair.label)
+        return remap_label(dataset.read_label(data, pair), dataset.remap, where=pair.label)
     except images.UnreadableError as error:
         raise BadFileError(pair.label, str(error)) from error
     except DataError as error:
@@ -253,9 +259,9 @@ def _image_member(setup: Setup, data: bytes, picture: images.Picture, size_hw: t
 
 def _json(setup: Setup, pair: Pair, size_hw: tuple[int, ...]) -> bytes:
     content = {
-        "dataset": setup.dataset,
+        "dataset": setup.dataset.name,
         "split": setup.split,
-        "licence": setup.licence,
+        "licence": setup.dataset.licence,
         "image": pair.image,
         "label": pair.label,
         "original_size_hw": list(size_hw),
@@ -274,7 +280,7 @@ def _whole_shard(setup: Setup, job: Job) -> ShardIndex | None:
             return None
     except (OSError, DataError):
         return None  # whatever it is, it is made again
-    sources = [_identity(pair, _files(setup.raw, pair)) for pair in job.pairs]
+    sources = [_identity(pair, _files(setup.release, pair)) for pair in job.pairs]
     return index if index.fingerprint == _fingerprint(setup, sources) else None
 
 
@@ -288,17 +294,17 @@ def _identity(pair: Pair, files: _Files) -> Any:
     return [pair.key, pair.image, pair.label, *hashes, pair.extra, *edits]
 
 
-def _files(raw: Raw, pair: Pair) -> _Files:
-    files = {path: _read(raw, path) for path in (pair.image, pair.label) if path is not None}
+def _files(release: Release, pair: Pair) -> _Files:
+    files = {path: _read(release, path) for path in (pair.image, pair.label) if path is not None}
     if pair.edits and pair.edits.file not in files:
-        files[pair.edits.file] = _read(pair.edits.raw, pair.edits.file)
+        files[pair.edits.file] = _read(pair.edits.release, pair.edits.file)
     return files
 
 
-def _read(raw: Raw, path: str) -> bytes | str:
+def _read(release: Release, path: str) -> bytes | str:
     """A source file's bytes, or why there are none."""
     try:
-        return raw.read(path)
+        return release.read(path)
     except FileNotFoundError:
         return "missing file"
     except OSError as error:

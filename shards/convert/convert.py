@@ -18,17 +18,17 @@ import PIL
 
 from segstream.shards.convert.build_shard import Job, Made, Setup, run
 from segstream.shards.convert.plan import plan_shards, shard_name
-from segstream.shards.convert.relabel import Outcome, assign, merge_outcomes
+from segstream.shards.convert.relabel import assign
 from segstream.shards.convert.relabel_records import read_records
-from segstream.shards.datasets.describe import Dataset, dataset
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.sources import Found, Pair
+from segstream.shards.datasets.registry import dataset
+from segstream.shards.datasets.release import Release
+from segstream.shards.datasets.sources import Dataset, Found, Pair
 from segstream.shards.errors import DataError, UsageError, did_you_mean
-from segstream.shards.files import make_folder, sole_writer, writing
+from segstream.shards.files import RUN_AGAIN, make_folder, sole_writer, staging, writing
 from segstream.shards.format import manifest as manifests
-from segstream.shards.format.index import index_name, merge_counts
+from segstream.shards.format.index import RelabelOutcome, index_name, merge_counts, merge_outcomes
 from segstream.shards.format.keys import unescape
-from segstream.shards.format.left_out import Reject, check_rejects
+from segstream.shards.format.left_out import LeftOut, check_left_out
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.parallel import as_they_finish
 from segstream.shards.storage.open import local_path
@@ -62,6 +62,8 @@ class ConvertRequest:
     shard_bytes: int = 256 << 20
     """Limit of a shard, in bytes of source images."""
     jpeg_quality: int = 95
+    staged: bool = False
+    """Make the set in a folder beside its own and move it there when it is whole."""
 
     def __post_init__(self) -> None:
         least = {"workers": 1, "skip_bad": 0, "shard_samples": 1, "shard_bytes": 1, "short_side": 1, "limit": 1}
@@ -85,12 +87,12 @@ class Summary:
     bytes: int
     resumed_shards: int
     """Shards kept from an earlier run."""
-    skipped: tuple[Reject, ...]
+    skipped: tuple[LeftOut, ...]
     absent: int
     """Listed images that the raw folder does not hold."""
     first_absent: tuple[str, ...]
     """A few of them."""
-    relabel: Outcome | None
+    relabel: RelabelOutcome | None
     """What became of the records of relabelling, if any were given."""
     digest: str
     """The manifest's."""
@@ -119,38 +121,37 @@ def convert(request: ConvertRequest, progress: Callable[[int, int], None] | None
     root = request.raw or data.root
     if root is None:
         raise UsageError(f"{request.dataset}: says no `root`; give the folder of the data with --raw")
-    raw = Raw(root)
+    release = Release(root)
     if request.split not in data.splits:
         raise UsageError(f"{data.name} has no split {request.split!r}; {did_you_mean(request.split, data.splits)}")
-    found = data.source.find(raw, request.split)
-    ordered = _ordered(found, where=f"{raw} ({data.name}, {request.split})")
-    pairs, records, unused = _relabelling(request, data, raw, ordered)
-    setup, params = _setup(request, data, raw, records)
-    folder = local_path(request.out) / data.name / request.split
-    make_folder(folder)
-    with sole_writer(folder):
-        jobs = _plan(pairs, raw, folder, request)
+    found = data.find(release, request.split)
+    ordered = _ordered(found, where=f"{release} ({data.name}, {request.split})")
+    pairs, records, unused = _relabelling(request, data, release, ordered)
+    setup, params = _setup(request, data, release, records)
+    place = local_path(request.out) / data.name / request.split
+    with staging(place, when=request.staged) as folder, sole_writer(make_folder(folder)):
+        jobs = _plan(pairs, release, folder, request)
         (folder / manifests.NAME).unlink(missing_ok=True)  # from here on the set is incomplete, and says so
         _remove_leftovers(folder, jobs)
         made = _run_all(setup, jobs, request.workers, progress)
         orphans = (
-            [] if request.limit else [Reject(key="", path=o, reason="label without an image") for o in found.orphans]
+            [] if request.limit else [LeftOut(key="", path=o, reason="label without an image") for o in found.orphans]
         )
-        rejects = sorted([*orphans, *(r for shard in made for r in shard.rejects)])
-        check_rejects(
-            rejects, allowed=request.skip_bad, total=len(pairs), where=f"{data.name} {request.split} in {raw}"
+        left_out = sorted([*orphans, *(r for shard in made for r in shard.left_out)])
+        check_left_out(
+            left_out, allowed=request.skip_bad, total=len(pairs), where=f"{data.name} {request.split} in {release}"
         )
         labelled = pairs[0].label is not None
         manifest = _manifest(
-            data, request, params, made, rejects, labelled=labelled, absent=len(found.absent), unused=unused
+            data, request, params, made, left_out, labelled=labelled, absent=len(found.absent), unused=unused
         )
         content = manifests.dump_manifest(manifest)
-        with writing(folder / manifests.NAME) as file:
+        with writing(folder / manifests.NAME, advice=RUN_AGAIN) as file:
             file.write(content)
     return Summary(
         dataset=data.name,
         split=request.split,
-        url=str(folder),
+        url=str(place),
         samples=manifest.samples,
         shards=len(manifest.shards),
         bytes=manifest.bytes,
@@ -178,21 +179,22 @@ def _ordered(found: Found, *, where: str) -> list[Pair]:
 
 
 def _relabelling(
-    request: ConvertRequest, data: Dataset, raw: Raw, pairs: Sequence[Pair]
-) -> tuple[Sequence[Pair], str | None, Outcome | None]:
+    request: ConvertRequest, data: Dataset, release: Release, pairs: Sequence[Pair]
+) -> tuple[Sequence[Pair], str | None, RelabelOutcome | None]:
     """The pairs to convert, with their records; the records' digest; what became of those that no such pair has."""
     if request.relabel is None:
         return pairs[: request.limit], None, None
-    if data.source.segments is None:
+    if data.segments is None:
         raise UsageError(f"{data.name}: has no relabelled segments; leave out --relabel")
     records = read_records(request.relabel, data.name, request.split)
-    chosen, unused = assign(records, data.source.segments, raw, pairs, limit=request.limit)
+    chosen, unused = assign(records, data.segments, release, pairs, limit=request.limit)
     return chosen, records.sha256, unused
 
 
-def _setup(request: ConvertRequest, data: Dataset, raw: Raw, records: str | None) -> tuple[Setup, dict[str, Any]]:
+def _setup(
+    request: ConvertRequest, data: Dataset, release: Release, records: str | None
+) -> tuple[Setup, dict[str, Any]]:
     """What all shards share, and the parameters as the manifest states them."""
-    source = data.source
     lossy = request.split.startswith("train")
     params: dict[str, Any] = {
         "image": "jpeg" if lossy else "source",
@@ -203,20 +205,18 @@ def _setup(request: ConvertRequest, data: Dataset, raw: Raw, records: str | None
         "shard_bytes": request.shard_bytes,
         **({"records_sha256": records} if records else {}),
     }
-    universal = universal_remap(source.native) if source.native.to_universal is not None else None
+    universal = universal_remap(data.taxonomy) if data.taxonomy.to_universal is not None else None
     identity = [
         _tool(),
         params,
         [data.name, request.split, data.licence],
-        [source.native.digest, *((source.release.source, source.release.table.tolist()) if source.release else ())],
+        [data.taxonomy.digest, *((data.remap.source, data.remap.table.tolist()) if data.remap else ())],
         load_taxonomy("universal").digest if universal else None,
     ]
     setup = Setup(
-        dataset=data.name,
+        dataset=data,
         split=request.split,
-        licence=data.licence,
-        raw=raw,
-        source=source,
+        release=release,
         universal=universal,
         relabel=records is not None,
         lossy=lossy,
@@ -227,8 +227,8 @@ def _setup(request: ConvertRequest, data: Dataset, raw: Raw, records: str | None
     return setup, params
 
 
-def _plan(pairs: Sequence[Pair], raw: Raw, folder: Path, request: ConvertRequest) -> list[Job]:
-    sized = ((pair, raw.size(pair.image)) for pair in pairs)
+def _plan(pairs: Sequence[Pair], release: Release, folder: Path, request: ConvertRequest) -> list[Job]:
+    sized = ((pair, release.size(pair.image)) for pair in pairs)
     shards = plan_shards(sized, max_samples=request.shard_samples, max_bytes=request.shard_bytes)
     return [Job(path=folder / shard_name(n), pairs=shard) for n, shard in enumerate(shards)]
 
@@ -247,7 +247,7 @@ def _run_all(
     """Results in the jobs' order."""
     total, finished = sum(len(job.pairs) for job in jobs), 0
     results: dict[int, Made] = {}
-    what = f"{setup.dataset} {setup.split}"
+    what = f"{setup.dataset.name} {setup.split}"
     for n, result in as_they_finish(functools.partial(run, setup), jobs, workers=workers, what=what):
         results[n] = result
         finished += len(jobs[n].pairs)
@@ -261,16 +261,16 @@ def _manifest(
     request: ConvertRequest,
     params: dict[str, Any],
     made: Sequence[Made],
-    rejects: Sequence[Reject],
+    left_out: Sequence[LeftOut],
     *,
     labelled: bool,
     absent: int,
-    unused: Outcome | None,
+    unused: RelabelOutcome | None,
 ) -> Manifest:
     shards = tuple(shard.info for shard in made if shard.info)
     if not shards:
         raise DataError(f"{data.name} {request.split}: not one sample could be used; check --raw")
-    native = data.source.native
+    native = data.taxonomy
     mapped = labelled and native.to_universal is not None
     members = {
         "image": True,
@@ -290,7 +290,7 @@ def _manifest(
         tool=_tool(),
         shards=shards,
         counts=merge_counts([shard.counts for shard in made]),
-        skipped=tuple(rejects),
+        skipped=tuple(left_out),
         absent=absent,
         relabel=merge_outcomes([unused, *(shard.relabel for shard in made if shard.relabel)]) if unused else None,
     )

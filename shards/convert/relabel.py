@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from segstream.shards.codecs.images import UnreadableError
-from segstream.shards.convert.relabel_records import Record, Records
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.sources import Edits, Pair, Segments
+from segstream.shards.convert.relabel_records import Records
+from segstream.shards.datasets.release import Release
+from segstream.shards.datasets.sources import Edits, Pair, Record, Segments
 from segstream.shards.errors import DataError
+from segstream.shards.format.index import RelabelExample, RelabelOutcome, merge_outcomes
 from segstream.shards.format.left_out import BadFileError
 
 NO_IMAGE = "no such image in this split"
@@ -30,49 +29,22 @@ LEFT_OUT = "image left out"
 NO_SEGMENT = "no such segment"
 TOO_SMALL = "segment too small"
 OTHER_CLASS = "segment is not all of the original class"
-_SHOWN = 3  # examples for each reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """One record that was not applied."""
-
-    reason: str
-    image: str
-    """As the records name it: parent/stem."""
-    segment: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What became of records."""
-
-    applied: int = 0
-    reported: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Reason -> records."""
-    examples: tuple[Example, ...] = ()
-    """The first of each reason."""
-
-    @property
-    def total(self) -> int:
-        """Records, each counted once."""
-        return self.applied + sum(self.reported.values())
-
-
-def outcome_of(edits: Edits, reasons: Sequence[str | None]) -> Outcome:
+def outcome_of(edits: Edits, reasons: Sequence[str | None]) -> RelabelOutcome:
     """Count what became of one image's records.
 
     Args:
         reasons: why each record was not applied; None where it was.
     """
     told = [
-        Example(reason=reason, image=edits.image, segment=record.segment)
+        RelabelExample(reason=reason, image=edits.image, segment=record.segment)
         for record, reason in zip(edits.records, reasons, strict=True)
         if reason is not None
     ]
     return merge_outcomes(
         [
-            Outcome(
+            RelabelOutcome(
                 applied=len(reasons) - len(told),
                 reported=Counter(e.reason for e in told),
                 examples=tuple(told),
@@ -81,36 +53,9 @@ def outcome_of(edits: Edits, reasons: Sequence[str | None]) -> Outcome:
     )
 
 
-def merge_outcomes(parts: Iterable[Outcome]) -> Outcome:
-    """Add outcomes up, in order."""
-    applied, reported, examples = 0, Counter[str](), dict[str, list[Example]]()
-    for part in parts:
-        applied += part.applied
-        reported.update(part.reported)
-        for example in part.examples:
-            shown = examples.setdefault(example.reason, [])
-            if len(shown) < _SHOWN:
-                shown.append(example)
-    return Outcome(
-        applied=applied,
-        reported=dict(sorted(reported.items())),
-        examples=tuple(e for _, shown in sorted(examples.items()) for e in shown),
-    )
-
-
-def load_outcome(raw: Mapping[str, Any]) -> Outcome:
-    """An outcome from the JSON that `dataclasses.asdict` of it gives.
-
-    Raises:
-        KeyError, TypeError: it is something else.
-    """
-    examples = tuple(Example(**e) for e in raw["examples"])
-    return Outcome(applied=raw["applied"], reported=dict(raw["reported"]), examples=examples)
-
-
 def assign(
-    records: Records, segments: Segments, raw: Raw, pairs: Sequence[Pair], *, limit: int | None
-) -> tuple[list[Pair], Outcome]:
+    records: Records, segments: Segments, release: Release, pairs: Sequence[Pair], *, limit: int | None
+) -> tuple[list[Pair], RelabelOutcome]:
     """Hand each pair its records.
 
     Args:
@@ -127,9 +72,11 @@ def assign(
     for n, pair in enumerate(pairs):
         other = named.setdefault(_name(pair, segments), n)
         if other != n:
-            raise DataError(f"{raw}: records cannot tell {pair.image} from {pairs[other].image}; remove one of them")
+            raise DataError(
+                f"{release}: records cannot tell {pair.image} from {pairs[other].image}; remove one of them"
+            )
     chosen = list(pairs[:limit])
-    where, files = segments.files(raw, [pair for pair in chosen if _name(pair, segments) in records.by_image])
+    where, files = segments.files(release, [pair for pair in chosen if _name(pair, segments) in records.by_image])
     if files and not any(map(where.has, files.values())):
         raise DataError(
             f"{where}: not one of the {len(files)} files that hold relabelled segments, such as "
@@ -139,17 +86,17 @@ def assign(
     for name, of_image in records.by_image.items():
         n, image = named.get(name, -1), "/".join(name)
         if 0 <= n < len(chosen):
-            edits = Edits(raw=where, file=files[chosen[n].key], image=image, records=of_image)
+            edits = Edits(release=where, file=files[chosen[n].key], image=image, records=of_image)
             chosen[n] = dataclasses.replace(chosen[n], edits=edits)
         else:
-            unused = Edits(raw=where, file="", image=image, records=of_image)
+            unused = Edits(release=where, file="", image=image, records=of_image)
             rest.append(outcome_of(unused, [NO_IMAGE if n < 0 else BEYOND_LIMIT] * len(of_image)))
     return chosen, merge_outcomes(rest)
 
 
 def relabel(
     label: npt.NDArray[np.uint8], edits: Edits, segments: Segments, data: bytes
-) -> tuple[npt.NDArray[np.uint8], Outcome]:
+) -> tuple[npt.NDArray[np.uint8], RelabelOutcome]:
     """Apply an image's records, in file order.
 
     Args:

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
 
+from segstream.shards.datasets.sources import Record
 from segstream.shards.errors import DataError, did_you_mean
 from segstream.shards.taxonomy import IGNORE_INDEX, TRAINING_TAXONOMIES, load_taxonomy
 
@@ -51,16 +51,6 @@ _PARENTS = {  # (train, val); the others carry theirs in the line
     "sunrgbd-37": ("train", "test"),
 }
 _PREFIX = {"cityscapes-19": r"seq([^_]+)_", "idd-39": r"seq([^_]+)_", "mapillary-public65": r"mapillary_()"}
-
-
-class Record(NamedTuple):
-    """One segment and the universal class it becomes."""
-
-    segment: int
-    original: int
-    """Universal id before, as the annotators saw it."""
-    new: int
-    """Universal id after; 255: unlabelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

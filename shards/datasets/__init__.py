@@ -1,5 +1,7 @@
-"""One file per dataset: its folder layout, its split lists, the coding of its label files, and nothing else.
+"""One folder a dataset, and beside them what they share.
 
-A source module has a function `source() -> Source`. Sources share `common.py` and never import one another, so that
-a change to one of them concerns no other dataset.
+`dataset.yaml` says what is known of the release and where its files lie (`registry.Facts`), `classes.yaml` its classes
+and the ids of its label files (`shards/taxonomy.py`), `SPLIT.txt` which images a split has where the files do not tell
+(`layout`). `source.py` stands only where there is more to say: its `adapt(stated: Dataset) -> Dataset` replaces what is
+read in another way. A dataset that builds on another names it as its `base`; no other dataset's folder is read.
 """

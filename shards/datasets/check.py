@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from segstream.shards.datasets.describe import Dataset, dataset, is_own
-from segstream.shards.datasets.registry import Archive, Facts, Sign, registry
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.sources import Found
+from segstream.shards.datasets.registry import Archive, Facts, Sign, dataset, is_own, registry
+from segstream.shards.datasets.release import Release
+from segstream.shards.datasets.sources import Dataset, Found
 from segstream.shards.errors import DataError, UsageError
 
 _FIRST = 5  # missing paths that are named
@@ -62,7 +61,7 @@ def check_raw(name: str, raw: Path | None = None) -> RawCheck:
     root = raw or data.root
     if root is None:
         raise UsageError(f"{name}: says no `root`; give the folder of the data")
-    where = Raw(root)
+    where = Release(root)
     splits = tuple(_check_split(data, where, split) for split in data.splits)
     if is_own(name):
         return RawCheck(name=data.name, raw=str(root), splits=splits)
@@ -86,11 +85,13 @@ def tops(layout: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for first in firsts for name in _alternatives(first)))
 
 
-def _check_split(data: Dataset, raw: Raw, split: str) -> SplitCheck:
-    problem, found, there = None, Found(pairs=()), set[str]()
+def _check_split(data: Dataset, release: Release, split: str) -> SplitCheck:
+    problem, found, there = None, Found(), set[str]()
     try:
-        found = data.source.find(raw, split)
-        there = _present(raw, (path for pair in found.pairs for path in (pair.image, pair.label) if path is not None))
+        found = data.find(release, split)
+        there = _present(
+            release, (path for pair in found.pairs for path in (pair.image, pair.label) if path is not None)
+        )
     except DataError as error:
         problem = str(error)
     images = [pair.image for pair in found.pairs]
@@ -100,7 +101,7 @@ def _check_split(data: Dataset, raw: Raw, split: str) -> SplitCheck:
     expected = data.splits[split] or 0
     more_images = expected - len(images) + len(lost)
     more_labels = 0 if found.absent else expected - len(labels) + len(gone) - len(found.orphans)
-    labelled = data.source.release is not None
+    labelled = data.remap is not None
     missing_images = max(more_images, len(lost) + len(found.absent) + len(found.orphans))
     missing_labels = max(more_labels, len(gone)) if labelled else 0
     if not problem and missing_images + missing_labels:
@@ -118,11 +119,11 @@ def _check_split(data: Dataset, raw: Raw, split: str) -> SplitCheck:
     )
 
 
-def _present(raw: Raw, paths: Iterable[str]) -> set[str]:
+def _present(release: Release, paths: Iterable[str]) -> set[str]:
     """Those paths that exist; folders are listed, which is much faster than asking for each file."""
     asked = set(paths)
     folders = {path.rpartition("/")[0] for path in asked}
-    return {f"{folder}/{name}" if folder else name for folder in folders for name in raw.below(folder)} & asked
+    return {f"{folder}/{name}" if folder else name for folder in folders for name in release.below(folder)} & asked
 
 
 def _surplus(facts: Facts, splits: Iterable[SplitCheck]) -> list[str]:
@@ -141,24 +142,24 @@ def _total(facts: Facts, splits: Iterable[SplitCheck]) -> list[str]:
     return [f"{images} images in all, expected {facts.total}; check that every archive is unpacked, of this release"]
 
 
-def _shows(raw: Raw, sign: Sign) -> bool:
-    return all(_exists(raw, path) for path in sign.has) and not any(_exists(raw, path) for path in sign.lacks)
+def _shows(release: Release, sign: Sign) -> bool:
+    return all(_exists(release, path) for path in sign.has) and not any(_exists(release, path) for path in sign.lacks)
 
 
-def _exists(raw: Raw, path: str) -> bool:
+def _exists(release: Release, path: str) -> bool:
     if "*" not in path:
-        return raw.has(path) or raw.has_folder(path)
+        return release.has(path) or release.has_folder(path)
     folder, _, _ = path.partition("*")[0].rpartition("/")
     pattern = path.removeprefix(f"{folder}/")
-    return any(fnmatchcase(name, pattern) for name in raw.below(folder))
+    return any(fnmatchcase(name, pattern) for name in release.below(folder))
 
 
-def _elsewhere(raw: Raw, facts: Facts) -> list[str]:
+def _elsewhere(release: Release, facts: Facts) -> list[str]:
     """The root is a folder too high or too low."""
     names = tops(facts.layout)
-    if any(_exists(raw, name) for name in names):
+    if any(_exists(release, name) for name in names):
         return []
-    root = raw.root.absolute()
+    root = release.root.absolute()
     places = (
         *(place for pattern in ("*", "*/*") for place in sorted(root.glob(pattern))),
         root.parent,
@@ -170,12 +171,12 @@ def _elsewhere(raw: Raw, facts: Facts) -> list[str]:
     return []
 
 
-def _packed(raw: Raw, facts: Facts) -> list[str]:
+def _packed(release: Release, facts: Facts) -> list[str]:
     return [
-        f"{path.relative_to(raw.root)} lies here packed; {_advice(archive)}"
+        f"{path.relative_to(release.root)} lies here packed; {_advice(archive)}"
         for archive in facts.archives
-        for path in sorted(raw.root.glob(archive.name))
-        if not archive.inside or not all(raw.has_folder(target) for target in archive.unpack.values())
+        for path in sorted(release.root.glob(archive.name))
+        if not archive.inside or not all(release.has_folder(target) for target in archive.unpack.values())
     ]
 
 

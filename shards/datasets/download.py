@@ -123,7 +123,7 @@ class _Book:
 
     def put(self, name: str, **changes: Any) -> None:
         self.records[name] = replace(self.get(name), **changes)
-        with writing(self.path) as file:
+        with writing(self.path, advice="make room, then run the same command again") as file:
             file.write(json.dumps({n: asdict(record) for n, record in self.records.items()}, indent=2).encode() + b"\n")
 
 

@@ -20,18 +20,17 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.sources import Found, Pair, Source, read_ids
-from segstream.shards.errors import DataError, UsageError, did_you_mean
+from segstream.shards.datasets import layout
+from segstream.shards.datasets.release import Release
+from segstream.shards.datasets.sources import Dataset, Found, Pair
+from segstream.shards.errors import DataError
 from segstream.shards.format.keys import key_of
 from segstream.shards.schema import parse, read_yaml
 from segstream.shards.taxonomy import IGNORE_INDEX, Taxonomy, build_remap, taxonomy_names, universal_ids
 
 _MAX_ID = 65535  # of a 16-bit label file
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_WILDCARD = re.compile(r"(\*\*/|\*|\?)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,18 +95,28 @@ class OwnData:
         return tuple(i if c.id is None else c.id for i, c in enumerate(self.classes))
 
 
-def load(path: Path) -> OwnData:
+def load(path: Path) -> Dataset:
     """Read and check the YAML.
 
     Raises:
         DataError: what is wrong with it, with the field's name.
     """
-    own = parse(OwnData, read_yaml(path), at=str(path))
-    taxonomy(own, at=str(path))
-    return own
+    at = str(path)
+    own = parse(OwnData, read_yaml(path), at=at)
+    pairs = dict.fromkeys((IGNORE_INDEX, *own.ignore), IGNORE_INDEX) | {i: n for n, i in enumerate(own.ids)}
+    return Dataset(
+        name=own.name,
+        role="extra",
+        taxonomy=_taxonomy(own, at=at),
+        splits=dict.fromkeys(own.splits),
+        licence=own.licence,
+        root=path.parent / own.root if own.root else None,
+        remap=build_remap(f"{own.name} ({path.name})", own.name, pairs),
+        find=functools.partial(_find, own, at),
+    )
 
 
-def taxonomy(own: OwnData, *, at: str) -> Taxonomy:
+def _taxonomy(own: OwnData, *, at: str) -> Taxonomy:
     """The class list with its universal mapping; without any `universal` there is none ("native only").
 
     Of two classes that name one universal class, both train it, and the first one receives its predictions.
@@ -133,49 +142,28 @@ def taxonomy(own: OwnData, *, at: str) -> Taxonomy:
     )
 
 
-def source(own: OwnData, *, at: str) -> Source:
-    """The source that the YAML describes; `at` names it in errors."""
-    pairs = dict.fromkeys((IGNORE_INDEX, *own.ignore), IGNORE_INDEX) | {i: n for n, i in enumerate(own.ids)}
-    return Source(
-        native=taxonomy(own, at=at),
-        release=build_remap(f"{own.name} ({Path(at).name})", own.name, pairs),
-        find=functools.partial(_find, own, at),
-        read_label=read_ids,
-    )
-
-
-def _find(own: OwnData, at: str, raw: Raw, split: str) -> Found:
-    if split not in own.splits:
-        raise UsageError(f"{at}: no split {split!r}; {did_you_mean(split, own.splits)}")
-    if not raw.root.is_dir():
-        raise DataError(f"{raw}: no such folder; give the folder of the data with --raw, or as `root` in {at}")
-    files = own.splits[split]
-    where = f"{at}.splits.{split}"
-    return _from_list(raw, files.list, where) if files.list else _from_globs(raw, files, where)
-
-
-def _from_globs(raw: Raw, files: OwnSplit, where: str) -> Found:
-    images = _matches(raw, files.images, f"{where}.images")
-    labels = _matches(raw, files.labels, f"{where}.labels")
+def _find(own: OwnData, at: str, release: Release, split: str) -> Found:
+    if not release.root.is_dir():
+        raise DataError(f"{release}: no such folder; give the folder of the data with --raw, or as `root` in {at}")
+    files, where = own.splits[split], f"{at}.splits.{split}"
+    if files.list:
+        return _find_listed(release, files.list, where)
+    images = _matches(release, files.images, f"{where}.images")
+    labels = _matches(release, files.labels, f"{where}.labels")
     if not images.keys() & labels.keys():
         raise DataError(
             f"{where}: none of {len(images)} images pairs with one of {len(labels)} labels (first ones: "
             f"{next(iter(images.values()))}, {next(iter(labels.values()))}); the wildcards of both globs must stand "
             f"for the same text, or use `list`"
         )
-    root = _fixed_part(files.images)
-    pairs = [
-        Pair(key=key_of(path.removeprefix(root)), image=path, label=labels.get(found) or _fill(files.labels, found))
-        for found, path in images.items()
-    ]
-    return Found(pairs=tuple(pairs), orphans=tuple(labels[f] for f in sorted(labels.keys() - images.keys())))
+    return layout.pair(images, labels, files.images, files.labels)
 
 
-def _from_list(raw: Raw, path: str, where: str) -> Found:
+def _find_listed(release: Release, path: str, where: str) -> Found:
     try:
-        lines = raw.read(path).decode().splitlines()
+        lines = release.read(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{where}.list: {raw}/{path} cannot be read ({error}); check the path") from error
+        raise DataError(f"{where}.list: {release}/{path} cannot be read ({error}); check the path") from error
     pairs = []
     for number, line in enumerate(lines, 1):
         words = line.split("\t") if "\t" in line else line.split()
@@ -183,40 +171,19 @@ def _from_list(raw: Raw, path: str, where: str) -> Found:
             continue
         if len(words) != 2:
             raise DataError(
-                f'{raw}/{path}, line {number}: {len(words)} words, expected "image label" (separate paths that '
+                f'{release}/{path}, line {number}: {len(words)} words, expected "image label" (separate paths that '
                 f"hold spaces by a tab)"
             )
         pairs.append(Pair(key=key_of(words[0]), image=words[0], label=words[1]))
     if not pairs:
-        raise DataError(f"{where}.list: {raw}/{path} names no images")
+        raise DataError(f"{where}.list: {release}/{path} names no images")
     return Found(pairs=tuple(pairs))
 
 
-def _matches(raw: Raw, glob: str, where: str) -> dict[tuple[Any, ...], str]:
-    """Files of a glob by the texts its wildcards stand for."""
-    pattern = re.compile(_regex(glob))
-    if not glob or glob.startswith("/") or ".." in glob.split("/"):
+def _matches(release: Release, glob: str, where: str) -> layout.Matches:
+    if glob.startswith("/") or ".." in glob.split("/"):
         raise DataError(f"{where}: {glob!r} is not a glob relative to the data's folder")
-    fixed = _fixed_part(glob)
-    paths = (fixed + path for path in raw.below(fixed))
-    found = {match.groups(): path for path in paths if (match := pattern.fullmatch(path))}
+    found = layout.matches(release, glob)
     if not found:
-        raise DataError(f"{where}: {glob!r} matches no file below {raw}; check the pattern and --raw")
+        raise DataError(f"{where}: {glob!r} matches no file below {release}; check the pattern and --raw")
     return found
-
-
-def _regex(glob: str) -> str:
-    """A glob as a regular expression with one group for each wildcard."""
-    parts = {"**/": "((?:[^/]+/)*)", "*": "([^/]*)", "?": "([^/])"}
-    return "".join(parts.get(piece) or re.escape(piece) for piece in _WILDCARD.split(glob))
-
-
-def _fill(glob: str, texts: tuple[Any, ...]) -> str:
-    """The path a glob means when its wildcards stand for these texts."""
-    left = iter(texts)
-    return _WILDCARD.sub(lambda wildcard: next(left, wildcard.group()), glob)
-
-
-def _fixed_part(glob: str) -> str:
-    """The folders before the first wildcard: `images/train/*.jpg` -> `images/train/`."""
-    return "".join(_WILDCARD.split(glob)[0].rpartition("/")[:2])

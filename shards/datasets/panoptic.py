@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import index
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from segstream.shards.codecs.images import UnreadableError, decode_rgb
-from segstream.shards.datasets.release import Raw
+from segstream.shards.datasets.release import Release
+from segstream.shards.datasets.sources import Found, Ids, Pair
 from segstream.shards.errors import DataError
 from segstream.shards.schema import parse_json
 from segstream.shards.taxonomy import IGNORE_INDEX
@@ -19,18 +22,42 @@ from segstream.shards.taxonomy import IGNORE_INDEX
 _UNLABELLED = 0  # segment id
 _NUM_CODES = 1 << 24  # colours
 
-Segments = tuple[tuple[int, int], ...]
+_Segments = tuple[tuple[int, int], ...]
 """(segment id, category id) of one image."""
 
 
-def read_annotations(raw: Raw, path: str) -> dict[str, Segments]:
+def described(found: Found, release: Release, path: str, images: str | None = None) -> Found:
+    """Pairs with what a JSON of the release says of them in `extra`.
+
+    Args:
+        path: of the JSON.
+        images: where the JSON is the list of images, their folder, with `/`: those that only it knows are absent.
+
+    Raises:
+        DataError: the JSON is missing, something else, or describes an image twice.
+    """
+    listed = read_annotations(release, path)
+    pairs = tuple(replace(pair, extra=listed.get(PurePosixPath(pair.image).stem)) for pair in found.pairs)
+    if images is None:
+        return replace(found, pairs=pairs)
+    here = {pair.image for pair in pairs}
+    absent = (f"{images}{name}.jpg" for name in sorted(listed))
+    return Found(pairs=pairs, absent=tuple(image for image in absent if image not in here))
+
+
+def read_categories(data: bytes, pair: Pair) -> Ids:
+    """A panoptic PNG as (H, W) category ids; `pair.extra` holds its segments."""
+    return category_ids(data, pair.extra)
+
+
+def read_annotations(release: Release, path: str) -> dict[str, _Segments]:
     """The segments of every image, by the PNG's name without extension.
 
     Raises:
         DataError: the JSON is missing, something else, or describes an image twice.
     """
     try:
-        content: Any = parse_json(raw.read(path))
+        content: Any = parse_json(release.read(path))
         entries = [
             (
                 a["file_name"].removesuffix(".png"),
@@ -40,14 +67,16 @@ def read_annotations(raw: Raw, path: str) -> dict[str, Segments]:
         ]
     except OSError as error:
         raise DataError(
-            f"{raw}/{path}: cannot be read ({error.strerror}); unpack the panoptic annotations there"
+            f"{release}/{path}: cannot be read ({error.strerror}); unpack the panoptic annotations there"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{raw}/{path}: not COCO panoptic annotations ({error!r}); unpack the archive again") from error
+        raise DataError(
+            f"{release}/{path}: not COCO panoptic annotations ({error!r}); unpack the archive again"
+        ) from error
     by_name = dict(entries)
     if len(by_name) < len(entries):
         twice = next(name for name, count in Counter(name for name, _ in entries).items() if count > 1)
-        raise DataError(f"{raw}/{path}: describes {twice}.png twice; unpack the archive again")
+        raise DataError(f"{release}/{path}: describes {twice}.png twice; unpack the archive again")
     return by_name
 
 

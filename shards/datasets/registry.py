@@ -1,17 +1,55 @@
-"""What is known of each released dataset, read from `registry.yaml` and checked once."""
+"""Datasets by name: to convert, and to describe. What is known of each stands in its folder, in `dataset.yaml`."""
 
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib import resources
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-from segstream.shards.errors import DataError
+from segstream.shards.datasets import own_data
+from segstream.shards.datasets.layout import Files, find, folder_of
+from segstream.shards.datasets.polygons import object_masks
+from segstream.shards.datasets.sources import Dataset, Role, Segments, id_masks, label_files
+from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.schema import parse, read_yaml
+from segstream.shards.taxonomy import (
+    TRAINING_TAXONOMIES,
+    Taxonomy,
+    load_taxonomy,
+    naive_remap,
+    release_remap,
+    taxonomy_names,
+)
 
-Role = Literal["train", "test", "extra"]
+_RELABELED = "-relabeled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentCoding:
+    """How the segments are kept that MSeg's update records name."""
+
+    coding: Literal["ids", "objects", "objects-by-id"]
+    """One-channel files of segment ids; polygon files, in which a segment is a place in the list of objects, or an
+    object's `id`."""
+    strict: bool
+    """A segment must be all of the record's original class; else it is overwritten whatever it holds."""
+    instead: tuple[str, str] = ("", "")
+    """What the path of the label file has, and that of the file with the segments has in its place."""
+    offset: int = 0
+    """Of `ids`: how much higher the file's values are than the records' numbers."""
+
+    def segments(self) -> Segments:
+        """What reads them."""
+        masks = {
+            "ids": functools.partial(id_masks, offset=self.offset),
+            "objects": functools.partial(object_masks, by_id=False),
+            "objects-by-id": functools.partial(object_masks, by_id=True),
+        }
+        files = functools.partial(label_files, instead=self.instead)
+        return Segments(strict=self.strict, masks=masks[self.coding], files=files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +57,7 @@ class Archive:
     """A file that the publisher offers."""
 
     name: str
-    """Its name; one that lies inside another archive is named by its path below the raw root."""
+    """Its name; one that lies inside another archive is named by its path below the release's root."""
     size: str | None = None
     """About how large, for people."""
     bytes: int | None = None
@@ -30,7 +68,7 @@ class Archive:
     inside: str | None = None
     """The archive that brings this one."""
     unpack: Mapping[str, str] = field(default_factory=dict)
-    """Prefix of its members' names -> what it becomes below the raw root; members of no prefix are not needed."""
+    """Prefix of its members' names -> what it becomes below the release's root; members of no prefix are not needed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +76,7 @@ class Sign:
     """A tell-tale of a wrong version, a wrong place, or an unfinished unpacking."""
 
     has: tuple[str, ...]
-    """Paths below the raw root that all exist; `*` stands for a part of a name."""
+    """Paths below the release's root that all exist; `*` stands for a part of a name."""
     lacks: tuple[str, ...] = ()
     """Paths of which none exists."""
     says: str
@@ -49,7 +87,7 @@ class Sign:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the registry holds of a released dataset."""
+    """What `dataset.yaml` says of a released dataset."""
 
     title: str
     role: Role
@@ -65,8 +103,12 @@ class Facts:
     home: str
     """Where a person gets it."""
     layout: Mapping[str, str]
-    """Path pattern below the raw root -> what lies there."""
+    """Path pattern below the release's root -> what lies there."""
     archives: tuple[Archive, ...] = ()
+    files: Files = field(default_factory=Files)
+    """Where the files of a split are; none: `source.py` finds them."""
+    segments: SegmentCoding | None = None
+    """None where the dataset was not relabelled, or `source.py` says how."""
     more: str | None = None
     """What more images than the release has would mean."""
     signs: tuple[Sign, ...] = ()
@@ -87,10 +129,103 @@ class Facts:
 
 @functools.cache
 def registry() -> Mapping[str, Facts]:
-    """The facts of every released dataset, by name.
+    """The facts of every released dataset: those to train on first, then those held out, then the extras.
 
     Raises:
-        DataError: the file in the package is damaged.
+        DataError: a file in the package is damaged.
     """
-    with resources.as_file(resources.files("segstream.shards.datasets").joinpath("registry.yaml")) as path:
-        return {name: parse(Facts, facts, at=f"{path.name}: {name}") for name, facts in read_yaml(path).items()}
+    names = (path.parent.name.replace("_", "-") for path in sorted(Path(__file__).parent.glob("*/dataset.yaml")))
+    facts = {name: parse(Facts, _stated(name), at=f"{name}: dataset.yaml") for name in names}
+    return dict(sorted(facts.items(), key=lambda item: get_args(Role).index(item[1].role)))
+
+
+def _stated(name: str) -> dict[str, Any]:
+    """The values of `dataset.yaml`, over those of the dataset on which it says it builds."""
+    values = read_yaml(folder_of(name) / "dataset.yaml")
+    base = values.pop("base", None)
+    return values if base is None else _stated(base) | values
+
+
+def dataset_names() -> tuple[str, ...]:
+    """Every released dataset and every taxonomy variant of one, as `describe` takes them."""
+    variants = {name for name in taxonomy_names() if name.removesuffix(_RELABELED) in registry()}
+    return tuple(sorted(variants | registry().keys()))
+
+
+def dataset(name: str) -> Dataset:
+    """A dataset to convert, by its name or the path of an own-data YAML.
+
+    Raises:
+        UsageError: an unknown name, or that of a taxonomy variant.
+        DataError: a YAML with an error in it.
+    """
+    if is_own(name):
+        return own_data.load(Path(name))
+    if name.endswith(_RELABELED) and name in dataset_names():
+        plain = name.removesuffix(_RELABELED)
+        raise UsageError(
+            f"{name!r} is a taxonomy of {plain}, not a dataset; take {plain!r}, and for relabelled labels --relabel"
+        )
+    facts = registry().get(name)
+    if facts is None:
+        raise UsageError(f"dataset {name!r} is unknown; {did_you_mean(name, registry())} (or give a YAML of your own)")
+    stated = Dataset(
+        name=name,
+        role=facts.role,
+        taxonomy=load_taxonomy(facts.taxonomy or name),
+        splits=facts.splits,
+        licence=facts.licence,
+        remap=release_remap(name) if facts.labels else None,
+        find=functools.partial(find, dataset=name, files=facts.files),
+        segments=facts.segments.segments() if facts.segments else None,
+    )
+    folder = folder_of(name)
+    if not (folder / "source.py").is_file():
+        return stated
+    adapted: Dataset = importlib.import_module(f"{__package__}.{folder.name}.source").adapt(stated)
+    return adapted
+
+
+def is_own(name: str) -> bool:
+    """The name is the path of an own-data YAML."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What `segstream datasets NAME --json` prints, for a dataset, a taxonomy variant or an own-data YAML.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    if is_own(name):
+        own = dataset(name)
+        return _described(own.name, own.taxonomy, own.role, own.splits) | {"licence": own.licence}
+    if name not in dataset_names():
+        raise UsageError(f"dataset {name!r} is unknown; {did_you_mean(name, dataset_names())}")
+    facts = registry()[name.removesuffix(_RELABELED)]
+    taxonomy = load_taxonomy(name if name.endswith(_RELABELED) else facts.taxonomy or name)
+    return _described(name, taxonomy, facts.role, facts.splits) | {
+        "title": facts.title,
+        "labels": facts.labels,
+        "total": facts.total,
+        "licence": facts.licence,
+        "home": facts.home,
+        "layout": dict(facts.layout),
+        "archives": [asdict(archive) for archive in facts.archives],
+        "download": facts.downloads,
+    }
+
+
+def _described(name: str, taxonomy: Taxonomy, role: Role, splits: Mapping[str, int | None]) -> dict[str, Any]:
+    to_universal = taxonomy.to_universal
+    to_naive = naive_remap(taxonomy).table if taxonomy.name in TRAINING_TAXONOMIES else None
+    return {
+        "name": name,
+        "role": role,
+        "taxonomy": taxonomy.name,
+        "classes": list(taxonomy.classes),
+        "splits": dict(splits),
+        "to_universal": None if to_universal is None else {str(i): u for i, u in enumerate(to_universal)},
+        "from_universal": None if taxonomy.from_universal is None else [list(p) for p in taxonomy.from_universal],
+        "to_naive": None if to_naive is None else {str(i): int(to_naive[i]) for i in range(taxonomy.num_classes)},
+    }

@@ -23,7 +23,7 @@ _PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 _MAC = "__MACOSX"  # what macOS adds to archives: copies of names, not of files
 
 
-class Raw:
+class Release:
     """Read access to one release; picklable, and each process opens the archives for itself.
 
     A zip at the top of the folder counts as unpacked there, with and without its top folder if it has a single one;
@@ -34,8 +34,8 @@ class Raw:
         self.root = root
         self._real_root = os.path.realpath(root)
 
-    def __reduce__(self) -> tuple[type[Raw], tuple[Path]]:
-        return Raw, (self.root,)
+    def __reduce__(self) -> tuple[type[Release], tuple[Path]]:
+        return Release, (self.root,)
 
     def __str__(self) -> str:
         return str(self.root)

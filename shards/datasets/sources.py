@@ -1,35 +1,43 @@
-"""What every source is made of: pairs of files, ways to find them, and the plain label coding."""
+"""What a dataset is to a conversion: which files form a pair, how to find them, and how their labels are coded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from segstream.shards.codecs.images import Picture, decode_ids, decode_picture
-from segstream.shards.convert.relabel_records import Record
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.splits import stems
-from segstream.shards.errors import DataError, UsageError, did_you_mean
-from segstream.shards.format.keys import key_of
-from segstream.shards.taxonomy import Remap, Taxonomy, load_taxonomy, native_taxonomy, release_remap
+from segstream.shards.datasets.release import Release
+from segstream.shards.taxonomy import Remap, Taxonomy
 
+Role = Literal["train", "test", "extra"]
 Ids = npt.NDArray[np.integer[Any]]
 """(H, W) release ids."""
 Mask = npt.NDArray[np.bool_]
 """(H, W): the pixels of one segment."""
 
 
+class Record(NamedTuple):
+    """An update record of MSeg: one segment and the universal class it becomes."""
+
+    segment: int
+    original: int
+    """Universal id before, as the annotators saw it."""
+    new: int
+    """Universal id after; 255: unlabelled."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edits:
     """What relabelling is to do to one image."""
 
-    raw: Raw
+    release: Release
     file: str
-    """Holds the image's segments; below `raw`."""
+    """Holds the image's segments; below `release`."""
     image: str
     """As the records name it."""
     records: tuple[Record, ...]
@@ -37,7 +45,7 @@ class Edits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """An image and its label, both relative to the raw root."""
+    """An image and its label, both relative to the release's root."""
 
     key: str
     image: str
@@ -51,9 +59,9 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a raw folder holds of a split."""
+    """What a release holds of a split."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Pair, ...] = ()
     """Either file of a pair may turn out to be missing; that is a fault of the sample."""
     absent: tuple[str, ...] = ()
     """Images that the release's own list names but the folder does not hold."""
@@ -64,6 +72,15 @@ class Found:
 def label_folder(pair: Pair) -> str:
     """Name of the folder that directly holds the label file."""
     return (pair.label or "").rpartition("/")[0].rpartition("/")[2]
+
+
+def label_files(release: Release, pairs: Sequence[Pair], *, instead: tuple[str, str] = ("", "")) -> SegmentFiles:
+    """The label files themselves, or those whose paths have the second of `instead` where theirs have the first."""
+    return release, {pair.key: (pair.label or "").replace(*instead) for pair in pairs}
+
+
+SegmentFiles = tuple[Release, Mapping[str, str]]
+"""Where to look, and there the file of each pair, by key. It may turn out to be missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +95,8 @@ class Segments:
     Raises:
         UnreadableError: damaged.
     """
-    files: Callable[[Raw, Sequence[Pair]], tuple[Raw, Mapping[str, str]]]
-    """(raw release, pairs) -> where to look, and there the file of each pair, by key. It may turn out to be missing.
+    files: Callable[[Release, Sequence[Pair]], SegmentFiles] = label_files
+    """(release, pairs) -> the files with their segments.
 
     Raises:
         DataError: a part of the release is missing that only relabelling needs.
@@ -90,20 +107,46 @@ class Segments:
     """How the records call the folder of an image."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """How to read one dataset as released. The functions are module-level ones, so a source pickles."""
+def read_ids(data: bytes, pair: Pair) -> Ids:
+    """Label coding of most releases: one channel, the values are ids."""
+    return decode_ids(data)
 
-    native: Taxonomy
-    release: Remap | None
+
+def equal_masks(ids: Ids, segments: Sequence[int], *, offset: int = 0) -> Iterator[Mask]:
+    """The pixels of each segment in a map whose values are the segments' numbers, plus an offset."""
+    return (ids == segment + offset for segment in segments)
+
+
+def id_masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int], *, offset: int = 0) -> Iterator[Mask]:
+    """The same for a file of one channel."""
+    return equal_masks(decode_ids(data), segments, offset=offset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """A dataset that can be converted: released, or your own by a YAML.
+
+    The functions are module-level ones or partials of such, so that a dataset pickles.
+    """
+
+    name: str
+    role: Role
+    taxonomy: Taxonomy
+    """Of its native labels."""
+    splits: Mapping[str, int | None]
+    """Images per split, where known beforehand."""
+    licence: str
+    root: Path | None = None
+    """Root of the release that the dataset itself states (own data only)."""
+    remap: Remap | None
     """Ids of the label files -> native ids; None where the dataset has images only."""
-    find: Callable[[Raw, str], Found]
-    """(raw release, split) -> its pairs.
+    find: Callable[[Release, str], Found]
+    """(release, split) -> its pairs.
 
     Raises:
         DataError: a folder or list of the release is missing.
     """
-    read_label: Callable[[bytes, Pair], Ids]
+    read_label: Callable[[bytes, Pair], Ids] = read_ids
     """(label file, its pair) -> (H, W) release ids.
 
     Raises:
@@ -117,104 +160,3 @@ class Source:
     Raises:
         UnreadableError: damaged, or of a kind that is not read.
     """
-
-
-def read_ids(data: bytes, pair: Pair) -> Ids:
-    """Label coding of most releases: one channel, the values are ids."""
-    return decode_ids(data)
-
-
-def id_masks(ids: Ids, segments: Sequence[int]) -> Iterator[Mask]:
-    """The pixels of each id, of a map that tells segments by their values."""
-    return (ids == segment for segment in segments)
-
-
-def label_files(raw: Raw, pairs: Sequence[Pair]) -> tuple[Raw, Mapping[str, str]]:
-    """Where the label files themselves tell the segments."""
-    return raw, {pair.key: pair.label or "" for pair in pairs}
-
-
-def plain_source(name: str, find: Callable[[Raw, str], Found], *, segments: Segments | None = None) -> Source:
-    """A source whose label files hold release ids as they are."""
-    native = native_taxonomy(name)
-    return Source(native=native, release=release_remap(name), find=find, read_label=read_ids, segments=segments)
-
-
-def images_source(taxonomy: str, find: Callable[[Raw, str], Found]) -> Source:
-    """A source of images without labels, to be predicted in the classes of a taxonomy."""
-    return Source(native=load_taxonomy(taxonomy), release=None, find=find, read_label=read_ids)
-
-
-def choose(options: Mapping[str, str], split: str, *, dataset: str) -> str:
-    """The release's own word for a split.
-
-    Raises:
-        UsageError: the dataset has no such split.
-    """
-    if split not in options:
-        raise UsageError(f"{dataset} has no split {split!r}; {did_you_mean(split, options)}")
-    return options[split]
-
-
-def folder(raw: Raw, path: str) -> str:
-    """A folder that the release must hold.
-
-    Raises:
-        DataError: it does not.
-    """
-    if raw.has_folder(path):
-        return path
-    missing = f"{raw}/{path}" if raw.root.is_dir() else str(raw)
-    packed = f"unpack {', '.join(raw.packed())}; " if raw.packed() else ""
-    raise DataError(
-        f"{missing}: no such folder; {packed}--raw must name the folder that holds {path}/ "
-        f"(see `segstream datasets NAME`)"
-    )
-
-
-def pair_folders(
-    raw: Raw, images: str, labels: str, *, image_end: str, label_end: str, label_stem: Callable[[str], str]
-) -> Found:
-    """Pair all images below one folder with the labels of another.
-
-    Args:
-        images: folder of the split's images; keys are paths below it.
-        labels: folder of the split's labels.
-        image_end: how image file names end, extension included.
-        label_end: how label file names end.
-        label_stem: image path below `images`, without its ending -> label path below `labels`, without its ending.
-    """
-    there = {f"{labels}/{path}" for path in raw.below(folder(raw, labels), label_end)}
-    pairs = tuple(
-        Pair(
-            key=key_of(path),
-            image=f"{images}/{path}",
-            label=f"{labels}/{label_stem(path.removesuffix(image_end))}{label_end}",
-        )
-        for path in raw.below(folder(raw, images), image_end)
-    )
-    return Found(pairs=pairs, orphans=tuple(sorted(there - {p.label or "" for p in pairs})))
-
-
-def pair_list(
-    raw: Raw,
-    dataset: str,
-    split: str,
-    *,
-    image: Callable[[str], str],
-    label: Callable[[str], str],
-) -> Found:
-    """Pair the images of a carried split list that the raw folder holds.
-
-    Args:
-        image: stem -> image path below the raw root.
-        label: stem -> label path below the raw root.
-    """
-    pairs, absent = [], []
-    for stem in stems(dataset, split):
-        path = image(stem)
-        if raw.has(path):
-            pairs.append(Pair(key=key_of(path.rpartition("/")[2]), image=path, label=label(stem)))
-        else:
-            absent.append(path)
-    return Found(pairs=tuple(pairs), absent=tuple(absent))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from segstream.shards.errors import DataError
-from segstream.shards.files import PART
+from segstream.shards.files import replacing
 
 _BROKEN = (
     zipfile.BadZipFile,
@@ -136,14 +136,13 @@ def _write(member: _Member, target: Path) -> bool:
     """Write a member to `target`; False if it is there."""
     if target.is_file() and not target.is_symlink() and target.stat().st_size == member.size:
         return False
-    part = target.with_name(target.name + PART)
-    part.unlink(missing_ok=True)
-    content = member.open()
-    assert content is not None, "a plain file has content"
-    with content, part.open("xb") as file:
-        shutil.copyfileobj(content, file, 1 << 20)
-        size = file.tell()
-    if size != member.size:
-        raise EOFError(f"{member.name}: {size} of {member.size} bytes")
-    part.replace(target)
+    with replacing(target, advice="make room and run again") as part:
+        part.unlink(missing_ok=True)  # it may be a link
+        content = member.open()
+        assert content is not None, "a plain file has content"
+        with content, part.open("xb") as file:
+            shutil.copyfileobj(content, file, 1 << 20)
+            size = file.tell()
+        if size != member.size:
+            raise EOFError(f"{member.name}: {size} of {member.size} bytes")
     return True

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
 
 from segstream.shards.codecs.row_blocks import Blocks
-from segstream.shards.convert.relabel import Outcome, load_outcome
 from segstream.shards.errors import DataError
-from segstream.shards.format.left_out import Reject
+from segstream.shards.format.left_out import LeftOut
 from segstream.shards.schema import parse_json
 
 VERSION = 1
 IMAGE_SUFFIXES = ("jpg", "png")
+_SHOWN = 3  # examples for each reason
 LABEL_MEMBERS = ("native", "universal", "universal-relabeled")
 
 
@@ -42,6 +42,32 @@ class Row:
     """By file name suffix, as in the tar: `jpg` or `png`, `native.png`, `universal.png`, `json`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelabelExample:
+    """One record that was not applied."""
+
+    reason: str
+    image: str
+    """As the records name it: parent/stem."""
+    segment: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelabelOutcome:
+    """What became of records."""
+
+    applied: int = 0
+    reported: Mapping[str, int] = field(default_factory=dict)
+    """Reason -> records."""
+    examples: tuple[RelabelExample, ...] = ()
+    """The first of each reason."""
+
+    @property
+    def total(self) -> int:
+        """Records, each counted once."""
+        return self.applied + sum(self.reported.values())
+
+
 Counts = Mapping[str, Mapping[int, tuple[int, int]]]
 """Label member -> class id -> (pixels, samples that show it)."""
 
@@ -57,8 +83,8 @@ class ShardIndex:
     """SHA-256 over all that shaped the shard; equal fingerprints mean equal shards."""
     rows: tuple[Row, ...]
     counts: Counts
-    rejects: tuple[Reject, ...]
-    relabel: Outcome | None = None
+    left_out: tuple[LeftOut, ...]
+    relabel: RelabelOutcome | None = None
     """What became of the records of relabelling; None where there were none to apply."""
 
 
@@ -84,6 +110,23 @@ def merge_counts(parts: Iterable[Counts]) -> Counts:
     return dict(total)
 
 
+def merge_outcomes(parts: Iterable[RelabelOutcome]) -> RelabelOutcome:
+    """Add outcomes up, in order."""
+    applied, reported, examples = 0, Counter[str](), dict[str, list[RelabelExample]]()
+    for part in parts:
+        applied += part.applied
+        reported.update(part.reported)
+        for example in part.examples:
+            shown = examples.setdefault(example.reason, [])
+            if len(shown) < _SHOWN:
+                shown.append(example)
+    return RelabelOutcome(
+        applied=applied,
+        reported=dict(sorted(reported.items())),
+        examples=tuple(e for _, shown in sorted(examples.items()) for e in shown),
+    )
+
+
 def dump_index(index: ShardIndex) -> bytes:
     """The index as JSON, one sample per line."""
     head = {
@@ -95,7 +138,7 @@ def dump_index(index: ShardIndex) -> bytes:
         "counts": {
             member: [[i, *pair] for i, pair in sorted(by_id.items())] for member, by_id in sorted(index.counts.items())
         },
-        "rejects": [asdict(r) for r in index.rejects],
+        "rejects": [asdict(r) for r in index.left_out],
         **({"relabel": asdict(index.relabel)} if index.relabel else {}),
     }
     rows = [
@@ -128,7 +171,7 @@ def load_index(data: bytes, *, where: str) -> ShardIndex:
             sha256=raw["sha256"],
             fingerprint=raw["fingerprint"],
             counts={member: {i: (p, n) for i, p, n in rows} for member, rows in raw["counts"].items()},
-            rejects=tuple(Reject(**r) for r in raw["rejects"]),
+            left_out=tuple(LeftOut(**r) for r in raw["rejects"]),
             relabel=load_outcome(raw["relabel"]) if "relabel" in raw else None,
             rows=tuple(
                 Row(
@@ -145,6 +188,16 @@ def load_index(data: bytes, *, where: str) -> ShardIndex:
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{where}: not a shard index ({error!r}); run `segstream shard` again to mend it") from error
+
+
+def load_outcome(raw: Mapping[str, Any]) -> RelabelOutcome:
+    """An outcome from the JSON that `dataclasses.asdict` of it gives.
+
+    Raises:
+        KeyError, TypeError: it is something else.
+    """
+    examples = tuple(RelabelExample(**e) for e in raw["examples"])
+    return RelabelOutcome(applied=raw["applied"], reported=dict(raw["reported"]), examples=examples)
 
 
 def _load_span(place: list[int], blocks: list[Any] | None) -> Span:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segstream.shards.errors import DataError
-
-_SHOWN = 3
+from segstream.shards.errors import DataError, first_few
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Reject:
+class LeftOut:
     """One sample left out."""
 
     key: str
@@ -21,36 +19,35 @@ class Reject:
 
 
 class BadSamplesError(DataError):
-    """More samples cannot be converted than were allowed; `rejects` lists them all."""
+    """More samples cannot be converted than were allowed; `left_out` lists them all."""
 
-    def __init__(self, message: str, rejects: tuple[Reject, ...] = ()):
-        super().__init__(message, rejects)
-        self.rejects = rejects
+    def __init__(self, message: str, left_out: tuple[LeftOut, ...] = ()):
+        super().__init__(message, left_out)
+        self.left_out = left_out
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class BadFileError(Exception):
-    """One file of one sample cannot be used; becomes a `Reject` where the sample is known."""
+    """One file of one sample cannot be used; becomes a `LeftOut` where the sample is known."""
 
     def __init__(self, path: str, reason: str):
         super().__init__(path, reason)
         self.path, self.reason = path, reason
 
 
-def check_rejects(rejects: Sequence[Reject], *, allowed: int, total: int, where: str) -> None:
-    """Stop if more samples were rejected than `--skip-bad` allows.
+def check_left_out(left_out: Sequence[LeftOut], *, allowed: int, total: int, where: str) -> None:
+    """Stop if more samples are left out than `--skip-bad` allows.
 
     Raises:
-        BadSamplesError: too many; its message names the first few, its `rejects` all of them.
+        BadSamplesError: too many; its message names the first few, its `left_out` all of them.
     """
-    if len(rejects) <= allowed:
+    if len(left_out) <= allowed:
         return
-    shown = "; ".join(f"{r.path}: {r.reason}" for r in rejects[:_SHOWN])
-    more = f"; and {len(rejects) - _SHOWN} more" if len(rejects) > _SHOWN else ""
+    shown = first_few([f"{r.path}: {r.reason}" for r in left_out])
     raise BadSamplesError(
-        f"{where}: {len(rejects)} of {total} samples cannot be used: {shown}{more}. "
-        f"Mend the files, or leave them out with --skip-bad {len(rejects)}",
-        tuple(rejects),
+        f"{where}: {len(left_out)} of {total} samples cannot be used: {shown}. "
+        f"Mend the files, or leave them out with --skip-bad {len(left_out)}",
+        tuple(left_out),
     )

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from segstream.shards.convert.relabel import Outcome, load_outcome
 from segstream.shards.errors import DataError
-from segstream.shards.format.index import Counts
-from segstream.shards.format.left_out import Reject
+from segstream.shards.format.index import Counts, RelabelOutcome, load_outcome
+from segstream.shards.format.left_out import LeftOut
 from segstream.shards.schema import parse_json
 from segstream.shards.taxonomy import Taxonomy
 
@@ -47,10 +46,10 @@ class Manifest:
     shards: tuple[ShardInfo, ...]
     counts: Counts
     """Label member -> class id -> (pixels, samples that show it); classes that do not occur are left out."""
-    skipped: tuple[Reject, ...]
+    skipped: tuple[LeftOut, ...]
     absent: int
     """Images that the release's list names and the raw folder does not hold."""
-    relabel: Outcome | None = None
+    relabel: RelabelOutcome | None = None
     """What became of the records of relabelling; None without `universal-relabeled` members."""
     digest: str = ""
     """SHA-256 of the manifest file: names the whole set, as every shard's hash is in it."""
@@ -122,7 +121,7 @@ def load_manifest(data: bytes, *, where: str) -> Manifest:
             tool=raw["tool"],
             shards=tuple(ShardInfo(**s) for s in raw["shards"]),
             counts={m: {c["id"]: (c["pixels"], c["samples"]) for c in cs} for m, cs in raw["classes"].items()},
-            skipped=tuple(Reject(**r) for r in raw["skipped"]),
+            skipped=tuple(LeftOut(**r) for r in raw["skipped"]),
             absent=raw["absent"],
             relabel=load_outcome(raw["relabel"]) if "relabel" in raw else None,
             digest=hashlib.sha256(data).hexdigest(),

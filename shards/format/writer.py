@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from segstream.shards.codecs.row_blocks import Blocks
-from segstream.shards.files import writing
+from segstream.shards.files import RUN_AGAIN, writing
 from segstream.shards.format.index import Row, Span
 
 
@@ -48,7 +48,7 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> Written:
         DataError: the system refuses to write.
     """
     rows = []
-    with writing(path) as file:
+    with writing(path, advice=RUN_AGAIN) as file:
         stream = _HashingStream(file)
         with tarfile.open(fileobj=stream, mode="w|") as tar:
             for sample in samples:

@@ -7,7 +7,6 @@ stores that hold the same shard share it. Everything here may be deleted at any 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -15,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.files import PART, make_folder
+from segstream.shards.files import PART, lock, make_folder
 
 FOLDER, BYTES = "SEGSTREAM_CACHE", "SEGSTREAM_CACHE_BYTES"  # environment variables
 DEFAULT_BYTES = 20 * 10**9
@@ -84,8 +83,8 @@ class ShardCache:
 
     def _reserve(self, handle: int, part: Path, size: int) -> bool:
         """Take `size` bytes for a part, removing what has gone unused for longest. One process at a time."""
-        with (self.folder / "lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with (self.folder / "lock").open("wb") as file:
+            lock(file.fileno(), wait=True)
             room = self.max_bytes - size
             for other in self.folder.glob(f"*{PART}"):
                 if other != part:
@@ -133,12 +132,7 @@ def _held(part: Path, *, create: bool = True) -> Iterator[int | None]:
         yield None
         return
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        if not _same(handle, part):  # it was finished or removed between opening and locking
+        if not lock(handle) or not _same(handle, part):  # it was finished or removed between opening and locking
             yield None
             return
         try:

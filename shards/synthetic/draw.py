@@ -16,7 +16,7 @@ from segstream.shards.synthetic import layouts
 from segstream.shards.synthetic.canvas import Camera, Canvas, Scene
 from segstream.shards.synthetic.domains import DOMAINS
 from segstream.shards.synthetic.everyday import draw_everyday
-from segstream.shards.synthetic.layouts import Record, Split
+from segstream.shards.synthetic.layouts import Annotation, Split
 from segstream.shards.synthetic.objects import spread
 from segstream.shards.synthetic.rooms import draw_room
 from segstream.shards.synthetic.stage import Stage
@@ -74,7 +74,7 @@ def draw(
         for split, split_stems in names.items()
         for i in range(0, len(split_stems), _GROUP)
     ]
-    records: dict[tuple[Split, int], list[Record]] = {}
+    records: dict[tuple[Split, int], list[Annotation]] = {}
     done, total = 0, sum(counts.values())
     for task, drawn in _run(tasks, workers):
         records[task.split, task.first] = drawn
@@ -85,7 +85,7 @@ def draw(
     layouts.finish(root, dataset, names, pages)
 
 
-def sketch(dataset: str, split: Split, index: int, seed: int) -> tuple[Scene, Random]:
+def draw_scene(dataset: str, split: Split, index: int, seed: int) -> tuple[Scene, Random]:
     """Scene number `index` of a split, before any camera, and the randomness left for developing it."""
     dataset = _REISSUES.get(dataset, dataset)
     key = hashlib.sha256(f"{seed}/{dataset}/{split}/{index}".encode()).digest()
@@ -129,7 +129,7 @@ def _claim(root: Path, settings: dict[str, str | int]) -> None:
     layouts.save(marker, json.dumps(settings).encode())
 
 
-def _run(tasks: list[_Task], workers: int) -> Iterator[tuple[_Task, list[Record]]]:
+def _run(tasks: list[_Task], workers: int) -> Iterator[tuple[_Task, list[Annotation]]]:
     if workers <= 1 or len(tasks) <= 1:
         yield from ((task, _draw_group(task)) for task in tasks)
         return
@@ -144,10 +144,10 @@ def _run(tasks: list[_Task], workers: int) -> Iterator[tuple[_Task, list[Record]
             raise
 
 
-def _draw_group(task: _Task) -> list[Record]:
+def _draw_group(task: _Task) -> list[Annotation]:
     records = []
     for i, stem in enumerate(task.stems, task.first):
-        scene, rng = sketch(task.dataset, task.split, i, task.seed)
+        scene, rng = draw_scene(task.dataset, task.split, i, task.seed)
         photo = DOMAINS[_REISSUES.get(task.dataset, task.dataset)].photograph(scene.image, rng)
         records.append(layouts.write(task.root, task.dataset, task.split, stem, scene, photo))
     return records

@@ -6,10 +6,8 @@ Sources: the release notes as MSeg (Lambert et al., CVPR 2020) and the BRAVO cha
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,9 +17,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from segstream.shards.datasets import splits
+from segstream.shards.datasets.layout import split_list
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError, UsageError, did_you_mean
+from segstream.shards.files import write_bytes
 from segstream.shards.synthetic import encodings
 from segstream.shards.synthetic.canvas import Scene
 from segstream.shards.synthetic.encodings import Encoder
@@ -43,7 +42,7 @@ _BRAVO = (
     "bravo_synrain/frankfurt/frankfurt_{:06d}_000019_leftImg8bit.png",
 )
 
-Record = dict[str, Any] | None
+Annotation = dict[str, Any] | None
 """What an image adds to its split's annotation file."""
 
 _UNSTATED = 9999  # images of a split whose size nobody states: what the names below have digits for
@@ -85,10 +84,10 @@ def stems(dataset: str, split: Split, count: int) -> tuple[str, ...]:
         raise DataError(f"world: {dataset} {split} has {known} images, {count} were asked for; ask for fewer")
     if split in LAYOUTS[dataset].stems:
         return tuple(_stem(LAYOUTS[dataset].stems[split], dataset, split, i) for i in range(count))
-    listed = splits.stems(dataset, split)
+    carried = split_list(dataset, split) or ()
     if dataset == "scannet-20":  # which lists scenes
-        return tuple(f"{listed[i % len(listed)]}/{i // len(listed) * 100:06d}" for i in range(count))
-    return listed[:count]
+        return tuple(f"{carried[i % len(carried)]}/{i // len(carried) * 100:06d}" for i in range(count))
+    return carried[:count]
 
 
 def _stem(form: str, dataset: str, split: Split, i: int) -> str:
@@ -117,7 +116,7 @@ def path_fields(folder: str, stem: str) -> dict[str, Any]:
     return {"folder": folder, "stem": stem, "top": top, "name": name, "number": number, "scene": scene}
 
 
-def write(root: Path, dataset: str, split: Split, stem: str, scene: Scene, photo: npt.NDArray[np.uint8]) -> Record:
+def write(root: Path, dataset: str, split: Split, stem: str, scene: Scene, photo: npt.NDArray[np.uint8]) -> Annotation:
     """Write one image and its labels below the release's root."""
     layout, parts = LAYOUTS[dataset], path_fields(LAYOUTS[dataset].folders[split], stem)
     image = root / layout.image.format(**parts)
@@ -128,7 +127,7 @@ def write(root: Path, dataset: str, split: Split, stem: str, scene: Scene, photo
 
 
 def finish(
-    root: Path, dataset: str, stems: Mapping[Split, tuple[str, ...]], records: Mapping[Split, list[Record]]
+    root: Path, dataset: str, stems: Mapping[Split, tuple[str, ...]], records: Mapping[Split, list[Annotation]]
 ) -> None:
     """Write what the release keeps once per split, or once."""
     match dataset:
@@ -150,18 +149,10 @@ def finish(
 
 def save(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise DataError(f"{path}: cannot be written ({error.strerror}); make room or choose another folder") from error
+    write_bytes(path, content, advice="make room or choose another folder")
 
 
-def _annotations(dataset: str, records: list[Record], year: int) -> bytes:
+def _annotations(dataset: str, records: list[Annotation], year: int) -> bytes:
     pages = [record for record in records if record is not None]
     content = {
         "info": {"description": "procedural scenes in the COCO panoptic format", "version": "1.0", "year": year},

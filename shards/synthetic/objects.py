@@ -22,7 +22,7 @@ _FLATTEST = 1.2  # radians: what has no thickness is never seen edge on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Shape:
     """A shape with its paint; what the keys mean stands in `tables/objects.yaml`."""
 
     paint: str
@@ -41,7 +41,7 @@ class Part:
     across: float = 0.0
     layer: int = 0
     faces: Mapping[int, str] = field(default_factory=dict)
-    marks: tuple[Part, ...] = ()
+    marks: tuple[Shape, ...] = ()
     edge: int = CAP
 
     def outlines(self, rng: Random) -> list[tuple[list[Point], float]]:
@@ -90,7 +90,7 @@ class Carried:
 class Item:
     """An object of the tables."""
 
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Shape, ...] = ()
     label: str = ""
     either: Mapping[str, float] | None = None
     """Other objects of which this is one -> weight."""
@@ -251,7 +251,7 @@ class _Pen:
             self.cos = math.copysign(math.cos(_FLATTEST), self.cos)
             self.sin = math.copysign(math.sin(_FLATTEST), self.sin)
 
-        def order(part: Part) -> tuple[int, float]:
+        def order(part: Shape) -> tuple[int, float]:
             corners = part.corners() if part.wide else [(0.0, 0.0)]
             middle = sum(x for x, _ in corners) / len(corners)
             return part.layer, -round(self.spot(middle, 0, part.across)[2], 1)
@@ -274,13 +274,13 @@ class _Pen:
             self.materials[name] = mixed(name, self.rng, zoom)
         return self.materials[name]
 
-    def _flat(self, part: Part, across: float, light: float = 1.0) -> None:
+    def _flat(self, part: Shape, across: float, light: float = 1.0) -> None:
         project, spot = self.camera.project, self.spot
         for corners, gain in part.outlines(self.rng):
             material = self._material(part.paint, part.vary).lit(part.light * light * gain)
             self.canvas.poly([project(spot(x, y, across)) for x, y in corners], material)
 
-    def _solid(self, part: Part, label: str) -> None:
+    def _solid(self, part: Shape, label: str) -> None:
         """Draw a profile extruded across: its visible sides, lit by their direction, with what is on them."""
         columns, rows, dx, dy = part.grid
         profile, half = part.corners(), part.wide / 2
@@ -288,7 +288,7 @@ class _Pen:
             shift = (i % columns * dx, i // columns * dy)
             self._extrude(part, [(x + shift[0], y + shift[1]) for x, y in profile], half, label)
 
-    def _extrude(self, part: Part, profile: list[Point], half: float, label: str) -> None:
+    def _extrude(self, part: Shape, profile: list[Point], half: float, label: str) -> None:
         project, spot = self.camera.project, self.spot
         found: list[tuple[float, int, list[Spot], float]] = []
         for across in (part.across - half, part.across + half):
@@ -312,7 +312,7 @@ class _Pen:
                 self._marks(part, number, profile, corners, gain, label)
 
     def _marks(
-        self, part: Part, number: int, profile: list[Point], corners: list[Spot], gain: float, label: str
+        self, part: Shape, number: int, profile: list[Point], corners: list[Spot], gain: float, label: str
     ) -> None:
         """Paint what is on a side that was just drawn."""
         for mark in part.marks:

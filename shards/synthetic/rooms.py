@@ -90,7 +90,7 @@ def draw_room(stage: Stage, pick: float) -> None:
     if rng.random() < kind.rug:
         x, z = left + span * rng.uniform(0.4, 0.6), walls.back * 0.6
         wide, long = rng.uniform(0.8, 1.4), rng.uniform(0.5, 0.9)
-        stage.ground("rug", stage.strip(x - wide, x + wide, max(z - long, 0.5), z + long))
+        stage.ground("rug", stage.rectangle(x - wide, x + wide, max(z - long, 0.5), z + long))
     pets = "cat" in stage.domain.subjects
     for place in (*kind.things, *_rooms().anywhere):
         if rng.random() < place.chance and (pets or "cat" not in place.what):
@@ -116,7 +116,7 @@ def draw_walls(stage: Stage, walls: Walls, *, wet: bool) -> None:
     white = mixed("plaster", rng)
     canvas.poly(stage.below(0), white)
     floor = "parquet" if not wet and rng.random() < 0.6 else "flooring"
-    stage.ground(floor, stage.strip(walls.left, walls.right, _NEAR, walls.back))
+    stage.ground(floor, stage.rectangle(walls.left, walls.right, _NEAR, walls.back))
     canvas.begin(label)
     surface = mixed(paint, rng)
     corners = [(walls.left, _NEAR), (walls.left, walls.back), (walls.right, walls.back), (walls.right, _NEAR)]

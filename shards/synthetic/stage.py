@@ -82,7 +82,7 @@ class Stage:
         width, height = self.canvas.width, self.canvas.height
         return [(0, y), (width, y), (width, height), (0, height)]
 
-    def strip(self, x0: float, x1: float, z0: float = 0.4, z1: float = FAR) -> list[Point]:
+    def rectangle(self, x0: float, x1: float, z0: float = 0.4, z1: float = FAR) -> list[Point]:
         """A rectangle on the ground."""
         return [self.camera.project(spot) for spot in ((x0, 0, z0), (x0, 0, z1), (x1, 0, z1), (x1, 0, z0))]
 

@@ -15,12 +15,12 @@ _END = 65.0  # metres: nothing stands farther away, but for buildings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Strip:
     """Objects along a street."""
 
     what: Weights
     at: str
-    """A strip of the street."""
+    """Which strip of the street."""
     z: Range
     """Metres to the first one."""
     every: Range = (0.0, 0.0)
@@ -37,8 +37,8 @@ class Row:
 class Streets:
     """What stands along streets, close to the camera, and between buildings."""
 
-    rows: tuple[Row, ...]
-    features: tuple[Row, ...]
+    strips: tuple[Strip, ...]
+    features: tuple[Strip, ...]
     gaps: Weights
 
 
@@ -68,24 +68,24 @@ def draw_street(stage: Stage, pick: float) -> None:
     stage.ground("grass")
     for side in sides:
         verge = rng.choice((0.0, 0.0, 0.35))
-        stage.ground("pavement", stage.strip(side.kerb + (side.front - side.kerb) * verge, side.front))
-    stage.ground("road", stage.strip(left, right))
+        stage.ground("pavement", stage.rectangle(side.kerb + (side.front - side.kerb) * verge, side.front))
+    stage.ground("road", stage.rectangle(left, right))
     _draw_markings(stage, left, right)
     canvas.haze = (low, 0.0)
-    features = [row for row in _streets().features if all(domain.traffic.get(what, 1) for what in row.what)]
-    feature = features[int(spread({str(i): row.share for i, row in enumerate(features)}, pick)[0])]
+    features = [strip for strip in _streets().features if all(domain.traffic.get(what, 1) for what in strip.what)]
+    feature = features[int(spread({str(i): strip.share for i, strip in enumerate(features)}, pick)[0])]
     featured = rng.choice((-1, 1))
     for side in sides:
         _put_buildings(stage, side)
-        for row in _streets().rows:
-            if rng.random() < row.chance:
-                free = side.sign == featured and feature.at == "lane" and row.at in ("lane", "parked")
-                _put_row(stage, row, side, first=28.0 if free else 0.0)
+        for strip in _streets().strips:
+            if rng.random() < strip.chance:
+                free = side.sign == featured and feature.at == "lane" and strip.at in ("lane", "parked")
+                _put_strip(stage, strip, side, first=28.0 if free else 0.0)
         if side.sign == featured:
-            _put_row(stage, feature, side, close=True)
+            _put_strip(stage, feature, side, close=True)
     stage.draw(lambda z: (low, 1 - math.exp(-density * max(z, 0))))
     edge, start = rng.choice((sides[0].front, sides[1].front)), rng.uniform(0.5, 12)
-    shadow = stage.strip(edge, edge * rng.uniform(-0.3, 0.6), start, start + rng.uniform(5, 40))
+    shadow = stage.rectangle(edge, edge * rng.uniform(-0.3, 0.6), start, start + rng.uniform(5, 40))
     canvas.shade(shadow, rng.uniform(0.55, 0.9), 0.8)
     if domain.hood:
         width, height = canvas.width, canvas.height
@@ -100,17 +100,17 @@ def _draw_markings(stage: Stage, left: float, right: float) -> None:
     stage.canvas.begin("road/marking")
     middle, z = (left + right) / 2, rng.uniform(1, 4)
     while z < 60:
-        stage.canvas.poly(stage.strip(middle - 0.08, middle + 0.08, z, z + 2.5), paint)
+        stage.canvas.poly(stage.rectangle(middle - 0.08, middle + 0.08, z, z + 2.5), paint)
         z += 6
     if rng.random() < 0.2:  # a zebra crossing
         z, x = rng.uniform(6, 14), left + 0.3
         while x < right - 0.5:
-            stage.canvas.poly(stage.strip(x, x + 0.5, z, z + 3), paint)
+            stage.canvas.poly(stage.rectangle(x, x + 0.5, z, z + 3), paint)
             x += 1.0
     kerb = mixed("paving", rng).lit(1.1)
     stage.canvas.begin("sidewalk_pavement")
     for edge in (left, right):
-        stage.canvas.poly(stage.strip(edge, edge + math.copysign(0.2, edge)), kerb)
+        stage.canvas.poly(stage.rectangle(edge, edge + math.copysign(0.2, edge)), kerb)
 
 
 def _put_buildings(stage: Stage, side: _Side) -> None:
@@ -131,12 +131,12 @@ def _put_buildings(stage: Stage, side: _Side) -> None:
         z += length
 
 
-def _put_row(stage: Stage, row: Row, side: _Side, first: float = 0.0, *, close: bool = False) -> None:
-    """Objects of a row along one side, none nearer than `first` metres; `close` ones within the picture."""
+def _put_strip(stage: Stage, strip: Strip, side: _Side, first: float = 0.0, *, close: bool = False) -> None:
+    """Objects of a strip along one side, none nearer than `first` metres; `close` ones within the picture."""
     rng, sign = stage.rng, side.sign
-    weights = {**row.what, **stage.domain.traffic} if row.at == "lane" and not close else row.what
-    z = max(rng.uniform(*row.z), first)
-    for _ in range(row.most):
+    weights = {**strip.what, **stage.domain.traffic} if strip.at == "lane" and not close else strip.what
+    z = max(rng.uniform(*strip.z), first)
+    for _ in range(strip.most):
         what = spread(weights, rng.random())[0]
         x = {
             "lane": side.kerb * rng.uniform(0.3, 0.6),
@@ -146,14 +146,14 @@ def _put_row(stage: Stage, row: Row, side: _Side, first: float = 0.0, *, close: 
             "front": side.front,
             "yard": side.front + sign * rng.uniform(2.0, 9.0),
             "crossing": side.kerb * rng.uniform(-0.6, 0.6),
-        }[row.at]
-        heading = math.pi / 2 if row.at == "front" else None
-        if row.turn is not None:
-            heading = sign * math.pi / 2 + rng.uniform(*row.turn)
-        reach = extent(what)[0] / 2 if what != NONE and row.turn is not None else 0.0
+        }[strip.at]
+        heading = math.pi / 2 if strip.at == "front" else None
+        if strip.turn is not None:
+            heading = sign * math.pi / 2 + rng.uniform(*strip.turn)
+        reach = extent(what)[0] / 2 if what != NONE and strip.turn is not None else 0.0
         if close:
             x = min(max(x, -0.42 * (z + reach)), 0.42 * (z + reach))
         stage.put(what, x, z + reach, heading=heading)
-        z += 2 * reach + rng.uniform(*row.every)
+        z += 2 * reach + rng.uniform(*strip.every)
         if z > _END:
             break

@@ -21,7 +21,7 @@ def test_rounds_alternate_their_order_and_the_warm_up_is_dropped() -> None:
 
     runs = {"a": run("a", [9, 1, 2, 3]), "b": run("b", [90, 10, 40, 30])}
     reports: list[tuple[int, int]] = []
-    took = interleaved(runs, 3, warm_up=1, clock=lambda: now, report=lambda *done: reports.append(done))
+    took = interleaved(runs, 3, warm_up=1, clock=lambda: now, on_round=lambda *done: reports.append(done))
     assert called == ["a", "b", "b", "a", "a", "b", "b", "a"]
     assert took == {"a": [1, 2, 3], "b": [10, 40, 30]}
     assert reports == [(1, 4), (2, 4), (3, 4), (4, 4)]

@@ -11,7 +11,7 @@ import torch
 from segstream.pipeline.augment_dali import DaliEngine
 from segstream.pipeline.augment_opencv import augment, box_touched
 from segstream.pipeline.config import AugmentConfig
-from segstream.pipeline.decode import Part
+from segstream.pipeline.decode import EncodedRegion
 from segstream.pipeline.geometry import compose, draw
 from segstream.shards.codecs.images import encode_jpeg
 from segstream.shards.codecs.row_blocks import Slice, jpeg_blocks, slice_jpeg
@@ -25,7 +25,7 @@ DEVICES = [pytest.param(None, id="host"), pytest.param(0, id="gpu", marks=[pytes
 
 
 def whole(data, image):
-    return Part(data=data, box=(0, 0, *image.shape[:2]))
+    return EncodedRegion(data=data, box=(0, 0, *image.shape[:2]))
 
 
 def apart(images, draws, crop_hw, device_id, encode=png):
@@ -132,7 +132,7 @@ def test_parts_give_the_crops_of_the_whole(device_id):
             top=16 * first, bottom=min(16 * last, 208), head=pieces[0], blocks=tuple(pieces[1 + first : 1 + last])
         )
         cut, (x0, x1) = slice_jpeg(rows, max(left - 1, 0), min(right + 1, 320))
-        parts.append(Part(data=cut, box=(rows.top, x0, rows.bottom, x1)))
+        parts.append(EncodedRegion(data=cut, box=(rows.top, x0, rows.bottom, x1)))
     assert sum(part.size_hw[0] < 208 and part.size_hw[1] < 320 for part in parts) > 12
     engine = DaliEngine(batch=24, crop_hw=(64, 64), threads=2, device_id=device_id)
     some = engine.images(parts, draws, where="").cpu()

@@ -66,6 +66,7 @@ def test_an_impossible_augmentation_is_refused(values, message):
         (lambda: LoaderConfig(batch=0), r"loader\.batch: 0"),
         (lambda: LoaderConfig(batch=1, threads=-1), r"loader\.threads: -1"),
         (lambda: LoaderConfig(batch=1, prefetch=0), r"loader\.prefetch: 0"),
+        (lambda: LoaderConfig(batch=1, engine="cuda"), r"loader\.engine: 'cuda'; write one of auto, dali, opencv"),
     ],
 )
 def test_other_impossible_values_are_refused(build, message):

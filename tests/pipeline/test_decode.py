@@ -12,7 +12,7 @@ from PIL import Image
 from segstream.pipeline.augment_opencv import augment, box_touched
 from segstream.pipeline.buffers import Scratch
 from segstream.pipeline.config import AugmentConfig
-from segstream.pipeline.decode import decode_image, decode_label, decode_part, read_image, read_label
+from segstream.pipeline.decode import decode_image, decode_label, decode_region, read_image, read_label
 from segstream.pipeline.geometry import draw
 from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.errors import DataError
@@ -93,7 +93,7 @@ def test_crops_are_those_of_the_whole_files(shards, name):
         d = draw(RULE, seed=3, step=step, slot=0, size_hw=size_hw)
         box = box_touched(d)
         part = read_image(shards, i, box, size_hw)
-        pixels = decode_part(part, Scratch(), where=name)
+        pixels = decode_region(part, Scratch(), where=name)
         strips, row = read_label(shards, i, "native", (box[0], box[2]), size_hw, where=name)
         fewer += np.array(part.size_hw) < size_hw
         some = augment(pixels, strips, d, image_at=part.box[:2], label_row=row)
@@ -114,7 +114,7 @@ def test_pixels_are_exact_wherever_the_cuts_are(shards, name):
             right = min(left + 30, size_hw[1])
             part = read_image(shards, i, (top, left, bottom, right), size_hw)
             y, x, *_ = part.box
-            pixels = decode_part(part, Scratch(), where=name)[top - y : bottom - y, left - x : right - x, :3]
+            pixels = decode_region(part, Scratch(), where=name)[top - y : bottom - y, left - x : right - x, :3]
             assert np.array_equal(pixels, image[top:bottom, left:right])
             strips, row = read_label(shards, i, "native", (top, bottom), size_hw, where=name)
             assert np.array_equal(strips[top - row : bottom - row], label[top:bottom])
@@ -193,7 +193,7 @@ def test_an_index_that_says_another_size(shards):
         read_label(shards, i, "native", (70, 80), (331, 250), where="w")
     part = replace(read_image(shards, i, (20, 0, 60, 200), SIZE_WH[::-1]), box=(16, 0, 64, 200))
     with pytest.raises(DataError, match=r"image \(48, 255\) and index \(48, 200\) differ in size"):
-        decode_part(part, Scratch(), where="w")
+        decode_region(part, Scratch(), where="w")
 
 
 def test_the_index_says_where_blocks_lie(shards):

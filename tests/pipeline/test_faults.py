@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from segstream.pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig
-from segstream.pipeline.batch import Batch
+from segstream.pipeline import AugmentConfig, Batch, DataConfig, Loader, LoaderConfig
 from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.convert.publish import Target
 from segstream.shards.errors import DataError

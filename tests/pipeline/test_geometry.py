@@ -1,3 +1,4 @@
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -8,45 +9,14 @@ from segstream.pipeline.geometry import canvas_size, compose, draw, resized_size
 
 RULE = AugmentConfig(short_side=120, crop=100)
 SIZE_HW = (90, 150)
+CANVAS_HW = (120, 180)  # its short side is the rule's; at a fifth of all scales a side is shorter than the crop
+DRAWS = 30_000
+KS_BOUND = 1.95 * (2 / DRAWS) ** 0.5  # two samples differ by more once in 1000 times: 0.016
+SHARE_BOUND = 3.3 * (0.5 / DRAWS) ** 0.5  # the same for two shares near a half: 0.0135
 
 
 def draws(config, count, size_hw=SIZE_HW, seed=5):
     return [draw(config, seed=seed, step=i // 16, slot=i % 16, size_hw=size_hw) for i in range(count)]
-
-
-def ks_uniform(values, low, high):
-    """Largest distance between the sample's distribution function and the uniform one."""
-    u = (np.sort(np.asarray(values, float)) - low) / (high - low)
-    assert u[0] >= 0
-    assert u[-1] <= 1
-    n = len(u)
-    return max((np.arange(1, n + 1) / n - u).max(), (u - np.arange(n) / n).max())
-
-
-def test_the_draws_are_distributed_as_the_rule_says():
-    n = 20_000
-    found = draws(RULE, n)
-    rotated = [d for d in found if d.angle_deg]
-    limit = 1.95 / n**0.5  # Kolmogorov-Smirnov at the 0.1 % level
-    assert ks_uniform([d.scale for d in found], 0.5, 2.0) < limit
-    assert ks_uniform([d.angle_deg for d in rotated], -10, 10) < 1.95 / len(rotated) ** 0.5
-    for share in (len(rotated), sum(d.flip for d in found), sum(d.blur for d in found)):
-        assert abs(share - n / 2) < 3.3 * n**0.5 / 2
-    # Where the canvas is larger than the crop, every offset 0..slack is as likely; u maps it back to [0, 1].
-    for axis in (0, 1):
-        slack = [(d.corner_px[axis], d.canvas_hw[axis] - 100) for d in found if d.canvas_hw[axis] >= 100]
-        assert all(0 <= corner <= room for corner, room in slack)
-        mid = [(corner + 0.5) / (room + 1) for corner, room in slack if room > 60]
-        assert ks_uniform(mid, 0, 1) < 1.95 / len(mid) ** 0.5 + 1 / 120
-        assert {0, 1} <= {corner for corner, _ in slack}
-        assert any(corner == room > 0 for corner, room in slack)
-
-
-def test_the_choices_are_independent_of_each_other():
-    found = draws(RULE, 8000)
-    table = np.array([(d.scale, bool(d.angle_deg), d.blur, d.flip) for d in found], float)
-    correlation = np.corrcoef(table.T)
-    assert np.abs(correlation - np.eye(4)).max() < 3.5 / 8000**0.5
 
 
 def test_the_same_key_gives_the_same_draw_and_any_other_key_another():
@@ -141,3 +111,53 @@ def test_a_plain_crop_is_a_shift():
         (50, 60), short_side=50, scale=1.0, angle_deg=0.0, flip=True, blur=False, corner_px=(3, 5), crop_hw=(20, 20)
     )
     assert again.matrix == ((-1, 0, 54), (0, 1, 3))
+
+
+def by_the_rule(rng):
+    """(scale, angle, y, x, padding above, padding left, blur, flip) of one sample."""
+    scale = 0.5 + 1.5 * rng.random()
+    angle = -10 + 20 * rng.random() if rng.random() < 0.5 else 0.0
+    blur, flip = rng.random() < 0.5, rng.random() < 0.5
+    canvas = [round(side * scale) for side in CANVAS_HW]
+    pads = [max(100 - side, 0) // 2 for side in canvas]
+    offsets = [rng.randint(0, max(side, 100) - 100) for side in canvas]
+    return scale, angle, *offsets, *pads, blur, flip
+
+
+def by_draw(i):
+    found = draw(RULE, seed=1, step=i // 16, slot=i % 16, size_hw=CANVAS_HW)
+    offsets = [max(corner, 0) for corner in found.corner_px]
+    return found.scale, found.angle_deg, *offsets, *found.valid[:2], found.blur, found.flip
+
+
+@pytest.fixture(scope="module")
+def tables():
+    rng = random.Random(0)
+    ours = np.array([by_draw(i) for i in range(DRAWS)], float)
+    return ours, np.array([by_the_rule(rng) for _ in range(DRAWS)], float)
+
+
+def apart(one, other):
+    """Largest distance between two empirical distribution functions, ties included (Kolmogorov-Smirnov)."""
+    places = np.union1d(one, other)
+    shares = [np.searchsorted(np.sort(v), places, side="right") / len(v) for v in (one, other)]
+    return np.abs(shares[0] - shares[1]).max()
+
+
+@pytest.mark.parametrize(
+    ("column", "name"), list(enumerate(["scale", "angle", "y", "x", "padding above", "padding left"])), ids=str
+)
+def test_each_number_is_distributed_as_in_the_rule(tables, column, name):
+    assert apart(*(table[:, column] for table in tables)) < KS_BOUND, name
+
+
+@pytest.mark.parametrize("chosen", [1, 6, 7], ids=["rotated", "blur", "flip"])
+def test_each_choice_is_as_frequent_as_in_the_rule(tables, chosen):
+    ours, theirs = ((table[:, chosen] != 0).mean() for table in tables)
+    assert abs(ours - theirs) < SHARE_BOUND
+
+
+def test_numbers_depend_on_each_other_as_in_the_rule(tables):
+    """Only offsets and paddings do, through the scale."""
+    ours, theirs = (np.corrcoef(table.T) for table in tables)
+    assert np.abs(ours - theirs).max() < 4.5 * (2 / DRAWS) ** 0.5  # 28 pairs, each beyond it once in 100,000 times

@@ -1,20 +1,32 @@
-"""From files on disk through conversion to batches."""
+"""From files on disk through conversion to batches, in plain loops and under torch's DataLoader."""
 
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
+from torch.utils.data import DataLoader
 
-from segstream.pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig
+from segstream.pipeline import AugmentConfig, Batches, DataConfig, Loader, LoaderConfig
 from segstream.shards import open_shards
 from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.errors import DataError
 from tests.pipeline.fakes import textured
 
+ROOT = Path(__file__).parents[2]
 AS_STORED = AugmentConfig(short_side=None, crop=(40, 56), scale=(1.0, 1.0), rotate_p=0, blur_p=0, flip_p=0)
+SMALL = AugmentConfig(short_side=16, crop=8)
+SIX = LoaderConfig(batch=6, threads=2)
 CLASSES = [{"name": "ground", "universal": "terrain"}, {"name": "tree", "universal": "vegetation"}, {"name": "thing"}]
 
 
@@ -93,3 +105,118 @@ def test_damage_after_opening_is_an_error_naming_the_sample(root, tmp_path):
     tar.write_bytes(data)
     with loader(tmp_path, {"park": 1}, batch=9) as stream, pytest.raises(DataError, match=rf"{tar.name}: .*checksum"):
         next(stream.batches(0, 1))
+
+
+def content(batch):
+    return batch.step, batch.keys, batch.dataset_ids.tolist(), batch.images.tolist(), batch.labels.tolist()
+
+
+@pytest.fixture(scope="module")
+def data(root):
+    return DataConfig(shards=str(root / "shards"), mix={"garden": 1}, taxonomy="native", window=2)
+
+
+def expected(data, start, stop, **options):
+    with Loader(data, SMALL, SIX, seed=4, **options) as loader:
+        return [content(batch) for batch in loader.batches(start, stop)]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_a_dataloader_gives_the_batches_of_the_loader_in_their_order(data, workers):
+    dataset = Batches(data=data, augment=SMALL, loader=SIX, seed=4, start=2, stop=22)
+    under = DataLoader(dataset, batch_size=None, num_workers=workers)
+    assert len(under) == 20
+    kept = list(under)  # all at once: none may be written over
+    assert [content(batch) for batch in kept] == expected(data, 2, 22)
+
+
+def test_again_is_the_same_and_ranks_share(data):
+    dataset = Batches(data=data, augment=SMALL, loader=SIX, seed=4, stop=3, rank=1, world_size=2)
+    first = [content(batch) for batch in DataLoader(dataset, batch_size=None)]
+    assert first == expected(data, 0, 3, rank=1, world_size=2)
+    assert [content(batch) for batch in pickle.loads(pickle.dumps(dataset))] == first
+
+
+def test_errors_arrive_through_a_dataloader(tmp_path):
+    nowhere = DataConfig(shards=str(tmp_path), mix={"garden": 1}, taxonomy="native")
+    dataset = Batches(data=nowhere, augment=SMALL, loader=SIX, seed=4, stop=3)
+    with pytest.raises(DataError, match="no shards at"):
+        next(iter(DataLoader(dataset, batch_size=None)))
+
+
+def test_leaving_a_dataset_early_lets_go(data):
+    before = set(threading.enumerate())
+    stream = iter(Batches(data=data, augment=SMALL, loader=SIX, seed=4, stop=1000))
+    next(stream)
+    del stream
+    assert set(threading.enumerate()) <= before
+
+
+def test_every_second_step(data):
+    with Loader(data, SMALL, SIX, seed=4) as loader:
+        assert [batch.step for batch in loader.batches(3, 10, every=3)] == [3, 6, 9]
+        assert list(loader.batches(3, 3, every=3)) == []
+
+
+def test_many_loaders_leave_no_handle_and_no_thread(data):
+    def handles():
+        folder = Path("/proc/self/fd")
+        return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+    small = LoaderConfig(batch=2, threads=2, prefetch=1)
+    with Loader(data, SMALL, small, seed=0) as loader:  # what a first one opens for good
+        next(loader.batches(0, 1))
+    before, threads = handles(), set(threading.enumerate())
+    for i in range(200):
+        with Loader(data, SMALL, small, seed=0) as loader:
+            if i % 3:
+                next(loader.batches(i, i + 10))  # left with the next batches under way
+    assert handles() <= before
+    assert set(threading.enumerate()) <= threads
+
+
+LOOP = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
+from segstream.pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig
+data = DataConfig(shards=sys.argv[1], mix={"garden": 1}, taxonomy="native")
+with Loader(data, AugmentConfig(short_side=16, crop=8), LoaderConfig(batch=4, prefetch=20), seed=0) as loader:
+    for batch in loader.batches(0, 10**9):
+        if batch.step == 5:
+            print("going", flush=True)
+"""
+
+
+def test_ctrl_c_ends_a_loop_at_once(data):
+    program = subprocess.Popen(
+        [sys.executable, "-c", LOOP, data.shards], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert program.stdout.readline() == "going\n"
+        program.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, err = program.communicate(timeout=60)
+    finally:
+        program.kill()
+    assert time.monotonic() - began < 20
+    assert program.returncode == -signal.SIGINT
+    assert err.rstrip().endswith("KeyboardInterrupt")
+
+
+@pytest.mark.parametrize("marker", ["with Loader(", "DataLoader("])
+def test_the_documented_loops_run(data, marker):
+    """As printed but for the data, and stopped after a few steps."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "order.md").read_text(), re.MULTILINE | re.DOTALL)
+    (code,) = [block for block in blocks if marker in block]
+    assert len(code.strip().splitlines()) <= 10
+    code = re.sub(r"DataConfig\(.*?\}\)", "data", code)
+    for old, new in (("100_000", "2"), ("short_side=480, crop=473", "short_side=16, crop=8")):
+        assert old in code
+        code = code.replace(old, new)
+    net = torch.nn.Conv2d(3, 3, 1)
+    names = {"data": data, "net": net, "optimizer": torch.optim.SGD(net.parameters(), 0.1), "device": "cpu"}
+    names["criterion"] = torch.nn.CrossEntropyLoss(ignore_index=255)
+    before = [p.detach().clone() for p in net.parameters()]
+    exec(code, names)
+    assert any(not torch.equal(one, p) for one, p in zip(before, net.parameters(), strict=True))

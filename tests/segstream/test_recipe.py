@@ -48,6 +48,11 @@ def test_overrides_reach_any_leaf_and_come_last(folder: Path) -> None:
         ("train.steps=0", UsageError, "^train: steps: 0; must be at least 1"),
         ("seed.x=1", UsageError, "^seed: expected int"),
         ("name.x=[", UsageError, "not YAML"),
+        ("validate.limit=0", UsageError, "validate: limit: 0; must be at least 1"),
+        ("validate.pictures=99", UsageError, "pictures: 99; must be from 0 to 64"),
+        ("validate.data=[a, a]", UsageError, "a set is named twice"),
+        ("validate.every=5", UsageError, "validate.every: unknown key"),
+        ("model.fresh=[last_layer]", UsageError, "without `weights` everything is"),
     ],
 )
 def test_a_wrong_override_is_named(folder: Path, override: str, error: type[Exception], text: str) -> None:

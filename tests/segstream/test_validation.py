@@ -9,9 +9,9 @@ import torch
 
 from segstream.eval_sets import Asked, Judge
 from segstream.model.distributed import Ranks
+from segstream.recipe import ValidateConfig
 from segstream.shards.errors import DataError
 from segstream.validation import Validation, headline, spread
-from segstream.validation_config import ValidateConfig
 from tests.cli.conftest import Command
 
 

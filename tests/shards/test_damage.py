@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from segstream.shards.convert.convert import ConvertRequest, convert
-from segstream.shards.datasets.describe import dataset
-from segstream.shards.datasets.release import Raw
+from segstream.shards.datasets.registry import dataset
+from segstream.shards.datasets.release import Release
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import open_shards
 from segstream.shards.synthetic import DATASETS, draw
@@ -49,7 +49,7 @@ def releases(tmp_path_factory):
             with tiny():
                 own_data(place / name) if name == "own" else draw(place, name, train=2, val=2, seed=4, workers=1)
             known_as = dataset(called(name, place / name))
-            source, raw = known_as.source, Raw(place / name)
+            source, raw = known_as, Release(place / name)
             files = {"image": [], "label": [], "shared": list(SHARED.get(name, ()))}
             splits = []
             for split in known_as.splits:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segstream.shards.datasets.splits import stems
+from segstream.shards.datasets.layout import split_list
 
 
 def picture(rng: np.random.Generator, size_hw: tuple[int, int] = (24, 32)) -> np.ndarray:
@@ -53,7 +53,7 @@ def sunrgbd(root: Path) -> Path:
     rng = np.random.default_rng(2)
     for part, names in (
         ("train", ["img-000001", "img-000002"]),
-        ("test", [*stems("sunrgbd-37", "val")[:2], "img-000002"]),
+        ("test", [*split_list("sunrgbd-37", "val")[:2], "img-000002"]),
     ):
         for name in names:
             save(root / f"image/{part}/{name}.jpg", picture(rng), quality=90)
@@ -78,7 +78,7 @@ def coco(root: Path) -> Path:
 def voc(root: Path, count: int = 3) -> Path:
     rng = np.random.default_rng(4)
     for split in ("train", "val"):
-        for stem in stems("voc2012", split)[:count]:
+        for stem in split_list("voc2012", split)[:count]:
             save(root / f"JPEGImages/{stem}.jpg", picture(rng), quality=90)
             label = Image.fromarray(blocks(rng, [0, 1, 15, 20, 255]).astype(np.uint8))
             label = label.convert("P")
@@ -92,7 +92,7 @@ def voc(root: Path, count: int = 3) -> Path:
 def kitti(root: Path, count: int = 3) -> Path:
     rng = np.random.default_rng(5)
     for split in ("train", "val"):
-        for stem in stems("kitti-19", split)[:count]:
+        for stem in split_list("kitti-19", split)[:count]:
             save(root / f"training/image_2/{stem}.png", picture(rng))
             save(root / f"training/semantic/{stem}.png", blocks(rng, [0, 7, 26, 33]).astype(np.uint8))
     return root
@@ -105,7 +105,7 @@ def camvid(root: Path, count: int = 2) -> Path:
     rng = np.random.default_rng(6)
     table = np.array(list(CAMVID_COLOURS.values()), np.uint8)
     for split in ("train", "val", "test"):
-        for stem in stems("camvid-11", split)[:count]:
+        for stem in split_list("camvid-11", split)[:count]:
             save(root / f"701_StillsRaw_full/{stem}.png", picture(rng))
             save(root / f"Labels32-RGB/{stem}_L.png", table[blocks(rng, [0, 1, 2, 3])])
     return root

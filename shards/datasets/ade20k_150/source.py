@@ -1,65 +1,41 @@
 """ADE20K Scene Parsing (ADEChallengeData2016): index PNGs, 0 = unlabelled, 1-150 in challenge order.
 
-Relabelling names instances, which only the full release (ADE20K_2016_07_26) holds, at a larger size.
+The root of the release is `ADEChallengeData2016`. Relabelling names instances, which only the full release
+(ADE20K_2016_07_26, in that folder or beside it) holds, at a larger size.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import PurePosixPath
 
 import cv2
 
 from segstream.shards.codecs.images import decode_rgb
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.sources import (
-    Found,
-    Ids,
-    Mask,
-    Pair,
-    Segments,
-    Source,
-    choose,
-    id_masks,
-    pair_folders,
-    plain_source,
-)
+from segstream.shards.datasets.release import Release
+from segstream.shards.datasets.sources import Dataset, Ids, Mask, Pair, SegmentFiles, Segments, equal_masks
 from segstream.shards.errors import DataError
 
-_FOLDERS = {"train": "training", "val": "validation"}
 _FULL = "ADE20K_2016_07_26/images"
 _END = "_seg.png"
 
 
-def source() -> Source:
-    """RAW is `ADEChallengeData2016`; relabelling needs `ADE20K_2016_07_26` in it or beside it."""
-    return plain_source(
-        "ade20k-150", _find, segments=Segments(strict=False, masks=_masks, files=_instance_files, least=10)
-    )
+def adapt(stated: Dataset) -> Dataset:
+    """With the segments of the full release."""
+    return replace(stated, segments=Segments(strict=False, masks=_masks, files=_instance_files, least=10))
 
 
-def _find(raw: Raw, split: str) -> Found:
-    part = choose(_FOLDERS, split, dataset="ade20k-150")
-    found = pair_folders(
-        raw,
-        f"images/{part}",
-        f"annotations/{part}",
-        image_end=".jpg",
-        label_end=".png",
-        label_stem=str,
-    )
-    # the full release's images lie in folders below, should its zip be here too
-    return dataclasses.replace(found, pairs=tuple(pair for pair in found.pairs if "/" not in pair.key))
-
-
-def _instance_files(raw: Raw, pairs: Sequence[Pair]) -> tuple[Raw, Mapping[str, str]]:
+def _instance_files(release: Release, pairs: Sequence[Pair]) -> SegmentFiles:
     """The full release sorts its images into folders by scene, so they are found by name."""
-    for place in (raw, Raw(raw.root.absolute().parent)):
+    for place in (release, Release(release.root.absolute().parent)):
         if place.has_folder(_FULL):
             by_name = {path.rpartition("/")[2]: path for path in place.below(_FULL, _END)}
-            wanted = {pair.key: f"{pair.image.rpartition('/')[2].removesuffix('.jpg')}{_END}" for pair in pairs}
+            wanted = {pair.key: f"{PurePosixPath(pair.image).stem}{_END}" for pair in pairs}
             return place, {key: f"{_FULL}/{by_name.get(name, name)}" for key, name in wanted.items()}
-    raise DataError(f"{raw}: no {_FULL} in it or beside it; relabelling needs the full release too, unpack it there")
+    raise DataError(
+        f"{release}: no {_FULL} in it or beside it; relabelling needs the full release too, unpack it there"
+    )
 
 
 def _masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int]) -> Iterator[Mask]:
@@ -70,4 +46,4 @@ def _masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int]) -> It
     """
     blue = decode_rgb(data)[..., 2].copy()
     resized: Ids = cv2.resize(blue, size_hw[::-1], interpolation=cv2.INTER_NEAREST)  # type: ignore[assignment]
-    return id_masks(resized, segments)
+    return equal_masks(resized, segments)

@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from segstream.shards.codecs.images import UnreadableError, decode_rgb
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.sources import Found, Ids, Pair, Source, choose, folder, pair_list
-from segstream.shards.taxonomy import load_taxonomy, release_classes, release_remap
+from segstream.shards.datasets.sources import Dataset, Ids, Pair
+from segstream.shards.taxonomy import release_classes
 
 _UNKNOWN = 255
 
 
-def source() -> Source:
-    """RAW holds `701_StillsRaw_full` and `Labels32-RGB`."""
-    return Source(
-        native=load_taxonomy("camvid-11"), release=release_remap("camvid-11"), find=_find, read_label=_read_label
-    )
-
-
-def _find(raw: Raw, split: str) -> Found:
-    choose({"train": "train", "val": "val", "test": "test"}, split, dataset="camvid-11")
-    folder(raw, "701_StillsRaw_full")
-    folder(raw, "Labels32-RGB")
-    return pair_list(
-        raw,
-        "camvid-11",
-        split,
-        image=lambda stem: f"701_StillsRaw_full/{stem}.png",
-        label=lambda stem: f"Labels32-RGB/{stem}_L.png",
-    )
+def adapt(stated: Dataset) -> Dataset:
+    """With labels read by their colours."""
+    return replace(stated, read_label=_read_label)
 
 
 def _read_label(data: bytes, pair: Pair) -> Ids:

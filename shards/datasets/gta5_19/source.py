@@ -1,55 +1,47 @@
-"""GTA5 (Playing for Data): palette PNGs of Cityscapes label ids, in the 19 classes; the splits are in a MATLAB file."""
+"""GTA5 (Playing for Data): palette PNGs of Cityscapes label ids, in the 19 classes; the splits are in a MATLAB file.
+
+The release's root holds `images`, `labels` and `split.mat`.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
 from segstream.shards.codecs.images import Picture, UnreadableError, decode_ids, decode_picture
+from segstream.shards.datasets.layout import find_listed
 from segstream.shards.datasets.mat import need_scipy, read_integers
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.sources import Found, Ids, Pair, Source, choose, folder
+from segstream.shards.datasets.release import Release
+from segstream.shards.datasets.sources import Dataset, Found, Ids, Pair
 from segstream.shards.errors import DataError
-from segstream.shards.taxonomy import IGNORE_INDEX, native_taxonomy, release_remap
+from segstream.shards.taxonomy import IGNORE_INDEX
 
 _SIZE_HW = (1052, 1914)  # some pictures and some labels have another, not always the same for both
 _LAST_ID = 33
 _BLANK = (15188, 17705)  # pictures that show nothing
 
 
-def source() -> Source:
-    """RAW holds `images`, `labels` and `split.mat`."""
-    return Source(
-        native=native_taxonomy("gta5-19"),
-        release=release_remap("gta5-19"),
-        find=_find,
-        read_label=_read_label,
-        read_image=_read_image,
-    )
+def adapt(stated: Dataset) -> Dataset:
+    """With the splits of the MATLAB file, and all of one size."""
+    return replace(stated, find=_find, read_label=_read_label, read_image=_read_image)
 
 
-def _find(raw: Raw, split: str) -> Found:
-    variable = choose({"train": "trainIds", "val": "valIds", "test": "testIds"}, split, dataset="gta5-19")
+def _find(release: Release, split: str) -> Found:
     need_scipy()
-    images, labels = folder(raw, "images"), folder(raw, "labels")
-    pairs, absent = [], []
-    for stem in _stems(raw, variable):
-        path = f"{images}/{stem}.png"
-        if raw.has(path):
-            pairs.append(Pair(key=stem, image=path, label=f"{labels}/{stem}.png"))
-        else:
-            absent.append(path)
-    return Found(pairs=tuple(pairs), absent=tuple(absent))
+    return find_listed(release, _names(release, f"{split}Ids"), "images/*.png", "labels/*.png")
 
 
-def _stems(raw: Raw, variable: str) -> list[str]:
+def _names(release: Release, variable: str) -> Iterator[str]:
     try:
-        ids = read_integers(raw.read("split.mat"), variable)
+        ids = read_integers(release.read("split.mat"), variable)
     except OSError as error:
-        raise DataError(f"{raw}/split.mat: cannot be read ({error.strerror}); it comes with the release") from error
+        raise DataError(f"{release}/split.mat: cannot be read ({error.strerror}); it comes with the release") from error
     except UnreadableError as error:
-        raise DataError(f"{raw}/split.mat: {error}; download it again") from error
-    return [f"{i:05d}" for i in ids.ravel().tolist() if i not in _BLANK]
+        raise DataError(f"{release}/split.mat: {error}; download it again") from error
+    yield from (f"{i:05d}" for i in ids.ravel().tolist() if i not in _BLANK)
 
 
 def _read_image(data: bytes) -> Picture:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from segstream.shards.datasets.mapillary_public65.source import check_config, pair_photos
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.sources import Found, Source, plain_source
+import functools
+from dataclasses import replace
+
+from segstream.shards.datasets.mapillary_public65.source import find_checked
+from segstream.shards.datasets.sources import Dataset
 
 
-def source() -> Source:
-    """RAW holds `training`, `validation` and `config.json`."""
-    return plain_source("mapillary-19", _find)
-
-
-def _find(raw: Raw, split: str) -> Found:
-    found = pair_photos(raw, split, dataset="mapillary-19")
-    check_config(raw, "name", dataset="mapillary-19")
-    return found
+def adapt(stated: Dataset) -> Dataset:
+    """With a look at `config.json`."""
+    find = functools.partial(find_checked, stated.find, dataset="mapillary-19", field="name")
+    return replace(stated, find=find)

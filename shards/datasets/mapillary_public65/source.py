@@ -4,39 +4,37 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from segstream.shards.codecs.images import UnreadableError, decode_ids, decode_palette
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.sources import Found, Ids, Mask, Pair, Segments, Source, choose, id_masks, pair_folders
+from segstream.shards.codecs.images import UnreadableError, decode_palette
+from segstream.shards.datasets.release import Release
+from segstream.shards.datasets.sources import Dataset, Found, Ids, Pair
 from segstream.shards.errors import DataError
 from segstream.shards.schema import parse_json
-from segstream.shards.taxonomy import load_taxonomy, release_classes, release_remap
+from segstream.shards.taxonomy import release_classes
 
 
-def source() -> Source:
-    """RAW holds `training`, `validation` and `config.json`."""
-    return Source(
-        native=load_taxonomy("mapillary-public65"),
-        release=release_remap("mapillary-public65"),
-        find=_find,
-        read_label=_read_label,
-        segments=Segments(strict=True, masks=_masks, files=_instance_files),
-    )
+def adapt(stated: Dataset) -> Dataset:
+    """With a look at `config.json` and at the labels' colours."""
+    find = functools.partial(find_checked, stated.find, dataset=stated.name, field="readable", version="1.1")
+    return replace(stated, find=find, read_label=_read_label)
 
 
-def pair_photos(raw: Raw, split: str, *, dataset: str) -> Found:
-    """Images of a split and their labels, in the layout that all versions up to 1.2 share."""
-    part = choose({"train": "training", "val": "validation"}, split, dataset=dataset)
-    return pair_folders(raw, f"{part}/images", f"{part}/labels", image_end=".jpg", label_end=".png", label_stem=str)
-
-
-def check_config(raw: Raw, field: str, *, dataset: str, version: str | None = None) -> None:
-    """Compare what the release states of itself, if it does, with what we know: another version has other ids.
+def find_checked(
+    stated: Callable[[Release, str], Found],
+    release: Release,
+    split: str,
+    *,
+    dataset: str,
+    field: str,
+    version: str | None = None,
+) -> Found:
+    """Pairs of a release that is the one meant.
 
     Args:
         field: which of each label's names our table has.
@@ -45,11 +43,17 @@ def check_config(raw: Raw, field: str, *, dataset: str, version: str | None = No
     Raises:
         DataError: it is another version, or not readable.
     """
-    where = f"{raw}/config.json"
-    if not raw.has("config.json"):
-        return
+    found = stated(release, split)
+    if release.has("config.json"):
+        _check_config(release, dataset, field, version)
+    return found
+
+
+def _check_config(release: Release, dataset: str, field: str, version: str | None) -> None:
+    """Compare what the release states of itself with what we know: another version has other ids."""
+    where = f"{release}/config.json"
     try:
-        content: Any = parse_json(raw.read("config.json"))
+        content: Any = parse_json(release.read("config.json"))
         stated = [label[field] for label in content["labels"]]
         found = str(content.get("version", version))
     except OSError as error:
@@ -63,12 +67,6 @@ def check_config(raw: Raw, field: str, *, dataset: str, version: str | None = No
         raise DataError(
             f"{where}: {what}; this is another release than {dataset}'s (see `segstream datasets {dataset}`)"
         )
-
-
-def _find(raw: Raw, split: str) -> Found:
-    found = pair_photos(raw, split, dataset="mapillary-public65")
-    check_config(raw, "readable", dataset="mapillary-public65", version="1.1")
-    return found
 
 
 def _read_label(data: bytes, pair: Pair) -> Ids:
@@ -89,12 +87,3 @@ def _read_label(data: bytes, pair: Pair) -> Ids:
 def _palette() -> npt.NDArray[np.uint8]:
     """(66, 3) RGB by release id."""
     return np.array([colour for _, colour in release_classes("mapillary-public65")], np.uint8)
-
-
-def _instance_files(raw: Raw, pairs: Sequence[Pair]) -> tuple[Raw, Mapping[str, str]]:
-    return raw, {pair.key: (pair.label or "").replace("/labels/", "/instances/") for pair in pairs}
-
-
-def _masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int]) -> Iterator[Mask]:
-    """Of 16 bits: 256 x class + instance."""
-    return id_masks(decode_ids(data), segments)

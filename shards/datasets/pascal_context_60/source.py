@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+
 from segstream.shards.datasets.mat import need_scipy, read_integers
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.sources import Found, Ids, Pair, Source, choose, folder, pair_list
-from segstream.shards.taxonomy import load_taxonomy, release_remap
-
-_DATASET = "pascal-context-60"
+from segstream.shards.datasets.release import Release
+from segstream.shards.datasets.sources import Dataset, Found, Ids, Pair
 
 
-def source() -> Source:
-    """RAW holds `JPEGImages` and `trainval`."""
-    return Source(native=load_taxonomy(_DATASET), release=release_remap(_DATASET), find=_find, read_label=_read_label)
+def adapt(stated: Dataset) -> Dataset:
+    """With labels from MATLAB files."""
+    return replace(stated, find=functools.partial(_find, stated.find), read_label=_read_label)
 
 
-def _find(raw: Raw, split: str) -> Found:
-    choose({"train": "train", "val": "val"}, split, dataset=_DATASET)
+def _find(stated: Callable[[Release, str], Found], release: Release, split: str) -> Found:
     need_scipy()
-    images, labels = folder(raw, "JPEGImages"), folder(raw, "trainval")
-    return pair_list(
-        raw, _DATASET, split, image=lambda stem: f"{images}/{stem}.jpg", label=lambda stem: f"{labels}/{stem}.mat"
-    )
+    return stated(release, split)
 
 
 def _read_label(data: bytes, pair: Pair) -> Ids:

@@ -1,33 +1,36 @@
-"""ScanNet, the 25k frames: a folder per scene; index PNGs of NYU40 ids, 0 = unlabelled."""
+"""ScanNet, the 25k frames: a folder per scene; index PNGs of NYU40 ids, 0 = unlabelled.
+
+The lists carried are of scenes. Frame names repeat from scene to scene, so keys are SCENE/FRAME.
+"""
 
 from __future__ import annotations
 
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.sources import Found, Pair, Source, choose, folder, plain_source
-from segstream.shards.datasets.splits import stems
+from dataclasses import replace
+
+from segstream.shards.datasets.layout import find_all, split_list
+from segstream.shards.datasets.release import Release
+from segstream.shards.datasets.sources import Dataset, Found
 from segstream.shards.format.keys import key_of
 
 _FRAMES = "scannet_frames_25k"
 
 
-def source() -> Source:
-    """RAW holds `scannet_frames_25k`. Frame names repeat from scene to scene, so keys are SCENE/FRAME."""
-    return plain_source("scannet-20", _find)
+def adapt(stated: Dataset) -> Dataset:
+    """With the frames of a split's scenes."""
+    return replace(stated, find=_find)
 
 
-def _find(raw: Raw, split: str) -> Found:
-    choose({"train": "train", "val": "val"}, split, dataset="scannet-20")
-    root = folder(raw, _FRAMES)
-    pairs, absent, labels = [], [], set()
-    for scene in stems("scannet-20", split):
-        at = f"{root}/{scene}"
-        frames = [name.removesuffix(".jpg") for name in raw.below(f"{at}/color", ".jpg")]
-        pairs += [
-            Pair(key=key_of(f"{scene}/{f}.jpg"), image=f"{at}/color/{f}.jpg", label=f"{at}/label/{f}.png")
-            for f in frames
-        ]
-        labels |= {f"{at}/label/{name}" for name in raw.below(f"{at}/label", ".png")}
-        absent += [] if frames else [f"{at}/color"]
+def _find(release: Release, split: str) -> Found:
+    found = find_all(release, f"{_FRAMES}/*/color/*.jpg", f"{_FRAMES}/*/label/*.png")
+    scenes = dict.fromkeys(split_list("scannet-20", split) or ())
+    pairs = [(_scene(pair.image), pair) for pair in found.pairs if _scene(pair.image) in scenes]
+    here = {scene for scene, _ in pairs}
     return Found(
-        pairs=tuple(pairs), absent=tuple(absent), orphans=tuple(sorted(labels - {p.label or "" for p in pairs}))
+        pairs=tuple(replace(p, key=key_of(f"{scene}/{p.image.rpartition('/')[2]}")) for scene, p in pairs),
+        absent=tuple(f"{_FRAMES}/{scene}/color" for scene in scenes if scene not in here),
+        orphans=tuple(label for label in found.orphans if _scene(label) in scenes),
     )
+
+
+def _scene(path: str) -> str:
+    return path.split("/")[1]

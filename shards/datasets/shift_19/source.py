@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from segstream.shards.codecs import png
 from segstream.shards.codecs.images import UnreadableError, decode_picture
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.sources import Found, Ids, Pair, Source, choose, pair_folders
-from segstream.shards.taxonomy import native_taxonomy, release_remap
+from segstream.shards.datasets.sources import Dataset, Ids, Pair
 
 _COLOUR_TYPES = (2, 6)  # of PNG: RGB, RGBA
 
 
-def source() -> Source:
-    """RAW holds `discrete/{images,labels}/{train,val}/front`; of the frame rates, `images` is the one that is read."""
-    return Source(
-        native=native_taxonomy("shift-19"), release=release_remap("shift-19"), find=_find, read_label=_read_label
-    )
-
-
-def _find(raw: Raw, split: str) -> Found:
-    part = choose({"train": "train", "val": "val"}, split, dataset="shift-19")
-    return pair_folders(
-        raw,
-        f"discrete/images/{part}/front",
-        f"discrete/labels/{part}/front",
-        image_end="_img_front.jpg",
-        label_end="_semseg_front.png",
-        label_stem=str,
-    )
+def adapt(stated: Dataset) -> Dataset:
+    """With labels from the red channel."""
+    return replace(stated, read_label=_read_label)
 
 
 def _read_label(data: bytes, pair: Pair) -> Ids:

@@ -1,25 +1,23 @@
-"""WildDash version 1: index PNGs with Cityscapes label ids; its 70 labelled images are MSeg's val."""
+"""WildDash version 1: index PNGs with Cityscapes label ids; its 70 labelled images are MSeg's val.
+
+The release's root holds `wd_val_01`, or the files of that archive themselves.
+"""
 
 from __future__ import annotations
 
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.sources import Found, Source, choose, folder, pair_list, plain_source
-from segstream.shards.datasets.splits import stems
+from dataclasses import replace
+
+from segstream.shards.datasets.layout import find_listed, split_list
+from segstream.shards.datasets.release import Release
+from segstream.shards.datasets.sources import Dataset, Found
 
 
-def source() -> Source:
-    """RAW holds `wd_val_01`, or the files of that archive themselves."""
-    return plain_source("wilddash-19", _find)
+def adapt(stated: Dataset) -> Dataset:
+    """With or without the archive's folder."""
+    return replace(stated, find=_find)
 
 
-def _find(raw: Raw, split: str) -> Found:
-    choose({"val": "val"}, split, dataset="wilddash-19")
-    bare = any(raw.has(f"{stem}.png") for stem in stems("wilddash-19", "val"))
-    root = "" if bare else f"{folder(raw, 'wd_val_01')}/"
-    return pair_list(
-        raw,
-        "wilddash-19",
-        split,
-        image=lambda stem: f"{root}{stem}.png",
-        label=lambda stem: f"{root}{stem}_labelIds.png",
-    )
+def _find(release: Release, split: str) -> Found:
+    names = split_list("wilddash-19", split) or ()
+    root = "" if any(release.has(f"{name}.png") for name in names) else "wd_val_01/"
+    return find_listed(release, names, f"{root}*.png", f"{root}*_labelIds.png")

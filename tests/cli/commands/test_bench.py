@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from segstream.benchmarks.loaders import Setting
+from segstream.benchmarks.loader import Setting
 from segstream.cli.commands import bench
 from segstream.shards.errors import UsageError
 
@@ -32,7 +32,7 @@ def test_a_step_beside_the_plain_one(capsys: pytest.CaptureFixture[str], monkeyp
         timed.append((list(runs), rounds))
         return took
 
-    monkeypatch.setattr(bench, "interleaved", interleaved)
+    monkeypatch.setattr("segstream.benchmarks.step.interleaved", interleaved)
     bench.step(arch="hrnet-tiny", precision="fp32", json=True, **NETWORK)
     result = printed(capsys)
     assert timed == [(["ours", "plain", "matmul"], 3)]
@@ -63,7 +63,7 @@ def test_inference_and_loss(capsys: pytest.CaptureFixture[str], task: str) -> No
 
 def test_the_loader_beside_the_rule(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     small = Setting(name="small", source_hw=(48, 64), short_side=48, crop=33)
-    monkeypatch.setattr("segstream.benchmarks.loaders.SETTINGS", (small,))
+    monkeypatch.setattr("segstream.benchmarks.loader.SETTINGS", (small,))
     bench.loader(crops=4, batch=2, threads=1, rounds=2, peers=True, json=True)
     result = printed(capsys)
     (row,) = result["settings"]

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from segstream.cli.main import app
+from segstream.shards.datasets.layout import split_list
 from segstream.shards.datasets.registry import registry
-from segstream.shards.datasets.splits import stems
 
 
 def run(*args: object):
@@ -18,7 +18,7 @@ def run(*args: object):
 
 @pytest.fixture
 def kitti(tmp_path: Path) -> Path:
-    for stem in (stem for split in ("train", "val") for stem in stems("kitti-19", split)):
+    for stem in (stem for split in ("train", "val") for stem in split_list("kitti-19", split)):
         for folder in ("image_2", "semantic"):
             path = tmp_path / f"training/{folder}/{stem}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def test_check_tells_by_its_exit_code(kitti: Path) -> None:
     assert done.exit_code == 0
     assert "complete" in done.stdout
     assert "val: 50 of 50 images, 50 of 50 labels" in done.stdout
-    gone = kitti / f"training/semantic/{stems('kitti-19', 'val')[0]}.png"
+    gone = kitti / f"training/semantic/{split_list('kitti-19', 'val')[0]}.png"
     gone.unlink()
     done = run("kitti-19", "--check", kitti)
     assert done.exit_code == 1

@@ -13,7 +13,7 @@ from PIL import Image
 from segstream.cli.commands.predict import predict
 from segstream.cli.predictions.media import open_video, write_video
 from segstream.cli.predictions.output_folder import named
-from segstream.cli.predictions.predict_images import ahead, grouped
+from segstream.cli.predictions.predict_images import grouped
 from segstream.cli.predictions.predictor import Segmenter, Settings
 from segstream.model.checkpoint import Final, save_final
 from segstream.model.config import InferConfig
@@ -327,18 +327,6 @@ def test_groups_are_of_one_size_and_lose_nothing():
     assert sorted(item for group in groups for item in group) == sorted(items)
     assert all(len(set(group)) == 1 and len(group) <= 2 for group in groups)
     assert groups[:2] == [[(1, 1)] * 2, [(2, 2)] * 2]
-
-
-def test_reading_ahead_keeps_the_order_and_a_bound():
-    from concurrent.futures import ThreadPoolExecutor
-
-    asked = []
-    source = (asked.append(i) or i for i in range(100))
-    with ThreadPoolExecutor(2) as pool:
-        results = ahead(pool, lambda i: -i, source)
-        assert next(results) == 0
-        assert len(asked) < 20
-        assert list(results) == [-i for i in range(1, 100)]
 
 
 def video(path, count=5, size_hw=(48, 64)):

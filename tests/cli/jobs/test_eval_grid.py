@@ -1,4 +1,4 @@
-"""Grids: which cells a file stands for, what happens to each, and that nothing is judged twice or lost."""
+"""Grids: which evaluations a file stands for, what happens to each, and that none is made twice or lost."""
 
 import json
 import os
@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from segstream.cli.jobs.eval_grid import plan, read_grid
-from segstream.cli.jobs.eval_job import Cell, Outcome, finished, read_cell
-from segstream.cli.jobs.run_grid import run_grid
-from segstream.cli.jobs.runners import Local, Ray, Slurm, array_script
+from segstream.cli.jobs.eval_grid import plan, read_grid, run_jobs
+from segstream.cli.jobs.eval_job import EvalJob, JobOutcome, read_job
+from segstream.cli.jobs.runners import array_script, run_locally, run_on_ray, run_on_slurm, slurm_executor
 from segstream.shards.errors import DataError
 from tests.cli.conftest import Command
 
@@ -37,26 +36,26 @@ def written(folder: Path, **values: Any) -> Path:
     return folder / "grid.yaml"
 
 
-def test_cells_are_all_combinations(small: Path, place: Path, tmp_path: Path) -> None:
+def test_jobs_are_all_combinations(small: Path, place: Path, tmp_path: Path) -> None:
     values = yaml.safe_load(small.read_text()) | {
         "data": [str(place / "shards/camvid-11/val"), str(place / "shards/ade20k-150/val")],
         "short_sides": [48, "native"],
         "scales": ["multi", [0.5, 1]],
         "options": {"crop": 49, "flip": False, "rule": "hmsa"},
     }
-    cells = plan(read_grid(written(tmp_path, **values)), tmp_path / "out")
-    assert len(cells) == 16
-    cell = next(c for c in cells if c.name == "real camvid-11-val native 0.5,1.0")
+    jobs = plan(read_grid(written(tmp_path, **values)), tmp_path / "out")
+    assert len(jobs) == 16
+    job = next(c for c in jobs if c.name == "real camvid-11-val native 0.5,1.0")
     how = ("--short-side", "native", "--scales", "0.5,1.0", "--crop", "49", "--no-flip", "--rule", "hmsa")
-    assert cell.args == ("eval", values["models"]["real"], "--data", values["data"][0], *how)
-    assert cell.result == tmp_path / "out/real/camvid-11-val/native/0.5-1.0.json"
-    assert len({c.result for c in cells}) == len({json.dumps([c.model, c.identity]) for c in cells}) == 16
+    assert job.args == ("eval", values["models"]["real"], "--data", values["data"][0], *how)
+    assert job.result == tmp_path / "out/real/camvid-11-val/native/0.5-1.0.json"
+    assert len({c.result for c in jobs}) == len({json.dumps([c.model, c.identity]) for c in jobs}) == 16
 
 
 def test_recipes_settings_are_not_named_in_the_command(small: Path, tmp_path: Path) -> None:
-    cell = plan(read_grid(small), tmp_path)[0]
-    assert cell.args[2:] == ("--data", yaml.safe_load(small.read_text())["data"][0])
-    assert cell.result == tmp_path / "real/camvid-11-val/recipe/recipe.json"
+    job = plan(read_grid(small), tmp_path)[0]
+    assert job.args[2:] == ("--data", yaml.safe_load(small.read_text())["data"][0])
+    assert job.result == tmp_path / "real/camvid-11-val/recipe/recipe.json"
 
 
 BAD = {
@@ -85,57 +84,57 @@ def test_the_same_set_twice_is_refused(small: Path, tmp_path: Path) -> None:
         plan(read_grid(path), tmp_path)
 
 
-def cells_of(folder: Path, *names: str) -> list[Cell]:
+def jobs_of(folder: Path, *names: str) -> list[EvalJob]:
     rest: dict[str, Any] = {"dataset": "d", "short_side": "", "scales": "", "args": ()}
     places = {name: folder / f"{name}/d/recipe/recipe.json" for name in names}
-    return [Cell(model=name, identity={"checkpoint": name}, result=path, **rest) for name, path in places.items()]
+    return [EvalJob(model=name, identity={"checkpoint": name}, result=path, **rest) for name, path in places.items()]
 
 
 class Moody:
-    """A runner whose cells fail as often as they are told to."""
+    """A runner whose jobs fail as often as they are told to."""
 
     def __init__(self, **failures: int) -> None:
         self.failures, self.ran = failures, list[str]()
 
-    def run(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
-        for cell in reversed(cells):
-            self.ran.append(cell.model)
-            self.failures[cell.model] = self.failures.get(cell.model, 0) - 1
-            error = "bad luck" if self.failures[cell.model] >= 0 else None
+    def __call__(self, jobs: Sequence[EvalJob]) -> Iterator[JobOutcome]:
+        for job in reversed(jobs):
+            self.ran.append(job.model)
+            self.failures[job.model] = self.failures.get(job.model, 0) - 1
+            error = "bad luck" if self.failures[job.model] >= 0 else None
             if error is None:
-                cell.result.parent.mkdir(parents=True, exist_ok=True)
-                cell.result.write_text("[]")
-                cell.beside(".id").write_text(json.dumps(cell.identity))
-            yield Outcome(cell=cell, error=error, hopeless=cell.model == "hopeless")
+                job.result.parent.mkdir(parents=True, exist_ok=True)
+                job.result.write_text("[]")
+                job.beside(".id").write_text(json.dumps(job.identity))
+            yield JobOutcome(job=job, error=error, hopeless=job.model == "hopeless")
 
 
-def test_failed_cells_are_tried_again_after_all_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cells = cells_of(tmp_path, "good", "once", "always", "hopeless")
+def test_failed_jobs_are_tried_again_after_all_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = jobs_of(tmp_path, "good", "once", "always", "hopeless")
     runner = Moody(once=1, always=9, hopeless=9)
     seen: list[tuple[int, int]] = []
-    records = run_grid(cells, runner, retries=2, report=lambda done, total: seen.append((done, total)))
-    assert [(r.cell.model, r.state, r.tries) for r in records] == [
+    outcomes = run_jobs(jobs, runner, retries=2, report=lambda done, total: seen.append((done, total)))
+    assert [(o.job.model, o.state, o.tries) for o in outcomes] == [
         *(("good", "done", 1), ("once", "done", 2), ("always", "failed", 3), ("hopeless", "failed", 1)),
     ]
     assert runner.ran == ["hopeless", "always", "once", "good", "always", "once", "always"]
     assert seen[-1] == (2, 4)
     assert "always d: failed (bad luck); will be tried again" in capsys.readouterr().err
     again = Moody()
-    records = run_grid(cells, again, retries=0, report=lambda done, total: None)
-    assert [r.state for r in records] == ["kept", "kept", "done", "done"]
+    outcomes = run_jobs(jobs, again, retries=0, report=lambda done, total: None)
+    assert [o.state for o in outcomes] == ["kept", "kept", "done", "done"]
     assert again.ran == ["hopeless", "always"]
 
 
 def test_a_result_that_is_stale_is_made_again_and_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (cell,) = cells_of(tmp_path, "m")
-    run_grid([cell], Moody(), retries=0, report=lambda done, total: None)
-    cell.identity["checkpoint"] = "trained longer"
-    (record,) = run_grid([cell], Moody(), retries=0, report=lambda done, total: None)
-    assert record.state == "done"
-    assert "m d: was judged with another checkpoint; again" in capsys.readouterr().err
+    (job,) = jobs_of(tmp_path, "m")
+    run_jobs([job], Moody(), retries=0, report=lambda done, total: None)
+    job.identity["checkpoint"] = "trained longer"
+    (outcome,) = run_jobs([job], Moody(), retries=0, report=lambda done, total: None)
+    assert outcome.state == "done"
+    assert "m d: was evaluated with another checkpoint; again" in capsys.readouterr().err
 
 
-def test_a_cell_that_fails_does_not_stop_the_others(here: Command, small: Path, tmp_path: Path) -> None:
+def test_a_job_that_fails_does_not_stop_the_others(here: Command, small: Path, tmp_path: Path) -> None:
     done = here("eval", "--grid", small, "--out", tmp_path / "out", "--jobs", 2, "--retries", 0, "--json")
     assert done.code == 1
     real, broken = json.loads(done.out)
@@ -167,7 +166,7 @@ def test_a_killed_grid_goes_on_where_it_was(small: Path, place: Path, tmp_path: 
     assert first.stat().st_mtime_ns == made
 
 
-def test_the_array_script_runs_the_cells_that_are_left(here: Command, small: Path, tmp_path: Path) -> None:
+def test_the_array_script_runs_the_jobs_that_are_left(here: Command, small: Path, tmp_path: Path) -> None:
     values = yaml.safe_load(small.read_text()) | {"slurm": {"partition": "gpu", "time": 90, "gpus_per_node": 1}}
     path = written(tmp_path, **values)
     done = here("eval", "--grid", path, "--out", tmp_path / "out", "--jobs", 4, "--print")
@@ -180,7 +179,7 @@ def test_the_array_script_runs_the_cells_that_are_left(here: Command, small: Pat
     ran = subprocess.run(["bash"], input=done.out, env=env, capture_output=True, text=True, check=False)
     assert ran.returncode == 1
     assert ran.stderr.startswith("error: broken camvid-11-val: exit code 1")
-    assert read_cell(tmp_path / "out/.grid/cells.json", 0).model == "real"
+    assert read_job(tmp_path / "out/.grid/cells.json", 0).model == "real"
 
 
 def test_script_quotes_what_a_shell_would_take_apart(tmp_path: Path) -> None:
@@ -190,30 +189,29 @@ def test_script_quotes_what_a_shell_would_take_apart(tmp_path: Path) -> None:
 
 def test_slurm_tasks_go_through_submitit(small: Path, tmp_path: Path) -> None:
     submitit = pytest.importorskip("submitit")
-    (cell,) = [cell for cell in plan(read_grid(small), tmp_path / "out") if cell.model == "real"]
-    runner = Slurm(tmp_path / "jobs", executor=submitit.LocalExecutor(tmp_path / "jobs"))
-    (outcome,) = runner.run([cell])
-    assert (outcome.cell, outcome.error) == (cell, None)
-    assert finished(cell)
+    (job,) = [job for job in plan(read_grid(small), tmp_path / "out") if job.model == "real"]
+    (outcome,) = run_on_slurm([job], submitit.LocalExecutor(tmp_path / "jobs"))
+    assert (outcome.job, outcome.error) == (job, None)
+    assert job.finished()
 
 
-def test_without_slurm_it_is_said_what_to_do(small: Path, tmp_path: Path) -> None:
+def test_without_slurm_it_is_said_what_to_do(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     with pytest.raises(DataError, match="--print shows a script"):
-        next(Slurm(tmp_path / "jobs").run(plan(read_grid(small), tmp_path / "out")))
+        slurm_executor(tmp_path / "jobs", None, {})
 
 
 def test_closing_a_local_run_stops_its_processes(small: Path, tmp_path: Path) -> None:
     values = yaml.safe_load(small.read_text()) | {"short_sides": [40, 200, 201]}
     values["models"].pop("broken")
-    cells = plan(read_grid(written(tmp_path, **values)), tmp_path / "out")
-    outcomes = Local(1).run(cells)
+    jobs = plan(read_grid(written(tmp_path, **values)), tmp_path / "out")
+    outcomes = run_locally(jobs, 1)
     assert next(outcomes).error is None
     outcomes.close()  # type: ignore[attr-defined]
     for thread in threading.enumerate():
-        if thread.name.startswith("cell"):
+        if thread.name.startswith("eval-job"):
             thread.join()
-    assert [finished(cell) for cell in cells] == [True, False, False]
+    assert [job.finished() for job in jobs] == [True, False, False]
 
 
 @pytest.fixture
@@ -238,17 +236,18 @@ def test_a_ray_node_that_dies_loses_nothing(cluster: Any, small: Path, tmp_path:
     node = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
     values = yaml.safe_load(small.read_text()) | {"short_sides": [40, 48, 56, 64, 72]}
     values["models"].pop("broken")
-    cells = plan(read_grid(written(tmp_path, **values)), tmp_path / "out")
-    outcomes = Ray({"num_cpus": 1, "scheduling_strategy": "SPREAD"}).run(cells)
+    jobs = plan(read_grid(written(tmp_path, **values)), tmp_path / "out")
+    outcomes = run_on_ray(jobs, {"num_cpus": 1, "scheduling_strategy": "SPREAD"})
     ended = [next(outcomes)]
     cluster.remove_node(node, allow_graceful=False)
     ended += outcomes
-    assert sorted(outcome.cell.short_side for outcome in ended) == ["40", "48", "56", "64", "72"]
+    assert sorted(outcome.job.short_side for outcome in ended) == ["40", "48", "56", "64", "72"]
     assert [outcome.error for outcome in ended] == [None] * 5
-    assert all(finished(cell) for cell in cells)
+    assert all(job.finished() for job in jobs)
 
 
-def test_cells_run_on_ray(cluster: Any, small: Path, tmp_path: Path) -> None:
-    outcomes = {o.cell.model: o.error for o in Ray({"num_cpus": 1}).run(plan(read_grid(small), tmp_path / "out"))}
+def test_jobs_run_on_ray(cluster: Any, small: Path, tmp_path: Path) -> None:
+    jobs = plan(read_grid(small), tmp_path / "out")
+    outcomes = {outcome.job.model: outcome.error for outcome in run_on_ray(jobs, {"num_cpus": 1})}
     assert outcomes["real"] is None
     assert "broken.pt" in str(outcomes["broken"])

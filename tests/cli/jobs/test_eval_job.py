@@ -1,4 +1,4 @@
-"""A cell: judged once, by one process at a time, told apart from what other evaluations left, its failure explained."""
+"""An evaluation: made once, by one process at a time, told apart from what others left, its failure explained."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from segstream.cli.jobs.eval_job import Cell, finished, read_cell, run_cell, stale, write_cells
+from segstream.cli.jobs.eval_job import EvalJob, read_job, run_job, write_jobs
 from segstream.shards.errors import DataError
 
 PYTHON = sys.executable
@@ -37,49 +37,49 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "calls"
 
 
-def cell(folder: Path, what: str = "good", **identity: str) -> Cell:
-    return Cell(
+def job(folder: Path, what: str = "good", **identity: str) -> EvalJob:
+    return EvalJob(
         model="m", dataset="d", short_side="360", scales="", args=("eval", what),
         identity={"checkpoint": "a", "manifest": "b"} | identity, result=folder / "out/m/d/360/recipe.json",
     )  # fmt: skip
 
 
-def test_a_finished_cell_is_not_run_again(tmp_path: Path, calls: Path) -> None:
-    assert not finished(cell(tmp_path))
-    assert run_cell(cell(tmp_path), {"OMP_NUM_THREADS": "3"}).error is None
-    assert finished(cell(tmp_path))
-    assert run_cell(cell(tmp_path)).error is None
+def test_a_finished_evaluation_is_not_run_again(tmp_path: Path, calls: Path) -> None:
+    assert not job(tmp_path).finished()
+    assert run_job(job(tmp_path), {"OMP_NUM_THREADS": "3"}).error is None
+    assert job(tmp_path).finished()
+    assert run_job(job(tmp_path)).error is None
     assert calls.read_text() == "eval on 3 threads\n"
 
 
 def test_a_result_of_another_evaluation_is_stale_and_made_again(tmp_path: Path, calls: Path) -> None:
-    run_cell(cell(tmp_path))
-    changed = cell(tmp_path, checkpoint="other")
-    assert not finished(changed)
-    assert stale(changed) == ["checkpoint"]
+    run_job(job(tmp_path))
+    changed = job(tmp_path, checkpoint="other")
+    assert not changed.finished()
+    assert changed.changed() == ["checkpoint"]
     journal = changed.result.with_name("recipe.json.journal")
     journal.mkdir()
-    assert run_cell(changed).error is None
+    assert run_job(changed).error is None
     assert not journal.exists()  # of the other evaluation
-    assert finished(changed)
-    assert not finished(cell(tmp_path))
+    assert changed.finished()
+    assert not job(tmp_path).finished()
     assert len(calls.read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]"])
 def test_a_damaged_identity_is_no_identity(tmp_path: Path, calls: Path, text: str) -> None:
-    run_cell(cell(tmp_path))
-    cell(tmp_path).beside(".id").write_text(text)
-    assert not finished(cell(tmp_path))
-    assert stale(cell(tmp_path)) == ["checkpoint", "manifest"]
-    assert run_cell(cell(tmp_path)).error is None
+    run_job(job(tmp_path))
+    job(tmp_path).beside(".id").write_text(text)
+    assert not job(tmp_path).finished()
+    assert job(tmp_path).changed() == ["checkpoint", "manifest"]
+    assert run_job(job(tmp_path)).error is None
 
 
 def test_what_an_unfinished_evaluation_noted_is_kept_to_go_on_from(tmp_path: Path, calls: Path) -> None:
-    assert run_cell(cell(tmp_path, "bad")).error
-    journal = cell(tmp_path).result.with_name("recipe.json.journal")
+    assert run_job(job(tmp_path, "bad")).error
+    journal = job(tmp_path).result.with_name("recipe.json.journal")
     journal.mkdir()
-    assert run_cell(cell(tmp_path)).error is None
+    assert run_job(job(tmp_path)).error is None
     assert journal.exists()
 
 
@@ -93,13 +93,13 @@ FAILURES = {
 
 @pytest.mark.parametrize("what", FAILURES)
 def test_a_failure_is_told_in_its_own_words(tmp_path: Path, calls: Path, what: str) -> None:
-    outcome = run_cell(cell(tmp_path, what))
+    outcome = run_job(job(tmp_path, what))
     assert (outcome.error, outcome.hopeless) == FAILURES[what]
 
 
-def test_a_folder_that_cannot_be_written_is_the_cells_failure(tmp_path: Path, calls: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_the_jobs_failure(tmp_path: Path, calls: Path) -> None:
     (tmp_path / "out").touch()
-    assert "out" in str(run_cell(cell(tmp_path)).error)
+    assert "out" in str(run_job(job(tmp_path)).error)
     assert not calls.exists()
 
 
@@ -107,30 +107,30 @@ def test_stopping_ends_the_process(tmp_path: Path, calls: Path) -> None:
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
     start = time.monotonic()
-    assert "signal 15" in str(run_cell(cell(tmp_path, "slow"), stopping=stop.is_set).error)
+    assert "signal 15" in str(run_job(job(tmp_path, "slow"), stopping=stop.is_set).error)
     assert time.monotonic() - start < 20
 
 
-def test_a_cell_waits_for_the_process_that_is_at_it_and_takes_its_result(tmp_path: Path, calls: Path) -> None:
+def test_a_job_waits_for_the_process_that_is_at_it_and_takes_its_result(tmp_path: Path, calls: Path) -> None:
     """Also when whoever started that process is gone: the process itself holds the lock."""
-    write_cells(tmp_path / "cells.json", [cell(tmp_path, "short")])
+    write_jobs(tmp_path / "jobs.json", [job(tmp_path, "short")])
     program = (
-        f"import sys; from pathlib import Path; from segstream.cli.jobs.eval_job import read_cell, run_cell;"
-        f"sys.executable = {sys.executable!r}; run_cell(read_cell(Path({str(tmp_path / 'cells.json')!r}), 0))"
+        f"import sys; from pathlib import Path; from segstream.cli.jobs.eval_job import read_job, run_job;"
+        f"sys.executable = {sys.executable!r}; run_job(read_job(Path({str(tmp_path / 'jobs.json')!r}), 0))"
     )
     other = subprocess.Popen([PYTHON, "-c", program], cwd=Path(__file__).parents[3])
     while not calls.exists() and other.poll() is None:
         time.sleep(0.02)
     other.kill()
     other.wait()
-    assert not finished(cell(tmp_path))
-    assert run_cell(cell(tmp_path)).error is None
+    assert not job(tmp_path).finished()
+    assert run_job(job(tmp_path)).error is None
     assert len(calls.read_text().splitlines()) == 1
 
 
-def test_cells_survive_their_file_and_a_missing_one_is_named(tmp_path: Path) -> None:
-    write_cells(tmp_path / "cells.json", [cell(tmp_path), cell(tmp_path, "bad", how="x")])
-    assert read_cell(tmp_path / "cells.json", 1) == cell(tmp_path, "bad", how="x")
-    for number, file in ((2, "cells.json"), (0, "none.json")):
-        with pytest.raises(DataError, match=f"{file}: no cell {number}"):
-            read_cell(tmp_path / file, number)
+def test_jobs_survive_their_file_and_a_missing_one_is_named(tmp_path: Path) -> None:
+    write_jobs(tmp_path / "jobs.json", [job(tmp_path), job(tmp_path, "bad", how="x")])
+    assert read_job(tmp_path / "jobs.json", 1) == job(tmp_path, "bad", how="x")
+    for number, file in ((2, "jobs.json"), (0, "none.json")):
+        with pytest.raises(DataError, match=f"{file}: no evaluation {number}"):
+            read_job(tmp_path / file, number)

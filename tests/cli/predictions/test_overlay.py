@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from segstream.cli.predictions.colors import class_colors
 from segstream.cli.predictions.overlay import EDGE, OPACITY, draw, enlargement, present
+from segstream.colors import class_colors
 
 CLASSES = ("sky", "road", "tree", "car")
 

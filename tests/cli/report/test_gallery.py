@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segstream.cli.commands.look import show
-from segstream.cli.predictions.colors import class_colors
+from segstream.cli.commands.show import show
 from segstream.cli.report.gallery import LARGEST, SMALLEST, choose, picture_side, share_text
+from segstream.colors import class_colors
 from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.format.reader import open_shards

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segstream.cli.predictions.colors import colorize, palette
 from segstream.cli.report.chart import Curve
 from segstream.cli.report.report import (
     MAX_SIDE,
@@ -28,6 +27,7 @@ from segstream.cli.report.report import (
     render_report,
 )
 from segstream.cli.report.results import ClassScore, DatasetScore, ModelResult, summarize
+from segstream.colors import colorize, palette
 from segstream.shards.errors import DataError
 
 CLASSES = ("Sky", "Road", "Never seen")

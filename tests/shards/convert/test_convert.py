@@ -11,7 +11,7 @@ from PIL import Image
 from segstream.pipeline.labels import label_views
 from segstream.shards.checks.verify import verify
 from segstream.shards.convert.convert import ConvertRequest, convert
-from segstream.shards.datasets.splits import stems
+from segstream.shards.datasets.layout import split_list
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import sole_writer
 from segstream.shards.format.left_out import BadSamplesError
@@ -190,7 +190,7 @@ def test_samples_are_sorted_by_key_whatever_the_list_says(tmp_path):
     raw = trees.kitti(tmp_path / "raw", count=9)
     with open_shards(convert(request(raw, tmp_path / "out", dataset="kitti-19")).url) as shards:
         keys = [shards.entry(i).key for i in range(9)]
-    assert keys == sorted(stems("kitti-19", "train")[:9]) != list(stems("kitti-19", "train")[:9])
+    assert keys == sorted(split_list("kitti-19", "train")[:9]) != list(split_list("kitti-19", "train")[:9])
 
 
 def test_limit_takes_the_first_by_key(raw, tmp_path):
@@ -229,7 +229,7 @@ def test_all_bad_samples_are_reported_and_stop_the_run(tmp_path, workers):
     expected = break_ade(raw)
     with pytest.raises(BadSamplesError, match=r"ade20k-150 train in .*: 5 of 7 samples cannot be used") as error:
         convert(request(raw, tmp_path / "out", skip_bad=4, workers=workers))
-    found = {r.path: r.reason for r in error.value.rejects}
+    found = {r.path: r.reason for r in error.value.left_out}
     assert found.keys() == expected.keys()
     for path, reason in expected.items():
         assert reason in found[path]

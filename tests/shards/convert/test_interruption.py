@@ -14,7 +14,6 @@ from segstream.shards.checks.verify import verify
 from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import open_shards
-from segstream.shards.parallel import as_they_finish
 from tests.shards import trees
 from tests.shards.convert.test_convert import content
 
@@ -89,28 +88,3 @@ def test_a_full_disk_is_one_clear_error_and_the_next_run_finishes(tmp_path, work
         open_shards(folder)
     convert(ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out=str(tmp_path / "out"), shard_samples=2))
     assert verify(folder).ok
-
-
-def _die(item):
-    if item == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return item
-
-
-def _refuse(item):
-    raise DataError(f"item {item}")
-
-
-def test_a_worker_that_dies_is_an_error_not_a_hang():
-    with pytest.raises(DataError, match="test: a worker process died"):
-        list(as_they_finish(_die, [0, 1, 2, 3], workers=2, what="test"))
-
-
-def test_errors_of_workers_arrive():
-    with pytest.raises(DataError, match="item"):
-        list(as_they_finish(_refuse, [0, 1, 2, 3], workers=2, what="test"))
-
-
-def test_results_come_with_their_places():
-    assert sorted(as_they_finish(abs, [-1, -2, -3], workers=2, what="test")) == [(0, 1), (1, 2), (2, 3)]
-    assert list(as_they_finish(abs, [-1, -2], workers=1, what="test")) == [(0, 1), (1, 2)]

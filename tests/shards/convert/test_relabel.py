@@ -14,11 +14,12 @@ from PIL import Image
 
 from segstream.shards.checks.verify import verify
 from segstream.shards.convert.convert import ConvertRequest, convert
-from segstream.shards.convert.relabel import Outcome, merge_outcomes, outcome_of
+from segstream.shards.convert.relabel import outcome_of
 from segstream.shards.convert.relabel_records import Record
-from segstream.shards.datasets.release import Raw
+from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Edits
 from segstream.shards.errors import DataError, UsageError
+from segstream.shards.format.index import RelabelOutcome, merge_outcomes
 from segstream.shards.format.left_out import BadSamplesError
 from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import load_taxonomy, release_classes
@@ -470,9 +471,9 @@ def test_a_dataset_without_segments_refuses_records(tmp_path):
 def test_outcomes_add_up_and_keep_the_first_examples():
     def of(image, *reasons):
         records = tuple(Record(i, 0, 0) for i in range(len(reasons)))
-        return outcome_of(Edits(raw=Raw(Path()), file="", image=image, records=records), reasons)
+        return outcome_of(Edits(release=Release(Path()), file="", image=image, records=records), reasons)
 
-    total = merge_outcomes([of("a", "x", None, "y"), of("b", "x", "x", None, None), Outcome(), of("c", "x")])
+    total = merge_outcomes([of("a", "x", None, "y"), of("b", "x", "x", None, None), RelabelOutcome(), of("c", "x")])
     assert (total.applied, total.reported, total.total) == (3, {"x": 4, "y": 1}, 8)
     shown = [(e.reason, e.image, e.segment) for e in total.examples]
     assert shown == [("x", "a", 0), ("x", "b", 0), ("x", "b", 1), ("y", "a", 2)]

@@ -1,29 +1,24 @@
 """What the tests of single sources share: run a source as conversion does, and write files in native formats."""
 
-import importlib
-
 import numpy as np
 from PIL import Image
 
-from segstream.shards.datasets.release import Raw
+from segstream.shards.datasets.registry import dataset
+from segstream.shards.datasets.release import Release
 from segstream.shards.taxonomy import remap_label
 
 VOID = 255
 
 
-def source(name):
-    return importlib.import_module(f"segstream.shards.datasets.{name.replace('-', '_')}").source()
-
-
 def found(name, raw, split):
-    return source(name).find(Raw(raw), split)
+    return dataset(name).find(Release(raw), split)
 
 
 def natives(name, raw, split):
     """Key -> native label."""
-    ours, files = source(name), Raw(raw)
+    ours, files = dataset(name), Release(raw)
     return {
-        pair.key: remap_label(ours.read_label(files.read(pair.label), pair), ours.release, where=pair.label)
+        pair.key: remap_label(ours.read_label(files.read(pair.label), pair), ours.remap, where=pair.label)
         for pair in ours.find(files, split).pairs
     }
 

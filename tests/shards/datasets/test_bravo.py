@@ -4,9 +4,9 @@ import zipfile
 
 import pytest
 
-from segstream.shards.errors import DataError, UsageError
+from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
-from tests.shards.datasets.reading import found, noise, source, write
+from tests.shards.datasets.reading import dataset, found, noise, write
 
 
 def test_every_picture_below_the_root_and_nothing_else(tmp_path):
@@ -24,13 +24,8 @@ def test_every_picture_below_the_root_and_nothing_else(tmp_path):
 
 
 def test_predictions_are_in_cityscapes_classes_and_no_label_is_read():
-    assert source("bravo").native is load_taxonomy("cityscapes-19")
-    assert source("bravo").release is None
-
-
-def test_it_has_one_split(tmp_path):
-    with pytest.raises(UsageError, match="bravo has no split 'val'; "):
-        found("bravo", tmp_path, "val")
+    assert dataset("bravo").taxonomy is load_taxonomy("cityscapes-19")
+    assert dataset("bravo").remap is None
 
 
 @pytest.mark.parametrize("top", ["", "bravo_1.0/"])

@@ -5,8 +5,8 @@ from dataclasses import asdict
 import pytest
 
 from segstream.shards.datasets.check import check_raw, tops
+from segstream.shards.datasets.layout import split_list
 from segstream.shards.datasets.registry import registry
-from segstream.shards.datasets.splits import stems
 from segstream.shards.errors import UsageError
 
 
@@ -20,12 +20,12 @@ def names(root, *paths):
 
 
 def kitti(root):
-    listed = [stem for split in ("train", "val") for stem in stems("kitti-19", split)]
+    listed = [stem for split in ("train", "val") for stem in split_list("kitti-19", split)]
     return names(root, *(f"training/{folder}/{stem}.png" for stem in listed for folder in ("image_2", "semantic")))
 
 
 def camvid(root):
-    listed = [stem for split in ("train", "val", "test") for stem in stems("camvid-11", split)]
+    listed = [stem for split in ("train", "val", "test") for stem in split_list("camvid-11", split)]
     files = [(f"701_StillsRaw_full/{stem}.png", f"Labels32-RGB/{stem}_L.png") for stem in listed]
     return names(root, *(path for pair in files for path in pair))
 
@@ -43,7 +43,7 @@ def test_complete_releases_are_complete(tmp_path):
 
 def test_missing_files_are_counted_and_named(tmp_path):
     raw = kitti(tmp_path)
-    first, second, third = stems("kitti-19", "val")[:3]
+    first, second, third = split_list("kitti-19", "val")[:3]
     (raw / f"training/image_2/{first}.png").unlink()
     (raw / f"training/semantic/{second}.png").unlink()
     (raw / f"training/semantic/{third}.png").unlink()
@@ -172,7 +172,7 @@ def test_wrong_versions_and_places_are_told_by_their_signs(tmp_path, case):
 def test_nobody_is_told_to_unpack_a_zip_that_is_read_in_place(tmp_path):
     with zipfile.ZipFile(tmp_path / "data_semantics.zip", "w") as archive:
         for kind in ("image_2", "semantic"):
-            archive.writestr(f"training/{kind}/{stems('kitti-19', 'val')[0]}.png", "")
+            archive.writestr(f"training/{kind}/{split_list('kitti-19', 'val')[0]}.png", "")
     found = check_raw("kitti-19", tmp_path)
     assert [split.images for split in found.splits] == [0, 1]
     assert found.problems == (

@@ -21,11 +21,10 @@ import pytest
 
 from segstream.shards.datasets import download as downloads
 from segstream.shards.datasets.check import check_raw
-from segstream.shards.datasets.describe import dataset
 from segstream.shards.datasets.download import download
-from segstream.shards.datasets.registry import Archive, Facts, registry
-from segstream.shards.datasets.release import Raw
-from segstream.shards.datasets.splits import stems
+from segstream.shards.datasets.layout import split_list
+from segstream.shards.datasets.registry import Archive, Facts, dataset, registry
+from segstream.shards.datasets.release import Release
 from segstream.shards.errors import DataError, UsageError
 
 BODY = bytes(range(256)) * 40  # of the file x/a.bin
@@ -421,7 +420,7 @@ def panoptic(part):
 
 
 def listed(dataset, pattern):
-    return [pattern.format(stem) for split in ("train", "val") for stem in stems(dataset, split)[:2]]
+    return [pattern.format(stem) for split in ("train", "val") for stem in split_list(dataset, split)[:2]]
 
 
 PUBLISHED = {
@@ -441,8 +440,8 @@ PUBLISHED = {
             "gz",
             [
                 *("./image/train/img-000001.jpg", "./label37/train/00000001.png", "./depth/train/1.png"),
-                *(f"./image/test/{stem}.jpg" for stem in stems("sunrgbd-37", "val")[:1]),
-                *(f"./label37/test/{stem[4:].zfill(8)}.png" for stem in stems("sunrgbd-37", "val")[:1]),
+                *(f"./image/test/{stem}.jpg" for stem in split_list("sunrgbd-37", "val")[:1]),
+                *(f"./label37/test/{stem[4:].zfill(8)}.png" for stem in split_list("sunrgbd-37", "val")[:1]),
             ],
         )
     },
@@ -475,7 +474,7 @@ def test_a_download_lies_as_its_source_expects_it(server, tmp_path, monkeypatch,
     monkeypatch.setattr(downloads, "registry", lambda: {name: replace(facts, archives=tuple(near))})
     download(name, tmp_path)
     for split in ("train", "val"):
-        found = dataset(name).source.find(Raw(tmp_path), split)
+        found = dataset(name).find(Release(tmp_path), split)
         assert len(found.pairs) in (1, 2)
         assert all((tmp_path / pair.label).is_file() and (tmp_path / pair.image).is_file() for pair in found.pairs)
     wrong = check_raw(name, tmp_path)

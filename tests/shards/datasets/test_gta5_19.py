@@ -11,10 +11,9 @@ import scipy.io
 from PIL import Image
 
 from segstream.shards.convert.convert import ConvertRequest, convert
-from segstream.shards.datasets.release import Raw
-from segstream.shards.errors import DataError, UsageError
+from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
-from tests.shards.datasets.reading import VOID, found, natives, noise, source, write
+from tests.shards.datasets.reading import VOID, dataset, found, natives, noise, write
 from tests.shards.shared import TAXONOMY, needs_mseg
 
 NAME = "gta5-19"
@@ -63,7 +62,7 @@ def test_every_id_and_those_no_class_has(tmp_path):
     (native,) = natives(NAME, tmp_path, "train").values()
     assert native[0, :256].tolist() == [TRAIN_IDS.get(i, VOID) for i in range(256)]
     assert (native[1:] == 0).all()
-    assert source(NAME).native is load_taxonomy("cityscapes-19")
+    assert dataset(NAME).taxonomy is load_taxonomy("cityscapes-19")
 
 
 @needs_mseg
@@ -71,7 +70,7 @@ def test_the_table_is_that_of_the_bravo_work():
     with (TAXONOMY / "derived/cityscapes19_variants.csv").open(newline="") as file:
         rows = [r for r in csv.DictReader(file) if r["dataset"] == "gta5"]
     assert {int(r["native_id"]): int(r["cityscapes_train_id"]) for r in rows} == {
-        i: int(v) for i, v in enumerate(source(NAME).release.table[:34])
+        i: int(v) for i, v in enumerate(dataset(NAME).remap.table[:34])
     }
 
 
@@ -88,7 +87,7 @@ def test_a_picture_of_another_size_is_resized_as_the_reference_does(tmp_path):
     pixels = noise((1046, 1914))
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
-    repaired = source(NAME).read_image(file.getvalue())
+    repaired = dataset(NAME).read_image(file.getvalue())
     assert repaired.as_is is None
     assert np.array_equal(repaired.pixels, np.asarray(Image.fromarray(pixels).resize((1914, 1052))))
 
@@ -96,7 +95,7 @@ def test_a_picture_of_another_size_is_resized_as_the_reference_does(tmp_path):
 def test_a_picture_of_the_right_size_keeps_its_bytes():
     file = io.BytesIO()
     Image.new("RGB", SIZE_HW[::-1], (1, 2, 3)).save(file, "PNG", compress_level=1)
-    assert source(NAME).read_image(file.getvalue()).as_is == "png"
+    assert dataset(NAME).read_image(file.getvalue()).as_is == "png"
 
 
 @pytest.mark.parametrize("data", [None, b"", b"MATLAB 5.0 MAT-file"])
@@ -113,8 +112,6 @@ def test_a_split_that_the_file_lacks(tmp_path):
     release(tmp_path, trainIds=[1])
     with pytest.raises(DataError, match=r"split\.mat: the \.mat file holds no valIds; download it again"):
         found(NAME, tmp_path, "val")
-    with pytest.raises(UsageError, match="has no split 'all'"):
-        source(NAME).find(Raw(tmp_path), "all")
 
 
 def test_from_the_archives_to_a_shard_picture_and_label_of_different_sizes(tmp_path):

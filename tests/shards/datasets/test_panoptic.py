@@ -7,7 +7,7 @@ from PIL import Image
 
 from segstream.shards.codecs.images import UnreadableError
 from segstream.shards.datasets.panoptic import category_ids, read_annotations, segment_ids
-from segstream.shards.datasets.release import Raw
+from segstream.shards.datasets.release import Release
 from segstream.shards.errors import DataError
 
 SEGMENTS = {0: 255, 1: 4, 300: 9, 65_536: 4, 16_777_215: 200, 8_922_372: 0}  # segment -> category
@@ -68,7 +68,7 @@ def test_annotations_by_name(tmp_path):
         {"file_name": "b.png", "segments_info": []},
     ]
     (tmp_path / "p.json").write_text(json.dumps({"annotations": entries}))
-    assert read_annotations(Raw(tmp_path), "p.json") == {"a": ((3, 5), (9, 5)), "b": ()}
+    assert read_annotations(Release(tmp_path), "p.json") == {"a": ((3, 5), (9, 5)), "b": ()}
 
 
 @pytest.mark.parametrize(
@@ -81,16 +81,16 @@ def test_annotations_by_name(tmp_path):
 def test_what_is_no_panoptic_json(tmp_path, content):
     (tmp_path / "p.json").write_text(content)
     with pytest.raises(DataError, match=r"p\.json: not COCO panoptic annotations"):
-        read_annotations(Raw(tmp_path), "p.json")
+        read_annotations(Release(tmp_path), "p.json")
 
 
 def test_a_missing_json(tmp_path):
     with pytest.raises(DataError, match=r"p\.json: cannot be read"):
-        read_annotations(Raw(tmp_path), "p.json")
+        read_annotations(Release(tmp_path), "p.json")
 
 
 def test_an_image_described_twice(tmp_path):
     entry = {"file_name": "a.png", "segments_info": []}
     (tmp_path / "p.json").write_text(json.dumps({"annotations": [entry, entry | {"file_name": "b.png"}, entry]}))
     with pytest.raises(DataError, match=r"p\.json: describes a\.png twice"):
-        read_annotations(Raw(tmp_path), "p.json")
+        read_annotations(Release(tmp_path), "p.json")

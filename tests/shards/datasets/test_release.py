@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from segstream.shards.datasets.release import Raw
+from segstream.shards.datasets.release import Release
 from segstream.shards.errors import DataError
 
 
@@ -25,7 +25,7 @@ def root(tmp_path):
 
 
 def test_a_folder(root):
-    raw = Raw(root)
+    raw = Release(root)
     assert raw.below("images", ".jpg") == ("a/1.jpg", "b/2.jpg")
     assert raw.below("images/b") == ("2.jpg",)
     assert raw.below("", ".png") == ("labels/1.png",)
@@ -44,7 +44,7 @@ def test_a_folder(root):
 def test_a_zip_counts_as_unpacked_and_files_on_disk_go_first(root, top):
     files = {"images/a/1.jpg": b"other", "images/c/3.jpg": b"three", "labels/3.png": b"x" * 999, "__MACOSX/q": b""}
     packed(root / "all.zip", {top + name: data for name, data in files.items()})
-    raw = pickle.loads(pickle.dumps(Raw(root)))
+    raw = pickle.loads(pickle.dumps(Release(root)))
     assert raw.below("images", ".jpg") == ("a/1.jpg", "b/2.jpg", "c/3.jpg")
     assert [path for path in raw.below("") if "3" in path] == [f"{top}images/c/3.jpg", f"{top}labels/3.png"]
     assert raw.read("images/a/1.jpg") == b"images/a/1.jpg"
@@ -59,15 +59,15 @@ def test_a_zip_counts_as_unpacked_and_files_on_disk_go_first(root, top):
 
 def test_a_zip_made_anew_is_read_anew(root):
     packed(root / "all.zip", {"x.txt": b"1", "y": b""})
-    assert Raw(root).read("x.txt") == b"1"
+    assert Release(root).read("x.txt") == b"1"
     packed(root / "all.zip", {"x.txt": b"22", "y": b""})
-    assert Raw(root).read("x.txt") == b"22"
+    assert Release(root).read("x.txt") == b"22"
 
 
 @pytest.mark.parametrize("name", ["../secret", "images/../../secret", "/etc/hostname", "a\0b"])
 def test_names_that_lead_out_of_the_root(root, name):
     (root.parent / "secret").write_text("x")
-    raw = Raw(root)
+    raw = Release(root)
     assert not raw.has(name)
     assert not raw.has_folder(name)
     assert raw.size(name) == 0
@@ -82,7 +82,7 @@ def test_links_are_followed_wherever_they_lead(root, tmp_path_factory):
     (root / "images/same").symlink_to("b")
     (root / "images/a/out.jpg").symlink_to(outside / "9.jpg")
     (root / "images/more").symlink_to(outside)
-    raw = Raw(root)
+    raw = Release(root)
     assert raw.below("images") == ("a/1.jpg", "a/link.jpg", "a/out.jpg", "b/2.jpg", "more/9.jpg", "same/2.jpg")
     assert raw.read("images/a/link.jpg") == b"images/b/2.jpg"
     assert raw.read("images/a/out.jpg") == raw.read("images/more/9.jpg") == b"on another disk"
@@ -90,7 +90,7 @@ def test_links_are_followed_wherever_they_lead(root, tmp_path_factory):
 
 def test_circles_of_links(root):
     (root / "labels/self.png").symlink_to("self.png")
-    raw = Raw(root)
+    raw = Release(root)
     assert raw.below("labels") == ("1.png", "self.png")
     with pytest.raises(OSError, match="symbolic links"):
         raw.read("labels/self.png")
@@ -106,7 +106,7 @@ def test_circles_of_links(root):
 def test_a_link_to_a_folder_that_holds_the_root_is_a_circle(root):
     (root / "labels/above").symlink_to(root.parent)
     with pytest.raises(DataError, match=r"labels/above: a link to a folder above it, a circle"):
-        Raw(root).below("labels")
+        Release(root).below("labels")
 
 
 def test_damaged_and_hostile_zips(root):
@@ -115,21 +115,21 @@ def test_damaged_and_hostile_zips(root):
     whole = path.read_bytes()
     path.write_bytes(whole[:1000] + bytes(4) + whole[1004:])
     with pytest.raises(OSError, match=r"damaged in .*all\.zip"):
-        Raw(root).read("images/c/3.jpg")
+        Release(root).read("images/c/3.jpg")
     path.write_bytes(whole[:-30])
     with pytest.raises(DataError, match=r"all\.zip: not a whole zip"):
-        Raw(root).below("images")
+        Release(root).below("images")
     packed(path, {"../x": b"1"})
     with pytest.raises(DataError, match=r"holds the name '\.\./x', which leads out"):
-        Raw(root).below("images")
+        Release(root).below("images")
     packed(path, {"a": b"1", "b": b"2"})
     path.write_bytes(path.read_bytes().replace(b"b", b"a"))
     with pytest.raises(DataError, match="two different files 'a'"):
-        Raw(root).has("a")
+        Release(root).has("a")
 
 
 def test_archives_that_are_not_read_in_place_are_named(root):
     for name in ("b.tar.gz", "a.tar", "c.zip.part", "d.txt"):
         (root / name).write_text("")
-    assert Raw(root).packed() == ("a.tar", "b.tar.gz")
-    assert Raw(root / "none").packed() == ()
+    assert Release(root).packed() == ("a.tar", "b.tar.gz")
+    assert Release(root / "none").packed() == ()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segstream.shards.datasets.splits import stems
-from segstream.shards.errors import DataError, UsageError
+from segstream.shards.datasets.layout import split_list
+from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
 from tests.shards.datasets.reading import VOID, found, natives, noise, write
 from tests.shards.shared import SAMPLES, SHARED, TAXONOMY, needs_mseg
@@ -85,14 +85,12 @@ def test_scenes_are_the_official_ones_and_the_first_and_last_frames_those_of_mse
     folder = SAMPLES / "ScanNet_data_splits"
     for split, count in (("train", 1201), ("val", 312)):
         official = (folder / f"scannetv2_{split}.txt").read_text().split()
-        assert list(stems(NAME, split)) == official
+        assert list(split_list(NAME, split)) == official
         assert len(set(official)) == count
     assert "scannet-20,train,19466,19466,scene0191_00/" in (SHARED / "mseg/splits/list_files.csv").read_text()
-    assert not {*stems(NAME, "train")} & {*stems(NAME, "val")}
+    assert not {*split_list(NAME, "train")} & {*split_list(NAME, "val")}
 
 
 def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(DataError, match="scannet_frames_25k: no such folder"):
         found(NAME, tmp_path, "train")
-    with pytest.raises(UsageError, match="has no split 'test'"):
-        found(NAME, tmp_path, "test")  # no labels are published

@@ -11,7 +11,7 @@ from PIL import Image
 from segstream.shards.codecs.images import UnreadableError
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
-from tests.shards.datasets.reading import VOID, found, natives, noise, source, write
+from tests.shards.datasets.reading import VOID, dataset, found, natives, noise, write
 from tests.shards.shared import TAXONOMY, needs_mseg
 
 NAME = "shift-19"
@@ -36,7 +36,7 @@ def test_every_id_of_the_red_channel(tmp_path, channels):
     assert native[0].tolist() == [classes.index(CLASSES[i]) if i in CLASSES else VOID for i in range(23)]
     never = {"rider", "truck", "bus", "train", "motorcycle", "bicycle"}
     assert set(classes) - {classes[i] for i in set(native[0].tolist()) - {VOID}} == never
-    assert source(NAME).native is load_taxonomy("cityscapes-19")
+    assert dataset(NAME).taxonomy is load_taxonomy("cityscapes-19")
 
 
 @needs_mseg

@@ -14,7 +14,7 @@ from segstream.shards.format.index import (
     member_suffix,
     merge_counts,
 )
-from segstream.shards.format.left_out import Reject
+from segstream.shards.format.left_out import LeftOut
 
 INDEX = ShardIndex(
     shard="shard-000003.tar",
@@ -26,12 +26,12 @@ INDEX = ShardIndex(
         Row(key="b", size_hw=(1, 1), classes=(), members={}),
     ),
     counts={"native": {0: (5, 1), 7: (1, 1)}},
-    rejects=(Reject(key="c", path="x/c.jpg", reason="missing file"),),
+    left_out=(LeftOut(key="c", path="x/c.jpg", reason="missing file"),),
 )
 
 
 @pytest.mark.parametrize(
-    "index", [INDEX, ShardIndex(shard="s", bytes=0, sha256="", fingerprint="", rows=(), counts={}, rejects=())]
+    "index", [INDEX, ShardIndex(shard="s", bytes=0, sha256="", fingerprint="", rows=(), counts={}, left_out=())]
 )
 def test_an_index_survives_its_file(index):
     assert load_index(dump_index(index), where="i") == index

@@ -2,6 +2,8 @@ import concurrent.futures
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,3 +154,10 @@ def test_over_a_network_a_part_is_one_request_unless_much_lies_between(tmp_path,
         monkeypatch.setattr("segstream.shards.format.reader.REQUEST_COST", 1)
         assert shards.read_rows(1, "native", 200, 250) == expected
         assert len(server.requests) == before + 3
+
+
+def test_reading_loads_no_converters_and_no_torch():
+    code = "import sys, segstream.shards.format.reader; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    others = tuple(f"segstream.shards.{folder}" for folder in ("convert", "datasets", "synthetic"))
+    assert not [name for name in loaded if name.startswith(others) or name in ("torch", "webdataset", "boto3")]

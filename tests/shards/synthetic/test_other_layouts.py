@@ -9,9 +9,9 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy.io import loadmat
 
-from segstream.shards.datasets.splits import stems
+from segstream.shards.datasets.layout import split_list
 from segstream.shards.synthetic import DEMO, draw
-from segstream.shards.synthetic.draw import sketch
+from segstream.shards.synthetic.draw import draw_scene
 from segstream.shards.synthetic.label_ids import class_of
 from segstream.shards.taxonomy import release_classes
 from tests.shards.shared import SAMPLES, needs_mseg
@@ -122,7 +122,7 @@ def test_idd_ships_polygons_alone(raw: Path, dataset: str, end: str) -> None:
             assert any(item["deleted"] for item in objects)
             assert any(len(item["polygon"]) < 3 for item in objects)
             with tiny():
-                scene, _ = sketch(dataset, split, i, SEED)
+                scene, _ = draw_scene(dataset, split, i, SEED)
             truth = np.array([ids[class_of(dataset, c) or "unlabeled"] for c in scene.concepts])[scene.segments]
             assert np.array_equal(paint(path, ids), truth)
             labels |= {item["label"] for item in objects}
@@ -184,7 +184,7 @@ def test_mapillarys_class_list_is_the_released_one(raw: Path) -> None:
 
 def test_pascal_context(raw: Path) -> None:
     root = raw / "pascal-context-60"
-    expected = [*stems("pascal-context-60", "train")[:COUNT], *stems("pascal-context-60", "val")[:COUNT]]
+    expected = [*split_list("pascal-context-60", "train")[:COUNT], *split_list("pascal-context-60", "val")[:COUNT]]
     assert files(root) == {f"{f}" for s in expected for f in (f"JPEGImages/{s}.jpg", f"trainval/{s}.mat")}
     seen: set[int] = set()
     for stem in expected:
@@ -198,7 +198,7 @@ def test_pascal_context(raw: Path) -> None:
 
 def test_wilddash(raw: Path) -> None:
     root = raw / "wilddash-19"
-    listed = stems("wilddash-19", "val")[:COUNT]
+    listed = split_list("wilddash-19", "val")[:COUNT]
     assert files(root) == {f"wd_val_01/{stem}{end}" for stem in listed for end in (".png", "_labelIds.png")}
     for stem in listed:
         assert set(np.unique(read(root / f"wd_val_01/{stem}_labelIds.png", "L"))) <= set(range(34))
@@ -208,7 +208,7 @@ def test_scannet(raw: Path) -> None:
     frames = raw / "scannet-20" / "scannet_frames_25k"
     seen: set[int] = set()
     for split in ("train", "val"):
-        for scene in stems("scannet-20", split)[:COUNT]:
+        for scene in split_list("scannet-20", split)[:COUNT]:
             assert files(frames / scene) == {"color/000000.jpg", "label/000000.png"}
             seen |= set(np.unique(read(frames / scene / "label/000000.png", "L")).tolist())
     assert seen <= set(range(41))

@@ -8,7 +8,7 @@ import pytest
 from segstream.shards.synthetic import DATASETS, DEMO
 from segstream.shards.synthetic.canvas import VOID, Camera, Canvas
 from segstream.shards.synthetic.domains import DOMAINS
-from segstream.shards.synthetic.draw import sketch
+from segstream.shards.synthetic.draw import draw_scene
 from segstream.shards.synthetic.label_ids import class_of, concept_universal, release_id
 from segstream.shards.synthetic.objects import spread
 from segstream.shards.synthetic.textures import Material
@@ -24,7 +24,7 @@ def classes(dataset: str, split: str, count: int) -> Counter[str]:
     """Pixels by the dataset's own class names."""
     pixels: Counter[str] = Counter()
     for i in range(count):
-        scene, _ = sketch(dataset, split, i, seed=1)
+        scene, _ = draw_scene(dataset, split, i, seed=1)
         for concept, area in zip(
             scene.concepts, np.bincount(scene.segments.ravel(), minlength=len(scene.concepts)), strict=True
         ):
@@ -69,7 +69,7 @@ def test_what_a_training_label_says_is_what_was_painted() -> None:
         assert native.to_universal is not None
         for i in range(12):
             with tiny():
-                scene, _ = sketch(dataset, "train", i, seed=2)
+                scene, _ = draw_scene(dataset, "train", i, seed=2)
             for concept in set(scene.concepts):
                 painted, name = concept_universal(concept), class_of(dataset, concept)
                 if painted is not None and name in native.classes:
@@ -84,7 +84,7 @@ def test_every_concept_has_an_id_that_the_release_knows(dataset: str) -> None:
     """And the class that the release's tables give this id is the one that was meant."""
     native, table = native_taxonomy(dataset), release_remap(dataset).table
     with tiny():
-        scenes = [sketch(dataset, "train", i, seed=6)[0] for i in range(8)]
+        scenes = [draw_scene(dataset, "train", i, seed=6)[0] for i in range(8)]
     for concept in {concept for scene in scenes for concept in scene.concepts}:
         meant = class_of(dataset, concept)
         if meant is None and dataset in ("coco-panoptic-133", "wilddash2-19"):
@@ -99,7 +99,7 @@ def test_every_concept_has_an_id_that_the_release_knows(dataset: str) -> None:
 def test_other_releases_of_a_dataset_show_the_same_pictures() -> None:
     with tiny():
         for one, other in (("cityscapes-34", "cityscapes-19"), ("idd-19", "idd-39"), ("bdd100k-19", "bdd")):
-            assert np.array_equal(sketch(one, "val", 1, 3)[0].image, sketch(other, "val", 1, 3)[0].image)
+            assert np.array_equal(draw_scene(one, "val", 1, 3)[0].image, draw_scene(other, "val", 1, 3)[0].image)
 
 
 def test_datasets_are_domains_of_their_own() -> None:
@@ -107,7 +107,7 @@ def test_datasets_are_domains_of_their_own() -> None:
     for dataset in DEMO:
         photos = []
         for i in range(6):
-            scene, rng = sketch(dataset, "train", i, seed=3)
+            scene, rng = draw_scene(dataset, "train", i, seed=3)
             photos.append(DOMAINS[dataset].photograph(scene.image, rng).reshape(-1, 3).mean(0))
         means[dataset] = np.mean(photos, axis=0)
     warmth = {dataset: mean[0] - mean[2] for dataset, mean in means.items()}
@@ -116,7 +116,7 @@ def test_datasets_are_domains_of_their_own() -> None:
 
 
 def test_a_scene_has_layout_and_texture() -> None:
-    scene, _ = sketch("cityscapes-19", "train", 0, seed=1)
+    scene, _ = draw_scene("cityscapes-19", "train", 0, seed=1)
     names = np.array([concept.partition("/")[0] for concept in scene.concepts])[scene.segments]
     rows = {name: np.nonzero(names == name)[0].mean() for name in ("sky", "building", "road")}
     assert rows["sky"] < rows["building"] < rows["road"]

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from segstream.shards.synthetic.canvas import Scene
 from segstream.shards.synthetic.domains import DOMAINS
-from segstream.shards.synthetic.draw import sketch
+from segstream.shards.synthetic.draw import draw_scene
 from segstream.shards.synthetic.label_ids import class_of
 from segstream.shards.synthetic.layouts import LAYOUTS, path_fields, stems
 from segstream.shards.taxonomy import native_taxonomy
@@ -48,7 +48,7 @@ def image_path(dataset: str, split: str, index: int) -> str:
 
 def expected_pixels(dataset: str, split: str, index: int, seed: int) -> np.ndarray:
     """(H, W) native ids that conversion must give picture number `index`; 255 where no class is."""
-    scene, _ = sketch(dataset, split, index, seed)
+    scene, _ = draw_scene(dataset, split, index, seed)
     ids = by_name(dataset, scene)
     if dataset == "voc2012":
         objects = np.where(ids > 0, np.asarray(scene.objects)[scene.segments], 0)

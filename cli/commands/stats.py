@@ -1,0 +1,77 @@
+"""Command: stats."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from segstream.cli.commands.options import Json, Sets
+from segstream.cli.console import print_json, print_table
+
+if TYPE_CHECKING:
+    from segstream.shards.checks.stats import ClassRow
+
+
+def stats(
+    urls: Sets,
+    taxonomy: Annotated[
+        str | None,
+        typer.Option(
+            "--taxonomy",
+            "--member",
+            help="Labels to count: native, universal or universal-relabeled.",
+            show_default="native; universal if several sets all hold it",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Count pixels and images of every class: in each set, in all together, and which classes occur nowhere."""
+    from segstream.shards.checks.stats import class_table, common_member, total_table
+    from segstream.shards.format.reader import open_shards
+
+    manifests = {}
+    for url in urls:
+        with open_shards(url) as shards:
+            manifests[url] = shards.manifest
+    member = taxonomy or common_member(list(manifests.values()))
+    tables = {url: class_table(manifest, member) for url, manifest in manifests.items()}
+    total = total_table(tables.values())
+    if json:
+        together = {"total": total} if len(tables) > 1 else {}
+        print_json({k: [dataclasses.asdict(row) for row in rows] for k, rows in (tables | together).items()})
+        return
+    if len(tables) == 1:
+        rows = [(row.name, row.id, row.images, row.pixels, f"{row.share:.2%}") for row in _by_area(total)]
+        print_table(("class", "id", "images", "pixels", "share"), rows)
+    else:
+        names = [f"{manifest.dataset} {manifest.split}" for manifest in manifests.values()]
+        by_name = [{row.name.lower(): row for row in table} for table in tables.values()]
+        lines = [(row, [table.get(row.name.lower()) for table in by_name]) for row in _by_area(total)]
+        print_table(
+            ("class", *names, "all", "share"),
+            [(row.name, *map(_cell, cells), _cell(row), f"{row.share:.2%}") for row, cells in lines],
+        )
+        typer.echo("Cells are pixels / images that show the class; - where the set has no such class.")
+    nowhere = [row.name for row in total if not row.images]
+    typer.echo(
+        f"{len(total)} classes ({member}), {len(nowhere)} occur nowhere{': ' if nowhere else ''}{', '.join(nowhere)}"
+    )
+
+
+def _by_area(rows: Sequence[ClassRow]) -> list[ClassRow]:
+    return sorted((row for row in rows if row.images), key=lambda row: -row.pixels)
+
+
+def _cell(row: ClassRow | None) -> str:
+    return "-" if row is None else f"{_short(row.pixels)} / {row.images}" if row.images else "0"
+
+
+def _short(count: int) -> str:
+    """Three digits and a unit: 12345678 -> 12.3M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return str(count)

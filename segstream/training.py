@@ -1,0 +1,162 @@
+"""Train a recipe: loader, network, trainer, validation and the account of the run, joined."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from segstream.callbacks import open_callbacks
+from segstream.model import distributed
+from segstream.model.device import pick_device, pick_precision
+from segstream.model.distributed import Ranks
+from segstream.model.networks.build import build
+from segstream.model.networks.weights import Loaded, load_weights
+from segstream.model.training import trainer
+from segstream.model.training.metrics_log import LogRow
+from segstream.model.training.stop_signals import SIGNALS, Stopped
+from segstream.pipeline.loader import Loader
+from segstream.recipe import Recipe
+from segstream.run_metadata import Announced, RunMetadata
+from segstream.shards.files import break_links, staging
+
+
+def train(
+    recipe: Recipe,
+    run: str | Path | None = None,
+    *,
+    restart_changed: bool = False,
+    tensorboard: bool = False,
+    staged: bool = False,
+    on_log: Callable[[LogRow], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+    given: Sequence[str] = (),
+) -> Path:
+    """Train a recipe; a run that was killed goes on exactly where it was. Under torchrun, one of its processes.
+
+    Args:
+        run: folder for checkpoints, `final.pt`, curves and `run.json`; None: `runs/NAME`.
+        restart_changed: start over if the folder holds another recipe, data or seed.
+        tensorboard: also write curves and pictures for TensorBoard, in `RUN/tensorboard`.
+        staged: train in a folder beside the run folder and move it there when the run is finished.
+        on_log: called on rank 0 with every row of the log.
+        on_note: called on rank 0 with what a person should know, a line each.
+        given: what was asked for on the command line; kept in `run.json`.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        DataError: the data, the weights to start from or the run folder cannot be used, the folder holds another run,
+            or the loss is no longer finite.
+        Stopped: SIGTERM or SIGUSR1 came; all steps done are kept. From then on this process, which is to end, is deaf
+            to both: torchrun sends SIGTERM to the others as soon as the first has ended.
+    """
+    folder = Path("runs") / recipe.name if run is None else Path(run)
+    ranks = distributed.start()
+    try:
+        with staging(folder, when=staged and ranks.is_main) as place:
+            final = _train(
+                recipe,
+                place,
+                ranks,
+                restart_changed=restart_changed,
+                tensorboard=tensorboard,
+                show_row=on_log or _ignore,
+                note=on_note if on_note is not None and ranks.is_main else _ignore,
+                given=given,
+            )
+        return folder / final.name
+    finally:
+        distributed.stop()
+
+
+def open_network(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Loaded | None]:
+    """The network of a recipe before its first step, and where its weights come from if not from the seed."""
+    net = build(recipe.model.arch, num_classes, **{"seed": recipe.seed, **recipe.model.options})
+    if recipe.model.weights is None:
+        return net, None
+    return net, load_weights(net, recipe.model.weights, fresh=tuple(recipe.model.fresh))
+
+
+def _train(
+    recipe: Recipe,
+    folder: Path,
+    ranks: Ranks,
+    *,
+    restart_changed: bool,
+    tensorboard: bool,
+    show_row: Callable[[LogRow], None],
+    note: Callable[[str], None],
+    given: Sequence[str],
+) -> Path:
+    if ranks.is_main:
+        break_links(p for p in folder.rglob("*") if p.suffix != ".pt")  # those are replaced, never written to
+    with ExitStack() as opened:
+        share = {"rank": ranks.rank, "world_size": ranks.world_size}
+        loader = opened.enter_context(Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed, **share))
+        net, loaded = open_network(recipe, loader.taxonomy.num_classes)
+        callbacks = opened.enter_context(
+            open_callbacks(recipe, net, folder, loader, ranks, tensorboard=tensorboard, show_row=show_row, note=note)
+        )
+        note(loader.engine_note)
+        meta: dict[str, Any] = {
+            "arch": recipe.model.arch,
+            "options": recipe.model.options,
+            "num_classes": loader.taxonomy.num_classes,
+            "taxonomy": dataclasses.asdict(loader.taxonomy),
+            "recipe": dataclasses.asdict(recipe),
+        }
+        if loaded is not None:
+            kept = f"; freshly drawn: {len(loaded.fresh)} tensors" if loaded.fresh else ""
+            note(f"starting from {loaded.kind} {recipe.model.weights}{kept}")
+            meta["weights"] = {"sha256": loaded.sha256, "fresh": tuple(recipe.model.fresh)}
+        device = pick_device(recipe.train.device)
+        metadata = opened.enter_context(
+            RunMetadata(
+                folder,
+                recipe,
+                loader.fingerprint,
+                given=list(given),
+                world_size=ranks.world_size,
+                device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+                precision=pick_precision(recipe.train.precision, device),
+                engine=loader.engine_note,
+            )
+        )
+        with _deaf_once_stopped():
+            final = trainer.train(
+                net,
+                Announced(loader, metadata.begin) if ranks.is_main else loader,
+                recipe.train,
+                str(folder),
+                meta=meta,
+                seed=recipe.seed,
+                ranks=ranks,
+                on_log=callbacks.on_log,
+                on_note=note,
+                on_validate=callbacks.on_validate,
+                restart_changed=restart_changed,
+            )
+    return Path(final)
+
+
+@contextmanager
+def _deaf_once_stopped() -> Iterator[None]:
+    """A process that stops is not cut short: see `train`."""
+    try:
+        yield
+    except Stopped:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # a handler would be gone before the interpreter is
+        raise
+
+
+def _ignore(said: object) -> None:
+    """Nobody listens."""

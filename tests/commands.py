@@ -1,0 +1,86 @@
+"""One small world, its shards and a model of few steps, made by the commands themselves and shared by the tests."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from segstream.cli import main
+
+RECIPE = """
+data: {{shards: {shards}, mix: {{ade20k-150: 1, sunrgbd-37: 1}}}}
+augment: {{short_side: 48, crop: 33}}
+loader: {{batch: 2, threads: 1}}
+model: {{arch: hrnet-tiny, options: {{widths: [4, 4, 4, 4], stem: 4, stage1_width: 4}}}}
+train: {{steps: 4, lr: 0.05, log_every: 2, checkpoint_every: 2, device: cpu, threads: 1}}
+eval: {{short_side: 48, crop: 49, device: cpu}}
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session")
+def segstream() -> Command:
+    """Runs the command as a process of its own, as a user does."""
+
+    def run(*args: object, cwd: Path | None = None) -> Outcome:
+        done = subprocess.run(
+            [sys.executable, "-m", "segstream.cli.main", *map(str, args)],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"},
+            timeout=240,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command in this process, which is faster; processes that it starts compute as `segstream`'s do."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def run(*args: object) -> Outcome:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["segstream", *map(str, args)])
+        with pytest.raises(SystemExit) as caught:
+            main.run()
+        code, said = caught.value.code, capfd.readouterr()
+        return Outcome(code if isinstance(code, int) else 0, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory, segstream: Command) -> Path:
+    """A folder with world/, shards/, recipe.yaml and runs/recipe."""
+    folder = tmp_path_factory.mktemp("place")
+    names = "ade20k-150,sunrgbd-37,camvid-11"
+    steps = [
+        ("world", "--out", folder / "world", "--datasets", names, "--images", 6, "--val-images", 2, "--workers", 1)
+    ]
+    steps += [("shard", n, "--raw", folder / "world" / n, "--short-side", 64) for n in ("ade20k-150", "sunrgbd-37")]
+    steps.append(("shard", "camvid-11", "--raw", folder / "world" / "camvid-11"))
+    steps = [s if s[0] == "world" else (*s, "--out", folder / "shards", "--workers", 1) for s in steps]
+    (folder / "recipe.yaml").write_text(RECIPE.format(shards=folder / "shards"))
+    steps.append(("train", folder / "recipe.yaml", "--run", folder / "runs" / "recipe"))
+    for step in steps:
+        done = segstream(*step)
+        assert done.code == 0, done.err
+    return folder

@@ -1,0 +1,1 @@
+from tests.segstream.recipes import toy_batches as toy_batches

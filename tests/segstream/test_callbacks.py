@@ -1,0 +1,104 @@
+"""What a run leaves of itself: curves that stand once, scores, pictures; and that looking changes nothing."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from segstream import callbacks
+from segstream.callbacks import GAP, WIDEST, crop_panel, curve_values, open_curves, write_jpeg, write_scores
+from segstream.model.checkpoint import load_final
+from segstream.model.config import InferConfig
+from segstream.model.evaluation.evaluate import score
+from segstream.pipeline import Batch
+from segstream.shards.errors import DataError
+from segstream.training import train
+from tests.cli.run.test_training_line import ROW
+from tests.segstream.recipes import toy
+
+
+def test_a_loss_of_no_pixel_leaves_a_gap_in_its_curve() -> None:
+    values = curve_values(ROW)
+    assert set(values) == {"loss", "lr", "crops_per_s", "data_wait", "memory_mib", "loss_on/left"}
+    assert values["loss_on/left"] == 1.5
+
+
+def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Curves as TensorBoard's own reader sees them."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    read = accumulator.EventAccumulator(str(folder))
+    read.Reload()
+    return {tag: [(e.step, e.value) for e in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+
+
+def test_points_that_a_resumed_run_makes_again_stand_once(tmp_path: Path) -> None:
+    for steps, value in (((2, 4, 6), 1.0), ((4, 6, 8), 2.0)):
+        with open_curves(tmp_path, print, tensorboard=True) as curves:
+            for step in steps:
+                for one in curves:
+                    one.log(step, {"loss": value, "val/camvid-11/miou": value})
+    expected = [(2, 1.0), (4, 2.0), (6, 2.0), (8, 2.0)]
+    assert points(tmp_path / "tensorboard")["loss"] == expected
+    for name in ("loss", "val/camvid-11/miou"):
+        lines = (tmp_path / f"dvclive/plots/metrics/{name}.tsv").read_text().splitlines()[1:]
+        assert [(int(a), float(b)) for a, b in (line.split("\t") for line in lines)] == expected
+
+
+@pytest.mark.usefixtures("toy_batches")
+def test_looking_changes_no_weight_and_leaves_pictures_of_the_same_crops(tmp_path: Path) -> None:
+    plain = train(toy(tmp_path), tmp_path / "plain")
+    looked_at = train(
+        toy(tmp_path, "train.validate_every=2", "validate.pictures=3"), tmp_path / "looked", tensorboard=True
+    )
+    expected, found = load_final(plain).weights, load_final(looked_at).weights
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    pictures = [cv2.imread(str(tmp_path / f"looked/pictures/step-{step}.jpg")) for step in (2, 4, 6)]
+    assert [picture.shape for picture in pictures] == [(3 * 24 + 2 * GAP, 3 * 24 + 2 * GAP, 3)] * 3
+    assert (pictures[0][:, :48] == pictures[2][:, :48]).all()  # the same crops and labels, other predictions
+    assert not (tmp_path / "plain" / "pictures").exists()
+    assert [step for step, _ in points(tmp_path / "looked" / "tensorboard")["loss"]] == [2, 4, 6]
+
+
+def test_scores_of_repeated_steps_give_way(tmp_path: Path) -> None:
+    one = score(np.eye(3, dtype=np.int64) * 5, classes="abc", counted=(0, 1), images=2)
+    path = tmp_path / "validation.json"
+    for step in (2, 4, 4):
+        write_scores(path, step, {"camvid-11": one})
+    rows = json.loads(path.read_text())
+    assert [row["step"] for row in rows] == [2, 4]
+    only = rows[1]["sets"]["camvid-11"]
+    assert (only["images"], [c["name"] for c in only["classes"]]) == (2, ["a", "b"])
+    assert only["miou"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("side", [8, 2 * WIDEST])
+def test_a_panel_has_rows_of_image_label_and_prediction(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = torch.zeros((3, side, side), dtype=torch.uint8)
+    labels[:, : side // 2] = 255  # ignored
+    images = torch.full((3, 3, side, side), 77, dtype=torch.uint8)
+    batch = Batch(step=0, images=images, labels=labels, dataset_ids=torch.zeros(3, dtype=torch.int64), keys=("a",) * 3)
+    answer = torch.stack([torch.zeros(side, side), torch.ones(side, side)])  # class 1 everywhere
+    monkeypatch.setattr(callbacks, "predict", lambda *_: [answer])
+    colors = np.array([[255, 0, 0], [0, 0, 255]], np.uint8)
+    drawn = crop_panel(torch.nn.Identity(), batch, 2, colors, InferConfig(crop=side))
+    shown = min(side, WIDEST)
+    assert drawn.shape == (2 * shown + GAP, 3 * shown + 2 * GAP, 3)
+    lower = drawn[shown + GAP :]
+    middles = [(q, shown // 2 + column * (shown + GAP)) for q in (1, -2) for column in range(3)]
+    black, blue = [0, 0, 0], [0, 0, 255]
+    assert [lower[at].tolist() for at in middles] == [[77] * 3, black, blue, [77] * 3, [255, 0, 0], blue]
+    assert (drawn[shown : shown + GAP] == 255).all()
+    assert (drawn[:, shown : shown + GAP] == 255).all()
+
+
+def test_a_picture_is_written_whole_in_its_colours_or_an_error(tmp_path: Path) -> None:
+    picture = np.full((16, 16, 3), (200, 30, 30), np.uint8)
+    write_jpeg(tmp_path / "deep" / "a.jpg", picture)
+    blue, _, red = cv2.imread(str(tmp_path / "deep" / "a.jpg"))[8, 8]
+    assert red > 150 > 60 > blue
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        write_jpeg(tmp_path / "file" / "a.jpg", picture)

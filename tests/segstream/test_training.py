@@ -1,0 +1,74 @@
+"""A recipe is trained: from the weights it names, and deaf once it was stopped."""
+
+import hashlib
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from segstream.model.checkpoint import load_final
+from segstream.model.networks.build import build
+from segstream.model.training.stop_signals import SIGNALS, Stopped
+from segstream.recipe import Recipe
+from segstream.shards.errors import DataError
+from segstream.training import _deaf_once_stopped, train
+from tests.model.toy import TINY
+from tests.segstream.recipes import toy
+
+pytestmark = pytest.mark.usefixtures("toy_batches")
+
+
+def recipe(folder: Path, *overrides: str) -> Recipe:
+    """One step that changes the weights by next to nothing."""
+    return toy(folder, "train.steps=1", "train.lr=1.0e-12", *overrides)
+
+
+def file_of(folder: Path, classes: int = 3, seed: int = 9) -> Path:
+    path = folder / f"{classes}-{seed}.pth"
+    weights = build("hrnet-tiny", classes, seed=seed, **TINY).state_dict()
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in weights.items()}}, path)
+    return path
+
+
+def test_training_starts_from_the_file_and_the_run_knows_its_hash(tmp_path: Path) -> None:
+    path, notes = file_of(tmp_path), list[str]()
+    final = load_final(train(recipe(tmp_path, f"model.weights={path}"), tmp_path / "run", on_note=notes.append))
+    start = build("hrnet-tiny", 3, seed=9, **TINY)
+    for name, weight in start.named_parameters():
+        torch.testing.assert_close(final.weights[name], weight.detach(), rtol=0, atol=1e-8)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert final.identity["network"]["weights"] == {"sha256": digest, "fresh": []}
+    assert f"starting from MSeg checkpoint {path}" in notes
+    other = recipe(tmp_path, f"model.weights={file_of(tmp_path, seed=8)}")
+    with pytest.raises(DataError, match=rf"belongs to another run: network.weights.sha256 is '{digest[:20]}"):
+        train(other, tmp_path / "run")
+
+
+def test_a_run_without_weights_says_nothing_of_them(tmp_path: Path) -> None:
+    final = load_final(train(recipe(tmp_path), tmp_path / "run"))
+    assert "weights" not in final.identity["network"]
+
+
+def test_parts_may_be_left_freshly_drawn(tmp_path: Path) -> None:
+    weights = f"model.weights={file_of(tmp_path, classes=5)}"
+    with pytest.raises(DataError, match=r"2 wrongly shaped \(last_layer.3.weight"):
+        train(recipe(tmp_path, weights), tmp_path / "run")
+    chosen, notes = recipe(tmp_path, weights, "model.fresh=[last_layer.3]"), list[str]()
+    final = load_final(train(chosen, tmp_path / "run", on_note=notes.append))
+    assert final.identity["network"]["weights"]["fresh"] == ["last_layer.3"]
+    assert any(note.endswith("; freshly drawn: 2 tensors") for note in notes)
+
+
+def test_a_process_that_stops_cannot_be_told_again() -> None:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        with pytest.raises(Stopped), _deaf_once_stopped():
+            raise Stopped("told to stop")
+        assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_IGN}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    with pytest.raises(DataError), _deaf_once_stopped():
+        raise DataError("failed")
+    assert {number: signal.getsignal(number) for number in SIGNALS} == before

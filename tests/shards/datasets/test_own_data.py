@@ -1,0 +1,191 @@
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.datasets.registry import dataset
+from segstream.shards.datasets.release import Release
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.format.reader import open_shards
+from segstream.shards.taxonomy import load_taxonomy, projection, remap_label
+from tests.shards import trees
+from tests.shards.shared import CAMVID, needs_camvid
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "camvid.yaml"
+OWN = {
+    "name": "mine",
+    "splits": {"train": {"images": "images/*.jpg", "labels": "labels/*.png"}, "val": {"list": "val.txt"}},
+    "classes": [
+        {"name": "up", "universal": "sky"},
+        {"name": "down", "universal": ["road", "terrain"], "id": 7},
+        {"name": "odd"},
+    ],
+    "ignore": [9],
+}
+
+
+@pytest.fixture
+def raw(tmp_path):
+    rng = np.random.default_rng(0)
+    for n in range(4):
+        trees.save(tmp_path / f"images/a{n}.jpg", trees.picture(rng))
+        trees.save(tmp_path / f"labels/a{n}.png", trees.blocks(rng, [0, 2, 7, 9, 255]).astype(np.uint8))
+    (tmp_path / "val.txt").write_text("images/a0.jpg labels/a0.png\n\nimages/a1.jpg\tlabels/a1.png\n")
+    return tmp_path
+
+
+def write(folder, **changes):
+    path = folder / "own.yaml"
+    path.write_text(yaml.safe_dump({**OWN, **changes}))
+    return str(path)
+
+
+def test_ids_become_positions_and_ignored_values_255(raw):
+    own = dataset(write(raw))
+    for pair in own.find(Release(raw), "train").pairs:
+        released = np.asarray(Image.open(raw / pair.label))
+        label = remap_label(own.read_label((raw / pair.label).read_bytes(), pair), own.remap, where="")
+        assert np.array_equal(label, np.vectorize({0: 0, 7: 1, 2: 2, 9: 255, 255: 255}.get)(released))
+
+
+def test_universal_names_give_both_directions(raw):
+    own = dataset(write(raw)).taxonomy
+    ids = {c: i for i, c in enumerate(load_taxonomy("universal").classes)}
+    assert own.to_universal == (ids["sky"], ids["road"], 255)
+    assert set(own.from_universal) == {(ids["sky"], 0), (ids["road"], 1), (ids["terrain"], 1)}
+    assert projection(load_taxonomy("universal"), own).sum() == 3
+
+
+def test_of_two_classes_with_one_universal_class_the_first_receives_its_predictions(raw):
+    own = dataset(write(raw, classes=[{"name": "a", "universal": "car"}, {"name": "b", "universal": "car"}])).taxonomy
+    assert own.to_universal[0] == own.to_universal[1]
+    assert own.from_universal == ((own.to_universal[0], 0),)
+
+
+def test_native_only(raw):
+    path = write(raw, classes=[{"name": str(i)} for i in range(10)], ignore=[])
+    summary = convert(ConvertRequest(dataset=path, split="train", raw=raw, out=str(raw / "out")))
+    with open_shards(summary.url) as shards:
+        assert shards.manifest.members == ("image", "json", "native")
+        assert shards.manifest.native.to_universal is None
+
+
+def test_list_files_pair_as_written(raw):
+    pairs = dataset(write(raw)).find(Release(raw), "val").pairs
+    assert [(p.key, p.label) for p in pairs] == [("images/a0", "labels/a0.png"), ("images/a1", "labels/a1.png")]
+
+
+def test_wildcards_pair_by_what_they_stand_for(raw):
+    rng = np.random.default_rng(0)
+    for city in ("x", "y"):
+        trees.save(raw / f"left/{city}/0_left.png", trees.picture(rng))
+        trees.save(raw / f"gt/{city}/0_ids.png", trees.blocks(rng, [0]).astype(np.uint8))
+    path = write(raw, splits={"train": {"images": "left/**/*_left.png", "labels": "gt/**/*_ids.png"}})
+    pairs = dataset(path).find(Release(raw), "train").pairs
+    assert [(p.key, p.label) for p in pairs] == [("x/0_left", "gt/x/0_ids.png"), ("y/0_left", "gt/y/0_ids.png")]
+
+
+def test_files_that_pair_with_nothing_are_listed(raw):
+    (raw / "labels/a1.png").unlink()
+    (raw / "images/a3.jpg").unlink()
+    with pytest.raises(DataError) as error:
+        convert(ConvertRequest(dataset=write(raw), split="train", raw=raw, out=str(raw / "out")))
+    assert "2 of 3 samples" in str(error.value)
+    assert "labels/a1.png: missing file" in str(error.value)
+    assert "labels/a3.png: label without an image" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clases": []}, r"own\.yaml\.clases: unknown key; did you mean 'classes'"),
+        (
+            {"classes": [{"name": "a", "univrsal": "sky"}]},
+            r"classes\[0\]\.univrsal: unknown key; did you mean 'universal'",
+        ),
+        ({"classes": [{"name": "a", "universal": "ski"}]}, r"classes\[0\]\.universal: 'ski' is not .*did you mean 'sk"),
+        ({"classes": [{"name": "a"}, {"name": "a"}]}, "class name 'a' is given twice"),
+        ({"classes": [{"name": "a"}, {"name": "b", "id": 0}]}, "label id 0 is given twice"),
+        ({"classes": [{"name": "a"}], "ignore": [0]}, "label id 0 is given twice"),
+        ({"classes": [{"name": "a", "id": -1}]}, "label id -1 is outside"),
+        ({"classes": []}, "at least one split and one class"),
+        ({"classes": [{"name": str(i)} for i in range(256)], "ignore": []}, "256 of them; at most 255"),
+        ({"classes": [{"id": 1}]}, r"classes\[0\]\.name: missing"),
+        ({"name": "camvid-11"}, "taken by a published taxonomy"),
+        ({"name": "a/b"}, "use letters"),
+        ({"splits": {"train": {"images": "*.jpg"}}}, "give either `images` and `labels`"),
+        ({"splits": {"train": {"images": "a", "labels": "b", "list": "c"}}}, "give either"),
+        ({"splits": {"train": {"image": "a"}}}, r"splits\.train\.image: unknown key; did you mean 'images'"),
+    ],
+)
+def test_mistakes_in_the_yaml(tmp_path, changes, message):
+    with pytest.raises(DataError, match=message) as error:
+        dataset(write(tmp_path, **changes))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({"train": {"images": "image/*.jpg", "labels": "labels/*.png"}}, r"'image/\*\.jpg' matches no file below"),
+        ({"train": {"images": "images/*.jpg", "labels": "labels/b*.png"}}, r"'labels/b\*\.png' matches no file"),
+        ({"train": {"images": "images/*.jpg", "labels": "*/a*.png"}}, "none of 4 images pairs with one of 4 labels"),
+        ({"train": {"images": "/images/*.jpg", "labels": "*/a*.png"}}, "not a glob relative to"),
+        ({"train": {"list": "train.txt"}}, r"train\.list: .*train\.txt cannot be read"),
+        ({"train": {"list": "bad.txt"}}, r"bad\.txt, line 2: 3 words, expected \"image label\""),
+        ({"train": {"list": "empty.txt"}}, "names no images"),
+    ],
+)
+def test_mistakes_about_files(raw, splits, message):
+    (raw / "bad.txt").write_text("a b\na b c\n")
+    (raw / "empty.txt").write_text("\n")
+    with pytest.raises(DataError, match=message):
+        dataset(write(raw, splits=splits)).find(Release(raw), "train")
+
+
+def test_missing_yaml_root_and_split(raw, tmp_path):
+    with pytest.raises(DataError, match=r"none\.yaml: cannot be read"):
+        dataset(str(tmp_path / "none.yaml"))
+    request = ConvertRequest(dataset=write(raw), split="train", out=str(raw / "out"))
+    with pytest.raises(UsageError, match="says no `root`; give the folder of the data with --raw"):
+        convert(request)
+    with pytest.raises(UsageError, match="mine has no split 'tran'; did you mean 'train'"):
+        convert(ConvertRequest(dataset=write(raw), split="tran", raw=raw, out=str(raw / "out")))
+    with pytest.raises(DataError, match="no such folder; give the folder of the data with --raw"):
+        convert(ConvertRequest(dataset=write(raw), split="train", raw=raw / "x", out=str(raw / "out")))
+
+
+def test_root_is_relative_to_the_yaml(raw):
+    (raw / "yamls").mkdir()
+    path = write(raw / "yamls", root="..")
+    assert convert(ConvertRequest(dataset=path, split="train", out=str(raw / "out"))).samples == 4
+
+
+@needs_camvid
+def test_the_example_converts_real_camvid(tmp_path):
+    for split, count in (("train", 367), ("val", 101)):
+        pairs = dataset(str(EXAMPLE)).find(Release(CAMVID), split).pairs
+        assert len(pairs) == count
+    request = ConvertRequest(dataset=str(EXAMPLE), split="train", raw=CAMVID, out=str(tmp_path), limit=3)
+    with open_shards(convert(request).url) as shards:
+        for i in range(3):
+            key = shards.entry(i).key
+            assert shards.read(i, "image") == (CAMVID / f"images/train/{key}.jpg").read_bytes()
+            released = np.asarray(Image.open(CAMVID / f"labels/train/{key}.png"))
+            native = np.asarray(Image.open(io.BytesIO(shards.read(i, "native"))))
+            assert np.array_equal(native, np.where(released == 11, 255, released))
+            assert (released == 11).any()
+
+
+def test_a_yaml_edited_between_two_uses_is_read_again(raw):
+    path = write(raw)
+    before = dataset(path).taxonomy.digest
+    assert dataset(write(raw, classes=[{"name": str(i)} for i in range(10)], ignore=[])).taxonomy.digest != before
+    shutil.rmtree(raw / "labels")
+    with pytest.raises(DataError, match="matches no file"):
+        dataset(path).find(Release(raw), "train")

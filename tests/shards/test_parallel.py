@@ -1,0 +1,45 @@
+"""Work in other processes and threads: every result once, and the end of a worker is told."""
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from segstream.shards.errors import DataError
+from segstream.shards.parallel import as_they_finish, read_ahead
+
+
+def _die(item):
+    if item == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def _refuse(item):
+    raise DataError(f"item {item}")
+
+
+def test_a_worker_that_dies_is_an_error_not_a_hang():
+    with pytest.raises(DataError, match="test: a worker process died"):
+        list(as_they_finish(_die, [0, 1, 2, 3], workers=2, what="test"))
+
+
+def test_errors_of_workers_arrive():
+    with pytest.raises(DataError, match="item"):
+        list(as_they_finish(_refuse, [0, 1, 2, 3], workers=2, what="test"))
+
+
+def test_results_come_with_their_places():
+    assert sorted(as_they_finish(abs, [-1, -2, -3], workers=2, what="test")) == [(0, 1), (1, 2), (2, 3)]
+    assert list(as_they_finish(abs, [-1, -2], workers=1, what="test")) == [(0, 1), (1, 2)]
+
+
+def test_reading_ahead_keeps_the_order_and_a_bound():
+    asked = []
+    source = (asked.append(i) or i for i in range(100))
+    with ThreadPoolExecutor(2) as pool:
+        results = read_ahead(pool, lambda i: -i, source, ahead=8)
+        assert next(results) == 0
+        assert len(asked) == 9
+        assert list(results) == [-i for i in range(1, 100)]
