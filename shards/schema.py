@@ -88,7 +88,7 @@ def parse(cls: type[C], values: Mapping[str, Any], *, at: str) -> C:
     """
     if not isinstance(values, Mapping):
         raise DataError(f"{at}: expected `key: value` pairs, found {values!r}")
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in known:

@@ -18,6 +18,7 @@ from segstream.shards.synthetic.textures import Material, Paint
 
 CAP = -1
 _SUN = (-0.35, 0.8, -0.5)  # from the left, above, behind the camera
+_CORNERS = 16  # of a polygon that stands for an ellipse
 _FLATTEST = 1.2  # radians: what has no thickness is never seen edge on
 
 
@@ -339,16 +340,16 @@ class _Pen:
         return math.hypot(x, y - height, z) if seen else -1.0, number, corners, light
 
 
-def ellipse(x: float, y: float, rx: float, ry: float, tilt: float = 0.0, count: int = 18) -> list[Point]:
+def ellipse(x: float, y: float, rx: float, ry: float, tilt: float = 0.0) -> list[Point]:
     """Corners of a polygon close to an ellipse, turned `tilt` radians."""
     cos, sin = math.cos(tilt), math.sin(tilt)
-    angles = [2 * math.pi * i / count for i in range(count)]
+    angles = [2 * math.pi * i / _CORNERS for i in range(_CORNERS)]
     rim = [(rx * math.cos(a), ry * math.sin(a)) for a in angles]
     return [(x + u * cos - v * sin, y + u * sin + v * cos) for u, v in rim]
 
 
 def _ragged(x: float, y: float, radius: float, rng: Random) -> list[Point]:
-    rim = ellipse(0.0, 0.0, radius, 0.92 * radius, count=13)
+    rim = ellipse(0.0, 0.0, radius, 0.92 * radius)
     return [(x + px * k, y + py * k) for px, py in rim for k in (rng.uniform(0.8, 1.15),)]
 
 
