@@ -108,9 +108,9 @@ def draw_walls(stage: Stage, walls: Walls, *, wet: bool) -> None:
     label, paint = "wall", "wallpaper"
     if style < 0.6:
         label, paint = "wall/tile", "wall_tiles"
-    elif style < 0.7:
+    elif style < 0.63:
         label, paint = "wall/brick", "brick"
-    elif style < 0.78:
+    elif style < 0.71:
         label, paint = "wall/wood", "panelling"
     canvas.begin("ceiling")
     white = mixed("plaster", rng)
