@@ -1,4 +1,4 @@
-"""What scenes are painted on: an image and, under the same brush, a map of what is where.
+"""What scenes are drawn on: an image and, shape by shape beside it, a map of what is where.
 
 Coordinates are output pixels, x right and y down; space is in metres, X right, Y up from the ground, Z ahead.
 """
@@ -62,7 +62,7 @@ class Camera:
 
 
 class Canvas:
-    """Image and segment map of one scene in the making; later strokes cover earlier ones."""
+    """Image and segment map of one scene in the making; later shapes cover earlier ones."""
 
     def __init__(self, width: int, height: int, rng: Random) -> None:
         self.width, self.height, self.rng = width, height, rng

@@ -1,4 +1,4 @@
-"""What each dataset calls what was painted: concept -> id in the released label files.
+"""What each dataset calls what was drawn: concept -> id in the released label files.
 
 A concept is a universal class, or `universal/variant` where some dataset tells kinds of it apart. Names come from
 the class tables wherever these are unambiguous; below stands only what the tables cannot say.
@@ -233,7 +233,7 @@ def concept_universal(concept: str) -> int | None:
     """Universal id of a concept, None for what has none.
 
     Raises:
-        DataError: the concept names no universal class (a defect of the scene that painted it).
+        DataError: the concept names no universal class (a defect of the scene that drew it).
     """
     if concept in (VOID, "ego"):
         return None

@@ -74,7 +74,7 @@ class Shape:
             return list(self.poly)
         if self.oval is not None:
             return ellipse(*self.oval)
-        assert self.line is not None, "a part has a shape"
+        assert self.line is not None, "a shape has a shape"
         return _bar(*self.line)
 
 
@@ -108,7 +108,7 @@ class Item:
     @property
     def solid(self) -> bool:
         """It has thickness."""
-        return any(part.wide for part in self.parts)
+        return any(shape.wide for shape in self.parts)
 
 
 @functools.cache
@@ -159,8 +159,8 @@ def extent(name: str) -> tuple[float, float]:
     item = object_named(chosen(name, Random(0)))
     corners = [
         point
-        for part in item.parts + (object_named(item.under).parts if item.under else ())
-        for outline, _ in part.outlines(Random(0))
+        for shape in item.parts + (object_named(item.under).parts if item.under else ())
+        for outline, _ in shape.outlines(Random(0))
         for point in outline
     ]
     xs, ys = [p[0] for p in corners], [p[1] for p in corners]
@@ -252,19 +252,23 @@ class _Pen:
             self.cos = math.copysign(math.cos(_FLATTEST), self.cos)
             self.sin = math.copysign(math.sin(_FLATTEST), self.sin)
 
-        def order(part: Shape) -> tuple[int, float]:
-            corners = part.corners() if part.wide else [(0.0, 0.0)]
+        def order(shape: Shape) -> tuple[int, float]:
+            corners = shape.corners() if shape.wide else [(0.0, 0.0)]
             middle = sum(x for x, _ in corners) / len(corners)
-            return part.layer, -round(self.spot(middle, 0, part.across)[2], 1)
+            return shape.layer, -round(self.spot(middle, 0, shape.across)[2], 1)
 
-        for part in sorted(item.parts, key=order) if item.solid else item.parts:
-            if self.rng.random() < part.chance:
-                self._begin(part.label or item.label or name)
-                self._solid(part, item.label or name) if part.wide else self._flat(part, part.across)
+        for shape in sorted(item.parts, key=order) if item.solid else item.parts:
+            if self.rng.random() < shape.chance:
+                self._begin(shape.label or item.label or name)
+                if not shape.wide:
+                    self._flat(shape, shape.across)
+                    continue
+                for profile, _ in shape.outlines(self.rng):
+                    self._extrude(shape, profile, item.label or name)
 
     def _begin(self, label: str) -> None:
-        """Have the next strokes belong to the object, or to the thing of another class that is part of it."""
-        if label != self.label or len(self.canvas.concepts) == 1:
+        """Have the next shapes belong to the object, or to the thing of another class that is part of it."""
+        if label != self.label:
             self.label = label
             self.canvas.begin(label, self.numbers.get(label.partition("/")[0]))
             self.numbers[label.partition("/")[0]] = self.canvas.objects[-1]
@@ -275,29 +279,20 @@ class _Pen:
             self.materials[name] = mixed(name, self.rng, zoom)
         return self.materials[name]
 
-    def _flat(self, part: Shape, across: float, light: float = 1.0) -> None:
+    def _flat(self, shape: Shape, across: float, light: float = 1.0) -> None:
         project, spot = self.camera.project, self.spot
-        for corners, gain in part.outlines(self.rng):
-            material = self._material(part.paint, part.vary).lit(part.light * light * gain)
+        for corners, gain in shape.outlines(self.rng):
+            material = self._material(shape.paint, shape.vary).lit(shape.light * light * gain)
             self.canvas.poly([project(spot(x, y, across)) for x, y in corners], material)
 
-    def _solid(self, part: Shape, label: str) -> None:
-        """Draw a profile extruded across: its visible sides, lit by their direction, with what is on them."""
-        columns, rows, dx, dy = part.grid
-        profile, half = part.corners(), part.wide / 2
-        for i in range(columns * rows):
-            shift = (i % columns * dx, i // columns * dy)
-            self._extrude(part, [(x + shift[0], y + shift[1]) for x, y in profile], half, label)
-
-    def _extrude(self, part: Shape, profile: list[Point], half: float, label: str) -> None:
+    def _extrude(self, shape: Shape, profile: list[Point], label: str) -> None:
+        """Draw a solid: its visible sides, lit by their direction, with what is on them."""
         project, spot = self.camera.project, self.spot
+        near, far = shape.across - shape.wide / 2, shape.across + shape.wide / 2
         found: list[tuple[float, int, list[Spot], float]] = []
-        for across in (part.across - half, part.across + half):
-            side = math.copysign(1.0, across - part.across)
-            found.append(
-                self._face(CAP, [spot(x, y, across) for x, y in profile], (-self.sin * side, 0, self.cos * side))
-            )
-        near, far = part.across - half, part.across + half
+        for across, side in ((near, -1), (far, 1)):
+            normal = (-self.sin * side, 0.0, self.cos * side)
+            found.append(self._face(CAP, [spot(x, y, across) for x, y in profile], normal))
         for i, (a, b) in enumerate(zip(profile, (*profile[1:], profile[0]), strict=True)):
             length = math.hypot(b[0] - a[0], b[1] - a[1]) or 1.0
             out, up = (b[1] - a[1]) / length, -(b[0] - a[0]) / length
@@ -306,20 +301,20 @@ class _Pen:
         for distance, number, corners, gain in sorted(found, key=lambda face: -face[0]):
             if distance < 0:
                 continue
-            paint = part.faces.get(number, part.paint)
-            self._begin(part.label or label)
-            self.canvas.poly([project(c) for c in corners], self._material(paint).lit(part.light * gain))
+            paint = shape.faces.get(number, shape.paint)
+            self._begin(shape.label or label)
+            self.canvas.poly([project(c) for c in corners], self._material(paint).lit(shape.light * gain))
             if self.camera.size(self.at[1]) > 3:  # pixels a metre: nothing is seen on what is smaller
-                self._marks(part, number, profile, corners, gain, label)
+                self._marks(shape, number, profile, corners, gain, label)
 
     def _marks(
-        self, part: Shape, number: int, profile: list[Point], corners: list[Spot], gain: float, label: str
+        self, shape: Shape, number: int, profile: list[Point], corners: list[Spot], gain: float, label: str
     ) -> None:
-        """Paint what is on a side that was just drawn."""
-        for mark in part.marks:
+        """Draw what is on a side that was just drawn."""
+        for mark in shape.marks:
             if mark.edge != number:
                 continue
-            self._begin(mark.label or part.label or label)
+            self._begin(mark.label or shape.label or label)
             if number == CAP:  # which lies parallel to the profile
                 first = self.spot(*profile[0], 0.0)
                 across = (corners[0][2] - first[2]) * self.cos - (corners[0][0] - first[0]) * self.sin

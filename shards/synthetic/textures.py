@@ -1,4 +1,4 @@
-"""Surfaces: grey tiles made once per process from a fixed seed, and the two-colour materials painted with them."""
+"""Surfaces: grey tiles made once per process from a fixed seed, and the two-colour materials made of them."""
 
 from __future__ import annotations
 
