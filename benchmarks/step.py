@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from segstream.benchmarks.timing import Measured, Progress, Table, interleaved, machine, ratio
 from segstream.model.config import Device, Precision
 from segstream.model.device import pick_device, pick_precision
-from segstream.model.losses.loss import mix_loss
+from segstream.model.losses.loss import count_labels, loss_sums, mixed_loss
 from segstream.model.networks.build import build
 from segstream.model.training.metrics_log import high_water_mib
 from segstream.model.types import TrainOutput
@@ -316,7 +316,8 @@ def _loss(config: BenchConfig, ours: bool, device: torch.device) -> Work:
 
 
 def _lean_loss(output: TrainOutput, labels: Tensor) -> Tensor:
-    return mix_loss(output, labels, torch.zeros(len(labels), dtype=torch.int64, device=labels.device), (1.0,)).total
+    ids, shares = torch.zeros(len(labels), dtype=torch.int64, device=labels.device), torch.ones(1, device=labels.device)
+    return mixed_loss(loss_sums(output, labels), ids, shares, count_labels(labels, ids, 1))
 
 
 def _plain_loss(output: TrainOutput, labels: Tensor) -> Tensor:

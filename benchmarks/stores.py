@@ -34,8 +34,9 @@ from segstream.pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig
 from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.convert.publish import Target
 from segstream.shards.format.reader import open_shards
+from segstream.shards.storage.base import LocalStore
 from segstream.shards.storage.http import HttpOrigin
-from segstream.shards.storage.open import LocalStore, open_store
+from segstream.shards.storage.open import open_store
 from segstream.shards.storage.s3 import S3Origin
 from tests.shards.servers import proxying
 from tests.shards.services import S3Service, nginx, s3_service

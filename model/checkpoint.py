@@ -2,21 +2,26 @@
 
 Both are torch archives that plain `torch.load(weights_only=True)` reads. They are written beside their place, flushed
 to the disk and renamed, so a killed run leaves the former file or the new one, never a part.
-`model.weights_file` reads them.
+
+`read_torch` reads any file that torch wrote with care: checksums are compared, and nothing but tensors and plain values
+is unpickled.
 """
 
 from __future__ import annotations
 
 import json
+import pickle
+import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from segstream.model.weights_file import one_line, read_torch
 from segstream.shards.errors import DataError, first_few
 from segstream.shards.files import writing
 
@@ -55,7 +60,7 @@ class Final:
     weights: dict[str, Tensor]
 
 
-def save_progress(path: str | Path, progress: Progress) -> None:
+def save_checkpoint(path: str | Path, progress: Progress) -> None:
     """Write a checkpoint atomically.
 
     Raises:
@@ -64,7 +69,7 @@ def save_progress(path: str | Path, progress: Progress) -> None:
     _write(path, "progress", {name: getattr(progress, name) for name in Progress.__dataclass_fields__})
 
 
-def load_progress(path: str | Path) -> Progress:
+def load_checkpoint(path: str | Path) -> Progress:
     """Read a checkpoint.
 
     Raises:
@@ -88,12 +93,38 @@ def load_final(path: str | Path) -> Final:
     Raises:
         DataError: the file is missing, damaged, of another kind or version.
     """
-    return final_of(path, read_torch(path))
+    return parse_final(path, read_torch(path))
 
 
-def final_of(path: str | Path, content: Any) -> Final:
+def parse_final(path: str | Path, content: Any) -> Final:
     """`load_final` of a file that `read_torch` has read."""
     return Final(**_fields(path, content, "final", tuple(Final.__dataclass_fields__)))
+
+
+def read_torch(path: str | Path) -> Any:
+    """What a file holds, on the CPU.
+
+    Raises:
+        DataError: missing, damaged, of another kind, or with code in it.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such file; check the path")
+    try:
+        bad = _damaged_record(path)
+        if bad is None:
+            with torch.serialization.safe_globals(_numbers()):
+                return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # bytes that are no pickle make an unpickler fail in any way there is
+        refused = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if refused is not None:
+            raise DataError(
+                f"{path}: holds code or objects ({refused[1]}) besides tensors and plain values, so it was not loaded; "
+                f"save its state_dict alone, where you trust it"
+            ) from error
+        raise DataError(
+            f"{path}: cannot be read ({_one_line(error)}); it is damaged or no file of torch's, restore it from a copy"
+        ) from error
+    raise DataError(f"{path}: record {bad!r} fails its checksum; it is damaged, restore it from a copy")
 
 
 def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
@@ -143,7 +174,7 @@ def _write(path: str | Path, kind: str, content: Mapping[str, Any]) -> None:
         try:
             torch.save({"format": FORMAT, "version": VERSIONS[kind], "kind": kind, **content}, file)
         except RuntimeError as error:  # torch's archive writer turns a full disk into one
-            raise OSError(one_line(error)) from error
+            raise OSError(_one_line(error)) from error
 
 
 def _fields(path: str | Path, content: Any, kind: str, names: tuple[str, ...]) -> dict[str, Any]:
@@ -170,3 +201,25 @@ def _flat(value: Any, at: str = "") -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = value if value == "nothing" else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _one_line(error: BaseException) -> str:
+    """Its message, short enough for one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+def _damaged_record(path: str | Path) -> str | None:
+    """Torch itself compares no checksums; files older than its archives have none."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
+
+
+def _numbers() -> list[Any]:
+    """What makes numpy's plain numbers: published checkpoints carry their score as one."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4")]
+    spelled = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    return [*spelled, np.dtype, *kinds]

@@ -1,4 +1,4 @@
-"""What can be set about a network, its training and its use. Checked here, trusted everywhere else."""
+"""What can be set about a network, its training and its use. Checked here, trusted global_counts else."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class ModelConfig:
     """Which network."""
 
     arch: str
-    """A name of `model.PRESETS`."""
+    """A name of `model.networks.build.PRESETS`."""
     options: dict[str, Any] = field(default_factory=dict)
     """Passed on to `model.build`."""
     weights: str | None = None
-    """File that training starts from, see `model.load_weights`; None: freshly drawn."""
+    """File that training starts from, see `model.networks.weights.load_weights`; None: freshly drawn."""
     fresh: tuple[str, ...] = ()
     """Parts of the network, e.g. `ocr.cls_head`, that keep freshly drawn weights though the file may have them: a head
     for another number of classes."""
@@ -44,7 +44,7 @@ class TrainConfig:
     crops: int | None = None
     """Crops of each dataset, on average over the mix, as MSeg counts the length of a run."""
     lr: float
-    """Learning rate of step 0; decays as `model.schedule.poly_lr`."""
+    """Learning rate of step 0; decays as `model.training.trainer.poly_lr`."""
     optimizer: Optimizer = "sgd"
     """sgd: with momentum, as all the networks here were published. adamw (Loshchilov and Hutter, 2019): learns faster
     where a small network starts from random weights and has minutes."""

@@ -32,7 +32,7 @@ POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ranks:
+class ProcessGroup:
     """One process among those of a run. Every method but the properties is called by all of them, in the same order."""
 
     rank: int = 0
@@ -81,7 +81,7 @@ class Ranks:
         self.any(False)
 
     def from_main(self, make: Callable[[], T]) -> T:
-        """What `make` gives on rank 0, on every process; a DataError that it raises there is raised everywhere."""
+        """What `make` gives on rank 0, on every process; a DataError that it raises there is raised global_counts."""
         if self.world_size == 1:
             return make()
         answer: T | DataError
@@ -100,16 +100,16 @@ class Ranks:
         return result
 
 
-def start() -> Ranks:
+def start() -> ProcessGroup:
     """Join the other processes that torchrun started, or be alone without it.
 
     Raises:
         DataError: the environment is incomplete or the others cannot be reached.
     """
     if "WORLD_SIZE" not in os.environ:
-        return Ranks()
+        return ProcessGroup()
     try:
-        ranks = Ranks(
+        group = ProcessGroup(
             rank=int(os.environ["RANK"]),
             world_size=int(os.environ["WORLD_SIZE"]),
             local_rank=int(os.environ.get("LOCAL_RANK", "0")),
@@ -118,20 +118,20 @@ def start() -> Ranks:
         raise DataError(
             f"WORLD_SIZE is set but RANK is not usable ({error}); start with torchrun, or unset it"
         ) from error
-    if ranks.world_size == 1:
-        return ranks
+    if group.world_size == 1:
+        return group
     if torch.cuda.is_available():
-        if ranks.local_rank >= torch.cuda.device_count():
+        if group.local_rank >= torch.cuda.device_count():
             raise DataError(
-                f"process {ranks.local_rank} of this machine has no GPU of its own, there are "
+                f"process {group.local_rank} of this machine has no GPU of its own, there are "
                 f"{torch.cuda.device_count()}; start one process per GPU, or hide them (CUDA_VISIBLE_DEVICES=)"
             )
-        torch.cuda.set_device(ranks.local_rank)
+        torch.cuda.set_device(group.local_rank)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with _together():
         store, rank, world_size = next(rendezvous("env://"))
-        dist.init_process_group(backend, store=_unused(store, ranks), rank=rank, world_size=world_size)
-    return ranks
+        dist.init_process_group(backend, store=_unused(store, group), rank=rank, world_size=world_size)
+    return group
 
 
 def stop() -> None:
@@ -140,27 +140,27 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
-def _unused(store: Store, ranks: Ranks) -> Store:
+def _unused(store: Store, group: ProcessGroup) -> Store:
     """A part of the store that no process has written to, the same for all of this start.
 
     torchrun keeps its store when it starts dead workers again, and counts starts by machine. So the store still holds
     where the dead could be reached, and the living would look for one another there. Here rank 0 draws a name for this
     start and tells it to those who ask under a number that nobody had before.
     """
-    if not ranks.is_main:
+    if not group.is_main:
         mine = uuid4().hex
-        store.set(f"asks/{ranks.rank}", mine)
+        store.set(f"asks/{group.rank}", mine)
         name = store.get(f"told/{mine}").decode()  # waits for it
-        store.set(f"heard/{name}/{ranks.rank}", "")
+        store.set(f"heard/{name}/{group.rank}", "")
         return PrefixStore(name, store)
     name, deadline = uuid4().hex, time.monotonic() + MEET_S
-    missing = set(range(1, ranks.world_size))
+    missing = set(range(1, group.world_size))
     while missing := {rank for rank in missing if not store.check([f"heard/{name}/{rank}"])}:
         for rank in missing:
             if store.check([f"asks/{rank}"]):  # perhaps one who is dead: the living one is found later
                 store.set(f"told/{store.get(f'asks/{rank}').decode()}", name)
         if time.monotonic() > deadline:
-            raise DataError(f"processes {sorted(missing)} of {ranks.world_size} did not come; look at their machines")
+            raise DataError(f"processes {sorted(missing)} of {group.world_size} did not come; look at their machines")
         time.sleep(POLL_S)
     return PrefixStore(name, store)
 

@@ -31,7 +31,7 @@ from segstream.shards.files import write_bytes, write_text
 from segstream.validation import Validation, headline
 
 if TYPE_CHECKING:
-    from segstream.model.distributed import Ranks
+    from segstream.model.distributed import ProcessGroup
     from segstream.model.evaluation.evaluate import Score
     from segstream.model.training.metrics_log import LogRow
     from segstream.pipeline.loader import Loader
@@ -91,7 +91,7 @@ def open_callbacks(
     net: nn.Module,
     folder: Path,
     loader: Loader,
-    ranks: Ranks,
+    ranks: ProcessGroup,
     *,
     tensorboard: bool,
     show_row: Callable[[LogRow], None],

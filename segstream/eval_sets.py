@@ -16,8 +16,7 @@ from segstream.cli.predictions.predictor import configured, own_classes
 from segstream.model.config import InferConfig
 from segstream.model.evaluation.evaluate import View
 from segstream.model.evaluation.protocol import RELABELED, Protocol, Scheme, protocols
-from segstream.model.networks.load import load_any
-from segstream.model.networks.weights import file_sha256
+from segstream.model.networks.weights import file_sha256, load_any
 from segstream.pipeline.decode import decode_image, decode_label
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import ShardSet, open_shards

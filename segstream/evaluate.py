@@ -23,7 +23,7 @@ from segstream.colors import colorize
 from segstream.eval_sets import Exam, Judge, Sample
 from segstream.model.config import InferConfig
 from segstream.model.device import pick_device
-from segstream.model.distributed import Ranks
+from segstream.model.distributed import ProcessGroup
 from segstream.model.evaluation.evaluate import score, tally
 from segstream.model.evaluation.metrics import Confusion, Rule
 from segstream.model.evaluation.protocol import Protocol
@@ -51,7 +51,7 @@ class Verdict:
 
 
 def examine(
-    judge: Judge, exams: Sequence[Exam], ranks: Ranks, *, rule: Rule, out: Path | None, restart_changed: bool
+    judge: Judge, exams: Sequence[Exam], ranks: ProcessGroup, *, rule: Rule, out: Path | None, restart_changed: bool
 ) -> list[Verdict]:
     """Judge on every set. Each process of a run takes its share of the images; the outcome is the same in all.
 
@@ -134,7 +134,7 @@ class _Notes:
 
 @contextmanager
 def _notes(
-    judge: Judge, exams: Sequence[Exam], ranks: Ranks, out: Path | None, restart_changed: bool
+    judge: Judge, exams: Sequence[Exam], ranks: ProcessGroup, out: Path | None, restart_changed: bool
 ) -> Iterator[_Notes]:
     blanks = [[view.zeros() for _ in judge.configs for view in exam.views] for exam in exams]
     if out is None:
@@ -156,7 +156,9 @@ def _silent(done: int, total: int) -> None:
     pass
 
 
-def _summed(judge: Judge, exam: Exam, ranks: Ranks, number: int, notes: _Notes, report: Report) -> list[Confusion]:
+def _summed(
+    judge: Judge, exam: Exam, ranks: ProcessGroup, number: int, notes: _Notes, report: Report
+) -> list[Confusion]:
     """The counts of a set, the same in every process: integers, so that their order does not matter."""
     known = {sample: counts for (at, sample), counts in notes.done.items() if at == number}
     total = [blank.copy() for blank in notes.blanks[number]]
@@ -170,7 +172,7 @@ def _summed(judge: Judge, exam: Exam, ranks: Ranks, number: int, notes: _Notes, 
 
 
 def _counted(
-    judge: Judge, exam: Exam, ranks: Ranks, known: Iterable[int], report: Report
+    judge: Judge, exam: Exam, ranks: ProcessGroup, known: Iterable[int], report: Report
 ) -> Iterator[tuple[int, list[Confusion]]]:
     """This process' share of the images that are not `known`, with their counts, as they are finished."""
     views, taken, total = exam.views, set(known), len(exam.shards)

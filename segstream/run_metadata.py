@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segstream.model.training.stop_signals import Stopped
+from segstream.model.training.trainer import Stopped
 from segstream.shards.errors import DataError
 from segstream.shards.files import write_text
 

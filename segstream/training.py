@@ -15,12 +15,12 @@ from torch import nn
 from segstream.callbacks import open_callbacks
 from segstream.model import distributed
 from segstream.model.device import pick_device, pick_precision
-from segstream.model.distributed import Ranks
+from segstream.model.distributed import ProcessGroup
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import Loaded, load_weights
 from segstream.model.training import trainer
 from segstream.model.training.metrics_log import LogRow
-from segstream.model.training.stop_signals import SIGNALS, Stopped
+from segstream.model.training.trainer import SIGNALS, Stopped
 from segstream.pipeline.loader import Loader
 from segstream.recipe import Recipe
 from segstream.run_metadata import Announced, RunMetadata
@@ -88,7 +88,7 @@ def open_network(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Loaded | 
 def _train(
     recipe: Recipe,
     folder: Path,
-    ranks: Ranks,
+    ranks: ProcessGroup,
     *,
     restart_changed: bool,
     tensorboard: bool,
@@ -138,7 +138,7 @@ def _train(
                 str(folder),
                 meta=meta,
                 seed=recipe.seed,
-                ranks=ranks,
+                group=ranks,
                 on_log=callbacks.on_log,
                 on_note=note,
                 on_validate=callbacks.on_validate,

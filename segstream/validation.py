@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from segstream.eval_sets import Exam, Judge
-from segstream.model.distributed import Ranks
+from segstream.model.distributed import ProcessGroup
 from segstream.model.evaluation.evaluate import Score, score, tally
 from segstream.recipe import ValidateConfig
 from segstream.shards.errors import DataError
@@ -23,7 +23,7 @@ class Validation:
     those of one process, whatever the number of processes.
     """
 
-    def __init__(self, config: ValidateConfig, judge: Judge, ranks: Ranks) -> None:
+    def __init__(self, config: ValidateConfig, judge: Judge, ranks: ProcessGroup) -> None:
         """Open the sets and find the rule by which each is judged.
 
         Args:

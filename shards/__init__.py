@@ -5,6 +5,7 @@ class lists and their arithmetic `shards.taxonomy`.
 """
 
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.format.reader import Entry, ShardSet, open_shards
+from segstream.shards.format.index import Entry
+from segstream.shards.format.reader import ShardSet, open_shards
 
 __all__ = ["DataError", "Entry", "ShardSet", "UsageError", "open_shards"]

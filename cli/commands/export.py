@@ -25,7 +25,7 @@ def export(
     """Write a model as ONNX or as an exported torch program, and run it once against the original."""
     from segstream.model.inference.export import FORMATS
     from segstream.model.inference.export import export as write
-    from segstream.model.networks.load import load_any
+    from segstream.model.networks.weights import load_any
 
     if out.suffix not in FORMATS:
         raise UsageError(f"--out {out}: give a file that ends in {' or '.join(FORMATS)}")

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from segstream.cli.console import note
-from segstream.cli.jobs.scripts import Run, job_name, torchrun_line
+from segstream.cli.jobs.scripts import Job, kubernetes_manifest, slurm_script
 from segstream.shards.errors import UsageError
 from segstream.shards.files import write_text
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="rich", help="Write the job script that trains a recipe on many machines."
 )
+
+DASHED = r"[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?"  # RFC 1123; a pod adds its index and a suffix of six to the job's name
+OBJECT = r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?"
+QUANTITY = r"\d+(\.\d+)?([kMGT]i?)?"
+WORD = r"[A-Za-z0-9][A-Za-z0-9._,/:@+=-]*"
+SHAPES = {  # of values that a job script can carry: pattern, and what is expected
+    "account": (WORD, "one word"),
+    "claim": (OBJECT, "the name of a PersistentVolumeClaim"),
+    "cpus": (r"\d+(\.\d+)?m?", "cores, e.g. 16"),
+    "host": (r"[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:]+\]", "a host name or address; IPv6 in brackets"),
+    "image": (WORD, "the name of an image"),
+    "log": (r"[A-Za-z0-9%._/-]+", "a path without blanks"),
+    "memory": (QUANTITY, "a quantity, e.g. 64Gi"),
+    "mount": (r"/[A-Za-z0-9._/-]+", "an absolute path"),
+    "name": (DASHED, "small letters, digits and dashes, at most 42"),
+    "namespace": (DASHED, "small letters, digits and dashes"),
+    "nodes": (r"[1-9]\d*(:[1-9]\d*)?", "a number, or MIN:MAX"),
+    "partition": (WORD, "one word"),
+    "secret": (OBJECT, "the name of a Secret"),
+    "shm": (QUANTITY, "a quantity, e.g. 16Gi"),
+    "time": (r"\d+(:\d\d(:\d\d)?)?|\d+-\d+(:\d\d(:\d\d)?)?", "MINUTES, HH:MM:SS or DAYS-HH"),
+}
+RANGES = {"processes-per-node": (1, 1024), "port": (1024, 65535), "max-restarts": (0, 10_000), "grace": (10, 86_400)}
 
 Recipe = Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file, as in `train`.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Passed on to `train`.")]
@@ -42,10 +67,18 @@ def slurm(
     gpus_per_node: Gpus = 1,
     processes: Processes = None,
     cpus_per_node: Annotated[int | None, typer.Option(min=1, help="Cores of each machine.")] = None,
-    time: Annotated[str | None, typer.Option(help="Limit, e.g. 24:00:00; then the job is queued again.")] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            help="Limit, e.g. 24:00:00; then the job is queued again.",
+        ),
+    ] = None,
     partition: Annotated[str | None, typer.Option(help="Of the cluster.")] = None,
     account: Annotated[str | None, typer.Option(help="Who pays.")] = None,
-    log: Annotated[str, typer.Option(help="Where the job's output goes.")] = "%x-%j.log",
+    log: Annotated[
+        str,
+        typer.Option(help="Where the job's output goes."),
+    ] = "%x-%j.log",
     name: Name = None,
     port: Port = 29400,
     max_restarts: Restarts = 3,
@@ -53,11 +86,9 @@ def slurm(
     out: Out = None,
 ) -> None:
     """A script for sbatch: torchrun on every node; queued again at the time limit and after a preemption."""
-    from segstream.cli.jobs.slurm import Slurm, slurm_script
-
     job = _job(recipe, overrides, run, name, nodes, processes or gpus_per_node, port, max_restarts, grace)
-    asked = Slurm(gpus=gpus_per_node, cpus=cpus_per_node, time=time, partition=partition, account=account, log=log)
-    _hand_over(slurm_script(job, asked), out, "sbatch {}")
+    asked = checked(time=time, partition=partition, account=account, log=log)
+    _hand_over(slurm_script(job, gpus=gpus_per_node or None, cpus=cpus_per_node, **asked), out, "sbatch {}")
 
 
 @app.command(
@@ -72,12 +103,30 @@ def kubernetes(
     gpus_per_node: Gpus = 1,
     processes: Processes = None,
     namespace: Annotated[str | None, typer.Option(help="Of the cluster.")] = None,
-    claim: Annotated[str | None, typer.Option(help="PersistentVolumeClaim that holds the run folder.")] = None,
-    mount: Annotated[str, typer.Option(help="Where the claim is mounted; also the working folder.")] = "/data",
+    claim: Annotated[
+        str | None,
+        typer.Option(
+            help="PersistentVolumeClaim that holds the run folder.",
+        ),
+    ] = None,
+    mount: Annotated[
+        str,
+        typer.Option(
+            help="Where the claim is mounted; also the working folder.",
+        ),
+    ] = "/data",
     cpus: Annotated[str | None, typer.Option(help="Cores of a pod.")] = None,
-    memory: Annotated[str | None, typer.Option(help="Memory of a pod, e.g. 64Gi.")] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="Memory of a pod, e.g. 64Gi."),
+    ] = None,
     shm: Annotated[str, typer.Option(help="Shared memory of a pod.")] = "16Gi",
-    secret: Annotated[str | None, typer.Option(help="Secret with environment variables (of an object store).")] = None,
+    secret: Annotated[
+        str | None,
+        typer.Option(
+            help="Secret with environment variables (of an object store).",
+        ),
+    ] = None,
     backoff: Annotated[int, typer.Option(min=0, help="Failed pods before the job has failed.")] = 6,
     name: Name = None,
     port: Port = 29400,
@@ -86,22 +135,12 @@ def kubernetes(
     out: Out = None,
 ) -> None:
     """A manifest for kubectl: a headless Service and an Indexed Job whose pods go on after an eviction."""
-    from segstream.cli.jobs.kubernetes import Kubernetes, kubernetes_manifest
-
     job = _job(recipe, overrides, run, name, nodes, processes or gpus_per_node, port, max_restarts, grace)
-    asked = Kubernetes(
-        image=image,
-        gpus=gpus_per_node,
-        namespace=namespace,
-        claim=claim,
-        mount=mount,
-        cpus=cpus,
-        memory=memory,
-        shm=shm,
-        secret=secret,
-        backoff=backoff,
+    asked = checked(
+        image=image, namespace=namespace, claim=claim, mount=mount, cpus=cpus, memory=memory, shm=shm, secret=secret
     )
-    _hand_over(kubernetes_manifest(job, asked), out, "kubectl apply -f {}")
+    gpus = str(gpus_per_node) if gpus_per_node else None
+    _hand_over(kubernetes_manifest(job, gpus=gpus, backoff=backoff, **asked), out, "kubectl apply -f {}")
 
 
 @app.command(
@@ -109,7 +148,12 @@ def kubernetes(
 )
 def torchrun(
     recipe: Recipe,
-    host: Annotated[str, typer.Option(help="Name or address of the first machine, as the others see it.")],
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Name or address of the first machine, as the others see it.",
+        ),
+    ],
     overrides: Overrides = None,
     run: RunFolder = None,
     nodes: Nodes = "2",
@@ -122,7 +166,7 @@ def torchrun(
 ) -> None:
     """The line to type on every machine."""
     job = _job(recipe, overrides, run, name, nodes, processes or gpus_per_node, port, max_restarts, 120)
-    _hand_over(torchrun_line(job, host), out, "on every machine: bash {}")
+    _hand_over(job.torchrun(**checked(host=host), run_id=job.name) + "\n", out, "on every machine: bash {}")
 
 
 def _job(
@@ -135,25 +179,48 @@ def _job(
     port: int,
     max_restarts: int,
     grace: int,
-) -> Run:
+) -> Job:
     """The run, its recipe and overrides checked now and not after hours in a queue."""
     from segstream.recipe import load_recipe
 
     batch = load_recipe(recipe, overrides or ()).loader.batch
     train = (recipe, *(overrides or ()), *(("--run", str(run)) if run is not None else ()))
-    job = Run(
-        name=job_name(recipe) if name is None else name,
-        train=train,
-        nodes=nodes,
-        processes=max(processes, 1),
-        port=port,
-        max_restarts=max_restarts,
-        grace_s=grace,
-    )
-    most = job.node_range[1] * job.processes
-    if most > batch:
-        raise UsageError(f"{most} processes, but a batch has only {batch} crops (loader.batch); ask for fewer")
+    if any(not word.isprintable() for word in train):
+        raise UsageError(f"{shlex.join(train)!r}: holds characters that a job script cannot carry")
+    shape = checked(name=job_name(recipe) if name is None else name, nodes=nodes)
+    numbers = {"processes-per-node": max(processes, 1), "port": port, "max-restarts": max_restarts, "grace": grace}
+    for option, value in numbers.items():
+        least, most = RANGES[option]
+        if not least <= value <= most:
+            raise UsageError(f"--{option}: {value}; must be from {least} to {most}")
+    job = Job(train=train, processes=max(processes, 1), port=port, max_restarts=max_restarts, grace_s=grace, **shape)
+    least, most = job.node_range
+    if least > most:
+        raise UsageError(f"--nodes: {nodes!r}; the least is above the most")
+    if most * job.processes > batch:
+        raise UsageError(
+            f"{most * job.processes} processes, but a batch has only {batch} crops (loader.batch); ask for fewer"
+        )
     return job
+
+
+def checked(**values: str | None) -> dict[str, Any]:
+    """The same values by option, if a job script can carry them.
+
+    Raises:
+        UsageError: one does not have the shape that it must have.
+    """
+    for option, value in values.items():
+        pattern, wanted = SHAPES[option]
+        if value is not None and re.fullmatch(pattern, value) is None:
+            raise UsageError(f"--{option}: {value!r}; expected {wanted}")
+    return values
+
+
+def job_name(recipe: str) -> str:
+    """A job's name for a recipe: `recipes/My_Run.yaml` -> `my-run`."""
+    stem = recipe.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".yaml").removesuffix(".yml")
+    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:42].strip("-") or "segstream"
 
 
 def _hand_over(text: str, out: Path | None, usage: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from pathlib import Path
 from typing import Annotated
 
@@ -25,10 +24,9 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder for summary.json and report.html.")] = Path("results"),
 ) -> None:
     """Write results/summary.json and results/report.html: tables, curves, pictures, speed, data, in one page."""
-    from segstream.cli.report.collect import gather
-    from segstream.cli.report.report import render_report
+    from segstream.cli.report.report import make_report
 
-    inputs = gather(evals=evals, pictures=pictures, confusion=confusion, metrics=metrics, runs=runs)
-    write_text(out / "summary.json", jsonlib.dumps(inputs.summary.as_dict(), indent=2, allow_nan=False) + "\n")
-    write_text(out / "report.html", render_report(inputs))
+    summary, page = make_report(evals=evals, pictures=pictures, confusion=confusion, metrics=metrics, runs=runs)
+    write_text(out / "summary.json", summary.render("json") + "\n")
+    write_text(out / "report.html", page)
     note(f"report: {(out / 'report.html').resolve()}")

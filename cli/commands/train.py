@@ -46,7 +46,7 @@ def train(
         raise UsageError("--json goes with --list or --dry-run, --markdown with --list; run.json tells of a run")
     if recipe is None:
         raise UsageError("which recipe? segstream train --list names them")
-    from segstream.model.training.stop_signals import Stopped
+    from segstream.model.training.trainer import Stopped
     from segstream.recipe import load_recipe
 
     with _told_once("LOCAL_RANK", DataError):  # the processes of a machine read the same files
@@ -94,7 +94,7 @@ def _told_once(variable: str, kind: type[DataError]) -> Iterator[None]:
 @contextmanager
 def _marked_when_stopped() -> Iterator[None]:
     """Leave the file that a job script looks for when the run stopped before its end; see `cli.jobs.scripts`."""
-    from segstream.model.training.stop_signals import Stopped
+    from segstream.model.training.trainer import Stopped
 
     path = os.environ.get(STOPPED)
     mark = None if path is None else Path(path)

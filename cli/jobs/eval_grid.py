@@ -32,7 +32,7 @@ from segstream.cli.jobs.runners import (
     run_on_slurm,
     slurm_executor,
 )
-from segstream.cli.report.results import percent
+from segstream.cli.report.text_table import percent
 from segstream.model.networks.weights import file_sha256
 from segstream.shards.errors import DataError
 from segstream.shards.files import write_text

@@ -16,7 +16,7 @@ LIFELINE = "SEGSTREAM_LIFELINE"  # the number of a pipe's end; the other end clo
 
 
 def run_processes(args: Sequence[str], count: int) -> int:
-    """Run `segstream ARGS` in `count` processes that know of one another (see `model.ranks`).
+    """Run `segstream ARGS` in `count` processes that know of one another (see `model.distributed`).
 
     Rank 0 has this process' output; the others have no stdout. When one fails, the others are ended. They call
     `end_with_parent`, so that none is left when this process is killed.

@@ -19,8 +19,7 @@ from segstream.model.config import MULTI_SCALE, Device, InferConfig
 from segstream.model.device import pick_device
 from segstream.model.inference.infer import images_at_once, logits, segment
 from segstream.model.networks.hmsa import HMSA
-from segstream.model.networks.load import load_any
-from segstream.model.networks.weights import file_sha256
+from segstream.model.networks.weights import file_sha256, load_any
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.schema import parse
 from segstream.shards.taxonomy import Taxonomy, native_taxonomy, projection

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -16,33 +15,29 @@ MAX_POINTS = 240
 NUM_COLORS = 8  # the style sheet has colours c0 to c7; further curves repeat them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """One line: what it is called, and (step, value) by rising step."""
-
-    name: str
-    points: tuple[tuple[float, float], ...]
+Curve = Sequence[tuple[float, float]]
+"""(step, value) by rising step."""
 
 
-def read_curve(path: Path, *, name: str) -> Curve:
+def read_curve(path: Path) -> Curve:
     """Read a curve as dvclive writes it: tab-separated, a header with `step`, the value in the last column.
 
     Raises:
         DataError: the file is missing, has no `step` column, or holds something else than numbers.
     """
     try:
-        header, *rows = path.read_text(encoding="utf-8").splitlines()
+        header, *lines = path.read_text(encoding="utf-8").splitlines()
         step = header.split("\t").index("step")
-        points = [(float(cells[step]), float(cells[-1])) for cells in (row.split("\t") for row in rows)]
+        points = [(float(fields[step]), float(fields[-1])) for fields in (line.split("\t") for line in lines)]
     except (OSError, ValueError, IndexError) as error:
         raise DataError(f"{path}: not a training curve ({error}); train the model again or leave it out") from error
-    return Curve(name=name, points=tuple(p for p in points if math.isfinite(p[1])))
+    return [p for p in points if math.isfinite(p[1])]
 
 
-def thin(points: Sequence[tuple[float, float]], most: int = MAX_POINTS) -> list[tuple[float, float]]:
+def thin(points: Curve, most: int = MAX_POINTS) -> Curve:
     """At most `most` points: means of equal groups of neighbours, so that noise is averaged and no peak invented."""
     if len(points) <= most:
-        return list(points)
+        return points
     size = math.ceil(len(points) / most)
     groups = [points[i : i + size] for i in range(0, len(points), size)]
     return [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]
@@ -62,7 +57,7 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
     return [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
-def line_chart(curves: Sequence[Curve], *, x_label: str, y_label: str) -> str:
+def line_chart(curves: Mapping[str, Curve], *, x_label: str, y_label: str) -> str:
     """An SVG element with axes, grid and one path per curve; path `i` has the classes `line` and
     `c{i}` (modulo `NUM_COLORS`).
 
@@ -71,7 +66,7 @@ def line_chart(curves: Sequence[Curve], *, x_label: str, y_label: str) -> str:
     Returns:
         "" if no curve has a point.
     """
-    lines = [(curve.name, thin(curve.points)) for curve in curves]
+    lines = [(name, thin(points)) for name, points in curves.items()]
     points = [p for _, line in lines for p in line]
     if not points:
         return ""

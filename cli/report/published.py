@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Literal
 
+from segstream.cli.report.text_table import HMEAN
 from segstream.shards.errors import DataError
 from segstream.shards.schema import parse, read_yaml
-
-COLUMN = "DATASET"  # in a recipe's name: the dataset of the column
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +28,7 @@ class PublishedRow:
 
     def recipe_of(self, column: str) -> str:
         """The recipe behind the value in a dataset's column."""
-        return self.recipe.replace(COLUMN, column)
+        return self.recipe.replace("DATASET", column)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +37,7 @@ class PublishedTable:
 
     title: str
     scale: Literal["ss", "ms"]
-    """Judged at a single scale, or averaged over several."""
+    """Evaluated at a single scale, or averaged over several."""
     source: str
     columns: tuple[str, ...]
     """Datasets."""
@@ -49,19 +48,17 @@ class PublishedTable:
             if len(row.miou) != len(self.columns):
                 raise DataError(f"{row.model}: {len(row.miou)} values for {len(self.columns)} columns")
 
-    def row(self, recipe: str) -> PublishedRow | None:
-        """The row whose harmonic mean is this recipe's; None where there is none."""
-        return next((row for row in self.rows if row.recipe == recipe), None)
+    def figures(self, recipe: str) -> dict[str, float]:
+        """Dataset -> mIoU, and `HMEAN` -> their mean, percent, of the model that this recipe trains.
 
-    def values(self, recipe: str) -> dict[str, float]:
-        """Dataset -> mIoU in percent of the model that this recipe trains; empty where nothing is published."""
-        found = (
-            (column, value)
+        What was not published is left out. An oracle is one model in every column and has no mean.
+        """
+        return {
+            column: value
             for row in self.rows
-            for column, value in zip(self.columns, row.miou, strict=True)
-            if row.recipe_of(column) == recipe
-        )
-        return {column: value for column, value in found if value is not None}
+            for column, value in zip((*self.columns, HMEAN), (*row.miou, row.hmean), strict=True)
+            if value is not None and row.recipe_of(column) == recipe
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

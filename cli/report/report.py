@@ -3,178 +3,106 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from segstream.cli.report.chart import NUM_COLORS, Curve, line_chart
+from segstream.cli.report.chart import NUM_COLORS, line_chart, read_curve
+from segstream.cli.report.confusion import OTHERS, plot, shares
+from segstream.cli.report.eval_result import EvalResult
 from segstream.cli.report.html import data_url, one_byte, render, shrunk
-from segstream.cli.report.results import HMEAN, DatasetScore, ModelResult, Summary, cell, percent
+from segstream.cli.report.results import Summary, read_json, read_models, summarize
+from segstream.cli.report.text_table import best_of, percent
 from segstream.colors import Rgb, legend
 from segstream.shards.errors import DataError
+from segstream.shards.format.manifest import Manifest
+from segstream.shards.format.reader import open_shards
+from segstream.shards.taxonomy import load_taxonomy
 
 NUM_CONFUSIONS = 5  # told in words beside a confusion matrix
 MAX_SIDE = 480  # pixels of an inlined picture's longer side: a page of a few MB
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PictureRow:
-    """One held-out sample: files of the photograph, its label and each model's prediction (both by `colorize`)."""
+def make_report(*, evals: Path, pictures: Path, confusion: Path, metrics: Path, runs: Path) -> tuple[Summary, str]:
+    """Read what `train` and `eval` left behind.
 
-    key: str
-    image: Path
-    label: Path
-    predictions: Mapping[str, Path]
+    Args:
+        evals: folder of result files, MODEL.json; those models are shown.
+        pictures: of `eval --pictures`, MODEL/DATASET/.
+        confusion: of `eval --confusion`, MODEL/; may be missing.
+        metrics: of `eval --metrics`, MODEL.speed.json; may be missing.
+        runs: folder of run folders.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gallery:
-    """Samples of one dataset; `classes` are the names by id with which labels and predictions were coloured."""
-
-    dataset: str
-    classes: tuple[str, ...]
-    rows: tuple[PictureRow, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataSet:
-    """One shard set that the results rest on."""
-
-    name: str
-    split: str
-    role: str  # "training" or "held out"
-    samples: int
-    shards: int
-    bytes: int
-    digest: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Panel:
-    """One chart: the same figure of several runs over their steps."""
-
-    title: str
-    y_label: str
-    curves: tuple[Curve, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matrix:
-    """A confusion matrix as `eval --confusion` writes it; of one model on one dataset."""
-
-    model: str
-    path: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Speed:
-    """How fast a model was: medians over its run's log, and over the sets it was judged on. None: not known."""
-
-    model: str
-    crops_per_s: float | None
-    data_wait: float | None
-    """Share of a training step that was spent waiting for data, 0..1."""
-    images_per_s: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportInputs:
-    """Everything the page shows; where the files lie is the caller's decision."""
-
-    summary: Summary
-    results: tuple[ModelResult, ...]
-    about: str = ""  # a sentence or two: what was compared, with which budget
-    panels: tuple[Panel, ...] = ()
-    matrices: tuple[Matrix, ...] = ()
-    speeds: tuple[Speed, ...] = ()
-    galleries: tuple[Gallery, ...] = ()
-    data: tuple[DataSet, ...] = ()
-    commands: tuple[str, ...] = ("make demo",)
-    facts: Mapping[str, str] = field(default_factory=dict)  # versions, machine, commit: name -> value
-
-
-def render_report(inputs: ReportInputs) -> str:
-    """The page as one string of HTML.
+    Returns:
+        The summary, and the page as one string of HTML.
 
     Raises:
-        DataError: a picture is missing or damaged, or jinja2 (extra `report`) is not installed.
+        DataError: results are missing, damaged, or do not belong together, or jinja2 (extra `report`) is not installed.
     """
-    names = sorted({curve.name for panel in inputs.panels for curve in panel.curves})
-    return render(
+    models = [replace(m, results=tuple(m.by_dataset().values())) for m in read_models(evals)]
+    metadata = {m.name: _run_metadata(runs / m.name / "run.json") for m in models}
+    logs = {m.name: runs / m.name / "dvclive" / "plots" / "metrics" for m in models}
+    mixes = {
+        f"{run['recipe']['data']['shards']}/{mix['dataset']}/{run['recipe']['data']['split']}": mix
+        for run in metadata.values()
+        for mix in run["data"]["mix"]
+    }
+    held_out = {r.dataset: r.url for m in models for r in m.results if r.url}
+    summary = summarize(models, data={mix["dataset"]: mix["manifest"] for mix in mixes.values()})
+    by_name = {m.name: m.by_dataset() for m in models}
+    results = {name: by_name[name] for name, _ in summary.rows()}
+    charts, names = _charts(logs)
+    page = render(
         "report.html",
         percent=percent,
-        inputs=inputs,
-        summary=inputs.summary,
-        headline=headline(inputs.summary),
-        table=_results_table(inputs.summary),
-        columns=(*inputs.summary.datasets, HMEAN),
-        class_tables=[t for d in inputs.summary.datasets if (t := class_table(d, inputs.results, inputs.summary))],
-        charts=[chart for panel in inputs.panels if (chart := _chart(panel, names))["svg"]],
+        summary=summary,
+        best=best_of(values for _, values in summary.rows()),
+        budgets=sorted(
+            {run["recipe"]["train"]["steps"] * run["recipe"]["loader"]["batch"] for run in metadata.values()}
+        ),
+        galleries=[_gallery(pictures, dataset, results) for dataset in summary.datasets],
+        class_tables=[class_table(dataset, results) for dataset in summary.datasets],
+        matrices=[{"model": n, **_matrix(path)} for n in by_name for path in sorted((confusion / n).glob("*.json"))],
+        charts=charts,
         chart_legend=[(name, i % NUM_COLORS) for i, name in enumerate(names)],
-        matrices=[_matrix(matrix) for matrix in inputs.matrices],
-        galleries=[_gallery(gallery, inputs.summary) for gallery in inputs.galleries],
-        megabytes=lambda count: f"{count / 1e6:.1f} MB",
+        speeds=[row for name, log in logs.items() if (row := _speed(name, log, metrics / f"{name}.speed.json"))],
+        data=[("training", _manifest(u)) for u in sorted(mixes)]
+        + [("held out", _manifest(u)) for u in held_out.values()],
+        run=next(iter(metadata.values())),
     )
+    return summary, page
 
 
-def headline(summary: Summary) -> str:
-    """The outcome in one sentence."""
-    ranked = [(name, model.hmean) for name, model in summary.ranked() if model.hmean is not None]
-    count = len(summary.datasets)
-    over = f"{count} held-out dataset{'s' if count != 1 else ''}"
-    if not ranked:
-        return f"No model was judged on all of the {over}."
-    name, best = ranked[0]
-    text = f"{name} reaches a harmonic mean of {percent(best)} over {over}"
-    if len(ranked) > 1:
-        second, value = ranked[1]
-        text += f"; the next, {second}, reaches {percent(value)}"
-    return text + "."
-
-
-def class_table(dataset: str, results: Sequence[ModelResult], summary: Summary) -> dict[str, Any] | None:
-    """IoU of every class of a dataset under every model, classes by labelled area, models as ranked.
+def class_table(dataset: str, models: Mapping[str, Mapping[str, EvalResult]]) -> dict[str, Any]:
+    """IoU of every class of a dataset under every model, classes by labelled area, models in the order given.
 
     Returns:
-        `dataset`, `models`, and `rows` of (class, share of the labelled pixels, IoU per model); None if no model
-        was judged on the dataset.
+        `dataset`, `models`, `images`, and `rows` of (class, share of the labelled pixels, IoU per model).
     """
-    scores: dict[str, DatasetScore] = {
-        result.name: score for result in results for score in result.scores if score.dataset == dataset
-    }
-    models = [name for name, _ in summary.ranked() if name in scores]
-    if not models:
-        return None
-    by_class = {name: {c.name: c for c in scores[name].classes} for name in models}
-    first = scores[models[0]].classes
-    total = sum(c.pixels for c in first) or 1
-    rows = [
-        (c.name, c.pixels / total, [known.iou if (known := by_class[m].get(c.name)) else None for m in models])
-        for c in sorted(first, key=lambda c: -c.pixels)
-    ]
-    return {"dataset": dataset, "models": models, "rows": rows, "images": scores[models[0]].images}
+    results = {name: by_dataset[dataset] for name, by_dataset in models.items() if dataset in by_dataset}
+    iou = [{c.name: c.iou for c in result.classes} for result in results.values()]
+    first = next(iter(results.values()))
+    total = sum(c.pixels for c in first.classes) or 1
+    classes = sorted(first.classes, key=lambda c: -c.pixels)
+    rows = [(c.name, c.pixels / total, [of_model.get(c.name) for of_model in iou]) for c in classes]
+    return {"dataset": dataset, "models": list(results), "images": first.images, "rows": rows}
 
 
-def matrix_of(path: Path) -> tuple[str, Rgb, list[tuple[str, str, float]]]:
-    """A confusion matrix for the page.
+def read_confusion(path: Path) -> tuple[str, Rgb, list[tuple[str, str, float]]]:
+    """A confusion matrix as `eval --confusion` writes it.
 
     Returns:
-        Dataset and how it was judged, in words; the heat map, (H, W, 3); the most frequent confusions as (label,
+        Dataset and how it was evaluated, in words; the heat map, (H, W, 3); the most frequent confusions as (label,
         prediction, share of the label's pixels), the largest first.
 
     Raises:
         DataError: the file is missing or damaged.
     """
-    from segstream.cli.report.confusion import (  # with the network's code, which other pages do without
-        OTHERS,
-        plot,
-        shares,
-    )
-
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         pixels = np.array(content["pixels"], np.int64)
@@ -190,8 +118,7 @@ def matrix_of(path: Path) -> tuple[str, Rgb, list[tuple[str, str, float]]]:
         for i, j in zip(*np.nonzero(values), strict=True)
         if columns[j] not in (rows[i], OTHERS)
     ]
-    found.sort(key=lambda item: -item[2])
-    return about, picture, found[:NUM_CONFUSIONS]
+    return about, picture, sorted(found, key=lambda item: -item[2])[:NUM_CONFUSIONS]
 
 
 def inline_photo(path: Path) -> str:
@@ -212,40 +139,71 @@ def inline_label(path: Path) -> str:
     return data_url(one_byte(shrunk(_open(path), MAX_SIDE, Image.Resampling.NEAREST)), "PNG", optimize=True)
 
 
-def _results_table(summary: Summary) -> list[dict[str, Any]]:
-    columns = (*summary.datasets, HMEAN)
-    best = {column: summary.best(column) for column in columns}
-    rows = []
-    for name, model in summary.ranked():
-        values = [(value := cell(model, column), value is not None and value == best[column]) for column in columns]
-        rows.append({"name": name, "cells": values})
-    return rows
+def _run_metadata(path: Path) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); train that model again") from error
+    return loaded
 
 
-def _chart(panel: Panel, names: Sequence[str]) -> dict[str, str]:
-    """With a place for every run, so that a run has one colour in all charts."""
-    points = {curve.name: curve.points for curve in panel.curves}
-    curves = [Curve(name=name, points=points.get(name, ())) for name in names]
-    return {"title": panel.title, "svg": line_chart(curves, x_label="step", y_label=panel.y_label)}
+def _manifest(url: str) -> Manifest:
+    with open_shards(url) as shards:
+        return shards.manifest
 
 
-def _matrix(matrix: Matrix) -> dict[str, Any]:
-    about, picture, confusions = matrix_of(matrix.path)
+def _charts(logs: Mapping[str, Path]) -> tuple[list[tuple[str, str]], list[str]]:
+    """(title, SVG) of what runs logged, and the runs in the order of their colours, the same in all charts."""
+    validated = sorted({path.parent.name for log in logs.values() for path in log.glob("val/*/miou.tsv")})
+    wanted = [("Training loss", "training loss", "loss.tsv")]
+    wanted += [(f"Validation on {name}", "mIoU (0 to 1)", f"val/{name}/miou.tsv") for name in validated]
+    wanted += [("Learning rate", "learning rate", "lr.tsv")]
+    curves = [{n: read_curve(log / file) for n, log in logs.items() if (log / file).is_file()} for _, _, file in wanted]
+    names = sorted({name for of_chart in curves for name in of_chart})
+    drawn = [
+        (title, line_chart({name: of_chart.get(name, ()) for name in names}, x_label="step", y_label=y_label))
+        for (title, y_label, _), of_chart in zip(wanted, curves, strict=True)
+    ]
+    return [(title, svg) for title, svg in drawn if svg], names
+
+
+def _speed(model: str, log: Path, metrics: Path) -> tuple[str, float | None, float | None, float | None] | None:
+    """(model, crops/s, share of a step spent waiting for data, images/s), each a median or None where it is not known.
+
+    None if nothing is.
+    """
+    crops, wait = (
+        _median([y for _, y in read_curve(log / file)] if (log / file).is_file() else [])
+        for file in ("crops_per_s.tsv", "data_wait.tsv")
+    )
+    images = _median([*read_json(metrics).values()] if metrics.is_file() else [])
+    return None if crops is images is None else (model, crops, wait, images)
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def _matrix(path: Path) -> dict[str, Any]:
+    about, picture, confusions = read_confusion(path)
     url = data_url(Image.fromarray(picture).quantize(64), "PNG", optimize=True)
-    return {"model": matrix.model, "about": about, "url": url, "confusions": confusions}
+    return {"about": about, "url": url, "confusions": confusions}
 
 
-def _gallery(gallery: Gallery, summary: Summary) -> dict[str, Any]:
-    rows = []
-    colored: list[Rgb] = []
-    for row in gallery.rows:
-        models = [name for name, _ in summary.ranked() if name in row.predictions]
-        models += sorted(set(row.predictions) - set(models))
-        colored += [np.asarray(_open(path)) for path in (row.label, *(row.predictions[m] for m in models))]
-        pictures = [("image", inline_photo(row.image)), ("label", inline_label(row.label))]
-        pictures += [(model, inline_label(row.predictions[model])) for model in models]
-        rows.append({"key": row.key, "pictures": pictures})
-    return {"dataset": gallery.dataset, "rows": rows, "legend": legend(colored, gallery.classes)}
+def _gallery(pictures: Path, dataset: str, models: Mapping[str, Mapping[str, EvalResult]]) -> dict[str, Any]:
+    """Samples by the pictures of the first model; `eval` draws the same ones for every model."""
+    folders = {name: pictures / name / dataset for name in models if (pictures / name / dataset).is_dir()}
+    first = next(by_dataset[dataset] for by_dataset in models.values() if dataset in by_dataset)
+    classes = load_taxonomy("universal").classes if first.taxonomy == "universal" else [c.name for c in first.classes]
+    rows, colored = [], []
+    for photo in sorted(next(iter(folders.values()), pictures).glob("*_image.jpg")):
+        key = photo.name.removesuffix("_image.jpg")
+        labels = {"label": photo.with_name(f"{key}_label.png")}
+        labels |= {name: folder / f"{key}_pred.png" for name, folder in folders.items()}
+        colored += [np.asarray(_open(path)) for path in labels.values()]
+        shown = {"image": inline_photo(photo)} | {name: inline_label(path) for name, path in labels.items()}
+        rows.append({"key": key, "pictures": shown})
+    return {"dataset": dataset, "rows": rows, "legend": legend(colored, classes)}
 
 
 def _open(path: Path) -> Image.Image:

@@ -6,22 +6,22 @@ MSeg, CVPR 2020. A result that is not there is not there: it takes part in no ma
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from segstream.cli.report.eval_result import EvalResult
 from segstream.cli.report.published import PublishedTable, published
-from segstream.cli.report.results import HMEAN, DatasetScore, Format, ModelResult, percent, pick
-from segstream.cli.report.text_tables import lay_out
+from segstream.cli.report.results import ModelResults
+from segstream.cli.report.text_table import HMEAN, Format, csv_text, percent, text_table
 from segstream.model.evaluation.metrics import harmonic_mean
 from segstream.shards.errors import DataError
 
 TableName = Literal["zero-shot", "training", "training-own", "oracle"]
 Scales = Literal["ss", "ms"]
 At = int | Literal["max"]
+TABLES: tuple[TableName, ...] = get_args(TableName)
 TITLES = {
     "zero-shot": "Zero-shot: datasets held out, in their own classes",
     "training": "Training datasets, in universal classes",
@@ -32,10 +32,10 @@ ORACLE = "oracle"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class Figure:
     """A value in 0..1, the shorter side at which it was reached (None: the images' own), and what was published."""
 
-    value: float | None
+    value: float | None = None
     short_side: int | None = None
     published: float | None = None
 
@@ -44,78 +44,70 @@ class Cell:
         """Ours less the published one."""
         return None if self.value is None or self.published is None else self.value - self.published
 
+    @property
+    def text(self) -> str:
+        """`59.2`, with a published figure `59.2 (59.0, +0.2)`."""
+        if self.published is None:
+            return percent(self.value)
+        difference = "-" if self.difference is None else f"{round(100 * self.difference, 1) + 0.0:+.1f}"  # never -0.0
+        return f"{percent(self.value)} ({percent(self.published)}, {difference})"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One model; `cells` by column, `hmean` if the table has one."""
-
-    model: str
-    cells: dict[str, Cell]
-    hmean: Cell | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class PaperTable:
     """One of the paper's tables."""
 
     name: TableName
     at: At
     scales: Scales
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    """Datasets, and `HMEAN` in all but the oracles', each of which is another model in every column."""
+    rows: tuple[tuple[str, dict[str, Figure]], ...]
+    """A model, and its figures by column."""
     compared: bool
     """Whether published figures stand beside ours."""
 
-    @property
-    def has_mean(self) -> bool:
-        """All but the oracles', each of which is another model in every column."""
-        return self.name != ORACLE
 
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """Columns, the mean's included."""
-        return (*self.columns, HMEAN) if self.has_mean else self.columns
-
-    def cells(self, row: Row) -> list[Cell]:
-        """A row's cells under `heads`."""
-        return [row.cells[c] for c in self.columns] + ([row.hmean] if row.hmean is not None else [])
-
-    def best(self) -> list[float | None]:
-        """The highest value under each of `heads`."""
-        return [max((c.value for c in cells if c.value is not None), default=None) for cells in self._columns()]
-
-    def _columns(self) -> Iterable[tuple[Cell, ...]]:
-        return zip(*(self.cells(row) for row in self.rows), strict=True) if self.rows else ((),) * len(self.heads)
-
-
-def build_table(name: TableName, results: Sequence[ModelResult], *, at: At, scales: Scales, compare: bool) -> Table:
+def build_table(
+    name: TableName, models: Sequence[ModelResults], *, at: At, scales: Scales, compare: bool
+) -> PaperTable:
     """Choose the results that belong into a table and put them in its columns.
 
     The columns are the paper's of which there is any result, then other datasets; with `compare` all of the paper's and
     no other. A row has a mean if it has all columns.
 
     Args:
-        results: models, in the order of the rows.
+        models: in the order of the rows.
         at: the shorter side, or `max`: for each dataset the best of those there are.
         scales: results at a single scale, or averaged over several.
         compare: put the published figures of the same recipe beside ours.
 
     Raises:
-        DataError: a model has two results for one cell, or two oracles know the same dataset.
+        DataError: a model has two results for one column, or two oracles know the same dataset.
     """
-    chosen = [(result, pick(_belonging(name, result, at, scales))) for result in results]
-    chosen = [(result, scores) for result, scores in chosen if scores]
-    standard = _standard(name)
-    found = list(dict.fromkeys(dataset for _, scores in chosen for dataset in scores))
-    columns = standard if compare else (*(c for c in standard if c in found), *(c for c in found if c not in standard))
+
+    def belongs(result: EvalResult) -> bool:
+        regime = result.regime
+        if regime == "naive":  # evaluated in the dataset's own classes, whichever it is
+            regime = "training-own" if result.dataset in published().training.columns else "zero-shot"
+        return regime == name and (len(result.scales) > 1) == (scales == "ms") and at in ("max", result.short_side)
+
+    chosen = [(m.name, replace(m, results=tuple(filter(belongs, m.results))).by_dataset()) for m in models]
+    chosen = [(model, results) for model, results in chosen if results]
+    standard = (published().zero_shot if name in ("zero-shot", ORACLE) else published().training).columns
+    found = dict.fromkeys(dataset for _, results in chosen for dataset in results)
+    datasets = (
+        standard if compare else (*filter(found.__contains__, standard), *(d for d in found if d not in standard))
+    )
     source = _source(name, scales) if compare else None
-    rows = [_row(result.name, scores, columns, source, mean=name != ORACLE) for result, scores in chosen]
-    if name == ORACLE and rows:
-        rows = [_joined(rows, columns)]
-    return Table(name=name, at=at, scales=scales, columns=tuple(columns), rows=tuple(rows), compared=compare)
+    rows = [(model, _figures(model, results, datasets, source)) for model, results in chosen]
+    columns = (*datasets, HMEAN)
+    if name == ORACLE:
+        rows, columns = _joined(rows, datasets), datasets
+    return PaperTable(name=name, at=at, scales=scales, columns=columns, rows=tuple(rows), compared=compare)
 
 
-def render_table(table: Table, form: Format, *, bold: bool = False) -> str:
+def render_table(table: PaperTable, form: Format, *, bold: bool = False) -> str:
     """A table with a line above that says what it is; `csv` and `json` give unrounded values in 0..1."""
     if form == "json":
         return json.dumps(table_dict(table), indent=2, allow_nan=False)
@@ -123,133 +115,76 @@ def render_table(table: Table, form: Format, *, bold: bool = False) -> str:
         return _csv(table)
     sides = "best shorter side" if table.at == "max" else f"shorter side {table.at}"
     title = f"{TITLES[table.name]}; {sides}, {'single scale' if table.scales == 'ss' else 'several scales'}"
-    best = table.best()
-    rows = [
-        (row.model, [(_shown(c), c.value is not None and c.value == top) for c, top in zip(cells, best, strict=True)])
-        for row, cells in ((row, table.cells(row)) for row in table.rows)
-    ]
     heading = {"markdown": f"**{title}**\n\n", "latex": f"% {title}\n"}.get(form, f"{title}\n\n")
-    return heading + lay_out(form, table.heads, rows, bold=bold, foot=_foot(table))
+    rows = [(model, [(figures[c].value, figures[c].text) for c in table.columns]) for model, figures in table.rows]
+    return heading + text_table(form, table.columns, rows, bold=bold, foot=_foot(table))
 
 
-def table_dict(table: Table) -> dict[str, Any]:
+def table_dict(table: PaperTable) -> dict[str, Any]:
     """A table as plain values."""
-    return {
-        "table": table.name,
-        "at": table.at,
-        "scales": table.scales,
-        "columns": list(table.columns),
-        "rows": [
-            {
-                "model": row.model,
-                "cells": {c: {**asdict(cell), "difference": cell.difference} for c, cell in row.cells.items()},
-                **({"hmean": {**asdict(row.hmean), "difference": row.hmean.difference}} if row.hmean else {}),
-            }
-            for row in table.rows
-        ],
-    }
-
-
-def _belonging(name: TableName, result: ModelResult, at: At, scales: Scales) -> ModelResult:
-    """Only a model's results that may stand in the table."""
-
-    def belongs(score: DatasetScore) -> bool:
-        regime = score.regime
-        if regime == "naive":  # judged in the dataset's own classes, whichever it is
-            regime = "training-own" if score.dataset in _standard("training") else "zero-shot"
-        many = len(score.scales) > 1
-        return regime == name and many == (scales == "ms") and at in ("max", score.short_side)
-
-    return replace(result, scores=tuple(filter(belongs, result.scores)))
-
-
-def _standard(name: TableName) -> tuple[str, ...]:
-    tables = published()
-    return (tables.zero_shot if name in ("zero-shot", ORACLE) else tables.training).columns
+    rows = []
+    for model, figures in table.rows:
+        cells = {column: {**asdict(figure), "difference": figure.difference} for column, figure in figures.items()}
+        mean = {"hmean": cells.pop(HMEAN)} if HMEAN in cells else {}
+        rows.append({"model": model, "cells": cells, **mean})
+    columns = [column for column in table.columns if column != HMEAN]
+    return {"table": table.name, "at": table.at, "scales": table.scales, "columns": columns, "rows": rows}
 
 
 def _source(name: TableName, scales: Scales) -> PublishedTable | None:
     """The published table of the same kind; None where there is none."""
-    tables = published()
     if name in ("zero-shot", ORACLE):
-        return tables.zero_shot if scales == "ss" else tables.zero_shot_ms
-    return tables.training if (name, scales) == ("training", "ss") else None
+        return published().zero_shot if scales == "ss" else published().zero_shot_ms
+    return published().training if (name, scales) == ("training", "ss") else None
 
 
-def _row(
-    name: str, scores: dict[str, DatasetScore], columns: Sequence[str], source: PublishedTable | None, *, mean: bool
-) -> Row:
-    model = next((s.model for s in scores.values() if s.model is not None), name)
-    recipe = published().released.get(model, model)
-    figures = source.values(recipe) if source else {}
-    cells = {}
-    for column in columns:
-        score, figure = scores.get(column), figures.get(column)
-        cells[column] = Cell(
-            value=score.miou if score else None,
-            short_side=score.short_side if score else None,
-            published=None if figure is None else figure / 100,
-        )
-    whole = source.row(recipe) if source else None
-    hmean = Cell(
-        value=_hmean([c.value for c in cells.values()]),
-        published=None if whole is None or whole.hmean is None else whole.hmean / 100,
-    )
-    return Row(model=name, cells=cells, hmean=hmean if mean else None)
+def _figures(
+    name: str, results: dict[str, EvalResult], datasets: Sequence[str], source: PublishedTable | None
+) -> dict[str, Figure]:
+    model = next((r.model for r in results.values() if r.model is not None), name)
+    printed = source.figures(published().released.get(model, model)) if source else {}
+    theirs = {column: value / 100 for column, value in printed.items()}
+    ours = {
+        d: Figure(value=results[d].miou, short_side=results[d].short_side, published=theirs.get(d))
+        if d in results
+        else Figure(published=theirs.get(d))
+        for d in datasets
+    }
+    values = [results[d].miou for d in datasets if d in results]
+    mean = float(harmonic_mean(values)) if values and len(values) == len(datasets) else None
+    return ours | {HMEAN: Figure(value=mean, published=theirs.get(HMEAN))}
 
 
-def _joined(rows: Sequence[Row], columns: Sequence[str]) -> Row:
+def _joined(
+    rows: Sequence[tuple[str, dict[str, Figure]]], datasets: Sequence[str]
+) -> list[tuple[str, dict[str, Figure]]]:
     """One row of all oracles, as the paper prints them."""
-    cells = {}
-    for column in columns:
-        known = [row for row in rows if row.cells[column].value is not None]
+    joined = {}
+    for dataset in datasets:
+        known = [(model, figures[dataset]) for model, figures in rows if figures[dataset].value is not None]
         if len(known) > 1:
-            names = " and ".join(row.model for row in known)
-            raise DataError(f"{names} are both oracles of {column}; name one of them only")
-        cells[column] = known[0].cells[column] if known else Cell(value=None)
-    return Row(model=ORACLE, cells=cells, hmean=None)
+            names = " and ".join(model for model, _ in known)
+            raise DataError(f"{names} are both oracles of {dataset}; name one of them only")
+        joined[dataset] = known[0][1] if known else Figure()
+    return [(ORACLE, joined)] if rows else []
 
 
-def _hmean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(harmonic_mean(known)) if known and len(known) == len(values) else None
-
-
-def _shown(cell: Cell) -> str:
-    """`59.2`, with a published figure `59.2 (59.0, +0.2)`."""
-    text = percent(cell.value)
-    if cell.published is None:
-        return text
-    difference = "-" if cell.difference is None else f"{round(100 * cell.difference, 1) + 0.0:+.1f}"  # never -0.0
-    return f"{text} ({percent(cell.published)}, {difference})"
-
-
-def _foot(table: Table) -> str:
+def _foot(table: PaperTable) -> str:
     parts = ["mIoU in percent"]
-    sides = {str(c.short_side or "native") for row in table.rows for c in row.cells.values() if c.value is not None}
-    if table.at == "max" and sides:
-        parts.append(f"reached at shorter sides {', '.join(sorted(sides, key=_by_number))}")
-    parts += ["h. mean: harmonic mean over the datasets"] if table.has_mean else []
+    reached = [f for _, figures in table.rows for c, f in figures.items() if c != HMEAN and f.value is not None]
+    if table.at == "max" and reached:
+        sides = sorted({f.short_side or 0 for f in reached})
+        parts.append(f"reached at shorter sides {', '.join(str(side or 'native') for side in sides)}")
+    parts += ["h. mean: harmonic mean over the datasets"] if HMEAN in table.columns else []
     parts += ["in brackets: published, difference"] if table.compared else []
     return "; ".join([*parts, "*: best"])
 
 
-def _by_number(side: str) -> tuple[int, str]:
-    return (int(side) if side.isdigit() else 0, side)
-
-
-def _csv(table: Table) -> str:
-    def fields(of: Callable[[Cell], float | None], row: Row) -> list[str]:
-        return ["" if (value := of(cell)) is None else repr(value) for cell in table.cells(row)]
-
-    heads = ["hmean" if head == HMEAN else head for head in table.heads]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    extra = [f"{head} {what}" for what in ("published", "difference") for head in heads] if table.compared else []
-    writer.writerow(("table", "model", *heads, *extra))
-    for row in table.rows:
-        values = fields(lambda cell: cell.value, row)
-        if table.compared:
-            values += fields(lambda cell: cell.published, row) + fields(lambda cell: cell.difference, row)
-        writer.writerow((table.name, row.model, *values))
-    return out.getvalue().rstrip("\n")
+def _csv(table: PaperTable) -> str:
+    heads = ["hmean" if column == HMEAN else column for column in table.columns]
+    kinds: dict[str, Callable[[Figure], float | None]] = {"": lambda f: f.value}
+    if table.compared:
+        kinds |= {" published": lambda f: f.published, " difference": lambda f: f.difference}
+    header = ("table", "model", *(f"{head}{kind}" for kind in kinds for head in heads))
+    rows = [(table.name, m, *(of(f[c]) for of in kinds.values() for c in table.columns)) for m, f in table.rows]
+    return csv_text(header, rows)

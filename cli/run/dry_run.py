@@ -15,7 +15,7 @@ from segstream.cli.console import note, print_json, print_table
 from segstream.model.config import Precision
 from segstream.model.device import pick_device, pick_precision
 from segstream.model.training.memory import StepMemory, estimate_step, needed
-from segstream.model.training.schedule import poly_lr
+from segstream.model.training.trainer import poly_lr
 from segstream.pipeline.config import shares
 from segstream.pipeline.labels import label_views
 from segstream.shards.datasets.registry import registry

@@ -8,6 +8,7 @@ import typer
 
 from segstream.cli.console import print_json, print_table
 from segstream.cli.report.published import Published, published
+from segstream.cli.report.text_table import HMEAN
 from segstream.recipe import Recipe, read_recipe, recipe_names, resolve
 
 Form = Literal["text", "json", "markdown"]
@@ -23,7 +24,8 @@ what that will take, `KEY=VALUE` changes any part of it. How to convert the data
 published harmonic mean of mIoU over six datasets that the model has not seen, *training* that over the validation sets
 of the seven training datasets, *oracle* the mIoU on the dataset's own validation set, all in percent, single scale,
 best of three sizes. A dash: nothing was published. All figures and their source:
-[cli/published.yaml](../cli/published.yaml). Published models start from ImageNet weights (`model.weights=FILE`).
+[cli/report/published.yaml](../cli/report/published.yaml). Published models start from ImageNet weights
+(`model.weights=FILE`).
 """
 SECTIONS = {
     "Published models": 'With the published networks, sizes and lengths (Lambert et al., "MSeg", CVPR 2020).',
@@ -96,7 +98,6 @@ def _table(recipes: list[Recipe], figures: Published) -> list[str]:
 
 def _figures(recipe: Recipe, figures: Published) -> list[str]:
     """Zero-shot mean, mean over the training datasets, mIoU in the model's own dataset; as published."""
-    rows = (figures.zero_shot.row(recipe.name), figures.training.row(recipe.name))
-    means = [row.hmean if row is not None else None for row in rows]
-    own = figures.zero_shot.values(recipe.name).get(next(iter(recipe.data.mix)))
-    return ["-" if value is None else f"{value:.1f}" for value in (*means, own)]
+    held_out, training = figures.zero_shot.figures(recipe.name), figures.training.figures(recipe.name)
+    found = (held_out.get(HMEAN), training.get(HMEAN), held_out.get(next(iter(recipe.data.mix))))
+    return ["-" if value is None else f"{value:.1f}" for value in found]

@@ -3,10 +3,11 @@
 loss = sum over datasets d of w_d * (mean over the labelled pixels of d in the global batch)
 
 where the mean may be weighted by class, and every prediction of the network (`TrainOutput`) adds its own such loss by
-its own weight. With `rmi`, the main prediction is judged by region mutual information as well (`model.rmi`).
+its own weight. With `rmi`, the main prediction is sums by region mutual information as well (`model.losses.rmi`).
 
 A global batch may be spread over processes and over several passes of each. So the counts that the means divide by are
-taken first (`count`), summed over all of it, and each part of the batch then gives its share of the sum (`mix`).
+taken first (`count_labels`), summed over all of it, and each part of the batch then gives its share of the sum
+(`mixed_loss`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ REGIONS = 0.5  # share of region mutual information in `rmi`; the rest is binary
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class LabelCounts:
     """How much there is of each of D datasets; float64, in which whole numbers add up exactly."""
 
     pixels: Tensor
@@ -38,7 +39,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class LossSums:
     """Losses of B images, before they are divided by anything."""
 
     heads: tuple[tuple[float, Tensor], ...]
@@ -47,39 +48,33 @@ class Judged:
     """(B,) region losses of the main prediction, for rmi."""
 
 
-@dataclass(frozen=True, slots=True)
-class MixLoss:
-    """Loss of one step over a mix of D datasets."""
-
-    total: Tensor
-    """Scalar to differentiate."""
-    means: Tensor
-    """See `means_of`."""
-
-
-def count(labels: Tensor, dataset_ids: Tensor, num_datasets: int, class_weights: Tensor | None = None) -> Counts:
+def count_labels(
+    labels: Tensor, dataset_ids: Tensor, num_datasets: int, class_weights: Tensor | None = None
+) -> LabelCounts:
     """What the means of a mix divide by, of these images.
 
     Args:
         labels: (B, H, W) integer class ids, 255 = ignored.
         dataset_ids: (B,) int64 below `num_datasets`, on the labels' device like everything here.
         num_datasets: D.
-        class_weights: (K,) float32, see `judge`.
+        class_weights: (K,) float32, see `loss_sums`.
     """
     pixels = labels != IGNORE_INDEX if class_weights is None else pixel_weights(labels, class_weights)
     each = pixels.sum(dim=(1, 2)).double()
-    return Counts(
+    return LabelCounts(
         pixels=_by_dataset(each, dataset_ids, num_datasets),
         images=_by_dataset(torch.ones_like(each), dataset_ids, num_datasets),
     )
 
 
-def judge(output: TrainOutput, labels: Tensor, *, loss: LossName = "ce", class_weights: Tensor | None = None) -> Judged:
+def loss_sums(
+    output: TrainOutput, labels: Tensor, *, loss: LossName = "ce", class_weights: Tensor | None = None
+) -> LossSums:
     """A network's predictions against labels, image by image.
 
     `rmi`: half the region mutual information, averaged over a dataset's images, and half the binary cross-entropy,
     summed over classes and divided by the dataset's labelled pixels + 1 (the published constant). Further predictions
-    are judged by the binary cross-entropy alone.
+    are compared by the binary cross-entropy alone.
 
     Args:
         output: logits (B, K, h, w), the size (H, W) of the labels, and further predictions with their weights.
@@ -104,82 +99,55 @@ def judge(output: TrainOutput, labels: Tensor, *, loss: LossName = "ce", class_w
     if loss == "rmi":
         regions = region_losses(output.logits, labels, output.size_hw, align_corners=output.align_corners)
     heads += [(aux.weight, sums_of(aux.logits, align_corners=aux.align_corners)) for aux in output.aux]
-    return Judged(heads=tuple(heads), regions=regions)
+    return LossSums(heads=tuple(heads), regions=regions)
 
 
-def mix(judged: Judged, dataset_ids: Tensor, shares: Tensor, everywhere: Counts) -> Tensor:
+def mixed_loss(sums: LossSums, dataset_ids: Tensor, shares: Tensor, global_counts: LabelCounts) -> Tensor:
     """What these images add to the loss of the global batch, a scalar to differentiate.
 
     A dataset without a labelled pixel contributes zero, so a batch that is ignored entirely has loss 0 and zero
     gradients. With one dataset of share 1, `ce` is plain cross-entropy with ignored pixels left out of its mean.
 
     Args:
-        judged: of `judge`.
+        sums: of `loss_sums`.
         dataset_ids: (B,) int64, which of the D datasets each image is of.
         shares: (D,) float32, what each dataset counts.
-        everywhere: counts of the whole global batch, on the same device.
+        global_counts: counts of the whole global batch, on the same device.
     """
-    labelled = everywhere.pixels > 0
-    scale = torch.where(labelled, shares / _pixels(judged, everywhere), 0.0)
-    (_, main), *further = judged.heads
+    labelled = global_counts.pixels > 0
+    scale = torch.where(labelled, shares / _pixels(sums, global_counts), 0.0)
+    (_, main), *further = sums.heads
     total = (scale[dataset_ids] * main).sum()
-    if judged.regions is not None:
-        each = torch.where(labelled, shares / everywhere.images.float(), 0.0)
-        total = (1 - REGIONS) * total + REGIONS * (each[dataset_ids] * judged.regions).sum()
-    for weight, sums in further:
-        total = total + weight * (scale[dataset_ids] * sums).sum()
+    if sums.regions is not None:
+        each = torch.where(labelled, shares / global_counts.images.float(), 0.0)
+        total = (1 - REGIONS) * total + REGIONS * (each[dataset_ids] * sums.regions).sum()
+    for weight, each_image in further:
+        total = total + weight * (scale[dataset_ids] * each_image).sum()
     return total
 
 
-def means_of(judged: Judged, dataset_ids: Tensor, everywhere: Counts) -> Tensor:
+def dataset_means(sums: LossSums, dataset_ids: Tensor, global_counts: LabelCounts) -> Tensor:
     """What these images add to the mean of the main prediction's loss by dataset (ce: cross-entropy per pixel).
 
     Returns:
         (D,) detached; summed over all parts of a global batch they are its means; nan without a labelled pixel in it.
     """
-    num_datasets = len(everywhere.pixels)
-    main = judged.heads[0][1].detach()
-    means = _by_dataset(main, dataset_ids, num_datasets) / _pixels(judged, everywhere)
-    if judged.regions is not None:
-        regions = _by_dataset(judged.regions.detach(), dataset_ids, num_datasets) / everywhere.images.float()
+    num_datasets = len(global_counts.pixels)
+    main = sums.heads[0][1].detach()
+    means = _by_dataset(main, dataset_ids, num_datasets) / _pixels(sums, global_counts)
+    if sums.regions is not None:
+        regions = _by_dataset(sums.regions.detach(), dataset_ids, num_datasets) / global_counts.images.float()
         means = (1 - REGIONS) * means + REGIONS * regions
-    return means.masked_fill(everywhere.pixels == 0, torch.nan)
-
-
-def mix_loss(
-    output: TrainOutput,
-    labels: Tensor,
-    dataset_ids: Tensor,
-    weights: Sequence[float],
-    *,
-    loss: LossName = "ce",
-    class_weights: Tensor | None = None,
-    everywhere: Counts | None = None,
-) -> MixLoss:
-    """`judge`, `mix` and `means_of` in one, for a part of a global batch; None: the part is the whole.
-
-    Args:
-        output: see `judge`, as for `labels`, `loss`, `class_weights` and what is raised.
-        labels: (B, H, W).
-        dataset_ids: (B,) int64, which of the D datasets each image is of.
-        weights: D shares.
-        loss: ce or rmi.
-        class_weights: (K,) or None.
-        everywhere: counts of the whole global batch.
-    """
-    judged = judge(output, labels, loss=loss, class_weights=class_weights)
-    everywhere = everywhere or count(labels, dataset_ids, len(weights), class_weights)
-    shares = torch.tensor(weights, dtype=torch.float32, device=labels.device)
-    return MixLoss(total=mix(judged, dataset_ids, shares, everywhere), means=means_of(judged, dataset_ids, everywhere))
+    return means.masked_fill(global_counts.pixels == 0, torch.nan)
 
 
 def _by_dataset(values: Tensor, dataset_ids: Tensor, num_datasets: int) -> Tensor:
     return values.new_zeros(num_datasets).index_add_(0, dataset_ids, values)
 
 
-def _pixels(judged: Judged, everywhere: Counts) -> Tensor:
+def _pixels(sums: LossSums, global_counts: LabelCounts) -> Tensor:
     """What sums over pixels are divided by; rmi's published code adds one to its count."""
-    return (everywhere.pixels + (1 if judged.regions is not None else 0)).float()
+    return (global_counts.pixels + (1 if sums.regions is not None else 0)).float()
 
 
 def balance_weights(shares: Sequence[float], balance: float, *, device: torch.device) -> Tensor | None:

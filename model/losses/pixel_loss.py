@@ -4,7 +4,7 @@ The obvious composition (upsample to the crop, log-softmax, pick) holds three ar
 with 194 classes it is most of the step of a small network. The functions here give the same values and gradients but
 walk over strips of rows that fit the cache. The gradient of a sum over pixels is known as soon as the sum is, so
 forward computes both and nothing at full resolution outlives its strip. On CUDA, cross-entropy is a kernel of its own
-(`model.loss_triton`).
+(`model.losses.triton_kernel`).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def binary_losses(logits: Tensor, labels: Tensor, size_hw: tuple[int, int], *, a
 
 
 def fusable(logits: Tensor) -> bool:
-    """Whether the fused kernels of `model.loss_triton` take over: on CUDA, where triton is installed."""
+    """Whether the fused kernels of `model.losses.triton_kernel` take over: on CUDA, where triton is installed."""
     return logits.is_cuda and logits.dtype != torch.float64 and find_spec("triton") is not None
 
 

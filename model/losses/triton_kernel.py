@@ -113,7 +113,7 @@ def _backward(  # type: ignore[no-untyped-def]
 def fused_pixel_losses(
     logits: Tensor, labels: Tensor, weights: Tensor, size_hw: tuple[int, int], *, align_corners: bool = True
 ) -> Tensor:
-    """What `model.pixel_loss.pixel_losses` computes.
+    """What `model.losses.pixel_loss.pixel_losses` computes.
 
     Args:
         logits: (B, K, h, w) float32, bfloat16 or float16, in any memory layout.

@@ -1,14 +1,31 @@
-"""The two residual blocks that every backbone here is made of.
+"""The two residual blocks that every backbone here is made of, their first weights, and calls that save memory.
 
-Both follow He et al., "Deep Residual Learning for Image Recognition" (CVPR 2016), with the stride on the 3x3
+Blocks: both follow He et al., "Deep Residual Learning for Image Recognition" (CVPR 2016), with the stride on the 3x3
 convolution of the bottleneck: ReLU after each batch norm but the last, whose result is added to the shortcut before one
 more ReLU. Convolutions carry no bias. Batch norms keep torch's eps 1e-5.
+
+First weights: drawn from a generator of their own, so the same key gives the same weights whatever was drawn before.
+Batch norms need nothing: torch makes them the identity.
+
+Activation checkpointing: keep a block's input, not its insides, and compute them again when gradients are due.
+Computing a block twice must not count its batch twice: batch norms would move their running statistics once more. So
+while a block is computed again, its batch norms normalise with the batch's own statistics, as before, but record
+nothing. Gradients, running statistics and random numbers (dropout) equal those of plain training.
+Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 
 class BasicBlock(nn.Module):
@@ -79,3 +96,68 @@ def set_momentum(net: nn.Module, bn_momentum: float) -> None:
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = bn_momentum
+
+
+@torch.no_grad()
+def draw_normal(part: nn.Module, generator: torch.Generator, *, std: float | None = None) -> None:
+    """Draw convolution weights from N(0, std), or from N(0, 2 / fan_out) if no std is given; biases as torch does.
+
+    Source of the latter: He et al., "Delving Deep into Rectifiers", ICCV 2015.
+    """
+    for module in _convs(part):
+        fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
+        module.weight.normal_(0.0, (2.0 / fan_out) ** 0.5 if std is None else std, generator=generator)
+        _draw_bias(module, generator)
+
+
+@torch.no_grad()
+def draw_uniform(part: nn.Module, generator: torch.Generator) -> None:
+    """Draw convolution weights and biases uniformly within 1 / sqrt(fan_in), as torch does by itself."""
+    for module in _convs(part):
+        module.weight.uniform_(-_bound(module), _bound(module), generator=generator)
+        _draw_bias(module, generator)
+
+
+def _convs(part: nn.Module) -> list[nn.Conv2d]:
+    return [module for module in part.modules() if isinstance(module, nn.Conv2d)]
+
+
+def _draw_bias(module: nn.Conv2d, generator: torch.Generator) -> None:
+    if module.bias is not None:
+        module.bias.uniform_(-_bound(module), _bound(module), generator=generator)
+
+
+def _bound(module: nn.Conv2d) -> float:
+    return math.pow(module.in_channels * module.kernel_size[0] * module.kernel_size[1], -0.5)
+
+
+def call_block(block: nn.Module, *args: Any, checkpointing: bool) -> Any:
+    """`block(*args)`, recomputed in the backward pass if asked for and if there will be one.
+
+    Inside `torch.compile` this is a plain call: the compiler chooses by itself what to keep.
+    """
+    if not checkpointing or not block.training or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return block(*args)
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _unrecorded(block)
+
+    return checkpoint(block, *args, use_reentrant=False, context_fn=contexts)
+
+
+@contextmanager
+def _unrecorded(block: nn.Module) -> Iterator[None]:
+    """With momentum 0 statistics stay; a copy counts the batches, as a recomputation may stop half-way."""
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    kept = [(module.momentum, module.num_batches_tracked) for module in norms]
+    for module in norms:
+        module.momentum, module.num_batches_tracked = 0.0, _copied(module.num_batches_tracked)
+    try:
+        yield
+    finally:
+        for module, (momentum, batches) in zip(norms, kept, strict=True):
+            module.momentum, module.num_batches_tracked = momentum, batches
+
+
+def _copied(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.clone()

@@ -1,23 +1,88 @@
-"""Networks by name, sizes by preset, and trained ones from their file."""
+"""Networks by name, sizes by preset, options read one by one and refused by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from torch import nn
 
-from segstream.model.checkpoint import Final, load_final
 from segstream.model.networks import hmsa, hrnet, ocr, pspnet
 from segstream.model.networks.hmsa import HMSA, HMSAConfig
 from segstream.model.networks.hrnet import HRNet, HRNetConfig, Init, StageConfig
 from segstream.model.networks.ocr import OCRConfig, OCRNet
-from segstream.model.networks.options import Options
 from segstream.model.networks.pspnet import PSPNet
 from segstream.model.networks.resnet import ResNetConfig
 from segstream.shards.errors import DataError, UsageError, did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a caller asked of one architecture; every reader below raises DataError where a value does not fit."""
+
+    arch: str
+    values: Mapping[str, Any]
+
+    def check_known(self, known: Iterable[str]) -> None:
+        """Refuse options that the architecture has not.
+
+        Raises:
+            UsageError: names the first, and the nearest known one.
+        """
+        for name in self.values:
+            if name not in known:
+                raise UsageError(f"{self.arch} has no option {name!r}; {did_you_mean(name, known)}")
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+        """One of `choices`, by default the first."""
+        value = self.values.get(name, choices[0])
+        if value not in choices:
+            raise DataError(f"{self.arch} option {name}: {value!r} is not one of {', '.join(choices)}")
+        return str(value)
+
+    def flag(self, name: str) -> bool:
+        """True or False, by default False."""
+        value = self.values.get(name, False)
+        if not isinstance(value, bool):
+            raise DataError(f"{self.arch} option {name}: {value!r} is neither true nor false")
+        return value
+
+    def integer(self, name: str, default: int) -> int:
+        """Any integer."""
+        value = self.values.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise DataError(f"{self.arch} option {name}: {value!r} is not an integer")
+        return value
+
+    def share(self, name: str, default: float) -> float:
+        """A number above 0 and at most 1."""
+        value = self.values.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+            raise DataError(f"{self.arch} option {name}: {value!r} is not a number above 0 and at most 1")
+        return float(value)
+
+    def weight(self, name: str, default: float) -> float:
+        """A finite number that is not negative."""
+        value = self.values.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise DataError(f"{self.arch} option {name}: {value!r} is not a number of at least 0")
+        return float(value)
+
+    def count(self, name: str, default: int) -> int:
+        """A positive integer."""
+        return self.counts(name, (default,))[0]
+
+    def counts(self, name: str, default: tuple[int, ...], *, spread: bool = True) -> tuple[int, ...]:
+        """Positive integers as many as `default` has; one integer stands for all of them where `spread`."""
+        value = self.values.get(name, default)
+        if isinstance(value, int) and not isinstance(value, bool) and spread:
+            value = (value,) * len(default)
+        fits = isinstance(value, list | tuple) and len(value) == len(default)
+        if not fits or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in value):
+            raise DataError(f"{self.arch} option {name}: expected {len(default)} positive integers, found {value!r}")
+        return tuple(value)
+
 
 Config = HRNetConfig | ResNetConfig | OCRConfig | HMSAConfig
 
@@ -64,16 +129,16 @@ def build(arch: str, num_classes: int, **options: Any) -> nn.Module:
     """Build a network with freshly drawn weights.
 
     In eval mode `net(images)` maps ImageNet-normalised RGB, (B, 3, H, W) float32, to logits (B, num_classes, H, W);
-    in train mode it returns a `model.TrainOutput`.
+    in train mode it returns a `model.types.TrainOutput`.
 
     Args:
         arch: one of `PRESETS`.
         num_classes: channels of the logits.
         **options: for every architecture `bn_momentum` (0..1; by default the published one), `seed` (int, key of the
             initial weights) and `checkpointing` (bool: compute activations again in the backward pass, see
-            `model.recompute`). Furthermore
+            `model.networks.blocks`). Furthermore
 
-            - `hrnet-*`: `init` ("reference" or "kaiming", see `model.hrnet.draw_trunk`) and overrides of the preset's
+            - `hrnet-*`: `init` ("reference" or "kaiming", see `hrnet.draw_trunk`) and overrides of the preset's
               sizes: `stem` (int), `widths` (4 ints, finest branch first), `blocks` (residual blocks of a branch, 1 int
               for all stages or 3 for stages 2, 3, 4), `modules` (exchanges, likewise), `stage1_blocks` and
               `stage1_width` (int);
@@ -97,30 +162,6 @@ def build(arch: str, num_classes: int, **options: Any) -> nn.Module:
     asked = Options(arch, options)
     asked.check_known(known)
     return make(config, num_classes, asked)
-
-
-def load_net(path: str) -> tuple[nn.Module, dict[str, Any]]:
-    """Rebuild a trained network, in eval mode on the CPU, from a run's `final.pt`.
-
-    Returns:
-        The network and the `meta` that was stored with it (arch, num_classes, options, taxonomy, recipe).
-
-    Raises:
-        DataError: the file is unreadable, of another kind, or does not fit its own description.
-    """
-    return rebuilt(path, load_final(path))
-
-
-def rebuilt(path: str | Path, final: Final) -> tuple[nn.Module, dict[str, Any]]:
-    """`load_net` of a file that has been read."""
-    meta = final.meta
-    try:
-        net = build(meta["arch"], meta["num_classes"], **meta.get("options", {}))
-        net.load_state_dict(final.weights)
-    except (KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise DataError(f"{path}: weights do not fit the architecture it names ({reason}); train again") from error
-    return net.eval(), meta
 
 
 def _hrnet(config: HRNetConfig, num_classes: int, asked: Options) -> HRNet:

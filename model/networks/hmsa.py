@@ -1,7 +1,7 @@
 """Hierarchical multi-scale attention: one network on several sizes of an image, and where to trust which.
 
-Each size of the image gives logits, a first guess (see `model.ocr`) and an attention in 0..1, (B, 1, h, w), read from
-the augmented pixels: two 3x3 convolutions with batch norm and ReLU, a 1x1, no biases, a sigmoid.
+Each size of the image gives logits, a first guess (see `model.networks.ocr`) and an attention in 0..1, (B, 1, h, w),
+read from the augmented pixels: two 3x3 convolutions with batch norm and ReLU, a 1x1, no biases, a sigmoid.
 
 The rules, those of NVIDIA's code; "up" and "down" are bilinear with align_corners=False and no smoothing:
 
@@ -20,8 +20,9 @@ The rules, those of NVIDIA's code; "up" and "down" are bilinear with align_corne
       s < 1:   p = up(a_s * logits_s) + (1 - up(a_s)) * p
   so p ends at scale 1. With scales (0.5, 1), the default, this is the formula of training.
 
-Batch norms, dropout and first weights are those of `model.ocr`, for the attention head too. Any input of at least
-1 x 1 works: odd sizes lose up to one pixel's worth of alignment per scale to the rounding above, as in the reference.
+Batch norms, dropout and first weights are those of `model.networks.ocr`, for the attention head too. Any input of at
+least 1 x 1 works: odd sizes lose up to one pixel's worth of alignment per scale to the rounding above, as in the
+reference.
 
 Parameter names and shapes are those of the published weights.
 Source: Tao, Sapra, Catanzaro, "Hierarchical Multi-Scale Attention for Semantic Segmentation", arXiv 2005.10821.
@@ -37,9 +38,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from segstream.model.networks.blocks import conv, norm, set_momentum
+from segstream.model.networks.blocks import conv, draw_uniform, norm, set_momentum
 from segstream.model.networks.hrnet import HRNetTrunk, Init, draw_trunk
-from segstream.model.networks.init import draw_uniform
 from segstream.model.networks.ocr import AUX_WEIGHT, BN_MOMENTUM, OCRConfig, OCRHead, half_pixel
 from segstream.model.types import Aux, TrainOutput
 from segstream.shards.errors import DataError
@@ -76,11 +76,11 @@ class HMSA(nn.Module):
         n_scales: sizes of the image, relative to the input, to combine in eval mode; 1 must be among them.
         scale_weight: what the loss of each scale by itself counts in training; the authors' Cityscapes recipes
             have 0.05.
-        init: of the trunk, see `model.hrnet.draw_trunk`.
+        init: of the trunk, see `model.networks.hrnet.draw_trunk`.
         bn_momentum: share of the newest batch in the running statistics; in training a batch counts once a scale.
         aux_weight: what the auxiliary loss counts.
         seed: key of the initial weights.
-        checkpointing: see `model.hrnet.HRNetTrunk`.
+        checkpointing: see `model.networks.hrnet.HRNetTrunk`.
 
     Raises:
         DataError: `n_scales` are not distinct positive numbers with 1 among them.

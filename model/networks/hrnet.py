@@ -29,9 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
-from segstream.model.networks.activation_checkpointing import call
-from segstream.model.networks.blocks import BasicBlock, Bottleneck, conv, norm, set_momentum
-from segstream.model.networks.init import draw_normal
+from segstream.model.networks.blocks import BasicBlock, Bottleneck, call_block, conv, draw_normal, norm, set_momentum
 from segstream.model.types import TrainOutput
 
 BN_MOMENTUM = 0.01
@@ -93,7 +91,7 @@ class HRNetTrunk(nn.Module):
 
     Args:
         config: sizes.
-        checkpointing: keep only what enters each bottleneck and each exchange, see `model.recompute`.
+        checkpointing: keep only what enters each bottleneck and each exchange, see `model.networks.blocks`.
     """
 
     def __init__(self, config: HRNetConfig, *, checkpointing: bool = False) -> None:
@@ -120,7 +118,7 @@ class HRNetTrunk(nn.Module):
         x = relu(self.bn1(self.conv1(images)), inplace=True)
         x = relu(self.bn2(self.conv2(x)), inplace=True)
         for block in self.layer1:
-            x = call(block, x, checkpointing=self.checkpointing)
+            x = call_block(block, x, checkpointing=self.checkpointing)
         xs = [x]
         for transition, stage in (
             (self.transition1, self.stage2),
@@ -129,7 +127,7 @@ class HRNetTrunk(nn.Module):
         ):
             xs = _grow(transition, xs)
             for exchange in stage:
-                xs = call(exchange, xs, checkpointing=self.checkpointing)
+                xs = call_block(exchange, xs, checkpointing=self.checkpointing)
         size_hw = xs[0].shape[-2:]
         return torch.cat([xs[0], *(_resize(x, size_hw) for x in xs[1:])], dim=1)
 

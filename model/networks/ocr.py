@@ -3,7 +3,7 @@
 Shapes for an input of (B, 3, H, W), h = ceil(H/4), w = ceil(W/4), C stacked channels of the trunk (W48: 720), widths
 m (512) and k (256), K classes:
 
-    backbone        see `model.hrnet`                               (B, C, h, w)
+    backbone        see `model.networks.hrnet`                               (B, C, h, w)
     conv3x3_ocr     3x3 to m, norm, ReLU                            (B, m, h, w): pixels
     aux_head        1x1 to C, norm, ReLU, 1x1                       (B, K, h, w): first guess
     gather          mean of pixels, weighted by the guess           (B, m, K, 1): classes
@@ -20,12 +20,12 @@ The rules, those of NVIDIA's code, which follows the HRNet authors':
   batch norm and ReLU; scores are divided by sqrt(k) before their softmax over classes;
 - context comes first in the concatenation; dropout drops whole channels (Dropout2d) with probability 0.05;
 - the 3x3 convolution and the aux head's first have biases although batch norm follows them;
-- main and auxiliary logits are upsampled bilinearly with align_corners=False, unlike in `model.hrnet` and
-  `model.pspnet`; the auxiliary loss counts 0.4, and its gradient also comes through the class vectors;
+- main and auxiliary logits are upsampled bilinearly with align_corners=False, unlike in `model.networks.hrnet` and
+  `model.networks.pspnet`; the auxiliary loss counts 0.4, and its gradient also comes through the class vectors;
 - batch norms have eps 1e-5 and momentum 0.1, those of the trunk too;
-- first weights: the trunk's as in `model.hrnet.draw_trunk`, the heads' uniform as torch draws them.
+- first weights: the trunk's as in `model.networks.hrnet.draw_trunk`, the heads' uniform as torch draws them.
 
-Any input of at least 1 x 1 works, see `model.hrnet`; with half-pixel centres no size is better than another.
+Any input of at least 1 x 1 works, see `model.networks.hrnet`; with half-pixel centres no size is better than another.
 
 Parameter names and shapes are those of the published weights.
 Source: Yuan, Chen, Wang, "Object-Contextual Representations for Semantic Segmentation", ECCV 2020.
@@ -40,9 +40,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, softmax
 
-from segstream.model.networks.blocks import conv, norm, set_momentum
+from segstream.model.networks.blocks import conv, draw_uniform, norm, set_momentum
 from segstream.model.networks.hrnet import HRNetConfig, HRNetTrunk, Init, draw_trunk
-from segstream.model.networks.init import draw_uniform
 from segstream.model.types import Aux, TrainOutput
 
 BN_MOMENTUM = 0.1
@@ -131,11 +130,11 @@ class OCRNet(nn.Module):
     Args:
         config: sizes.
         num_classes: channels of the logits.
-        init: of the trunk, see `model.hrnet.draw_trunk`.
+        init: of the trunk, see `model.networks.hrnet.draw_trunk`.
         bn_momentum: share of the newest batch in the running statistics.
         aux_weight: what the auxiliary loss counts.
         seed: key of the initial weights.
-        checkpointing: see `model.hrnet.HRNetTrunk`.
+        checkpointing: see `model.networks.hrnet.HRNetTrunk`.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 Shapes for an input of (B, 3, H, W), width c (64), h = ceil(H/8), w = ceil(W/8), K classes:
 
-    layer3, layer4    see `model.resnet`                     (B, 16c, h, w), (B, 32c, h, w)
+    layer3, layer4    see `model.networks.resnet`                     (B, 16c, h, w), (B, 32c, h, w)
     ppm               pool, 1x1, norm, ReLU, upsample; x4     (B, 64c, h, w): layer4, then bins 1, 2, 3, 6
     cls               3x3 to 8c, norm, ReLU, dropout, 1x1     (B, K, h, w)
     aux               the same on layer3, 3x3 to 4c           (B, K, h, w), in train mode only
@@ -35,8 +35,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from segstream.model.networks.blocks import conv, norm, set_momentum
-from segstream.model.networks.init import draw_normal, draw_uniform
+from segstream.model.networks.blocks import conv, draw_normal, draw_uniform, norm, set_momentum
 from segstream.model.networks.resnet import ResNet, ResNetConfig
 from segstream.model.types import Aux, TrainOutput
 from segstream.shards.errors import DataError

@@ -27,8 +27,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from segstream.model.networks.activation_checkpointing import call
-from segstream.model.networks.blocks import Bottleneck, conv, norm
+from segstream.model.networks.blocks import Bottleneck, call_block, conv, norm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +52,7 @@ class ResNet(nn.Module):
 
     Args:
         config: sizes.
-        checkpointing: keep only what enters each bottleneck, see `model.recompute`.
+        checkpointing: keep only what enters each bottleneck, see `model.networks.blocks`.
     """
 
     def __init__(self, config: ResNetConfig, *, checkpointing: bool = False) -> None:
@@ -77,7 +76,7 @@ class ResNet(nn.Module):
         stages = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in stage:
-                x = call(block, x, checkpointing=self.checkpointing)
+                x = call_block(block, x, checkpointing=self.checkpointing)
             stages.append(x)
         return ResNetFeatures(layer3=stages[2], layer4=stages[3])
 

@@ -1,4 +1,6 @@
-"""Weights that people already have, brought into a network: every tensor accounted for, or none copied.
+"""Weights that people already have: brought into a network (`load_weights`), or the network built from them.
+
+Every tensor is accounted for, or none is copied.
 
 A file is recognised by its content, whatever its name:
 
@@ -9,10 +11,16 @@ A file is recognised by its content, whatever its name:
                    downsamp_modules, final_layer, classifier) and ResNet with the deep stem (conv1..conv3, layer1..4,
                    fc). The classifier is left out, or absent already; the backbone must match to the last tensor; the
                    heads keep what the network was built with, which is what the published recipes start from
+
+For `load_any`: MSeg's files (HRNet, PSPNet) and those of hierarchical multi-scale attention do not say what they are
+of. Names and shapes do: the architecture is the preset that they fit to the last tensor, the number of classes that of
+its head. Class lists follow from that number where the publication has one: MSeg 194 universal and 316 naive;
+hierarchical multi-scale attention 19 (Cityscapes) and 65 (Mapillary Vistas).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,11 +28,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from segstream.model.checkpoint import FORMAT, VERSIONS
-from segstream.model.weights_file import read_torch
-from segstream.shards.errors import DataError
+from segstream.model.checkpoint import FORMAT, VERSIONS, Final, parse_final, read_torch
+from segstream.model.networks.build import PRESETS, Config, build
+from segstream.model.networks.hmsa import HMSAConfig
+from segstream.model.networks.hrnet import HRNetConfig
+from segstream.model.networks.ocr import OCRConfig
+from segstream.model.networks.resnet import ResNetConfig
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.taxonomy import load_taxonomy
 
 LISTED = 20  # names of a group that a message shows
 COUNTER = "num_batches_tracked"  # batch norm's, which files older than it lack and nothing here reads
@@ -33,6 +47,16 @@ HRNET_CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "clas
 RESNET_TRUNK = re.compile(r"layer[0-4]\.")
 RESNET_CLASSIFIER = ("fc.",)
 RESNET_STEM = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4, "conv3": 6, "bn3": 7}  # position in PSPNet's `layer0`
+HEADS: Mapping[str, tuple[type[Config], ...]] = {
+    "ocr.cls_head.weight": (HMSAConfig, OCRConfig),
+    "cls.4.weight": (ResNetConfig,),
+    "last_layer.3.weight": (HRNetConfig,),
+}
+"""The tensor with a row per class, and whose it is."""
+CLASS_LISTS = {
+    "MSeg checkpoint": {194: "universal", 316: "naive"},
+    "HMSA checkpoint": {19: "cityscapes-19", 65: "mapillary-public65"},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +119,33 @@ def load_weights(net: nn.Module, path: str | Path, *, fresh: Sequence[str] = ())
             the network's (all are listed, by kind of difference); a value is not finite; `fresh` names no part.
     """
     return copy_weights(net, path, read_torch(path), fresh=fresh)
+
+
+def load_any(
+    path: str | Path, arch: str | None = None, num_classes: int | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A trained network, in eval mode on the CPU.
+
+    Args:
+        path: a run's `final.pt`, or a published checkpoint.
+        arch: architecture of a file that is not recognised, a name of `model.networks.build.PRESETS`.
+        num_classes: how many classes it must have; None: as many as its head says.
+
+    Returns:
+        The network and what is known of it: `arch` and `num_classes`; of our own files all of their `meta`; of others
+        `kind`, and `taxonomy` where the class list is known.
+
+    Raises:
+        UsageError: an unknown `arch`, or a file without a head (an ImageNet backbone).
+        DataError: the file is missing or damaged, of no known architecture, does not fit `arch`, or has another number
+            of classes.
+    """
+    content = read_torch(path)
+    if arch is None and isinstance(content, dict) and content.get("format") == FORMAT:
+        net, meta = _rebuilt(path, parse_final(path, content))
+        _check_classes(path, meta["num_classes"], num_classes)
+        return net, meta
+    return _foreign(path, content, arch, num_classes)
 
 
 def copy_weights(net: nn.Module, path: str | Path, content: Any, *, fresh: Sequence[str] = ()) -> Loaded:
@@ -229,3 +280,53 @@ def _shape(tensor: Tensor) -> str:
 def _listed(names: Sequence[str]) -> str:
     more = f", and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more
+
+
+def _rebuilt(path: str | Path, final: Final) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a run's `final.pt`."""
+    meta = final.meta
+    try:
+        net = build(meta["arch"], meta["num_classes"], **meta.get("options", {}))
+        net.load_state_dict(final.weights)
+    except (KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"{path}: weights do not fit the architecture it names ({reason}); train again") from error
+    return net.eval(), meta
+
+
+def _foreign(
+    path: str | Path, content: Any, arch: str | None, num_classes: int | None
+) -> tuple[nn.Module, dict[str, Any]]:
+    weights = named_tensors(path, content)
+    rows = next((len(weights[name]) for name in HEADS if name in weights), None)
+    if rows is None:
+        raise UsageError(f"{path}: without a head to segment with (an ImageNet backbone?); give a trained network")
+    _check_classes(path, rows, num_classes)
+    arch = recognised(path, weights, rows) if arch is None else arch
+    net = build(arch, rows)
+    loaded = copy_weights(net, path, content)
+    meta: dict[str, Any] = {"arch": arch, "num_classes": rows, "kind": loaded.kind}
+    name = CLASS_LISTS.get(loaded.kind, {}).get(rows)
+    return net.eval(), meta if name is None else meta | {"taxonomy": dataclasses.asdict(load_taxonomy(name))}
+
+
+def recognised(path: str | Path, weights: Mapping[str, Tensor], num_classes: int) -> str:
+    """The preset whose names and shapes the weights have, one of `HEADS` among them.
+
+    Raises:
+        DataError: none; names the nearest and what differs.
+    """
+    wrong = {}
+    family = next(types for name, types in HEADS.items() if name in weights)
+    for arch in (arch for arch, config in PRESETS.items() if isinstance(config, family)):
+        with torch.device("meta"):
+            wrong[arch] = compare(weights, build(arch, num_classes).state_dict())
+        if not wrong[arch]:
+            return arch
+    nearest = min(wrong, key=lambda arch: wrong[arch].count)
+    raise DataError(f"{path}: of no known architecture; nearest is {nearest}: {wrong[nearest]}")
+
+
+def _check_classes(path: str | Path, found: int, expected: int | None) -> None:
+    if expected not in (None, found):
+        raise DataError(f"{path}: has {found} classes, not {expected}; leave the number out, or take another file")

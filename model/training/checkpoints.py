@@ -10,12 +10,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
-from segstream.model.checkpoint import Progress, check_same, load_progress, on_cpu, save_progress
+from segstream.model.checkpoint import Progress, check_same, load_checkpoint, on_cpu, save_checkpoint
 from segstream.shards.errors import DataError
 from segstream.shards.files import PART, lock
 
 
-class Keeper:
+class Checkpoints:
     """Reads and writes `folder`; one file at a time is written, by a thread of its own."""
 
     def __init__(self, folder: str | Path, *, keep: int) -> None:
@@ -60,7 +60,7 @@ class Keeper:
         damaged: DataError | None = None
         for path in self.paths():
             try:
-                progress = load_progress(path)
+                progress = load_checkpoint(path)
             except DataError as error:
                 damaged = damaged or error
                 note(f"{error}; trying the checkpoint before it")
@@ -109,7 +109,7 @@ class Keeper:
             self._folder.mkdir(parents=True, exist_ok=True)
             for left in self._folder.glob(f"step-*.pt{PART}"):  # of a process killed while it wrote
                 left.unlink(missing_ok=True)
-            save_progress(path, progress)
+            save_checkpoint(path, progress)
             for old in [other for other in self.paths() if other <= path][self._keep :]:
                 old.unlink(missing_ok=True)
         except OSError as error:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from segstream.model.distributed import Ranks
+from segstream.model.distributed import ProcessGroup
 
 BUCKET_BYTES = 25 * 2**20
 
@@ -50,17 +50,17 @@ class Reducer:
     A parameter without a gradient keeps none; the graph is the same in every process, so it has none in any.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
-        self._ranks = ranks
+    def __init__(self, parameters: Iterable[nn.Parameter], group: ProcessGroup) -> None:
+        self._group = group
         self._buckets: list[_Bucket] = []
         self._of: dict[nn.Parameter, _Bucket] = {}
         self._armed = False
         self._sent = 0
-        if ranks.world_size == 1:
+        if group.world_size == 1:
             return
-        for group in _grouped(list(parameters)[::-1]):
-            self._buckets.append(_Bucket(group))
-            for parameter in group:
+        for together in _grouped(list(parameters)[::-1]):
+            self._buckets.append(_Bucket(together))
+            for parameter in together:
                 self._of[parameter] = self._buckets[-1]
                 parameter.register_post_accumulate_grad_hook(self._arrived)  # type: ignore[no-untyped-call]
 
@@ -90,7 +90,7 @@ class Reducer:
     def _send(self) -> None:
         bucket = self._buckets[self._sent]
         bucket.fill()
-        bucket.wait = self._ranks.sum_later_(bucket.flat)
+        bucket.wait = self._group.sum_later_(bucket.flat)
         self._sent += 1
 
 

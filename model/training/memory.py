@@ -77,7 +77,7 @@ def estimate_step(
     Args:
         images: how many go through the network at once.
         crop_hw: their size, pixels.
-        precision: what `model.image.pick_precision` gave.
+        precision: what `model.device.pick_precision` gave.
         datasets: of the mix; MGDA keeps a gradient of each.
 
     Raises:
@@ -154,7 +154,7 @@ class _Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _Judged(torch.autograd.Function):
-    """What `model.pixel_loss` allocates: logits in float32, shifted, their gradient, and strips."""
+    """What `model.losses.pixel_loss` allocates: logits in float32, shifted, their gradient, and strips."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from segstream.model.training.step import Report
+from segstream.model.training.step import StepLoss
 from segstream.model.types import Batch
 
 
@@ -39,7 +39,7 @@ class LogRow:
     """Steps of the whole run whose update was left out because the loss was not finite."""
 
 
-class Meter:
+class MetricsLog:
     """Sums since the last row; they stay on the device until a row is asked for."""
 
     def __init__(self, datasets: tuple[str, ...]) -> None:
@@ -63,7 +63,7 @@ class Meter:
                 return
             yield batch
 
-    def add(self, report: Report, crops: int) -> None:
+    def add(self, report: StepLoss, crops: int) -> None:
         """Count one step of so many crops."""
         self._total = self._total.to(report.loss.device) + report.loss
         self._sums = self._sums.to(report.means.device) + report.means.nan_to_num(0.0)
@@ -76,7 +76,7 @@ class Meter:
         return bool(torch.isfinite(self._total))
 
     def row(self, step: int, steps: int, *, lr: float, skipped: int = 0) -> LogRow:
-        """Report and start again; waits for the device."""
+        """StepLoss and start again; waits for the device."""
         loss = float(self._total) / self._steps if self._steps else float("nan")
         means = (self._sums / self._seen).tolist()
         took = max(time.perf_counter() - self._since, 1e-9)

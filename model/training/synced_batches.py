@@ -13,18 +13,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from segstream.model.distributed import Ranks
-from segstream.model.losses.loss import Counts, count
+from segstream.model.distributed import ProcessGroup
+from segstream.model.losses.loss import LabelCounts, count_labels
 from segstream.model.types import Batch
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import IGNORE_INDEX
 
 
 @dataclass(frozen=True, slots=True)
-class Agreed:
+class Agreement:
     """The same on every process."""
 
-    everywhere: Counts
+    global_counts: LabelCounts
     """Of the global batch, on the CPU."""
     crops: int
     """Samples in the global batch."""
@@ -33,20 +33,20 @@ class Agreed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Feed:
+class SyncedBatches:
     """This process' share of the batches."""
 
     batches: Iterator[Batch]
-    ranks: Ranks
+    group: ProcessGroup
     num_datasets: int
     num_classes: int
     """Of the network."""
     parts: int
     """Passes in which a batch is gone through."""
     class_weights: Tensor | None
-    """(K,) float32 on the CPU, see `model.loss.judge`."""
+    """(K,) float32 on the CPU, see `model.losses.loss.loss_sums`."""
 
-    def take(self, step: int, *, stop: bool, check: Callable[[], None]) -> tuple[Batch, Agreed]:
+    def take(self, step: int, *, stop: bool, check: Callable[[], None]) -> tuple[Batch, Agreement]:
         """The batch of a step.
 
         Args:
@@ -64,7 +64,7 @@ class Feed:
             if batch is None:
                 raise RuntimeError(f"the source ended before step {step}")
             check_batch(batch, step, num_classes=self.num_classes, parts=self.parts)
-            own = count(batch.labels, batch.dataset_ids, self.num_datasets, self.class_weights)
+            own = count_labels(batch.labels, batch.dataset_ids, self.num_datasets, self.class_weights)
         except Exception:
             self._agree(None, 0, stop=stop)
             raise
@@ -73,17 +73,19 @@ class Feed:
             raise DataError(f"step {step}: another process of this run cannot go on; its own message says why")
         return batch, agreed
 
-    def _agree(self, own: Counts | None, crops: int, *, stop: bool) -> Agreed | None:
+    def _agree(self, own: LabelCounts | None, crops: int, *, stop: bool) -> Agreement | None:
         """None: some process has failed, which one says by having no counts."""
         zeros = torch.zeros(self.num_datasets, dtype=torch.float64)
         pixels, images = (zeros, zeros) if own is None else (own.pixels, own.images)
         flags = torch.tensor([crops, stop, own is None], dtype=torch.float64)
-        settled = self.ranks.sum_(torch.cat([pixels, images, flags]))
+        settled = self.group.sum_(torch.cat([pixels, images, flags]))
         pixels, images = settled[: 2 * self.num_datasets].view(2, -1)
         crops_, stops, failures = settled[-3:]
         if failures > 0:
             return None
-        return Agreed(everywhere=Counts(pixels=pixels, images=images), crops=int(crops_), stop=bool(stops > 0))
+        return Agreement(
+            global_counts=LabelCounts(pixels=pixels, images=images), crops=int(crops_), stop=bool(stops > 0)
+        )
 
 
 def check_batch(batch: Batch, step: int, *, num_classes: int, parts: int) -> None:

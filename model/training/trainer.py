@@ -7,15 +7,18 @@ A run is a function of its identity (network, data, schedule, seed): no state is
 hold, the batch of step t and the random numbers of step t are functions of (seed, t). So a run killed at any moment and
 started again makes the same updates, on a CPU with the same number of processes and threads bit for bit.
 
-Several processes (`model.ranks`) share each batch and hold the same weights. What differs between them by itself, the
-running statistics of batch norms on a CPU, is rank 0's wherever it is looked at.
+Several processes (`model.distributed`) share each batch and hold the same weights. What differs between them by
+itself, the running statistics of batch norms on a CPU, is rank 0's wherever it is looked at.
 """
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import numpy as np
@@ -25,13 +28,11 @@ from torch import nn
 from segstream.model.checkpoint import Progress, check_same, differences, load_final, plain, save_final
 from segstream.model.config import TrainConfig
 from segstream.model.device import pick_device, pick_precision
-from segstream.model.distributed import Ranks
-from segstream.model.training.checkpoints import Keeper
-from segstream.model.training.metrics_log import LogRow, Meter
-from segstream.model.training.schedule import poly_lr
-from segstream.model.training.stop_signals import Stopped, StopRequest
-from segstream.model.training.synced_batches import Feed
-from segstream.model.training.train_state import Learner
+from segstream.model.distributed import ProcessGroup
+from segstream.model.training.checkpoints import Checkpoints
+from segstream.model.training.metrics_log import LogRow, MetricsLog
+from segstream.model.training.synced_batches import SyncedBatches
+from segstream.model.training.train_state import TrainState
 from segstream.model.types import Batch, BatchSource
 from segstream.shards.errors import DataError
 
@@ -49,9 +50,38 @@ SHAPING = (
     "ema",
     "precision",
 )  # the fields of TrainConfig that the result depends on
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # what schedulers send before they kill; SLURM's --signal=USR1@120
 GIVE_UP = 10  # updates skipped in a row
 
 Note = Callable[[str], None]
+
+
+class Stopped(DataError):  # noqa: N818 - the run is well
+    """A run was told to stop and has kept all it did; the same command goes on from there."""
+
+    exit_code = 75
+    """EX_TEMPFAIL of sysexits.h, "try again later": what launch scripts requeue on."""
+
+
+class StopRequest:
+    """Notes SIGTERM and SIGUSR1 instead of dying of them; a context manager, of the main thread (elsewhere deaf)."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        """Whether a signal has come."""
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
 
 
 def train(
@@ -62,7 +92,7 @@ def train(
     *,
     meta: Mapping[str, Any],
     seed: int,
-    ranks: Ranks | None = None,
+    group: ProcessGroup | None = None,
     on_log: Callable[[LogRow], None] | None = None,
     on_note: Note | None = None,
     on_validate: Callable[[nn.Module, int], None] | None = None,
@@ -77,7 +107,7 @@ def train(
         run_dir: folder for `checkpoints/` and `final.pt`; made if missing. Only rank 0 needs it.
         meta: JSON-able, stored with the weights: arch, num_classes, options, taxonomy, recipe.
         seed: of this run; keys the network's own randomness (dropout) by step and process.
-        ranks: the processes of this run, all of which make this call; None: this one alone.
+        group: the processes of this run, all of which make this call; None: this one alone.
         on_log: called on rank 0 with a row every `config.log_every` steps and after the last.
         on_note: called on rank 0 with a line for what a person should know: where the run goes on, what was skipped.
         on_validate: called on every rank with the network in eval mode, holding the weights that would be published,
@@ -95,56 +125,56 @@ def train(
     """
     if config.steps is None:
         raise DataError("train.steps: missing; only a recipe can say how many steps its crops are")
-    steps, ranks = config.steps, ranks or Ranks()
-    note: Note = on_note if on_note is not None and ranks.is_main else lambda line: None
+    steps, group = config.steps, group or ProcessGroup()
+    note: Note = on_note if on_note is not None and group.is_main else lambda line: None
     final = Path(run_dir) / "final.pt"
     identity = run_identity(source, config, meta=meta, seed=seed)
     with ExitStack() as cleanup:
         stopping = cleanup.enter_context(StopRequest())  # left last: a second signal must not cut a file short
-        keeper = Keeper(Path(run_dir) / "checkpoints", keep=config.keep)
-        cleanup.callback(keeper.close)
+        checkpoints = Checkpoints(Path(run_dir) / "checkpoints", keep=config.keep)
+        cleanup.callback(checkpoints.close)
 
         # 1. Is there something to go on from? Rank 0 looks and tells the others.
-        _check_alike(ranks, identity)
-        found = ranks.from_main(lambda: _find(final, keeper, identity, note, restart_changed=restart_changed))
+        _check_alike(group, identity)
+        found = group.from_main(lambda: _find(final, checkpoints, identity, note, restart_changed=restart_changed))
         if found == "finished":
             note(f"already finished: {final} holds {steps} steps of this very run; nothing to do")
             return str(final)
 
         # 2. Network and optimizer, on the device.
-        learner = Learner(net, source, config, ranks)
+        state = TrainState(net, source, config, group)
         start, skipped, in_a_row = 0, 0, 0
         if isinstance(found, Progress):
-            learner.restore(found)
+            state.restore(found)
             start, (skipped, in_a_row) = found.step, found.skipped
-            note(f"going on from {keeper.path(start)} at step {start} of {steps}")
-        for line in _cautions(config, learner.device, ranks):
+            note(f"going on from {checkpoints.path(start)} at step {start} of {steps}")
+        for line in _cautions(config, state.device, group):
             note(line)
 
         def save(step: int) -> None:
-            progress = learner.progress(identity=identity, step=step, skipped=(skipped, in_a_row))
-            if ranks.is_main:
-                keeper.save(progress)
+            progress = state.progress(identity=identity, step=step, skipped=(skipped, in_a_row))
+            if group.is_main:
+                checkpoints.save(progress)
 
         # 3. Steps.
-        meter = Meter(source.datasets)
-        feed = Feed(
-            batches=meter.waiting(source.batches(start, steps)),
-            ranks=ranks,
+        metrics = MetricsLog(source.datasets)
+        stream = SyncedBatches(
+            batches=metrics.waiting(source.batches(start, steps)),
+            group=group,
             num_datasets=len(source.datasets),
             num_classes=meta["num_classes"],
             parts=config.accumulate,
-            class_weights=learner.class_weights,
+            class_weights=state.class_weights,
         )
         for step in range(start, steps):
-            batch, agreed = feed.take(step, stop=stopping.asked, check=keeper.check)
+            batch, agreed = stream.take(step, stop=stopping.asked, check=checkpoints.check)
             if agreed.stop:
                 save(step)
-                ranks.from_main(keeper.wait)
+                group.from_main(checkpoints.wait)
                 raise Stopped(f"{run_dir}: told to stop, {step} of {steps} steps are kept; the same command goes on")
-            torch.manual_seed(_step_seed(seed, step, ranks.rank))
+            torch.manual_seed(_step_seed(seed, step, group.rank))
             lr = poly_lr(step, base=config.lr, steps=steps, power=config.power)
-            report = learner.update(batch, agreed.everywhere, lr)
+            report = state.update(batch, agreed.global_counts, lr)
             done = step + 1
             if report is None:
                 skipped, in_a_row = skipped + 1, in_a_row + 1
@@ -153,26 +183,40 @@ def train(
                     raise _diverged(run_dir, f"in {GIVE_UP} steps in a row up to step {step}", batch, config)
             else:
                 in_a_row = 0
-                meter.add(report, agreed.crops)
+                metrics.add(report, agreed.crops)
             last = done == steps
             logging, keeping = done % config.log_every == 0 or last, done % config.checkpoint_every == 0 or last
-            if (learner.device.type == "cpu" or logging or keeping) and not meter.is_finite():  # reading stalls a GPU
+            if (state.device.type == "cpu" or logging or keeping) and not metrics.is_finite():  # reading stalls a GPU
                 raise _diverged(run_dir, f"after step {step}", batch, config)
-            if logging and on_log is not None and ranks.is_main:
-                on_log(meter.row(done, steps, lr=lr, skipped=skipped))
+            if logging and on_log is not None and group.is_main:
+                on_log(metrics.row(done, steps, lr=lr, skipped=skipped))
             if keeping:
-                if not learner.is_sound():
+                if not state.all_finite():
                     raise _diverged(run_dir, f"after step {step}", batch, config)
                 save(done)
             if on_validate is not None and config.validate_every and (done % config.validate_every == 0 or last):
-                with learner.published() as judged:
-                    on_validate(judged, done)
+                with state.ema_weights() as sums:
+                    on_validate(sums, done)
 
         # 4. The result. Killed before this line is through, the next start finds the checkpoint of the last step.
-        ranks.from_main(keeper.wait)
-        result = learner.final(identity=identity, meta=plain(dict(meta)), step=steps)
-        ranks.from_main(lambda: save_final(final, result))
+        group.from_main(checkpoints.wait)
+        result = state.final(identity=identity, meta=plain(dict(meta)), step=steps)
+        group.from_main(lambda: save_final(final, result))
     return str(final)
+
+
+def poly_lr(step: int, *, base: float, steps: int, power: float = 0.9) -> float:
+    """Polynomial decay: `base` at step 0, falling to (nearly) 0 at the last step, no warm-up.
+
+    Args:
+        step: 0 .. steps - 1; the rate is for the update that this step makes.
+        base: initial rate.
+        steps: length of the run.
+        power: 1 is linear.
+
+    Source: Chen et al., "DeepLab", TPAMI 2018; the recipes of MSeg use power 0.9.
+    """
+    return float(base * (1.0 - step / steps) ** power)
 
 
 def run_identity(source: BatchSource, config: TrainConfig, *, meta: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -189,46 +233,46 @@ def run_identity(source: BatchSource, config: TrainConfig, *, meta: Mapping[str,
     return identity
 
 
-def _check_alike(ranks: Ranks, identity: Mapping[str, Any]) -> None:
-    wrong = differences(identity, ranks.from_main(lambda: identity))
-    if ranks.any(bool(wrong)):
+def _check_alike(group: ProcessGroup, identity: Mapping[str, Any]) -> None:
+    wrong = differences(identity, group.from_main(lambda: identity))
+    if group.any(bool(wrong)):
         what = "; ".join(wrong[:2]) or "see what another process says"
         raise DataError(f"processes of one run differ: {what} on rank 0; start them with the same recipe and data")
 
 
 def _find(
-    final: Path, keeper: Keeper, identity: Mapping[str, Any], note: Note, *, restart_changed: bool
+    final: Path, checkpoints: Checkpoints, identity: Mapping[str, Any], note: Note, *, restart_changed: bool
 ) -> Progress | Literal["finished"] | None:
     """What a run folder holds of this run."""
-    keeper.claim()
+    checkpoints.claim()
     if restart_changed:
-        _discard_another(final, keeper, identity, note)
+        _discard_another(final, checkpoints, identity, note)
     if final.exists():
         check_same(final, load_final(final).identity, identity)
         return "finished"
-    return keeper.latest(identity, note)
+    return checkpoints.latest(identity, note)
 
 
-def _discard_another(final: Path, keeper: Keeper, identity: Mapping[str, Any], note: Note) -> None:
+def _discard_another(final: Path, checkpoints: Checkpoints, identity: Mapping[str, Any], note: Note) -> None:
     """Delete all files if one is of another run, or if the result or every checkpoint cannot be read."""
     wrong: list[str] = []
     try:
         if final.exists():
             wrong = differences(load_final(final).identity, identity)
         else:
-            keeper.latest(identity, lambda line: None)  # told when it is read to go on from
+            checkpoints.latest(identity, lambda line: None)  # told when it is read to go on from
     except DataError as error:
         wrong = [str(error)]
     if wrong:
         note(f"starting over: {'; '.join(wrong[:2])}")
         final.unlink(missing_ok=True)
-        keeper.discard()
+        checkpoints.discard()
 
 
-def _cautions(config: TrainConfig, device: torch.device, ranks: Ranks) -> Iterator[str]:
+def _cautions(config: TrainConfig, device: torch.device, group: ProcessGroup) -> Iterator[str]:
     if device.type == "cpu" and config.precision == "tf32":
         yield "precision: tf32 is fp32 on a CPU"
-    if device.type == "cpu" and ranks.world_size > 1:
+    if device.type == "cpu" and group.world_size > 1:
         yield "batch norms see their own process' samples only, and keep rank 0's statistics: shared ones need GPUs"
 
 

@@ -48,11 +48,8 @@ def class_table(manifest: Manifest, member: str = "native") -> tuple[ClassRow, .
         hint = held if member in LABEL_MEMBERS else did_you_mean(member, LABEL_MEMBERS)
         raise UsageError(f"{manifest.dataset} {manifest.split} has no labels {member!r}; {hint}")
     counts = manifest.counts.get(member, {})
-    rows = []
-    for i, name in enumerate(taxonomies[member].classes):
-        pixels, images = counts.get(i, (0, 0))
-        rows.append(ClassRow(id=i, name=name, pixels=pixels, share=0.0, images=images))
-    return _with_shares(rows)
+    found = ((i, name, *counts.get(i, (0, 0))) for i, name in enumerate(taxonomies[member].classes))
+    return _with_shares(ClassRow(id=i, name=name, pixels=p, share=0.0, images=n) for i, name, p, n in found)
 
 
 def total_table(tables: Iterable[Sequence[ClassRow]]) -> tuple[ClassRow, ...]:

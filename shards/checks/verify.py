@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
 import tarfile
 import zlib
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,12 +19,22 @@ from segstream.shards.checks.stats import label_taxonomies
 from segstream.shards.codecs.images import UnreadableError, decode_ids, decode_picture
 from segstream.shards.errors import DataError
 from segstream.shards.format import manifest as manifests
-from segstream.shards.format.index import Counts, Row, ShardIndex, index_name, load_index, member_suffix, merge_counts
+from segstream.shards.format.index import (
+    IMAGE_SUFFIXES,
+    Counts,
+    Entry,
+    ShardIndex,
+    index_name,
+    load_index,
+    member_suffix,
+    merge_counts,
+)
 from segstream.shards.format.manifest import Manifest, ShardInfo
 from segstream.shards.format.reader import read_manifest
 from segstream.shards.parallel import as_they_finish
 from segstream.shards.schema import parse_json
-from segstream.shards.storage.open import Store, open_store
+from segstream.shards.storage.base import Store
+from segstream.shards.storage.open import open_store
 from segstream.shards.taxonomy import IGNORE_INDEX, remap_label, universal_remap
 
 FaultClass = Literal["manifest", "shard", "index", "checksum", "decode", "size", "label", "count"]
@@ -40,8 +50,7 @@ FAULT_CLASSES: tuple[FaultClass, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Fault:
+class Fault(NamedTuple):
     """One broken promise."""
 
     kind: FaultClass
@@ -81,7 +90,7 @@ def verify(url: str | Path, *, workers: int = 1, progress: Callable[[int, int], 
             raise DataError(f"incomplete: there is no {manifests.NAME}, which is written last")
         manifest = manifests.load_manifest(read_manifest(store), where=manifests.NAME)
     except DataError as error:
-        return _report(store.url, 0, 0, [Fault(kind="manifest", where=manifests.NAME, what=str(error))])
+        return _report(store.url, [], [Fault("manifest", manifests.NAME, str(error))])
     faults: list[Fault] = []
     indexes: dict[int, ShardIndex] = {}
     check = functools.partial(_check_shard, store, manifest)
@@ -93,30 +102,26 @@ def verify(url: str | Path, *, workers: int = 1, progress: Callable[[int, int], 
         if progress:
             progress(done, len(manifest.shards))
     ordered = [indexes[n] for n in sorted(indexes)]
-    faults += _across_shards(manifest, ordered)
-    return _report(store.url, len(ordered), sum(len(i.rows) for i in ordered), faults)
+    if len(ordered) == len(manifest.shards):  # or the missing one is the fault
+        faults += _across_shards(manifest, ordered)
+    return _report(store.url, ordered, faults)
 
 
-def _report(url: str, shards: int, samples: int, faults: list[Fault]) -> Report:
-    by_kind: dict[FaultClass, list[Fault]] = defaultdict(list)
-    for fault in sorted(faults):
-        by_kind[fault.kind].append(fault)
-    ordered = {kind: tuple(by_kind[kind]) for kind in FAULT_CLASSES if kind in by_kind}
-    return Report(url=url, shards=shards, samples=samples, faults=ordered)
+def _report(url: str, indexes: Sequence[ShardIndex], faults: Sequence[Fault]) -> Report:
+    by_kind = {kind: tuple(sorted(f for f in faults if f.kind == kind)) for kind in FAULT_CLASSES}
+    found = {kind: some for kind, some in by_kind.items() if some}
+    return Report(url=url, shards=len(indexes), samples=sum(len(i.samples) for i in indexes), faults=found)
 
 
 def _across_shards(manifest: Manifest, indexes: list[ShardIndex]) -> Iterator[Fault]:
     """What only all shards together can show."""
-    if len(indexes) < len(manifest.shards):
-        return  # the missing one is the fault
     if _plain(merge_counts([i.counts for i in indexes])) != _plain(manifest.counts):
-        yield Fault(kind="count", where=manifests.NAME, what="class counts are not the sums of those of the shards")
+        yield Fault("count", manifests.NAME, "class counts are not the sums of those of the shards")
     seen: dict[str, str] = {}
-    for index in indexes:
-        for row in index.rows:
-            if row.key in seen:
-                yield Fault(kind="index", where=f"{index.shard} {row.key}", what=f"key is also in {seen[row.key]}")
-            seen[row.key] = index.shard
+    for shard, key in ((index.shard, entry.key) for index in indexes for entry in index.samples):
+        if key in seen:
+            yield Fault("index", f"{shard} {key}", f"key is also in {seen[key]}")
+        seen[key] = shard
 
 
 def _check_shard(store: Store, manifest: Manifest, info: ShardInfo) -> tuple[ShardIndex | None, list[Fault]]:
@@ -124,29 +129,28 @@ def _check_shard(store: Store, manifest: Manifest, info: ShardInfo) -> tuple[Sha
     index: ShardIndex | None = None
     name = index_name(info.name)
     try:
-        raw = _stored(store, name, info.index_sha256)
-        if hashlib.sha256(raw).hexdigest() != info.index_sha256:
-            faults.append(Fault(kind="index", where=name, what="is not the file that the manifest lists"))
+        raw, digest = _stored(store, name, info.index_sha256)
+        if digest != info.index_sha256:
+            faults.append(Fault("index", name, "is not the file that the manifest lists"))
         index = load_index(raw, where=name)
     except DataError as error:
-        faults.append(Fault(kind="index", where=name, what=str(error)))
+        faults.append(Fault("index", name, str(error)))
     try:
-        data = _stored(store, info.name, info.sha256)
+        data, digest = _stored(store, info.name, info.sha256)
     except DataError as error:
-        return index, [*faults, Fault(kind="shard", where=info.name, what=str(error))]
+        return index, [*faults, Fault("shard", info.name, str(error))]
     if len(data) != info.bytes:
-        what = f"{len(data)} bytes, the manifest says {info.bytes}"
-        faults.append(Fault(kind="shard", where=info.name, what=what))
-    elif hashlib.sha256(data).hexdigest() != info.sha256:
-        faults.append(Fault(kind="shard", where=info.name, what="SHA-256 is not the manifest's"))
+        faults.append(Fault("shard", info.name, f"{len(data)} bytes, the manifest says {info.bytes}"))
+    elif digest != info.sha256:
+        faults.append(Fault("shard", info.name, "SHA-256 is not the manifest's"))
     if index is not None:
         faults += _check_index(info, index, data)
         faults += _check_samples(manifest, index, data)
     return index, faults
 
 
-def _stored(store: Store, name: str, sha256: str) -> bytes:
-    """A file as it lies in the store: with the hash that it should have, or else as two readings agree on it."""
+def _stored(store: Store, name: str, sha256: str) -> tuple[bytes, str]:
+    """A file as it lies in the store, and its hash: the one it should have, or else as two readings agree on it."""
     seen = {sha256}
 
     def check(data: bytes) -> None:
@@ -155,113 +159,101 @@ def _stored(store: Store, name: str, sha256: str) -> bytes:
             seen.add(found)
             raise DataError(f"SHA-256 {found}, expected {sha256}")
 
-    return store.read(name, check=check if store.remote else None)
+    data = store.read(name, check=check if store.remote else None)
+    return data, hashlib.sha256(data).hexdigest()
 
 
 def _check_index(info: ShardInfo, index: ShardIndex, data: bytes) -> Iterator[Fault]:
     """The index against the tar's own headers."""
-    if (index.shard, index.bytes, index.sha256, len(index.rows)) != (info.name, info.bytes, info.sha256, info.samples):
+    says = (index.shard, index.bytes, index.sha256, len(index.samples))
+    if says != (info.name, info.bytes, info.sha256, info.samples):
         what = "disagrees with the manifest on the shard's name, length, hash or number of samples"
-        yield Fault(kind="index", where=index_name(info.name), what=what)
+        yield Fault("index", index_name(info.name), what)
     try:
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             inside = {member.name: (member.offset_data, member.size) for member in tar}
     except tarfile.TarError as error:
-        yield Fault(kind="shard", where=info.name, what=f"not a whole tar file ({error})")
+        yield Fault("shard", info.name, f"not a whole tar file ({error})")
         return
-    listed = {f"{r.key}.{s}": (span.offset, span.size) for r in index.rows for s, span in r.members.items()}
-    for member in sorted(inside.keys() ^ listed.keys()):
-        what = "is in the tar but not in the index" if member in inside else "is in the index but not in the tar"
-        yield Fault(kind="index", where=f"{info.name} {member}", what=what)
-    for member in sorted(inside.keys() & listed.keys()):
-        if inside[member] != listed[member]:
+    listed = {f"{e.key}.{s}": (span.offset, span.size) for e in index.samples for s, span in e.members.items()}
+    for member in sorted(inside.keys() | listed.keys()):
+        if member not in listed:
+            yield Fault("index", f"{info.name} {member}", "is in the tar but not in the index")
+        elif member not in inside:
+            yield Fault("index", f"{info.name} {member}", "is in the index but not in the tar")
+        elif inside[member] != listed[member]:
             what = f"lies at (offset, size) {inside[member]}, the index says {listed[member]}"
-            yield Fault(kind="index", where=f"{info.name} {member}", what=what)
+            yield Fault("index", f"{info.name} {member}", what)
 
 
 def _check_samples(manifest: Manifest, index: ShardIndex, data: bytes) -> Iterator[Fault]:
     """Every member of every sample, and the shard's class counts."""
     counts: list[Counts] = []
-    for row in index.rows:
-        where = f"{index.shard} {row.key}"
-        intact = {}
-        for suffix, span in row.members.items():
+    for entry in index.samples:
+        where = f"{index.shard} {entry.key}"
+        intact: dict[str, bytes] = {}
+        for suffix, span in entry.members.items():
             member = data[span.offset : span.offset + span.size]
             if len(member) != span.size or zlib.crc32(member) != span.crc32:
-                yield Fault(kind="checksum", where=f"{where}.{suffix}", what="bytes do not have the index's CRC-32")
+                yield Fault("checksum", f"{where}.{suffix}", "bytes do not have the index's CRC-32")
                 continue
             intact[suffix] = member
-            if span.blocks is not None and not span.blocks.fit(member, row.size_hw[0]):
-                yield Fault(kind="index", where=f"{where}.{suffix}", what="blocks of rows are not those of its bytes")
-        for member_name in manifest.members:
-            if member_suffix(row.members, member_name) is None:
-                yield Fault(kind="index", where=where, what=f"has no member {member_name!r}")
-        yield from _check_image(row, intact, where)
-        yield from _check_json(intact, where)
+            if span.blocks is not None and not span.blocks.fit(member, entry.size_hw[0]):
+                yield Fault("index", f"{where}.{suffix}", "blocks of rows are not those of its bytes")
+        for name in manifest.members:
+            if member_suffix(entry.members, name) is None:
+                yield Fault("index", where, f"has no member {name!r}")
         labels: dict[str, Any] = {}
-        yield from _read_labels(manifest, row, intact, where, labels)
-        yield from _compare_labels(manifest, row, labels, where)
+        yield from _check_members(manifest, entry, intact, where, labels)
+        yield from _compare_labels(manifest, entry, labels, where)
         counts.append({m: _histogram(label) for m, label in labels.items()})
     if _plain(merge_counts(counts)) != _plain(index.counts):
-        yield Fault(kind="count", where=index_name(index.shard), what="class counts are not those of the labels")
+        yield Fault("count", index_name(index.shard), "class counts are not those of the labels")
 
 
-def _check_image(row: Row, intact: Mapping[str, bytes], where: str) -> Iterator[Fault]:
-    suffix = member_suffix(intact, "image")
-    if suffix is None:
-        return
-    try:
-        found = decode_picture(intact[suffix]).size_hw
-    except UnreadableError as error:
-        yield Fault(kind="decode", where=f"{where}.{suffix}", what=str(error))
-        return
-    if found != row.size_hw:
-        yield Fault(kind="size", where=f"{where}.{suffix}", what=f"is {found}, the index says {row.size_hw}")
-
-
-def _check_json(intact: Mapping[str, bytes], where: str) -> Iterator[Fault]:
-    try:
-        parse_json(intact.get("json", b"{}"))
-    except ValueError as error:
-        yield Fault(kind="decode", where=f"{where}.json", what=f"not JSON ({error})")
-
-
-def _read_labels(
-    manifest: Manifest, row: Row, intact: Mapping[str, bytes], where: str, labels: dict[str, Any]
+def _check_members(
+    manifest: Manifest, entry: Entry, intact: Mapping[str, bytes], where: str, labels: dict[str, Any]
 ) -> Iterator[Fault]:
-    """Decode the label members into `labels`, each on its own merits."""
-    for member, taxonomy in label_taxonomies(manifest).items():
-        suffix = f"{member}.png"
-        if suffix not in intact:
-            continue
+    """Decode the members, each on its own merits, the label members into `labels`."""
+    taxonomies = label_taxonomies(manifest)
+    for suffix, data in intact.items():
+        member = suffix.removesuffix(".png")
         try:
-            label = decode_ids(intact[suffix])
-        except UnreadableError as error:
-            yield Fault(kind="decode", where=f"{where}.{suffix}", what=str(error))
+            if suffix == "json":
+                parse_json(data)
+                continue
+            if suffix in IMAGE_SUFFIXES:
+                size_hw = decode_picture(data).size_hw
+            elif member in taxonomies:
+                labels[member] = decode_ids(data)
+                size_hw = labels[member].shape
+            else:
+                continue
+        except (UnreadableError, ValueError) as error:
+            yield Fault("decode", f"{where}.{suffix}", f"not JSON ({error})" if suffix == "json" else str(error))
             continue
-        labels[member] = label
-        if label.shape != row.size_hw:
-            yield Fault(kind="size", where=f"{where}.{suffix}", what=f"is {label.shape}, the index says {row.size_hw}")
-        strange = np.unique(label[(label >= taxonomy.num_classes) & (label != IGNORE_INDEX)])
-        if strange.size:
-            what = f"ids {strange[:8].tolist()} are outside the {taxonomy.num_classes} classes of {taxonomy.name}"
-            yield Fault(kind="label", where=f"{where}.{suffix}", what=what)
+        if size_hw != entry.size_hw:
+            yield Fault("size", f"{where}.{suffix}", f"is {size_hw}, the index says {entry.size_hw}")
+        if member in labels:
+            label, taxonomy = labels[member], taxonomies[member]
+            strange = np.unique(label[(label >= taxonomy.num_classes) & (label != IGNORE_INDEX)])
+            if strange.size:
+                what = f"ids {strange[:8].tolist()} are outside the {taxonomy.num_classes} classes of {taxonomy.name}"
+                yield Fault("label", f"{where}.{suffix}", what)
 
 
-def _compare_labels(manifest: Manifest, row: Row, labels: Mapping[str, Any], where: str) -> Iterator[Fault]:
+def _compare_labels(manifest: Manifest, entry: Entry, labels: Mapping[str, Any], where: str) -> Iterator[Fault]:
     """Labels against the index and against one another."""
     if "native" not in labels:
         return
-    if tuple(_histogram(labels["native"])) != row.classes:
-        yield Fault(kind="count", where=where, what="classes present are not those that the index lists")
+    if tuple(_histogram(labels["native"])) != entry.classes:
+        yield Fault("count", where, "classes present are not those that the index lists")
     if "universal" not in labels or labels["native"].shape != labels["universal"].shape:
         return
-    try:
+    with contextlib.suppress(DataError):  # ids outside the taxonomy: said already
         mapped = remap_label(labels["native"], universal_remap(manifest.native), where=where)
-    except DataError:
-        return  # ids outside the taxonomy: said already
-    if not np.array_equal(mapped, labels["universal"]):
-        yield Fault(kind="label", where=f"{where}.universal.png", what="is not the native label in universal ids")
+        if not np.array_equal(mapped, labels["universal"]):
+            yield Fault("label", f"{where}.universal.png", "is not the native label in universal ids")
 
 
 def _histogram(label: Any) -> dict[int, tuple[int, int]]:

@@ -126,7 +126,7 @@ def run(setup: Setup, job: Job) -> Made:
     tally = _Tally()
     samples = _samples(setup, job, tally)
     first = next(samples, None)
-    written = Written(bytes=0, sha256="", rows=())
+    written = Written(0, "", ())
     if first is not None:
         written = write_shard(job.path, itertools.chain([first], samples))
     index = ShardIndex(
@@ -134,7 +134,7 @@ def run(setup: Setup, job: Job) -> Made:
         bytes=written.bytes,
         sha256=written.sha256,
         fingerprint=_fingerprint(setup, tally.sources),
-        rows=written.rows,
+        samples=written.samples,
         counts={member: dict(by_id) for member, by_id in tally.counts.items()},
         left_out=tuple(tally.left_out),
         relabel=merge_outcomes(tally.outcomes) if setup.relabel else None,
@@ -149,11 +149,11 @@ def _made(index: ShardIndex, *, kept: bool) -> Made:
         name=index.shard,
         bytes=index.bytes,
         sha256=index.sha256,
-        samples=len(index.rows),
+        samples=len(index.samples),
         index_sha256=hashlib.sha256(dump_index(index)).hexdigest(),
     )
     return Made(
-        info=info if index.rows else None,
+        info=info if index.samples else None,
         counts=index.counts,
         left_out=index.left_out,
         relabel=index.relabel,
@@ -276,7 +276,7 @@ def _whole_shard(setup: Setup, job: Job) -> ShardIndex | None:
         index = load_index(data, where=job.path.name)
         if dump_index(index) != data:
             return None
-        if index.rows and (job.path.stat().st_size != index.bytes or _sha256(job.path) != index.sha256):
+        if index.samples and (job.path.stat().st_size != index.bytes or _sha256(job.path) != index.sha256):
             return None
     except (OSError, DataError):
         return None  # whatever it is, it is made again

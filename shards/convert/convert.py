@@ -31,7 +31,7 @@ from segstream.shards.format.keys import unescape
 from segstream.shards.format.left_out import LeftOut, check_left_out
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.parallel import as_they_finish
-from segstream.shards.storage.open import local_path
+from segstream.shards.storage.base import local_path
 from segstream.shards.taxonomy import load_taxonomy, universal_remap
 
 _SHOWN = 5

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, astuple, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from segstream.shards.codecs.row_blocks import Blocks
 from segstream.shards.errors import DataError
 from segstream.shards.format.left_out import LeftOut
-from segstream.shards.schema import parse_json
+from segstream.shards.schema import parse, parse_json
 
+T = TypeVar("T")
 VERSION = 1
 IMAGE_SUFFIXES = ("jpg", "png")
 _SHOWN = 3  # examples for each reason
+_PLAIN = ("shard", "bytes", "sha256", "fingerprint")  # fields of an index that are written as they are
 LABEL_MEMBERS = ("native", "universal", "universal-relabeled")
 
 
@@ -31,15 +33,15 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One sample of a shard."""
+class Entry:
+    """Where one sample of a shard lies and what it shows."""
 
     key: str
     size_hw: tuple[int, int]
+    members: Mapping[str, Span]
+    """By file name suffix, as in the tar: `jpg` or `png`, `json`, `native.png`, `universal.png`."""
     classes: tuple[int, ...]
     """Native ids present, ascending; 255 never among them."""
-    members: Mapping[str, Span]
-    """By file name suffix, as in the tar: `jpg` or `png`, `native.png`, `universal.png`, `json`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,7 @@ class ShardIndex:
     sha256: str
     fingerprint: str
     """SHA-256 over all that shaped the shard; equal fingerprints mean equal shards."""
-    rows: tuple[Row, ...]
+    samples: tuple[Entry, ...]
     counts: Counts
     left_out: tuple[LeftOut, ...]
     relabel: RelabelOutcome | None = None
@@ -131,78 +133,64 @@ def dump_index(index: ShardIndex) -> bytes:
     """The index as JSON, one sample per line."""
     head = {
         "version": VERSION,
-        "shard": index.shard,
-        "bytes": index.bytes,
-        "sha256": index.sha256,
-        "fingerprint": index.fingerprint,
+        **{name: getattr(index, name) for name in _PLAIN},
         "counts": {
             member: [[i, *pair] for i, pair in sorted(by_id.items())] for member, by_id in sorted(index.counts.items())
         },
         "rejects": [asdict(r) for r in index.left_out],
         **({"relabel": asdict(index.relabel)} if index.relabel else {}),
     }
-    rows = [
+    samples = [
         {
-            "key": row.key,
-            "size_hw": row.size_hw,
-            "classes": row.classes,
-            "members": {k: [m.offset, m.size, m.crc32] for k, m in sorted(row.members.items())},
-            "blocks": {k: astuple(m.blocks) for k, m in sorted(row.members.items()) if m.blocks},
+            "key": entry.key,
+            "size_hw": entry.size_hw,
+            "classes": entry.classes,
+            "members": {k: [m.offset, m.size, m.crc32] for k, m in sorted(entry.members.items())},
+            "blocks": {k: astuple(m.blocks) for k, m in sorted(entry.members.items()) if m.blocks},
         }
-        for row in index.rows
+        for entry in index.samples
     ]
-    lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
+    lines = ",\n".join(json.dumps(sample, separators=(",", ":")) for sample in samples)
     return (json.dumps(head, indent=1)[:-2] + f',\n "samples": [\n{lines}\n ]\n}}\n').encode()
 
 
 def load_index(data: bytes, *, where: str) -> ShardIndex:
-    """Read an index file's bytes.
+    """Read an index file's bytes; raises as `load_versioned` does."""
+
+    def build(raw: dict[str, Any]) -> ShardIndex:
+        return ShardIndex(
+            **{name: raw[name] for name in _PLAIN},
+            counts={member: {i: (p, n) for i, p, n in rows} for member, rows in raw["counts"].items()},
+            left_out=tuple(LeftOut(**r) for r in raw["rejects"]),
+            relabel=parse(RelabelOutcome, raw["relabel"], at="relabel") if "relabel" in raw else None,
+            samples=tuple(map(_load_entry, raw["samples"])),
+        )
+
+    return load_versioned(data, VERSION, build, what="index", where=where)
+
+
+def load_versioned(data: bytes, version: int, build: Callable[[dict[str, Any]], T], *, what: str, where: str) -> T:
+    """What `build` makes of the JSON of a manifest or index.
 
     Raises:
-        DataError: not an index, or of a version this program does not know.
+        DataError: it is none, or of a version this program does not know.
     """
     try:
         raw = parse_json(data)
-        if raw["version"] != VERSION:
-            raise DataError(f"{where}: index version {raw['version']}, this program reads {VERSION}; convert again")
-        return ShardIndex(
-            shard=raw["shard"],
-            bytes=raw["bytes"],
-            sha256=raw["sha256"],
-            fingerprint=raw["fingerprint"],
-            counts={member: {i: (p, n) for i, p, n in rows} for member, rows in raw["counts"].items()},
-            left_out=tuple(LeftOut(**r) for r in raw["rejects"]),
-            relabel=load_outcome(raw["relabel"]) if "relabel" in raw else None,
-            rows=tuple(
-                Row(
-                    key=row["key"],
-                    size_hw=(row["size_hw"][0], row["size_hw"][1]),
-                    classes=tuple(row["classes"]),
-                    members={
-                        suffix: _load_span(place, row.get("blocks", {}).get(suffix))
-                        for suffix, place in row["members"].items()
-                    },
-                )
-                for row in raw["samples"]
-            ),
-        )
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise DataError(f"{where}: not a shard index ({error!r}); run `segstream shard` again to mend it") from error
+        found = raw["version"]
+        if found == version:
+            return build(raw)
+    except (DataError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        why = error if isinstance(error, DataError) else repr(error)
+        raise DataError(f"{where}: not a shard {what} ({why}); run `segstream shard` again to mend it") from error
+    raise DataError(
+        f"{where}: {what} version {found}, this program reads {version}; "
+        f"convert the data again, or use the version of the program that wrote it"
+    )
 
 
-def load_outcome(raw: Mapping[str, Any]) -> RelabelOutcome:
-    """An outcome from the JSON that `dataclasses.asdict` of it gives.
-
-    Raises:
-        KeyError, TypeError: it is something else.
-    """
-    examples = tuple(RelabelExample(**e) for e in raw["examples"])
-    return RelabelOutcome(applied=raw["applied"], reported=dict(raw["reported"]), examples=examples)
-
-
-def _load_span(place: list[int], blocks: list[Any] | None) -> Span:
-    offset, size, crc32 = place
-    if blocks is None:
-        return Span(offset, size, crc32)
-    rows, sizes, crc32s = blocks
-    return Span(offset, size, crc32, Blocks(rows, tuple(sizes), tuple(crc32s)))
+def _load_entry(raw: dict[str, Any]) -> Entry:
+    height, width = raw["size_hw"]
+    blocks = {k: Blocks(rows, tuple(sizes), tuple(crcs)) for k, (rows, sizes, crcs) in raw.get("blocks", {}).items()}
+    members = {k: Span(offset, size, crc, blocks.get(k)) for k, (offset, size, crc) in raw["members"].items()}
+    return Entry(key=raw["key"], size_hw=(height, width), classes=tuple(raw["classes"]), members=members)

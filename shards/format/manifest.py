@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from segstream.shards.errors import DataError
-from segstream.shards.format.index import Counts, RelabelOutcome, load_outcome
+from segstream.shards.format.index import Counts, RelabelOutcome, load_versioned
 from segstream.shards.format.left_out import LeftOut
-from segstream.shards.schema import parse_json
+from segstream.shards.schema import parse
 from segstream.shards.taxonomy import Taxonomy
 
 VERSION = 1
@@ -73,18 +73,13 @@ def dump_manifest(manifest: Manifest) -> bytes:
     relabel = manifest.relabel and {"records_sha256": manifest.params["records_sha256"], **asdict(manifest.relabel)}
     content = {
         "version": VERSION,
-        "dataset": manifest.dataset,
-        "split": manifest.split,
-        "licence": manifest.licence,
-        "members": manifest.members,
-        "params": manifest.params,
-        "tool": manifest.tool,
+        **{name: getattr(manifest, name) for name in ("dataset", "split", "licence", "members", "params", "tool")},
         "totals": {"samples": manifest.samples, "bytes": manifest.bytes, "shards": len(manifest.shards)},
         "absent": manifest.absent,
         "skipped": [asdict(r) for r in manifest.skipped],
         **({"relabel": relabel} if relabel else {}),
         "shards": [asdict(s) for s in manifest.shards],
-        "taxonomies": {member: _dump_taxonomy(t) for member, t in taxonomies.items()},
+        "taxonomies": {member: asdict(t) | {"digest": t.digest} for member, t in taxonomies.items()},
         "classes": {
             member: [
                 {"id": i, "name": taxonomies[member].classes[i], "pixels": pixels, "samples": samples}
@@ -100,49 +95,22 @@ def load_manifest(data: bytes, *, where: str) -> Manifest:
     """Read a manifest file's bytes.
 
     Raises:
-        DataError: not a manifest, or of a version this program does not know.
+        DataError: not a manifest, of a version this program does not know, or its class tables were tampered with.
     """
-    try:
-        raw = parse_json(data)
-        if raw["version"] != VERSION:
-            raise DataError(
-                f"{where}: manifest version {raw['version']}, this program reads {VERSION}; "
-                f"convert the data again, or use the version of the program that wrote it"
-            )
-        taxonomies = {m: _load_taxonomy(t, where=where) for m, t in raw["taxonomies"].items()}
-        return Manifest(
-            dataset=raw["dataset"],
-            split=raw["split"],
-            licence=raw["licence"],
-            native=taxonomies["native"],
-            universal=taxonomies.get("universal"),
-            members=tuple(raw["members"]),
-            params=raw["params"],
-            tool=raw["tool"],
-            shards=tuple(ShardInfo(**s) for s in raw["shards"]),
-            counts={m: {c["id"]: (c["pixels"], c["samples"]) for c in cs} for m, cs in raw["classes"].items()},
-            skipped=tuple(LeftOut(**r) for r in raw["skipped"]),
-            absent=raw["absent"],
-            relabel=load_outcome(raw["relabel"]) if "relabel" in raw else None,
-            digest=hashlib.sha256(data).hexdigest(),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{where}: not a shard manifest ({error!r}); run `segstream shard` again") from error
+    digests: dict[str, str] = {}
 
+    def build(raw: dict[str, Any]) -> Manifest:
+        taxonomies = {member: dict(taxonomy) for member, taxonomy in raw["taxonomies"].items()}
+        digests.update((member, taxonomy.pop("digest")) for member, taxonomy in taxonomies.items())
+        values = {field.name: raw[field.name] for field in fields(Manifest) if field.name in raw}
+        values["native"], values["universal"] = taxonomies["native"], taxonomies.get("universal")
+        values["counts"] = {m: {c["id"]: (c["pixels"], c["samples"]) for c in cs} for m, cs in raw["classes"].items()}
+        if "relabel" in raw:
+            values["relabel"] = {k: v for k, v in raw["relabel"].items() if k != "records_sha256"}
+        return parse(Manifest, values | {"digest": hashlib.sha256(data).hexdigest()}, at="manifest")
 
-def _dump_taxonomy(taxonomy: Taxonomy) -> dict[str, Any]:
-    return {**asdict(taxonomy), "digest": taxonomy.digest}
-
-
-def _load_taxonomy(raw: Mapping[str, Any], *, where: str) -> Taxonomy:
-    pairs = raw["from_universal"]
-    taxonomy = Taxonomy(
-        name=raw["name"],
-        kind=raw["kind"],
-        classes=tuple(raw["classes"]),
-        to_universal=None if raw["to_universal"] is None else tuple(raw["to_universal"]),
-        from_universal=None if pairs is None else tuple((u, n) for u, n in pairs),
-    )
-    if taxonomy.digest != raw["digest"]:
-        raise DataError(f"{where}: the class table of {taxonomy.name!r} does not match its digest; convert again")
-    return taxonomy
+    manifest = load_versioned(data, VERSION, build, what="manifest", where=where)
+    for taxonomy, member in ((manifest.native, "native"), (manifest.universal, "universal")):
+        if taxonomy is not None and taxonomy.digest != digests[member]:
+            raise DataError(f"{where}: the class table of {taxonomy.name!r} does not match its digest; convert again")
+    return manifest

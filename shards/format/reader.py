@@ -5,35 +5,19 @@ from __future__ import annotations
 import bisect
 import hashlib
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from zlib_ng import zlib_ng
 
 from segstream.shards.codecs.row_blocks import Slice
 from segstream.shards.errors import DataError
 from segstream.shards.format import manifest as manifests
-from segstream.shards.format.index import Row, ShardIndex, Span, index_name, load_index, member_suffix
+from segstream.shards.format.index import Entry, ShardIndex, index_name, load_index, member_suffix
 from segstream.shards.format.manifest import Manifest
-from segstream.shards.storage.cache import ShardCache, cache_from_environment
-from segstream.shards.storage.cached import CachedStore
-from segstream.shards.storage.open import REQUEST_COST, Store, open_store
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """Where one sample lies and what it shows."""
-
-    key: str
-    shard: int
-    """Position of its shard in `manifest.shards`."""
-    size_hw: tuple[int, int]
-    members: Mapping[str, Span]
-    """By file name suffix: `jpg` or `png`, `json`, `native.png`, `universal.png`."""
-    classes: tuple[int, ...]
-    """Native ids present, ascending."""
+from segstream.shards.storage.base import REQUEST_COST, Store
+from segstream.shards.storage.cache import CachedStore, ShardCache, cache_from_environment
+from segstream.shards.storage.open import open_store
 
 
 class ShardSet:
@@ -53,9 +37,7 @@ class ShardSet:
     def __enter__(self) -> ShardSet:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -87,10 +69,7 @@ class ShardSet:
         Raises:
             IndexError: outside 0..len-1.
         """
-        if not 0 <= i < len(self):
-            raise IndexError(f"{self.url}: sample {i} of {len(self)}")
-        shard, row = self._row(i)
-        return Entry(key=row.key, shard=shard, size_hw=row.size_hw, members=row.members, classes=row.classes)
+        return self._find(i)[1]
 
     def read(self, i: int, member: str) -> bytes:
         """A member's bytes: `image`, `native`, `universal`, `universal-relabeled` or `json`.
@@ -98,17 +77,10 @@ class ShardSet:
         Raises:
             DataError: the sample has no such member, or its bytes are missing, cut short or fail their checksum.
         """
-        entry, name, suffix = self._member(i, member)
+        name, entry, suffix = self._member(i, member)
         span = entry.members[suffix]
-
-        def check(data: bytes) -> None:
-            if zlib_ng.crc32(data) != span.crc32:
-                raise DataError(
-                    f"{self.url}/{name}: {entry.key}.{suffix} fails its checksum (bytes {span.offset} to "
-                    f"{span.offset + span.size}); run the conversion again to rewrite this shard"
-                )
-
-        return self._store.read(name, span.offset, span.size, check=check)
+        what = f"{entry.key}.{suffix}"
+        return self._pieces(name, span.offset, (span.size,), (span.crc32,), lambda n: what)[0]
 
     def read_rows(self, i: int, member: str, top: int, bottom: int) -> Slice | None:
         """The blocks of a member that hold rows top to bottom - 1, or None where only the whole can be had.
@@ -116,30 +88,19 @@ class ShardSet:
         Raises:
             DataError: as `read`; of a block that fails its checksum, which one.
         """
-        entry, name, suffix = self._member(i, member)
+        name, entry, suffix = self._member(i, member)
         span, height = entry.members[suffix], entry.size_hw[0]
         if span.blocks is None or not 0 <= top < bottom <= height:
             return None
-        blocks = span.blocks
+        blocks, offset = span.blocks, span.offset
         first, last = top // blocks.rows, -(-bottom // blocks.rows)
 
         def read(start: int, stop: int) -> list[bytes]:
-            sizes = blocks.sizes[start:stop]
-            ends = list(itertools.accumulate(sizes))
-            offset = span.offset + sum(blocks.sizes[:start])
+            def what(n: int) -> str:
+                return f"{entry.key}.{suffix}: {f'block {start + n - 1} of its rows' if start + n else 'its header'}"
 
-            def check(data: bytes) -> None:
-                view = memoryview(data)
-                for n, end, size in zip(range(start, stop), ends, sizes, strict=True):
-                    if zlib_ng.crc32(view[end - size : end]) != blocks.crc32s[n]:
-                        what = f"block {n - 1} of its rows" if n else "its header"
-                        raise DataError(
-                            f"{self.url}/{name}: {entry.key}.{suffix}: {what} fails its checksum (bytes "
-                            f"{offset + end - size} to {offset + end}); run the conversion again to rewrite this shard"
-                        )
-
-            data = self._store.read(name, offset, ends[-1], check=check)
-            return [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+            at = offset + sum(blocks.sizes[:start])
+            return self._pieces(name, at, blocks.sizes[start:stop], blocks.crc32s[start:stop], what)
 
         between = sum(blocks.sizes[1 : 1 + first])  # from a remote store, cheaper read than asked for apart
         if between < (REQUEST_COST if self._store.remote else 1):
@@ -147,29 +108,44 @@ class ShardSet:
             pieces = pieces[first:]
         else:
             head, *pieces = [*read(0, 1), *read(1 + first, 1 + last)]
-        return Slice(
-            top=first * blocks.rows,
-            bottom=min(last * blocks.rows, height),
-            head=head,
-            blocks=tuple(pieces),
-        )
+        return Slice(top=first * blocks.rows, bottom=min(last * blocks.rows, height), head=head, blocks=tuple(pieces))
 
-    def _member(self, i: int, member: str) -> tuple[Entry, str, str]:
-        """The sample, its shard's file name, and the member's suffix."""
-        entry = self.entry(i)
-        name = self.manifest.shards[entry.shard].name
+    def _pieces(
+        self, name: str, offset: int, sizes: Sequence[int], crc32s: Sequence[int], what: Callable[[int], str]
+    ) -> list[bytes]:
+        """Read neighbouring pieces of a shard, each checked; `what` names the n-th in an error."""
+        ends = list(itertools.accumulate(sizes))
+
+        def check(data: bytes) -> None:
+            view = memoryview(data)
+            for n, (end, size, crc32) in enumerate(zip(ends, sizes, crc32s, strict=True)):
+                if zlib_ng.crc32(view[end - size : end]) != crc32:
+                    raise DataError(
+                        f"{self.url}/{name}: {what(n)} fails its checksum (bytes {offset + end - size} to "
+                        f"{offset + end}); run the conversion again to rewrite this shard"
+                    )
+
+        data = self._store.read(name, offset, ends[-1], check=check)
+        return [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+    def _member(self, i: int, member: str) -> tuple[str, Entry, str]:
+        """A sample's shard, the sample, and the member's suffix."""
+        name, entry = self._find(i)
         suffix = member_suffix(entry.members, member)
         if suffix is None:
             raise DataError(
                 f"{self.url}/{name}: sample {entry.key!r} has no member {member!r}; "
                 f"this set holds {', '.join(self.manifest.members)}"
             )
-        return entry, name, suffix
+        return name, entry, suffix
 
-    def _row(self, i: int) -> tuple[int, Row]:
+    def _find(self, i: int) -> tuple[str, Entry]:
+        """A sample's shard and the sample."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"{self.url}: sample {i} of {len(self)}")
         shard = bisect.bisect_right(self._ends, i)
         start = self._ends[shard - 1] if shard else 0
-        return shard, self.index(shard).rows[i - start]
+        return self.manifest.shards[shard].name, self.index(shard).samples[i - start]
 
 
 def open_shards(url: str | Path, *, cache: ShardCache | None = None) -> ShardSet:

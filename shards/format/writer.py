@@ -9,11 +9,11 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from segstream.shards.codecs.row_blocks import Blocks
 from segstream.shards.files import RUN_AGAIN, writing
-from segstream.shards.format.index import Row, Span
+from segstream.shards.format.index import Entry, Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,44 +29,35 @@ class Sample:
     """Of the members whose rows can be had in blocks."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class Written(NamedTuple):
     """What is known of a tar once it is written."""
 
     bytes: int
     sha256: str
-    rows: tuple[Row, ...]
+    samples: tuple[Entry, ...]
 
 
 def write_shard(path: Path, samples: Iterable[Sample]) -> Written:
     """Write one tar and note where each member lies.
 
-    Byte for byte what `webdataset.TarWriter(..., encoder=False, mtime=0)` writes. It is not used because importing
-    it loads torch, which would cost every conversion and each of its workers more time than a small dataset takes.
-
     Raises:
         DataError: the system refuses to write.
     """
-    rows = []
+    from webdataset import TarWriter  # imports torch, which takes a second: whoever only reads need not wait for it
+
+    entries = []
     with writing(path, advice=RUN_AGAIN) as file:
         stream = _HashingStream(file)
-        with tarfile.open(fileobj=stream, mode="w|") as tar:
+        with TarWriter(stream, encoder=False, mtime=0) as tar:  # a true time would make no two runs agree
             for sample in samples:
-                members = {
-                    suffix: _add(tar, f"{sample.key}.{suffix}", sample.members[suffix], sample.blocks.get(suffix))
-                    for suffix in sorted(sample.members)
-                }
-                rows.append(Row(key=sample.key, size_hw=sample.size_hw, classes=sample.classes, members=members))
-    return Written(bytes=stream.size, sha256=stream.sha256.hexdigest(), rows=tuple(rows))
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes, blocks: Blocks | None) -> Span:
-    info = tarfile.TarInfo(name)
-    info.size, info.mode, info.mtime = len(data), 0o444, 0  # a true time would make no two runs agree
-    info.uname = info.gname = "bigdata"
-    tar.addfile(info, io.BytesIO(data))
-    padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    return Span(tar.offset - padded, len(data), zlib.crc32(data), blocks)
+                members = {}
+                for suffix, data in sorted(sample.members.items()):
+                    tar.write({"__key__": sample.key, suffix: data})
+                    padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                    offset = tar.tarstream.offset - padded
+                    members[suffix] = Span(offset, len(data), zlib.crc32(data), sample.blocks.get(suffix))
+                entries.append(Entry(key=sample.key, size_hw=sample.size_hw, classes=sample.classes, members=members))
+    return Written(stream.size, stream.sha256.hexdigest(), tuple(entries))
 
 
 class _HashingStream(io.RawIOBase):

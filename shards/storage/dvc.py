@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import yaml
 
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.storage.open import Check, LocalStore, Store
+from segstream.shards.storage.base import Check, LocalStore, Store
 
 
 class DvcStore:
@@ -173,20 +173,9 @@ def _open_remote(revision: _Revision) -> Store:
     url = remote.get("url", "")
     if url.startswith("s3://"):
         from segstream.shards.storage.remote import RemoteStore
-        from segstream.shards.storage.s3 import Access, S3Origin
+        from segstream.shards.storage.s3 import S3Origin
 
-        access = Access(
-            endpoint=remote.get("endpointurl"),
-            profile=remote.get("profile"),
-            region=remote.get("region"),
-            key=remote.get("access_key_id"),
-            secret=remote.get("secret_access_key"),
-            token=remote.get("session_token"),
-            config_file=remote.get("configpath"),
-            credentials_file=remote.get("credentialpath"),
-            ca_file=trusted if (trusted := remote.get("ssl_verify", "")).lower() not in ("", "true", "false") else None,
-        )
-        return RemoteStore(S3Origin(url, access=access))
+        return RemoteStore(S3Origin(url, account=remote))
     if "://" in url or remote.get("version_aware") == "true" or remote.get("worktree") == "true":
         raise UsageError(f"{revision.url}: remote {name} ({url}) is of a kind not supported; use a folder or s3://")
     return LocalStore((dvc / url).resolve())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import urllib.request
 from urllib.parse import quote, urlsplit
 
@@ -11,7 +9,15 @@ import urllib3
 from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError, SSLError
 
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.storage.remote import MissingError, Part, TransientError, UnreachableError, distrust
+from segstream.shards.storage.remote import (
+    MissingError,
+    Origin,
+    RangeRead,
+    TransientError,
+    UnreachableError,
+    distrust,
+    total_of,
+)
 
 TIMEOUT_S = 20.0  # to connect, and between two arrivals of bytes
 TRY_AGAIN = (408, 425, 429)  # and all from 500 on
@@ -26,23 +32,17 @@ _NO_RANGES = (
 _TRUST = "if a CA of your own has signed it, set SSL_CERT_FILE to the file of that CA's certificate"
 
 
-class HttpOrigin:
-    """A folder of a web server. Threads share a pool of connections, forked and unpickled copies begin a new one."""
+class HttpOrigin(Origin):
+    """A folder of a web server."""
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S):
-        self.url = url.rstrip("/")
+        super().__init__(url, timeout_s)
         try:
             self._parts = urlsplit(self.url)
         except ValueError as error:
             raise UsageError(f"{url}: not a URL ({error}); correct it") from error
-        self._timeout_s = timeout_s
-        self._pools: dict[int, urllib3.PoolManager] = {}
-        """By process."""
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (self.url, self._timeout_s)
-
-    def get(self, name: str, start: int, stop: int) -> Part:
+    def get(self, name: str, start: int, stop: int) -> RangeRead:
         """See `Origin.get`."""
         response = self._request("GET", name, {"Range": f"bytes={start}-{stop - 1}"})
         try:
@@ -52,10 +52,7 @@ class HttpOrigin:
             raise TransientError(f"the connection broke ({_cause(error)})") from error
         finally:
             response.close()  # back in the pool by now if all was read
-        expected = min(stop, total) - start
-        if len(data) != expected:
-            raise TransientError(f"short read: {len(data)} of {expected} bytes came")
-        return Part(data=data, total=total, version=response.headers.get("ETag"))
+        return RangeRead(data, total, response.headers.get("ETag"))
 
     def head(self, name: str) -> int:
         """See `Origin.head`."""
@@ -66,17 +63,13 @@ class HttpOrigin:
             raise DataError(f"{self.url}/{name}: the server does not tell its length; {_NO_RANGES}")
         return int(length)
 
-    def close(self) -> None:
-        """See `Origin.close`."""
-        pool = self._pools.pop(os.getpid(), None)
-        if pool is not None:
-            pool.clear()
-
     def _request(self, method: str, name: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         url = f"{self.url}/{quote(name)}"
         headers = {"User-Agent": "segstream", "Accept-Encoding": "identity"} | headers
         try:
-            response = self._pool().request(method, url, headers=headers, preload_content=False, retries=_REDIRECTS)
+            response: urllib3.BaseHTTPResponse = self.client().request(
+                method, url, headers=headers, preload_content=False, retries=_REDIRECTS
+            )
         except LocationParseError as error:
             raise UsageError(f"{url}: not a URL ({error}); correct it") from error
         except (HTTPError, OSError) as error:
@@ -102,31 +95,19 @@ class HttpOrigin:
     def _total(self, response: urllib3.BaseHTTPResponse, name: str, start: int, stop: int) -> int:
         """Bytes of the whole file."""
         if response.status == 206:
-            found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-            if found is None or int(found[1]) != start:
-                raise TransientError(f"other bytes were sent than asked for ({response.headers.get('Content-Range')})")
-            return int(found[2])
+            return total_of(response.headers.get("Content-Range"), start)
         length = response.headers.get("Content-Length", "")
         if start == 0 and length.isdecimal() and int(length) <= stop:
             return int(length)  # all of a small file, as good as a range
         raise DataError(f"{self.url}/{name}: {_NO_RANGES}")
 
-    def _pool(self) -> urllib3.PoolManager:
-        pool = self._pools.get(os.getpid())  # without the lock: a fork may happen while another thread holds it
-        if pool is None:
-            pool = self._pools.setdefault(os.getpid(), self._new_pool())
-        return pool
-
-    def _new_pool(self) -> urllib3.PoolManager:
+    def connect(self) -> urllib3.PoolManager:
+        """See `Origin.connect`."""
         timeout = urllib3.Timeout(connect=self._timeout_s, read=self._timeout_s)
         proxy = urllib.request.getproxies().get(self._parts.scheme)
         if proxy and not urllib.request.proxy_bypass(self._parts.netloc):
             return urllib3.ProxyManager(proxy, maxsize=_CONNECTIONS, timeout=timeout)
         return urllib3.PoolManager(maxsize=_CONNECTIONS, timeout=timeout)
-
-
-def _rebuild(url: str, timeout_s: float) -> HttpOrigin:
-    return HttpOrigin(url, timeout_s=timeout_s)
 
 
 def _cause(error: Exception) -> str:

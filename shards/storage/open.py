@@ -1,87 +1,15 @@
-"""Where shard sets live: one byte-range interface over URLs. Local folders here, other places in `shards.stores`."""
+"""The store that a URL names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
-from segstream.shards.errors import DataError, UsageError
-
-REQUEST_COST = 1 << 20  # bytes that a connection could have carried in the time of one request: 20 ms at 50 MB/s
-Check = Callable[[bytes], None]
-"""Raises DataError if bytes are not those that were meant."""
-
-
-class Store(Protocol):
-    """Read access to the files of one shard set; safe to use from several threads, picklable."""
-
-    url: str
-    remote: bool
-    """A request takes time and may fail on its way."""
-
-    def read(self, name: str, start: int = 0, length: int | None = None, *, check: Check | None = None) -> bytes:
-        """Bytes [start, start + length) of a file, to its end if `length` is None.
-
-        Args:
-            check: asked about what was read; from a remote store, bytes that it refuses are fetched again.
-
-        Raises:
-            DataError: there is no such file, it cannot be read, it ends early, or `check` refuses it.
-        """
-        ...
-
-    def size(self, name: str) -> int | None:
-        """Bytes of a file, None if there is none."""
-        ...
-
-    def close(self) -> None:
-        """Let go of connections and threads; the store can be used again."""
-        ...
-
-
-class LocalStore:
-    """A folder of this machine."""
-
-    remote = False
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.url = str(folder)
-
-    def read(self, name: str, start: int = 0, length: int | None = None, *, check: Check | None = None) -> bytes:
-        """See `Store.read`."""
-        path = self.folder / name
-        try:
-            with path.open("rb", buffering=0) as file:
-                file.seek(start)
-                data = file.readall() if length is None else _read_exactly(file, length)
-        except FileNotFoundError as error:
-            raise DataError(f"{path}: missing; run the conversion again, it keeps what is whole") from error
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the disk") from error
-        if length is not None and len(data) != length:
-            raise DataError(
-                f"{path}: ends after {start + len(data)} bytes, expected {start + length}; run the conversion again"
-            )
-        if check is not None:
-            check(data)
-        return data
-
-    def size(self, name: str) -> int | None:
-        """See `Store.size`."""
-        try:
-            return (self.folder / name).stat().st_size
-        except OSError:
-            return None
-
-    def close(self) -> None:
-        """See `Store.close`; nothing is held open."""
+from segstream.shards.errors import DataError
+from segstream.shards.storage.base import LocalStore, Store, local_path
 
 
 def open_store(url: str | Path) -> Store:
-    """The store of a shard set's URL.
+    """The store of a shard set's URL; only what its kind needs is imported.
 
     Raises:
         UsageError: a scheme that is not supported.
@@ -106,25 +34,3 @@ def open_store(url: str | Path) -> Store:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give the folder DATASET/SPLIT that `segstream shard` wrote")
     return LocalStore(folder)
-
-
-def local_path(url: str | Path) -> Path:
-    """The folder that a path or file:// URL names.
-
-    Raises:
-        UsageError: another kind of URL.
-    """
-    if isinstance(url, Path) or "://" not in url:
-        return Path(url)
-    parts = urlsplit(url)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        raise UsageError(f"{url}: {parts.scheme}:// is not supported here; give a path or a file:// URL")
-    return Path(unquote(parts.path))
-
-
-def _read_exactly(file: object, length: int) -> bytes:
-    pieces = []
-    while length > 0 and (piece := file.read(length)):  # type: ignore[attr-defined]
-        pieces.append(piece)
-        length -= len(piece)
-    return b"".join(pieces)

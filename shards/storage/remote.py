@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import ssl
 import time
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from urllib3.util.ssl_match_hostname import CertificateError
 
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.storage.open import Check
+from segstream.shards.storage.base import Check
 
 PIECE = 16 << 20  # bytes of one request when a whole file is read
 RETRY_S = "SEGSTREAM_RETRY_S"  # environment variable
@@ -42,8 +44,7 @@ class MissingError(Exception):
     """The server says that there is no such file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class RangeRead(NamedTuple):
     """What one request brought."""
 
     data: bytes
@@ -53,28 +54,60 @@ class Part:
     """Equal for equal contents of the file, such as its entity tag."""
 
 
-class Origin(Protocol):
-    """A server's files, one attempt at a time; safe to use from several threads, picklable."""
+class Origin(ABC):
+    """A server's files, one attempt at a time.
 
-    url: str
+    Threads share a client; forked and unpickled copies make their own.
+    """
 
-    def get(self, name: str, start: int, stop: int) -> Part:
-        """Bytes [start, stop) of a file, or to its end where that comes sooner; complete, or an exception.
+    def __init__(self, url: str, timeout_s: float):
+        self.url, self._timeout_s = url.rstrip("/"), timeout_s
+        self._clients: dict[int, Any] = {}
+        """By process."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_clients": {}}
+
+    @abstractmethod
+    def get(self, name: str, start: int, stop: int) -> RangeRead:
+        """Bytes [start, stop) of a file, or to its end where that comes sooner.
 
         Raises:
             TransientError: worth another attempt; UnreachableError where no connection came about.
             MissingError: there is no such file.
             DataError: the server refuses, or cannot serve ranges.
         """
-        ...
 
+    @abstractmethod
     def head(self, name: str) -> int:
         """Bytes of a file. Raises as `get` does."""
-        ...
+
+    @abstractmethod
+    def connect(self) -> Any:
+        """A new client: whatever holds the connections. Raises as `get` does."""
+
+    def client(self) -> Any:
+        """This process's client, without retries of its own: `RemoteStore` does them, for all stores alike."""
+        client = self._clients.get(os.getpid())  # without a lock: a fork may happen while another thread holds it
+        return self._clients.setdefault(os.getpid(), self.connect()) if client is None else client
 
     def close(self) -> None:
         """Let go of connections; the origin can be used again."""
-        ...
+        client = self._clients.pop(os.getpid(), None)
+        if client is not None:
+            (getattr(client, "close", None) or client.clear)()
+
+
+def total_of(content_range: str | None, start: int) -> int:
+    """Bytes of the whole file, by the header of an answer that should begin at `start`.
+
+    Raises:
+        TransientError: it does not.
+    """
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", content_range or "")
+    if found is None or int(found[1]) != start:
+        raise TransientError(f"other bytes were sent than asked for ({content_range})")
+    return int(found[2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +179,10 @@ class RemoteStore:
                     raise TransientError(str(error)) from error
             return data
 
-        return self._persist(name, once)
+        try:
+            return self._try(name, once)
+        except MissingError as error:
+            raise DataError(f"{self.url}/{name}: missing; check the URL, or upload the set again") from error
 
     def size(self, name: str) -> int | None:
         """See `Store.size`."""
@@ -159,34 +195,33 @@ class RemoteStore:
         """See `Store.close`."""
         self._origin.close()
 
+    def _get(self, name: str, start: int, stop: int) -> RangeRead:
+        found = self._origin.get(name, start, stop)
+        expected = min(stop, found.total) - start
+        if len(found.data) != expected:
+            raise TransientError(f"short read: {len(found.data)} of {expected} bytes came")
+        return found
+
     def _range(self, name: str, start: int, length: int) -> bytes:
         if length == 0:
             return b""
-        part = self._origin.get(name, start, start + length)
-        if len(part.data) != length:
+        found = self._get(name, start, start + length)
+        if len(found.data) != length:
             raise DataError(
-                f"{self.url}/{name}: ends after {part.total} bytes, expected {start + length}; upload it again"
+                f"{self.url}/{name}: ends after {found.total} bytes, expected {start + length}; upload it again"
             )
-        return part.data
+        return found.data
 
     def _rest(self, name: str, start: int) -> bytes:
         """From `start` to the end, in pieces that are each tried again; never pieces of two versions."""
-        part = self._origin.get(name, start, start + PIECE)
-        version, total, pieces = part.version, part.total, [part.data]
-        at = start + len(part.data)
-        while at < total:
-            part = self._try(name, lambda at=at: self._origin.get(name, at, at + PIECE))  # type: ignore[misc]
-            if (part.version, part.total) != (version, total):
+        first = self._get(name, start, start + PIECE)
+        pieces = [first.data]
+        for at in range(start + PIECE, first.total, PIECE):
+            found = self._try(name, lambda at=at: self._get(name, at, at + PIECE))  # type: ignore[misc]
+            if (found.version, found.total) != (first.version, first.total):
                 raise TransientError("it was replaced while being read")
-            pieces.append(part.data)
-            at += len(part.data)
+            pieces.append(found.data)
         return b"".join(pieces)
-
-    def _persist(self, name: str, once: Callable[[], T]) -> T:
-        try:
-            return self._try(name, once)
-        except MissingError as error:
-            raise DataError(f"{self.url}/{name}: missing; check the URL, or upload the set again") from error
 
     def _try(self, name: str, once: Callable[[], T]) -> T:
         found = tried(once, where=f"{self.url}/{name}", retries=self._retries, heard=self._heard)

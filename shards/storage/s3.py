@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -16,7 +14,15 @@ import urllib3
 
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.storage.http import TIMEOUT_S, TRY_AGAIN
-from segstream.shards.storage.remote import MissingError, Part, TransientError, UnreachableError, distrust
+from segstream.shards.storage.remote import (
+    MissingError,
+    Origin,
+    RangeRead,
+    TransientError,
+    UnreachableError,
+    distrust,
+    total_of,
+)
 
 _CONNECTIONS = 32
 _MISSING = ("404", "NoSuchKey", "NotFound")
@@ -26,43 +32,27 @@ _CREDENTIALS = (
 _TRUST = "if a CA of your own has signed it, set AWS_CA_BUNDLE to the file of that CA's certificate"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """What is known of an account beyond boto3's own chain (environment, ~/.aws, the machine's role)."""
-
-    endpoint: str | None = None
-    profile: str | None = None
-    region: str | None = None
-    key: str | None = None
-    secret: str | None = None
-    token: str | None = None
-    config_file: str | None = None
-    credentials_file: str | None = None
-    ca_file: str | None = None
-
-
-class S3Origin:
-    """A prefix of a bucket, `s3://BUCKET/PREFIX`. Threads share a client, forked and unpickled copies make their own.
+class S3Origin(Origin):
+    """A prefix of a bucket, `s3://BUCKET/PREFIX`.
 
     Buckets are addressed by path where an endpoint is configured (own servers have no name for each bucket), by host
     name on AWS; `s3.addressing_style` in ~/.aws/config overrules.
     """
 
-    def __init__(self, url: str, *, access: Access | None = None, timeout_s: float = TIMEOUT_S):
+    def __init__(self, url: str, *, account: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S):
+        """`account`: what is known beyond boto3's own chain (environment, ~/.aws, the machine's role).
+
+        Named as in the configuration of a DVC remote: `endpointurl`, `profile`, `region`, `access_key_id`,
+        `secret_access_key`, `session_token`, `configpath`, `credentialpath`, `ssl_verify` (a CA's file).
+        """
         parts = urlsplit(url)
         if not parts.netloc:
             raise UsageError(f"{url}: no bucket; write s3://BUCKET/PREFIX")
-        self.url = url.rstrip("/")
-        self._bucket, self._prefix = parts.netloc, parts.path.strip("/")
-        self._access, self._timeout_s = access or Access(), timeout_s
-        self._clients: dict[int, Any] = {}
-        """By process."""
+        super().__init__(url, timeout_s)
+        self._bucket, self._prefix, self._account = parts.netloc, parts.path.strip("/"), account or {}
         self._bucket_seen = False
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (self.url, self._access, self._timeout_s)
-
-    def get(self, name: str, start: int, stop: int) -> Part:
+    def get(self, name: str, start: int, stop: int) -> RangeRead:
         """See `Origin.get`."""
         try:
             found = self.client().get_object(Bucket=self._bucket, Key=self.key(name), Range=f"bytes={start}-{stop - 1}")
@@ -70,14 +60,7 @@ class S3Origin:
                 data: bytes = body.read()
         except Exception as error:
             self._sort(error, name)
-        said = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", found.get("ContentRange", ""))
-        if said is None or int(said[1]) != start:
-            raise TransientError(f"other bytes were sent than asked for ({found.get('ContentRange')})")
-        total = int(said[2])
-        expected = min(stop, total) - start
-        if len(data) != expected:
-            raise TransientError(f"short read: {len(data)} of {expected} bytes came")
-        return Part(data=data, total=total, version=found.get("ETag"))
+        return RangeRead(data, total_of(found.get("ContentRange"), start), found.get("ETag"))
 
     def head(self, name: str) -> int:
         """See `Origin.head`."""
@@ -107,25 +90,9 @@ class S3Origin:
         except Exception as error:
             self._sort(error, name)
 
-    def close(self) -> None:
-        """See `Origin.close`."""
-        client = self._clients.pop(os.getpid(), None)
-        if client is not None:
-            client.close()
-
     def key(self, name: str) -> str:
         """Key of a file in the bucket."""
         return f"{self._prefix}/{name}" if self._prefix else name
-
-    def client(self) -> Any:
-        """This process's boto3 client, without retries of its own: `RemoteStore` does them, for all stores alike."""
-        client = self._clients.get(os.getpid())  # without a lock: a fork may happen while another thread holds it
-        if client is None:
-            try:
-                client = self._clients.setdefault(os.getpid(), self._connect())
-            except Exception as error:
-                self._sort(error, "")
-        return client
 
     def _head(self, name: str) -> Mapping[str, Any]:
         try:
@@ -153,41 +120,47 @@ class S3Origin:
     def _no_bucket(self, name: str) -> DataError:
         return DataError(f"{self.url}/{name}: no bucket {self._bucket}; check the URL and AWS_ENDPOINT_URL")
 
-    def _connect(self) -> Any:
+    def connect(self) -> Any:
+        """See `Origin.connect`."""
         try:
             import boto3
             import botocore.config
             import botocore.session
         except ImportError as error:
             raise UsageError(f"{self.url}: needs boto3; pip install 'segstream[s3]'") from error
-        access = self._access
-        core = botocore.session.Session(profile=access.profile)
-        for variable, file in (
-            ("config_file", access.config_file),
-            ("credentials_file", access.credentials_file),
-        ):
-            if file:
-                core.set_config_variable(variable, file)
-        settings = core.get_scoped_config()
-        own = access.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        style = (settings.get("s3") or {}).get("addressing_style")
-        return boto3.session.Session(botocore_session=core, region_name=access.region).client(
-            "s3",
-            endpoint_url=access.endpoint,
-            aws_access_key_id=access.key,
-            aws_secret_access_key=access.secret,
-            aws_session_token=access.token,
-            verify=access.ca_file,
-            config=botocore.config.Config(
-                retries={"total_max_attempts": 1, "mode": "standard"},
-                connect_timeout=self._timeout_s,
-                read_timeout=self._timeout_s,
-                max_pool_connections=_CONNECTIONS,
-                s3={"addressing_style": style or ("path" if own or settings.get("endpoint_url") else "auto")},
-                request_checksum_calculation="when_required",  # servers other than AWS may not know the new ones
-                response_checksum_validation="when_required",
-            ),
-        )
+        account = self._account
+        try:
+            core = botocore.session.Session(profile=account.get("profile"))
+            for variable, key in (("config_file", "configpath"), ("credentials_file", "credentialpath")):
+                if account.get(key):
+                    core.set_config_variable(variable, account[key])
+            settings = core.get_scoped_config()
+            own = (
+                account.get("endpointurl")
+                or os.environ.get("AWS_ENDPOINT_URL_S3")
+                or os.environ.get("AWS_ENDPOINT_URL")
+            )
+            style = (settings.get("s3") or {}).get("addressing_style")
+            ca_file = account.get("ssl_verify", "")
+            return boto3.session.Session(botocore_session=core, region_name=account.get("region")).client(
+                "s3",
+                endpoint_url=account.get("endpointurl"),
+                aws_access_key_id=account.get("access_key_id"),
+                aws_secret_access_key=account.get("secret_access_key"),
+                aws_session_token=account.get("session_token"),
+                verify=ca_file if ca_file.lower() not in ("", "true", "false") else None,
+                config=botocore.config.Config(
+                    retries={"total_max_attempts": 1, "mode": "standard"},
+                    connect_timeout=self._timeout_s,
+                    read_timeout=self._timeout_s,
+                    max_pool_connections=_CONNECTIONS,
+                    s3={"addressing_style": style or ("path" if own or settings.get("endpoint_url") else "auto")},
+                    request_checksum_calculation="when_required",  # servers other than AWS may not know the new ones
+                    response_checksum_validation="when_required",
+                ),
+            )
+        except Exception as error:
+            self._sort(error, "")
 
     def _sort(self, error: Exception, name: str) -> NoReturn:
         """Tell apart what may be tried again, what is missing, and what the user must mend."""
@@ -228,7 +201,3 @@ def _answer(error: Exception) -> tuple[str, int]:
     found = getattr(error, "response", None) or {}
     status = int(found.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     return str(found.get("Error", {}).get("Code", "")), status
-
-
-def _rebuild(url: str, access: Access, timeout_s: float) -> S3Origin:
-    return S3Origin(url, access=access, timeout_s=timeout_s)

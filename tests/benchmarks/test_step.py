@@ -12,7 +12,7 @@ from segstream.benchmarks.step import BenchConfig, Work, check_equal, count_flop
 from segstream.model.config import InferConfig
 from segstream.model.networks.build import build
 from segstream.shards.errors import DataError, UsageError
-from tests.model.networks.test_activation_checkpointing import NETS
+from tests.model.networks.test_blocks import NETS
 
 SMALL = {"classes": 5, "crop": 33, "batch": 2, "device": "cpu", "precision": "fp32"}
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from segstream.cli.jobs.scripts import Run
-from segstream.cli.jobs.slurm import Slurm, slurm_script
+from segstream.cli.jobs.scripts import slurm_script
 from segstream.model.checkpoint import load_final
 from tests.cli.cluster import ROOT, cluster, free_port
+from tests.cli.jobs.test_scripts import NOTHING, job
 
 STEPS = 24
 SETTINGS = ("loader.batch=4", f"train.steps={STEPS}", "train.checkpoint_every=4", "train.log_every=4")
@@ -73,9 +73,9 @@ def test_a_job_told_to_stop_is_queued_again_and_ends_in_the_same_weights(
     place: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    job = Run(name="job", train=training(place, run), processes=2, port=free_port(), max_restarts=0)
+    made = job(train=training(place, run), processes=2, port=free_port(), max_restarts=0)
     script = tmp_path / "job.sh"
-    script.write_text(slurm_script(job, Slurm(gpus=0)))
+    script.write_text(slurm_script(made, **NOTHING))
     environment = cluster(tmp_path / "cluster")
 
     def submit() -> subprocess.Popen[str]:

@@ -110,7 +110,7 @@ def root(
             url = f"s3://{request.getfixturevalue('bucket')}/sets"
             if kind == "s3 with cache":
                 monkeypatch.setenv("SEGSTREAM_CACHE", str(tmp_path / "cache"))
-                monkeypatch.setattr("segstream.shards.storage.cached.REQUEST_COST", 1)
+                monkeypatch.setattr("segstream.shards.storage.cache.REQUEST_COST", 1)
         yield lambda name: f"{url}{name and '/'}{name}"
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, interpolate
 
-from segstream.model.losses.loss import mix_loss
 from segstream.model.losses.triton_kernel import fused_pixel_losses
 from segstream.model.types import Aux, TrainOutput
+from tests.model.losses.mix import mix_loss
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
-from segstream.model.distributed import Ranks, start, stop
+from segstream.model.distributed import ProcessGroup, start, stop
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,7 +32,7 @@ def environment(rank: int, world_size: int, port: int) -> dict[str, str]:
 
 
 def together(work: Callable[..., Any], *arguments: Any, world_size: int = 2) -> None:
-    """Call `work(ranks, *arguments)` in as many new processes, forked off one that has torch imported."""
+    """Call `work(group, *arguments)` in as many new processes, forked off one that has torch imported."""
     multiprocessing.set_forkserver_preload(["tests.model.toy"])
     mp.start_processes(_one, (world_size, free_port(), work, arguments), nprocs=world_size, start_method="forkserver")
 
@@ -40,8 +40,8 @@ def together(work: Callable[..., Any], *arguments: Any, world_size: int = 2) -> 
 def _one(rank: int, world_size: int, port: int, work: Callable[..., Any], arguments: Sequence[Any]) -> None:
     torch.set_num_threads(1)
     os.environ |= environment(rank, world_size, port)
-    ranks: Ranks = start()
-    work(ranks, *arguments)
+    group: ProcessGroup = start()
+    work(group, *arguments)
     stop()
 
 

@@ -10,10 +10,10 @@ from segstream.model.checkpoint import (
     Progress,
     check_same,
     differences,
+    load_checkpoint,
     load_final,
-    load_progress,
+    save_checkpoint,
     save_final,
-    save_progress,
 )
 from segstream.shards.errors import DataError
 
@@ -26,12 +26,12 @@ def progress(step=5):
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "checkpoint.pt"
-    save_progress(path, progress())
+    save_checkpoint(path, progress())
     return path
 
 
 def test_what_was_saved_comes_back(path):
-    got = load_progress(path)
+    got = load_checkpoint(path)
     assert (got.identity, got.step) == ({"seed": 1}, 5)
     assert torch.equal(got.weights["a.weight"], progress().weights["a.weight"])
     assert torch.equal(got.optimizer["state"][0]["m"], torch.ones(4))
@@ -43,12 +43,12 @@ def test_every_truncation_and_every_flipped_byte_of_a_tensor_is_refused(path):
     for length in range(0, len(whole), 97):
         path.write_bytes(whole[:length])
         with pytest.raises(DataError, match=r"checkpoint.pt: .*(damaged|no checkpoint)"):
-            load_progress(path)
+            load_checkpoint(path)
     start = whole.index(torch.arange(1000.0).numpy().tobytes())
     for at in range(start, start + 4000, 131):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
         with pytest.raises(DataError, match="fails its checksum"):
-            load_progress(path)
+            load_checkpoint(path)
 
 
 class Trap:
@@ -63,7 +63,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, monkeypatch):
     (tmp_path / "raw.pt").write_bytes(pickle.dumps(Trap()))
     for name in ("new.pt", "old.pt", "raw.pt"):
         with pytest.raises(DataError) as caught:
-            load_progress(tmp_path / name)
+            load_checkpoint(tmp_path / name)
         assert "\n" not in str(caught.value)
         assert name in str(caught.value)
     assert not (tmp_path / "sprung").exists()
@@ -72,23 +72,23 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, monkeypatch):
 def test_foreign_files_are_named(tmp_path, path):
     torch.save({"state_dict": {}}, tmp_path / "foreign.pt")
     with pytest.raises(DataError, match="no checkpoint of ours"):
-        load_progress(tmp_path / "foreign.pt")
+        load_checkpoint(tmp_path / "foreign.pt")
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(DataError, match="no checkpoint of ours"):
-        load_progress(tmp_path / "list.pt")
+        load_checkpoint(tmp_path / "list.pt")
     (tmp_path / "text.pt").write_text("hello")
     with pytest.raises(DataError, match="cannot be read"):
-        load_progress(tmp_path / "text.pt")
+        load_checkpoint(tmp_path / "text.pt")
     with pytest.raises(DataError, match="no such file"):
-        load_progress(tmp_path / "absent.pt")
+        load_checkpoint(tmp_path / "absent.pt")
     with pytest.raises(DataError, match="kind: found 'progress', expected 'final'"):
         load_final(path)
     torch.save({"format": "segstream-checkpoint", "version": 99, "kind": "progress"}, tmp_path / "newer.pt")
     with pytest.raises(DataError, match="version: found 99, expected 2"):
-        load_progress(tmp_path / "newer.pt")
+        load_checkpoint(tmp_path / "newer.pt")
     torch.save({"format": "segstream-checkpoint", "version": 2, "kind": "progress", "step": 1}, tmp_path / "part.pt")
     with pytest.raises(DataError, match="has no identity, weights, optimizer, average, scaler, skipped"):
-        load_progress(tmp_path / "part.pt")
+        load_checkpoint(tmp_path / "part.pt")
 
 
 def test_a_failed_write_leaves_the_former_file(path, monkeypatch):
@@ -97,8 +97,8 @@ def test_a_failed_write_leaves_the_former_file(path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DataError, match=r"checkpoint.pt: cannot be written .*No space left"):
-        save_progress(path, progress(step=6))
-    assert load_progress(path).step == 5
+        save_checkpoint(path, progress(step=6))
+    assert load_checkpoint(path).step == 5
     assert [file.name for file in path.parent.iterdir()] == ["checkpoint.pt"]
 
 

@@ -9,34 +9,34 @@ import torch
 from torch.distributed import HashStore
 
 from segstream.model import distributed as ranks_module
-from segstream.model.distributed import Ranks
+from segstream.model.distributed import ProcessGroup
 from segstream.shards.errors import DataError
 from tests.model.processes import together
 
 
-def _speak(ranks: Ranks, folder: str) -> None:
-    rank = ranks.rank
+def _speak(group: ProcessGroup, folder: str) -> None:
+    rank = group.rank
     said = {
-        "who": (ranks.rank, ranks.world_size, ranks.local_rank, ranks.is_main),
-        "sum": ranks.sum_(torch.tensor([1.0 + rank, 10.0])).tolist(),
-        "first": ranks.broadcast_(torch.tensor([rank + 5])).tolist(),
-        "any": [ranks.any(rank == 1), ranks.any(False)],
-        "told": ranks.from_main(lambda: {"step": 3, "weights": torch.arange(3)})["weights"].tolist(),
+        "who": (group.rank, group.world_size, group.local_rank, group.is_main),
+        "sum": group.sum_(torch.tensor([1.0 + rank, 10.0])).tolist(),
+        "first": group.broadcast_(torch.tensor([rank + 5])).tolist(),
+        "any": [group.any(rank == 1), group.any(False)],
+        "told": group.from_main(lambda: {"step": 3, "weights": torch.arange(3)})["weights"].tolist(),
     }
 
     def fails() -> None:
         raise DataError("a.pt: damaged")
 
     try:
-        ranks.from_main(fails)
+        group.from_main(fails)
     except DataError as error:
         said["failure"] = str(error)
-    ranks.barrier()
+    group.barrier()
     if rank == 1:
         os._exit(0)  # gone without a word, once its results are with the others
     try:
         for _ in range(2):
-            ranks.barrier()
+            group.barrier()
     except DataError as error:
         said["lost"] = str(error)
     torch.save(said, f"{folder}/{rank}.pt")
@@ -61,7 +61,7 @@ def test_what_the_dead_left_in_the_store_is_not_seen():
 
     def come(rank: int) -> torch.distributed.Store:
         time.sleep(0.1 * (rank == 1))  # rank 0 sees the dead one's question first
-        return ranks_module._unused(store, Ranks(rank=rank, world_size=3))
+        return ranks_module._unused(store, ProcessGroup(rank=rank, world_size=3))
 
     names = []
     with ThreadPoolExecutor(3) as threads:
@@ -77,18 +77,18 @@ def test_what_the_dead_left_in_the_store_is_not_seen():
 def test_a_process_that_never_comes_is_named(monkeypatch):
     monkeypatch.setattr(ranks_module, "MEET_S", 0.1)
     with pytest.raises(DataError, match=r"processes \[1, 2\] of 3 did not come"):
-        ranks_module._unused(HashStore(), Ranks(world_size=3))
+        ranks_module._unused(HashStore(), ProcessGroup(world_size=3))
 
 
 def test_alone_everything_is_the_identity(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    ranks = ranks_module.start()
-    assert ranks == Ranks()
-    assert ranks.is_main
-    assert ranks.sum_(torch.tensor([2.0])).item() == 2.0
-    assert ranks.any(True)
-    assert not ranks.any(False)
-    assert ranks.from_main(lambda: 7) == 7
+    group = ranks_module.start()
+    assert group == ProcessGroup()
+    assert group.is_main
+    assert group.sum_(torch.tensor([2.0])).item() == 2.0
+    assert group.any(True)
+    assert not group.any(False)
+    assert group.from_main(lambda: 7) == 7
     ranks_module.stop()
 
 

@@ -13,15 +13,14 @@ import numpy as np
 import torch
 
 from segstream.model.config import TrainConfig
-from segstream.model.distributed import Ranks, start
+from segstream.model.distributed import ProcessGroup, start
 from segstream.model.networks.build import build
-from segstream.model.training.stop_signals import Stopped
-from segstream.model.training.trainer import train
+from segstream.model.training.trainer import Stopped, train
 from segstream.shards.taxonomy import Taxonomy
 
 CLASSES = ("sky", "road", "tree")
 TINY = {"stem": 8, "stage1_width": 4, "widths": [4, 4, 4, 4], "blocks": 1}
-CALL = ("net", "source", "meta", "seed", "ranks", "on_log", "on_note", "on_validate", "restart_changed")
+CALL = ("net", "source", "meta", "seed", "group", "on_log", "on_note", "on_validate", "restart_changed")
 META: dict[str, Any] = {"arch": "hrnet-tiny", "num_classes": 3, "options": TINY, "recipe": {"name": "toy"}}
 
 
@@ -97,8 +96,8 @@ def frozen(net: torch.nn.Module) -> torch.nn.Module:
 def run(run_dir: str, **changes: Any) -> str:
     """Train the toy with a few settings changed; several processes share its batches."""
     call = {"source": ToySource(), "meta": META, "seed": 3} | {k: changes.pop(k) for k in CALL if k in changes}
-    ranks = call.get("ranks") or Ranks()
-    call["source"] = replace(call["source"], rank=ranks.rank, world_size=ranks.world_size)
+    group = call.get("group") or ProcessGroup()
+    call["source"] = replace(call["source"], rank=group.rank, world_size=group.world_size)
     settings = {"steps": 8, "lr": 0.05, "log_every": 2, "checkpoint_every": 3, "device": "cpu"} | changes
     net = call.pop("net", None) or toy_net()
     return train(net, config=TrainConfig(**settings), run_dir=run_dir, **call)
@@ -107,11 +106,11 @@ def run(run_dir: str, **changes: Any) -> str:
 def main(run_dir: str, steps: str, every: str) -> None:
     """One process of a run, as torchrun starts it; leaves its number in RUN_DIR/RANK.pid."""
     torch.set_num_threads(1)
-    ranks = start()
+    group = start()
     Path(run_dir).mkdir(parents=True, exist_ok=True)
-    (Path(run_dir) / f"{ranks.rank}.pid").write_text(str(os.getpid()))
+    (Path(run_dir) / f"{group.rank}.pid").write_text(str(os.getpid()))
     try:
-        run(run_dir, ranks=ranks, steps=int(steps), checkpoint_every=int(every))
+        run(run_dir, group=group, steps=int(steps), checkpoint_every=int(every))
     except Stopped as stopped:
         sys.exit(stopped.exit_code)
 

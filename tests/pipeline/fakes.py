@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from segstream.shards.errors import DataError
+from segstream.shards.format.index import Entry
 from segstream.shards.format.manifest import Manifest
-from segstream.shards.format.reader import Entry
 from segstream.shards.taxonomy import Taxonomy, load_taxonomy, remap_label, universal_remap
 
 
@@ -65,8 +65,7 @@ class FakeShards:
 
     def entry(self, i: int) -> Entry:
         assert 0 <= i < sum(self.shard_sizes)
-        shard = int(np.searchsorted(np.cumsum(self.shard_sizes), i, side="right"))
-        return Entry(key=f"{self.name}/{i:04d}", shard=shard, size_hw=self.size_hw, members={}, classes=())
+        return Entry(key=f"{self.name}/{i:04d}", size_hw=self.size_hw, members={}, classes=())
 
     def read(self, i: int, member: str) -> bytes:
         self.break_at(i, member)

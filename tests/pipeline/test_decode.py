@@ -177,12 +177,12 @@ def test_a_damaged_block_is_named(shards, tmp_path, suffix, n, what):
 
 def test_sets_without_blocks_are_read_whole(shards):
     i = sample(shards, "420")
-    row = shards.index(0).rows[i]
+    row = shards.index(0).samples[i]
     bare = {suffix: replace(span, blocks=None) for suffix, span in row.members.items()}
-    rows = list(shards.index(0).rows)
+    rows = list(shards.index(0).samples)
     rows[i] = replace(row, members=bare)
     with open_shards(open_path(shards)) as older:
-        older._indexes[0] = replace(shards.index(0), rows=tuple(rows))
+        older._indexes[0] = replace(shards.index(0), samples=tuple(rows))
         assert older.read_rows(i, "image", 20, 60) is None
         assert read_image(older, i, (20, 0, 60, 90), SIZE_WH[::-1]).box == (0, 0, *SIZE_WH[::-1])
 

@@ -22,10 +22,11 @@ from segstream.eval_sets import Asked, Exam, Judge
 from segstream.evaluate import examine
 from segstream.model.checkpoint import Final, save_final
 from segstream.model.config import InferConfig
-from segstream.model.distributed import Ranks
+from segstream.model.distributed import ProcessGroup
 from segstream.model.evaluation.protocol import Protocol, protocols
 from segstream.model.evaluation.resume_log import Journal
-from segstream.model.networks.build import build, load_net
+from segstream.model.networks.build import build
+from segstream.model.networks.weights import load_any
 from segstream.shards.convert.convert import ConvertRequest, convert
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import open_shards
@@ -109,7 +110,7 @@ def judged(
     rule, restart = options.pop("rule", "mseg"), options.pop("restart_changed", False)
     options = {"schemes": ["auto"], "relabeled": None} | options
     exams = [Exam.open(judge, url, **options) for url in urls]
-    return examine(judge, exams, Ranks(), rule=rule, out=out, restart_changed=restart)
+    return examine(judge, exams, ProcessGroup(), rule=rule, out=out, restart_changed=restart)
 
 
 def literal_pred(
@@ -159,7 +160,7 @@ def test_rows_are_those_of_the_procedure_written_out_in_float64(
         *(("bdd", 24), ("bdd", 31)),
         *(("universal", 24), ("universal", 31)),
     ]
-    net = load_net(str(universal))[0].double()
+    net = load_any(str(universal))[0].double()
     for verdict in found[1:3]:
         exam, protocol, side = verdict.exam, verdict.protocol, verdict.row["short_side"]
         labels, preds = [], []
@@ -188,7 +189,7 @@ def test_several_taxonomies_share_the_forward_passes(universal: Path, sets: dict
         stem = next(m for m in judge.net.modules() if isinstance(m, torch.nn.Conv2d))
         stem.register_forward_hook(lambda *_: seen.append(1))
         exam = Exam.open(judge, sets["bdd"], schemes=schemes, relabeled=False)
-        examine(judge, [exam], Ranks(), rule="mseg", out=None, restart_changed=False)
+        examine(judge, [exam], ProcessGroup(), rule="mseg", out=None, restart_changed=False)
         return len(seen)
 
     assert passes(["native", "universal"]) == passes(["native"]) > 0
@@ -209,7 +210,7 @@ def test_relabelled_models_are_judged_by_released_labels(tmp_path: Path, sets: d
     (verdict,) = judged(learnt, [sets["bdd"]])
     assert (plain.row["relabeled"], verdict.row["relabeled"]) == (False, True)
     expected = np.zeros((194, 195), np.int64)
-    net = load_net(str(learnt))[0].double()
+    net = load_any(str(learnt))[0].double()
     for i in range(3):
         _, image, labels = verdict.exam.sample(i)
         pred = literal_pred(net, image, np.eye(194), base=24, crop=24, scales=(1.0,))
@@ -453,7 +454,7 @@ def test_hierarchical_attention_is_judged_at_its_own_scales(
     assert Judge.load(path, Asked(n_scales=(0.5, 1.0))).configs[0].n_scales == (0.5, 1.0)
     url = sets["bdd"]
     exam = Exam(url=url, shards=open_shards(url), protocols=(own(load_taxonomy("cityscapes-19")),))
-    (verdict,) = examine(judge, [exam], Ranks(), rule="hmsa", out=None, restart_changed=False)
+    (verdict,) = examine(judge, [exam], ProcessGroup(), rule="hmsa", out=None, restart_changed=False)
     expected = np.zeros((19, 19), np.int64)
     for i in range(3):
         _, image, labels = exam.sample(i)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from segstream import run_metadata
-from segstream.model.training.stop_signals import Stopped
+from segstream.model.training.trainer import Stopped
 from segstream.run_metadata import RunMetadata
 from segstream.shards.errors import DataError
 from segstream.training import train

@@ -9,7 +9,7 @@ import torch
 
 from segstream.model.checkpoint import load_final
 from segstream.model.networks.build import build
-from segstream.model.training.stop_signals import SIGNALS, Stopped
+from segstream.model.training.trainer import SIGNALS, Stopped
 from segstream.recipe import Recipe
 from segstream.shards.errors import DataError
 from segstream.training import _deaf_once_stopped, train

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from segstream.eval_sets import Asked, Judge
-from segstream.model.distributed import Ranks
+from segstream.model.distributed import ProcessGroup
 from segstream.recipe import ValidateConfig
 from segstream.shards.errors import DataError
 from segstream.validation import Validation, headline, spread
 from tests.cli.conftest import Command
 
 
-class Part(Ranks):
+class Part(ProcessGroup):
     """One of several processes; what `sum_` would add up is kept instead."""
 
     def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -41,7 +41,7 @@ def test_scores_are_those_of_eval_and_parts_add_up_to_the_whole(segstream: Comma
     judge = Judge.load(place / "runs/recipe/final.pt", Asked())
     urls = (str(place / "shards/camvid-11/val"), str(place / "shards/ade20k-150/val"))
     config = ValidateConfig(data=urls)
-    with Validation(config, judge, Ranks()) as whole:
+    with Validation(config, judge, ProcessGroup()) as whole:
         scores = whole.scores(judge.net.eval())
     done = segstream("eval", place / "runs/recipe/final.pt", "--data", urls[0], "--data", urls[1], "--json")
     for row in json.loads(done.out):
@@ -60,7 +60,7 @@ def test_scores_are_those_of_eval_and_parts_add_up_to_the_whole(segstream: Comma
 def test_a_limit_leaves_images_out(place: Path) -> None:
     judge = Judge.load(place / "runs/recipe/final.pt", Asked())
     config = ValidateConfig(data=(str(place / "shards/camvid-11/val"),), limit=1)
-    with Validation(config, judge, Ranks()) as validation:
+    with Validation(config, judge, ProcessGroup()) as validation:
         assert validation.scores(judge.net.eval())["camvid-11"].images == 1
 
 
@@ -69,7 +69,7 @@ def test_a_set_that_cannot_be_used_is_told_before_training(place: Path, tmp_path
     train = str(place / "shards/ade20k-150/train")
     for url, message in ((str(tmp_path / "none"), "no such folder"), (train, "a training split")):
         with pytest.raises(DataError, match=message):
-            Validation(ValidateConfig(data=(url,)), judge, Ranks())
+            Validation(ValidateConfig(data=(url,)), judge, ProcessGroup())
     val = str(place / "shards/camvid-11/val")
     with pytest.raises(DataError, match=r"validate\.data: .*camvid-11-val is named twice"):
-        Validation(ValidateConfig(data=(val, f"{val}/", f"{val}/.")), judge, Ranks())
+        Validation(ValidateConfig(data=(val, f"{val}/", f"{val}/.")), judge, ProcessGroup())

@@ -19,7 +19,7 @@ from segstream.model.checkpoint import Final, save_final
 from segstream.model.config import InferConfig
 from segstream.model.inference.infer import predict as scores_of
 from segstream.model.networks.build import build
-from segstream.model.networks.load import load_any
+from segstream.model.networks.weights import load_any
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.taxonomy import load_taxonomy, projection
 from tests.model.toy import TINY

@@ -8,7 +8,6 @@ from segstream.shards.checks.stats import class_table
 from segstream.shards.errors import UsageError
 from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import load_taxonomy
-from tests.cli.report.test_gallery import sets as sets
 
 
 def out(capsys):

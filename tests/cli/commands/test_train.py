@@ -7,7 +7,7 @@ import typer
 
 from segstream.cli.commands.train import _marked_when_stopped, train
 from segstream.cli.jobs.scripts import STOPPED
-from segstream.model.training.stop_signals import Stopped
+from segstream.model.training.trainer import Stopped
 from segstream.shards.errors import DataError
 from tests.segstream.recipes import toy
 

@@ -4,14 +4,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from segstream.cli.report.chart import Curve, line_chart, read_curve, thin, ticks
+from segstream.cli.report.chart import line_chart, read_curve, thin, ticks
 from segstream.shards.errors import DataError
 
 
 def test_a_curve_of_dvclive_is_read(tmp_path):
     path = tmp_path / "loss.tsv"
     path.write_text("timestamp\tstep\tloss\n9\t0\t5.5\n9\t10\t4.25\n9\t20\tnan\n")
-    assert read_curve(path, name="union").points == ((0.0, 5.5), (10.0, 4.25))
+    assert read_curve(path) == [(0.0, 5.5), (10.0, 4.25)]
 
 
 @pytest.mark.parametrize("text", ["", "epoch\tloss\n1\t2\n", "step\tloss\n1\thigh\n", "step\tloss\n\n"])
@@ -19,9 +19,9 @@ def test_what_is_no_curve_is_named(tmp_path, text):
     path = tmp_path / "loss.tsv"
     path.write_text(text)
     with pytest.raises(DataError, match=r"loss\.tsv: not a training curve"):
-        read_curve(path, name="union")
+        read_curve(path)
     with pytest.raises(DataError, match="not a training curve"):
-        read_curve(tmp_path / "none.tsv", name="union")
+        read_curve(tmp_path / "none.tsv")
 
 
 def test_thinning_keeps_the_mean_and_the_order():
@@ -47,10 +47,7 @@ def test_ticks_of_nothing_are_refused():
 
 
 def test_a_chart_draws_values_where_the_axis_says():
-    curves = (
-        Curve(name="<a>", points=((0, 4.0), (100, 1.0))),
-        Curve(name="b", points=((0, 2.0), (100, 2.0))),
-    )
+    curves = {"<a>": ((0, 4.0), (100, 1.0)), "b": ((0, 2.0), (100, 2.0))}
     svg = ElementTree.fromstring(line_chart(curves, x_label="step", y_label="loss"))
     lines = [node for node in svg.iter("path") if node.get("class", "").startswith("line")]
     assert [line.get("class") for line in lines] == ["line c0", "line c1"]
@@ -62,5 +59,5 @@ def test_a_chart_draws_values_where_the_axis_says():
 
 
 def test_nothing_to_draw_and_a_single_point():
-    assert line_chart((Curve(name="a", points=()),), x_label="step", y_label="loss") == ""
-    assert "<svg" in line_chart((Curve(name="a", points=((0, 0.0),)),), x_label="step", y_label="loss")
+    assert line_chart({"a": ()}, x_label="step", y_label="loss") == ""
+    assert "<svg" in line_chart({"a": ((0, 0.0),)}, x_label="step", y_label="loss")

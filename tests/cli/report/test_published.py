@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from segstream.cli.report.published import PublishedRow, PublishedTable, published
+from segstream.cli.report.text_table import HMEAN
 from segstream.recipe import recipe_names
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError
@@ -80,13 +81,10 @@ def test_every_released_checkpoint_is_of_a_recipe_with_figures() -> None:
 
 def test_figures_by_recipe() -> None:
     table = published().zero_shot
-    assert table.values("oracle-camvid-11-1m-1080p") == {"camvid-11": 78.8}
-    assert table.values("mseg-relabeled-3m-480p")["voc2012"] == 76.4
-    assert table.values("mseg-naive-1m-1080p") == {}
-    row = table.row("mseg-relabeled-1m-1080p")
-    assert row is not None
-    assert row.hmean == 59.2
-    assert table.row("oracle-camvid-11-1m-1080p") is None
+    assert table.figures("oracle-camvid-11-1m-1080p") == {"camvid-11": 78.8}
+    assert table.figures("mseg-relabeled-3m-480p")["voc2012"] == 76.4
+    assert table.figures("mseg-relabeled-1m-1080p")[HMEAN] == 59.2
+    assert table.figures("mseg-naive-1m-1080p") == {}
 
 
 def test_a_table_with_a_row_too_short_is_refused() -> None:

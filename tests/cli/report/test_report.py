@@ -1,34 +1,20 @@
+"""The report: from the files that runs and evaluations leave to one page that holds everything."""
+
 import base64
 import io
 import json
 import re
 import sys
-from html.parser import HTMLParser
+from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from segstream.cli.report.chart import Curve
-from segstream.cli.report.report import (
-    MAX_SIDE,
-    DataSet,
-    Gallery,
-    Matrix,
-    Panel,
-    PictureRow,
-    ReportInputs,
-    Speed,
-    headline,
-    inline_label,
-    inline_photo,
-    matrix_of,
-    render_report,
-)
-from segstream.cli.report.results import ClassScore, DatasetScore, ModelResult, summarize
+from segstream.cli.report.report import MAX_SIDE, inline_label, inline_photo, make_report, read_confusion
 from segstream.colors import colorize, palette
 from segstream.shards.errors import DataError
+from tests.cli.conftest import Page
 
 CLASSES = ("Sky", "Road", "Never seen")
 LABEL = np.array([[0, 0, 1], [0, 255, 1]], np.uint8).repeat(8, 0).repeat(8, 1)
@@ -44,71 +30,65 @@ CONFUSION = {
 }
 
 
-def result(name, miou):
-    classes = tuple(ClassScore(name=c, iou=miou, pixels=p) for c, p in zip(CLASSES, (3, 1, 0), strict=True))
-    score = DatasetScore(
-        dataset="camvid-11", taxonomy="camvid-11", miou=miou, macc=0.5, acc=0.5, classes=classes, images=2
-    )
-    return ModelResult(name=name, scores=(score,))
+def write(path: Path, content: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+class Left:
+    """A folder in which models were trained and evaluated."""
+
+    def __init__(self, folder: Path, sets: dict[str, str]) -> None:
+        self.folder, self.sets = folder, sets
+
+    def model(self, name: str, **miou: float) -> None:
+        """The least that `train` and `eval` leave of a model."""
+        shards, _, _ = self.sets["ade20k-150"].rsplit("/", 2)
+        recipe = {"data": {"shards": shards, "split": "train"}, "train": {"steps": 1000}, "loader": {"batch": 8}}
+        mix = [{"dataset": "ade20k-150", "manifest": "ab" * 32}]
+        about = {"versions": {"torch": "2.0"}, "python": "3.12", "git": "abc123"}
+        run = {"recipe": recipe, "data": {"mix": mix}, "machine": {"processor": "x", "cores": 2}, **about}
+        write(self.folder / f"runs/{name}/run.json", json.dumps(run))
+        rows = []
+        for dataset, value in miou.items():
+            classes = [{"name": c, "iou": value, "pixels": p} for c, p in zip(CLASSES, (3, 1, 0), strict=True)]
+            facts = {"taxonomy": dataset, "macc": 0.5, "acc": 0.5, "classes": classes, "images": 2, "seed": 7}
+            rows.append({"dataset": dataset, "url": self.sets.get(dataset), "miou": value, **facts})
+        write(self.folder / f"evals/{name}.json", json.dumps(rows))
+
+    def logs_and_pictures(self, name: str) -> None:
+        """What else they leave."""
+        log = self.folder / f"runs/{name}/dvclive/plots/metrics"
+        for file, values in (("loss", (2.0, 1.0)), ("crops_per_s", (12.345, 12.345)), ("data_wait", (0.02, 0.02))):
+            write(log / f"{file}.tsv", f"step\t{file}\n0\t{values[0]}\n10\t{values[1]}\n")
+        write(self.folder / f"confusion/{name}/camvid-11.json", json.dumps(CONFUSION))
+        pictures = self.folder / f"pictures/{name}/camvid-11"
+        pictures.mkdir(parents=True)
+        Image.fromarray(np.full((16, 24, 3), 90, np.uint8)).save(pictures / "seq_0001_image.jpg")
+        for kind in ("label", "pred"):
+            Image.fromarray(colorize(LABEL, 3)).save(pictures / f"seq_0001_{kind}.png")
+
+    def page(self) -> str:
+        return make_report(**{n: self.folder / n for n in ("evals", "pictures", "confusion", "metrics", "runs")})[1]
 
 
 @pytest.fixture
-def inputs(tmp_path):
-    files = {name: tmp_path / f"{name}.png" for name in ("label", "pred")}
-    for path in files.values():
-        cv2.imwrite(str(path), colorize(LABEL, 3)[..., ::-1])
-    photo = tmp_path / "image.jpg"
-    cv2.imwrite(str(photo), np.full((16, 24, 3), 90, np.uint8))
-    confusion = tmp_path / "confusion.json"
-    confusion.write_text(json.dumps(CONFUSION))
-    results = (result("weak", 0.2), result("union & co", 0.6))
-    row = PictureRow(key="seq/0001", image=photo, label=files["label"], predictions={"weak": files["pred"]})
-    return ReportInputs(
-        summary=summarize(results, heldout=("camvid-11",), seed=7, data={}),
-        results=results,
-        panels=(
-            Panel(title="Training loss", y_label="loss", curves=(Curve(name="weak", points=((0, 2.0), (10, 1.0))),)),
-            Panel(title="Validation on voc2012", y_label="mIoU", curves=()),
-        ),
-        matrices=(Matrix(model="weak", path=confusion),),
-        speeds=(Speed(model="weak", crops_per_s=12.345, data_wait=0.02, images_per_s=None),),
-        galleries=(Gallery(dataset="camvid-11", classes=CLASSES, rows=(row,)),),
-        data=(
-            DataSet(
-                name="camvid-11", split="val", role="held out", samples=2, shards=1, bytes=2_500_000, digest="f" * 64
-            ),
-        ),
-        commands=("segstream world --out data/world", "dvc repro"),
-        facts={"commit": "abc123"},
-    )
+def bare(tmp_path, sets):
+    left = Left(tmp_path, {name: str(url) for name, url in sets.items()})
+    left.model("weak", **{"camvid-11": 0.2})
+    return left
 
 
-class Page(HTMLParser):
-    """Collects what a page loads, its table cells, and whether its tags close."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.loads, self.cells, self.open, self.seen = [], [], [], set()
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.seen.add(tag)
-        self.loads += [value for key, value in attrs if key in ("src", "href", "srcset", "action")]
-        if tag not in ("meta", "img", "input", "path"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag not in ("path",):
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] in ("td", "th"):
-            self.cells.append(data)
+@pytest.fixture
+def left(bare):
+    bare.model("union & co", **{"camvid-11": 0.6})
+    bare.logs_and_pictures("weak")
+    return bare
 
 
-def test_the_page_is_well_formed_and_loads_nothing_from_outside(inputs):
-    text = render_report(inputs)
+def test_the_page_is_well_formed_and_loads_nothing_from_outside(left):
+    text = left.page()
     page = Page(text)
     assert page.open == []
     assert len(page.loads) == 4
@@ -118,42 +98,57 @@ def test_the_page_is_well_formed_and_loads_nothing_from_outside(inputs):
     assert "prefers-color-scheme: dark" in text
 
 
-def test_the_page_tells_the_results(inputs):
-    text = render_report(inputs)
+def test_the_page_tells_the_results(left):
+    text = left.page()
     cells = Page(text).cells
     assert cells[:3] == ["model", "camvid-11", "h. mean"]
     assert cells[3:9] == ["union & co", "60.0", "60.0", "weak", "20.0", "20.0"]
-    assert 'class="best "' in text.replace("best sum", "best ")
+    assert 'class="best ">60.0' in text
     at = cells.index("Sky")
     assert cells[at : at + 4] == ["Sky", "75.0", "60.0", "20.0"]
-    assert "2.5 MB" in cells
-    for shown in ("seq/0001", "dvc repro", "abc123", "<dd>7</dd>", "union &amp; co reaches a harmonic mean of 60.0"):
+    assert "2 models, each trained on 8,000 crops" in text
+    assert "12.3</td><td>2.0%" in text  # crops/s, waiting for data
+    for shown in ("seq_0001", "make demo", "abc123", "<dd>7</dd>", "torch 2.0", "x, 2 cores", "ade20k-150</td>"):
         assert shown in text
-
-
-def test_the_legend_has_the_classes_that_occur(inputs):
-    text = render_report(inputs)
     gallery = text[text.index("<h2>Predictions") : text.index("<h2>Classes")]
     assert "</i>Sky" in gallery
     assert "</i>not scored" in gallery
     assert "Never seen" not in gallery
 
 
-def test_parts_without_content_are_left_out(inputs):
-    bare = render_report(ReportInputs(summary=inputs.summary, results=()))
-    for title in ("Predictions", "Classes", "Training", "<h2>Data"):
-        assert title not in bare
-    assert Page(bare).open == []
+def test_what_is_not_there_is_left_out(bare):
+    text = bare.page()
+    for title in ("<h2>Confusion", "<h2>Training", "<h2>Speed", "<img"):
+        assert title not in text
+    assert Page(text).open == []
 
 
-def test_headlines(inputs):
-    assert headline(inputs.summary) == (
-        "union & co reaches a harmonic mean of 60.0 over 1 held-out dataset; the next, weak, reaches 20.0."
-    )
-    alone = summarize((result("weak", 0.2),), heldout=("camvid-11",), seed=0, data={})
-    assert headline(alone) == "weak reaches a harmonic mean of 20.0 over 1 held-out dataset."
-    none = summarize((result("weak", 0.2),), heldout=("camvid-11", "voc2012"), seed=0, data={})
-    assert "No model" in headline(none)
+def test_headlines(bare):
+    def headline():
+        return re.search(r'class="lead">(.*?)</p>', bare.page()).group(1)
+
+    assert headline() == "weak reaches a harmonic mean of 20.0 over 1 held-out dataset."
+    bare.model("best", **{"camvid-11": 0.6})
+    bare.model("worst", **{"camvid-11": 0.1})
+    first = "best reaches a harmonic mean of 60.0 over 1 held-out dataset"
+    assert headline() == f"{first}; the next, weak, reaches 20.0."
+    for name in ("best", "worst"):
+        (bare.folder / f"evals/{name}.json").unlink()
+    bare.model("other", **{"cityscapes-19": 0.1})
+    assert headline() == "No model was judged on all of the 2 held-out datasets."
+
+
+def test_a_run_has_one_colour_in_all_charts_and_empty_ones_are_left_out(bare):
+    bare.model("a", **{"camvid-11": 0.2})
+    write(bare.folder / "runs/weak/dvclive/plots/metrics/loss.tsv", "step\tloss\n0\t1\n1\t2\n")
+    for name, step in (("a", "nan"), ("weak", "0.5")):
+        write(bare.folder / f"runs/{name}/dvclive/plots/metrics/val/voc2012/miou.tsv", f"step\tmiou\n0\t{step}\n")
+    write(bare.folder / "runs/a/dvclive/plots/metrics/val/bdd/miou.tsv", "step\tmiou\n0\tnan\n")
+    text = bare.page()
+    assert re.findall(r'class="line (c\d)"', text) == ["c1", "c1"]
+    assert "Training loss" in text
+    assert "Validation on voc2012" in text
+    assert "Validation on bdd" not in text
 
 
 def decode(url):
@@ -175,38 +170,37 @@ def test_large_pictures_are_reduced(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"\x89PNG\r\n\x1a\n", b""])
-def test_a_missing_or_damaged_picture_is_named(inputs, tmp_path, content):
-    path = tmp_path / "pred.png"
+def test_a_missing_or_damaged_picture_is_named(left, content):
+    path = left.folder / "pictures/weak/camvid-11/seq_0001_pred.png"
     path.unlink()
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DataError, match=r"pred\.png: not a readable picture"):
-        render_report(inputs)
+        left.page()
 
 
-def test_without_jinja2_the_extra_is_named(inputs, monkeypatch):
+def test_a_run_without_its_description_is_named(bare):
+    (bare.folder / "runs/weak/run.json").unlink()
+    with pytest.raises(DataError, match=r"weak/run\.json: cannot be read"):
+        bare.page()
+
+
+def test_without_jinja2_the_extra_is_named(bare, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(DataError, match=r"segstream\[report\]"):
-        render_report(inputs)
+        bare.page()
 
 
 def test_a_confusion_matrix_is_drawn_and_its_largest_confusions_told(tmp_path):
     (tmp_path / "c.json").write_text(json.dumps(CONFUSION))
-    about, picture, confusions = matrix_of(tmp_path / "c.json")
+    about, picture, confusions = read_confusion(tmp_path / "c.json")
     assert about == "camvid-11, short side 360, 2 scales"
     assert picture.ndim == 3
     assert confusions == [("Sky", "Road", 0.25), ("Road", "Sky", 0.25)]  # the class that does not count is no mistake
-
-
-def test_charts_keep_a_runs_colour_and_empty_ones_are_left_out(inputs):
-    text = render_report(inputs)
-    assert "Training loss" in text
-    assert "Validation on voc2012" not in text
-    assert "12.3</td><td>2.0%" in text
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps(CONFUSION | {"pixels": [[1]]})])
 def test_a_damaged_confusion_matrix_is_named(tmp_path, content):
     (tmp_path / "c.json").write_text(content)
     with pytest.raises(DataError, match=r"c\.json: not a confusion matrix"):
-        matrix_of(tmp_path / "c.json")
+        read_confusion(tmp_path / "c.json")

@@ -4,50 +4,34 @@ import re
 
 import pytest
 
-from segstream.cli.report.results import (
-    ClassScore,
-    DatasetScore,
-    ModelResult,
-    read_result,
-    read_results,
-    read_summary,
-    render,
-    summarize,
-)
+from segstream.cli.report.eval_result import ClassResult, EvalResult
+from segstream.cli.report.results import ModelResults, read_any, read_models, read_summary, summarize
 from segstream.shards.errors import DataError
 
-HELDOUT = ("camvid-11", "voc2012")
 
-
-def score(dataset, miou):
-    return DatasetScore(
-        dataset=dataset,
-        taxonomy=dataset,
-        miou=miou,
-        macc=0.5,
-        acc=0.8,
-        classes=(ClassScore(name="road", iou=miou, pixels=7),),
-        images=3,
-    )
+def score(dataset, miou, **more):
+    classes = (ClassResult(name="road", iou=miou, pixels=7),)
+    facts = {"taxonomy": dataset, "macc": 0.5, "acc": 0.8, "classes": classes, "images": 3}
+    return EvalResult(dataset=dataset, miou=miou, **facts, **more)
 
 
 def model(name, **miou):
-    return ModelResult(name=name, scores=tuple(score(d.replace("_", "-"), v) for d, v in miou.items()))
+    return ModelResults(name=name, results=tuple(score(d.replace("_", "-"), v, seed=3) for d, v in miou.items()))
 
 
 @pytest.fixture
 def summary():
-    results = (
-        model("a-first", camvid_11=0.9, voc2012=0.1, kitti_19=0.3),
+    models = (
+        model("a-first", camvid_11=0.9, voc2012=0.1),
         model("union", camvid_11=0.5, voc2012=0.4),
         model("zero", camvid_11=0.8, voc2012=0.0),
         model("partial", camvid_11=0.7),
     )
-    return summarize(results, heldout=HELDOUT, seed=3, data={"voc2012": "ab" * 32})
+    return summarize(models, data={"bdd": "ab" * 32})
 
 
 def test_the_summary_holds_the_contract(summary):
-    assert summary.as_dict() == {
+    assert json.loads(summary.render("json")) == {
         "models": {
             "a-first": {"heldout": {"camvid-11": 0.9, "voc2012": 0.1}, "hmean": pytest.approx(2 / (1 / 0.9 + 10))},
             "union": {"heldout": {"camvid-11": 0.5, "voc2012": 0.4}, "hmean": pytest.approx(2 / (2 + 2.5))},
@@ -55,33 +39,35 @@ def test_the_summary_holds_the_contract(summary):
             "partial": {"heldout": {"camvid-11": 0.7}, "hmean": None},
         },
         "seed": 3,
-        "data": {"voc2012": "ab" * 32},
+        "data": {"bdd": "ab" * 32},
     }
 
 
 def test_the_harmonic_mean_is_the_published_one():
     """MSeg (1M), single scale: the printed row and its printed mean (Lambert et al., project description)."""
     row = dict(zip("abcdef", (0.707, 0.427, 0.833, 0.620, 0.670, 0.482), strict=True))
-    result = summarize((model("mseg", **row),), heldout=tuple("abcdef"), seed=0, data={})
-    assert f"{100 * result.models['mseg'].hmean:.1f}" == "59.2"
+    assert f"{100 * summarize((model('mseg', **row),)).models['mseg'].hmean:.1f}" == "59.2"
 
 
-def test_a_dataset_judged_twice_is_refused():
-    twice = ModelResult(name="m", scores=(score("voc2012", 0.1), score("voc2012", 0.2)))
+def test_results_that_do_not_belong_together_are_refused():
     with pytest.raises(DataError, match="m: two results on voc2012"):
-        summarize((twice,), heldout=HELDOUT, seed=0, data={})
+        summarize((ModelResults(name="m", results=(score("voc2012", 0.1), score("voc2012", 0.2))),))
+    for field, says in (("seed", "different seeds"), ("manifest", "another version of voc2012")):
+        models = [ModelResults(name=n, results=(score("voc2012", 0.1, **{field: n}),)) for n in "ab"]
+        with pytest.raises(DataError, match=says):
+            summarize(models)
 
 
 def test_a_summary_survives_the_disk(summary, tmp_path):
     path = tmp_path / "summary.json"
-    path.write_text(render(summary, "json"))
+    path.write_text(summary.render("json"))
     assert read_summary(path) == summary
-    path.write_text(json.dumps({**summary.as_dict(), "added by a later version": 1}))
+    path.write_text(json.dumps(json.loads(summary.render("json")) | {"added by a later version": 1}))
     assert read_summary(path) == summary
 
 
 def test_models_are_ranked_and_the_best_of_each_column_is_bold_in_markdown(summary):
-    lines = render(summary, "markdown").splitlines()
+    lines = summary.render("markdown").splitlines()
     assert lines[0] == "| model | camvid-11 | voc2012 | h. mean |"
     assert lines[2:] == [
         "| union | 50.0 | **40.0** | **44.4** |",
@@ -92,7 +78,7 @@ def test_models_are_ranked_and_the_best_of_each_column_is_bold_in_markdown(summa
 
 
 def test_the_text_table_is_aligned_and_marks_the_best(summary):
-    lines = render(summary, "text").splitlines()
+    lines = summary.render("text").splitlines()
     assert re.split(r"\s{2,}", lines[0]) == ["model", "camvid-11", "voc2012", "h. mean"]
     assert re.split(r"\s{2,}", lines[2]) == ["union", "50.0", "40.0*", "44.4*"]
     ends = {line.index(value) + len(value) for line, value in zip(lines[2:5], ("50.0", "90.0", "80.0"), strict=True)}
@@ -100,17 +86,16 @@ def test_the_text_table_is_aligned_and_marks_the_best(summary):
 
 
 def test_bold_adds_nothing_but_escapes(summary):
-    bold = render(summary, "text", bold=True)
+    bold = summary.render("text", bold=True)
     assert bold.count("\x1b[1m") == 3
-    assert re.sub(r"\x1b\[\d+m", "", bold) == render(summary, "text")
+    assert re.sub(r"\x1b\[\d+m", "", bold) == summary.render("text")
 
 
-def test_csv_and_json_keep_every_digit(summary):
-    rows = list(csv.DictReader(render(summary, "csv").splitlines()))
+def test_csv_keeps_every_digit(summary):
+    rows = list(csv.DictReader(summary.render("csv").splitlines()))
     assert rows[0]["model"] == "union"
     assert float(rows[0]["hmean"]) == summary.models["union"].hmean
     assert rows[3]["hmean"] == ""
-    assert json.loads(render(summary, "json")) == summary.as_dict()
 
 
 EVAL = [
@@ -129,10 +114,10 @@ EVAL = [
 
 def test_a_file_of_eval_is_read_and_unknown_keys_are_left(tmp_path):
     (tmp_path / "union-universal.json").write_text(json.dumps(EVAL))
-    (result,) = read_results(tmp_path)
-    assert result.name == "union-universal"
-    assert result.scores[0].classes[0] == ClassScore(name="Sky", iou=1.0, pixels=10)
-    assert result.scores[0].manifest is None
+    (found,) = read_models(tmp_path)
+    assert found.name == "union-universal"
+    assert found.results[0].classes[0] == ClassResult(name="Sky", iou=1.0, pixels=10)
+    assert found.results[0].manifest is None
 
 
 @pytest.mark.parametrize(
@@ -150,13 +135,13 @@ def test_a_damaged_file_is_one_line_that_names_it(tmp_path, text, says):
     path = tmp_path / "m.json"
     path.write_text(text)
     with pytest.raises(DataError, match=says) as caught:
-        read_result(path)
+        read_any(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(DataError, match="no results"):
-        read_results(tmp_path)
+        read_any(tmp_path)
     with pytest.raises(DataError, match=r"nothing\.json: cannot be read"):
         read_summary(tmp_path / "nothing.json")

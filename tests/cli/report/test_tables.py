@@ -4,8 +4,10 @@ import re
 
 import pytest
 
-from segstream.cli.report.results import DatasetScore, ModelResult
-from segstream.cli.report.tables import build_table, render_table, table_dict
+from segstream.cli.report.eval_result import EvalResult
+from segstream.cli.report.results import ModelResults
+from segstream.cli.report.tables import TABLES, build_table, render_table, table_dict
+from segstream.cli.report.text_table import HMEAN
 from segstream.shards.errors import DataError
 
 HELD_OUT = ("voc2012", "pascal-context-60", "camvid-11", "wilddash-19", "kitti-19", "scannet-20")
@@ -16,7 +18,7 @@ COCO_1M = (0.734, 0.433, 0.587, 0.382, 0.476, 0.334)  # 45.8
 
 def score(dataset, miou, *, regime="zero-shot", side=720, scales=(1.0,), recipe=None, **more):
     taxonomy = "universal" if regime == "training" else dataset
-    return DatasetScore(
+    return EvalResult(
         **{"dataset": dataset, "taxonomy": taxonomy, "miou": miou, "macc": 0.5, "acc": 0.8, "classes": (), "images": 3},
         **{"regime": regime, "short_side": side, "scales": scales, "model": recipe, **more},
     )
@@ -24,7 +26,7 @@ def score(dataset, miou, *, regime="zero-shot", side=720, scales=(1.0,), recipe=
 
 def model(name, values, columns=HELD_OUT, **options):
     scores = tuple(score(d, v, **options) for d, v in zip(columns, values, strict=True) if v is not None)
-    return ModelResult(name=name, scores=scores)
+    return ModelResults(name=name, results=scores)
 
 
 def table(results, name="zero-shot", *, at="max", scales="ss", compare=False):
@@ -56,39 +58,36 @@ def test_published_figures_stand_beside_with_differences():
 def test_a_released_checkpoint_stands_beside_its_own_figures():
     """Evaluated by itself, a checkpoint's results carry the name of its file."""
     made = table([model("whatever", MSEG_1M, recipe="mseg-3m-480p")], compare=True)
-    assert [cell.published for cell in made.rows[0].cells.values()] == pytest.approx(
-        [0.764, 0.459, 0.812, 0.627, 0.682, 0.495]
+    assert [figure.published for figure in made.rows[0][1].values()] == pytest.approx(
+        [0.764, 0.459, 0.812, 0.627, 0.682, 0.495, 0.612]
     )
-    assert made.rows[0].hmean.published == pytest.approx(0.612)
 
 
 def test_published_figures_are_those_of_the_same_scales_and_table():
     recipe = "mseg-relabeled-1m-1080p"
     several = table([model("m", MSEG_1M, scales=(0.5, 1.0), recipe=recipe)], scales="ms", compare=True)
-    assert several.rows[0].cells["kitti-19"].published == pytest.approx(0.637)
+    assert several.rows[0][1]["kitti-19"].published == pytest.approx(0.637)
     values = [0.5] * len(TRAINING)
     made = table([model("m", values, TRAINING, regime="training", recipe=recipe)], "training", compare=True)
-    assert made.columns == TRAINING
-    assert made.rows[0].cells["cityscapes-19"].published == pytest.approx(0.804)
-    assert made.rows[0].hmean.published == pytest.approx(0.571)
-    assert made.rows[0].hmean.value == pytest.approx(0.5)
+    assert made.columns == (*TRAINING, HMEAN)
+    assert made.rows[0][1]["cityscapes-19"].published == pytest.approx(0.804)
+    assert made.rows[0][1][HMEAN].published == pytest.approx(0.571)
+    assert made.rows[0][1][HMEAN].value == pytest.approx(0.5)
 
 
 def test_a_missing_side_is_missing_and_never_the_maximum():
     scores = (score("voc2012", 0.3, side=360), score("voc2012", 0.4, side=720), score("camvid-11", 0.5, side=360))
-    result = ModelResult(name="m", scores=scores)
-    best = table([result]).rows[0]
-    assert {c: (x.value, x.short_side) for c, x in best.cells.items()} == {
-        "voc2012": (0.4, 720),
-        "camvid-11": (0.5, 360),
-    }
-    assert best.hmean.value == pytest.approx(2 / (1 / 0.4 + 1 / 0.5))
+    result = ModelResults(name="m", results=scores)
+    ((_, best),) = table([result]).rows
+    assert (best["voc2012"].value, best["voc2012"].short_side) == (0.4, 720)
+    assert (best["camvid-11"].value, best["camvid-11"].short_side) == (0.5, 360)
+    assert best[HMEAN].value == pytest.approx(2 / (1 / 0.4 + 1 / 0.5))
     at_720 = table([result], at=720)
-    assert at_720.columns == ("voc2012",)
-    both = [result, ModelResult(name="n", scores=(score("camvid-11", 0.6, side=720),))]
+    assert at_720.columns == ("voc2012", HMEAN)
+    both = [result, ModelResults(name="n", results=(score("camvid-11", 0.6, side=720),))]
     at_720 = table(both, at=720)
-    assert at_720.rows[0].cells["camvid-11"].value is None
-    assert at_720.rows[0].hmean.value is None
+    assert at_720.rows[0][1]["camvid-11"].value is None
+    assert at_720.rows[0][1][HMEAN].value is None
     assert table([result], at=1080).rows == ()
     assert "shorter sides 360, 720" in render_table(table([result]), "text")
 
@@ -101,30 +100,30 @@ def test_scales_and_regimes_are_kept_apart():
         score("bdd", 0.7, regime="training-own"),
         score("camvid-11", 0.2, regime="oracle"),
     )
-    result = ModelResult(name="m", scores=scores)
-    values = {name: table([result], name).rows[0].cells for name in ("zero-shot", "training", "training-own", "oracle")}
-    found = {name: {c: x.value for c, x in cells.items()} for name, cells in values.items()}
+    result = ModelResults(name="m", results=scores)
+    rows = {name: table([result], name).rows[0][1] for name in TABLES}
+    found = {name: {c: figure.value for c, figure in row.items() if c != HMEAN} for name, row in rows.items()}
     assert found == {
         "zero-shot": {"voc2012": 0.3},
         "training": {"bdd": 0.6},
         "training-own": {"bdd": 0.7},
         "oracle": {"camvid-11": 0.2},
     }
-    assert table([result], scales="ms").rows[0].cells["voc2012"].value == 0.9
+    assert table([result], scales="ms").rows[0][1]["voc2012"].value == 0.9
 
 
 def test_naive_models_stand_where_their_datasets_do():
-    result = ModelResult(
-        name="naive", scores=(score("voc2012", 0.3, regime="naive"), score("bdd", 0.2, regime="naive"))
+    result = ModelResults(
+        name="naive", results=(score("voc2012", 0.3, regime="naive"), score("bdd", 0.2, regime="naive"))
     )
-    assert table([result]).columns == ("voc2012",)
-    assert table([result], "training-own").columns == ("bdd",)
+    assert table([result]).columns == ("voc2012", HMEAN)
+    assert table([result], "training-own").columns == ("bdd", HMEAN)
 
 
 def test_own_datasets_follow_the_papers():
-    result = ModelResult(name="m", scores=(score("mine", 0.3), score("camvid-11", 0.4), score("voc2012", 0.5)))
-    assert table([result]).columns == ("voc2012", "camvid-11", "mine")
-    assert table([result], compare=True).columns == HELD_OUT
+    result = ModelResults(name="m", results=(score("mine", 0.3), score("camvid-11", 0.4), score("voc2012", 0.5)))
+    assert table([result]).columns == ("voc2012", "camvid-11", "mine", HMEAN)
+    assert table([result], compare=True).columns == (*HELD_OUT, HMEAN)
 
 
 def test_oracles_are_one_row_without_a_mean_each_beside_its_own_figure():
@@ -133,11 +132,11 @@ def test_oracles_are_one_row_without_a_mean_each_beside_its_own_figure():
         model(f"oracle-{d}", [v], [d], regime="oracle", recipe=f"oracle-{d}-1m-1080p") for d, v in values.items()
     ]
     made = table(results, "oracle", compare=True)
-    (row,) = made.rows
-    assert row.hmean is None
-    assert row.cells["voc2012"].published == pytest.approx(0.778)
-    assert row.cells["camvid-11"].difference == pytest.approx(0.8 - 0.788)
-    assert row.cells["wilddash-19"].value is None
+    ((_, row),) = made.rows
+    assert HMEAN not in row
+    assert row["voc2012"].published == pytest.approx(0.778)
+    assert row["camvid-11"].difference == pytest.approx(0.8 - 0.788)
+    assert row["wilddash-19"].value is None
     assert "h. mean" not in render_table(made, "text")
     with pytest.raises(DataError, match="oracle-voc2012 and other are both oracles of voc2012"):
         table([*results, model("other", [0.1], ["voc2012"], regime="oracle")], "oracle")
@@ -147,7 +146,7 @@ def test_oracles_are_one_row_without_a_mean_each_beside_its_own_figure():
 def test_two_results_for_one_cell_are_refused(more):
     scores = (score("bdd", 0.6, regime="training"), score("bdd", 0.7, regime="training", **more))
     with pytest.raises(DataError, match="m: two results on bdd"):
-        table([ModelResult(name="m", scores=scores)], "training")
+        table([ModelResults(name="m", results=scores)], "training")
 
 
 def test_machines_get_every_digit():
@@ -155,7 +154,7 @@ def test_machines_get_every_digit():
     (row,) = csv.DictReader(render_table(made, "csv").splitlines())
     assert float(row["voc2012"]) == 1 / 3
     assert float(row["voc2012 published"]) == pytest.approx(0.707)
-    assert float(row["hmean difference"]) == pytest.approx(made.rows[0].hmean.value - 0.592)
+    assert float(row["hmean difference"]) == pytest.approx(made.rows[0][1][HMEAN].value - 0.592)
     content = json.loads(render_table(made, "json"))
     assert content == json.loads(json.dumps(table_dict(made)))
     assert content["rows"][0]["cells"]["voc2012"]["value"] == 1 / 3

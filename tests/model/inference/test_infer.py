@@ -40,7 +40,7 @@ def settled(arch, classes, **options):
         mean = logits.mean(dim=(0, 2, 3))
         scale = 2 / (logits - mean[:, None, None]).std()
         head.weight *= scale
-        head.bias.copy_(scale * (head.bias - mean))  # no class is above the others everywhere
+        head.bias.copy_(scale * (head.bias - mean))  # no class is above the others global_counts
     return net.eval()
 
 

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, interpolate
 
-from segstream.model.losses.loss import Counts, balance_weights, count, mix_loss
+from segstream.model.losses.loss import LabelCounts, balance_weights, count_labels
 from segstream.model.losses.pixel_loss import binary_losses, pixel_losses
 from segstream.model.networks import upsample
 from segstream.model.types import Aux, TrainOutput
+from tests.model.losses.mix import mix_loss
 
 
 def numpy_loss(logits, labels, dataset_ids, weights):
@@ -137,11 +138,11 @@ def test_counts_of_other_processes_enter_the_mean():
     logits = torch.randn(4, 3, 4, 4)
     labels, ids, weights = labels_like((4, 8, 8), 3, seed=5), torch.tensor([0, 1, 1, 0]), (0.4, 0.6)
     whole = mix_loss(TrainOutput(logits=logits, size_hw=(8, 8)), labels, ids, weights)
-    everywhere = Counts(
+    global_counts = LabelCounts(
         pixels=torch.tensor([float((labels[ids == d] != 255).sum()) for d in range(2)]), images=torch.tensor([2.0, 2.0])
     )
     halves = [
-        mix_loss(TrainOutput(logits=logits[h], size_hw=(8, 8)), labels[h], ids[h], weights, everywhere=everywhere)
+        mix_loss(TrainOutput(logits=logits[h], size_hw=(8, 8)), labels[h], ids[h], weights, global_counts=global_counts)
         for h in (slice(0, 2), slice(2, 4))
     ]
     assert sum(half.total.item() for half in halves) == pytest.approx(whole.total.item(), rel=1e-6)
@@ -151,7 +152,10 @@ def test_counts_of_other_processes_enter_the_mean():
 def test_counts_add_up_over_parts_of_a_batch():
     labels, ids, by_class = labels_like((4, 8, 8), 3, seed=5), torch.tensor([0, 1, 1, 0]), torch.tensor([1.0, 2.0, 0.5])
     for weights in (None, by_class):
-        whole, parts = count(labels, ids, 3, weights), [count(labels[h], ids[h], 3, weights) for h in ([0, 1], [2, 3])]
+        whole, parts = (
+            count_labels(labels, ids, 3, weights),
+            [count_labels(labels[h], ids[h], 3, weights) for h in ([0, 1], [2, 3])],
+        )
         each = torch.ones(3) if weights is None else weights
         expected = [sum(float(each[v]) for v in labels[ids == d].flatten().tolist() if v != 255) for d in range(3)]
         assert whole.pixels.tolist() == pytest.approx(expected)

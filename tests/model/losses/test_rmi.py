@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from segstream.model.losses.loss import count, mix_loss
+from segstream.model.losses.loss import count_labels
 from segstream.model.losses.rmi import region_losses
 from segstream.model.types import Aux, TrainOutput
 from segstream.shards.errors import DataError
+from tests.model.losses.mix import mix_loss
 
 
 def pooled(plane):
@@ -134,8 +135,8 @@ def test_halves_of_a_batch_add_up_to_it():
 
     def loss(part):
         output = TrainOutput(logits=logits[part], size_hw=(21, 30))
-        everywhere = count(labels, ids, 2)
-        return mix_loss(output, labels[part], ids[part], weights, loss="rmi", everywhere=everywhere)
+        global_counts = count_labels(labels, ids, 2)
+        return mix_loss(output, labels[part], ids[part], weights, loss="rmi", global_counts=global_counts)
 
     halves = [loss(slice(0, 2)), loss(slice(2, 4))]
     whole = loss(slice(None))

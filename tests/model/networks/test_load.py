@@ -6,7 +6,7 @@ import torch
 
 from segstream.model.checkpoint import Final, save_final
 from segstream.model.networks.build import build
-from segstream.model.networks.load import load_any, recognised
+from segstream.model.networks.weights import load_any, recognised
 from segstream.shards.errors import DataError, UsageError
 from tests.model.plain import published
 from tests.model.toy import CLASSES, META, TINY

@@ -78,7 +78,7 @@ def ocr_head(net: torch.nn.Module, features: Tensor) -> tuple[Tensor, Tensor, Te
 def test_a_class_is_the_mean_of_pixels_weighted_over_the_image():
     pixels, guess = torch.randn(2, 4, 3, 5), torch.full((2, 3, 3, 5), -1e4)
     guess[:, 0, 1, 2] = 0.0  # all of class 0 is one pixel
-    guess[:, 1] = 7.0  # class 1 is everywhere alike
+    guess[:, 1] = 7.0  # class 1 is global_counts alike
     got = gather(pixels, guess)
     assert got.shape == (2, 4, 3, 1)
     torch.testing.assert_close(got[:, :, 0, 0], pixels[:, :, 1, 2])

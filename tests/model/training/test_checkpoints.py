@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from segstream.model.checkpoint import Progress, load_progress, save_progress
-from segstream.model.training.checkpoints import Keeper
+from segstream.model.checkpoint import Progress, load_checkpoint, save_checkpoint
+from segstream.model.training.checkpoints import Checkpoints
 from segstream.shards.errors import DataError
 
 IDENTITY = {"seed": 1}
@@ -22,7 +22,7 @@ def progress(step, value=0.0):
 
 @pytest.fixture
 def keeper(tmp_path):
-    keeper = Keeper(tmp_path / "checkpoints", keep=2)
+    keeper = Checkpoints(tmp_path / "checkpoints", keep=2)
     yield keeper
     keeper.close()
 
@@ -49,16 +49,16 @@ def test_what_is_written_is_the_state_at_the_call_though_training_goes_on(keeper
 
     def slow(path, state):
         assert may_write.wait(10)
-        save_progress(path, state)
+        save_checkpoint(path, state)
 
-    monkeypatch.setattr("segstream.model.training.checkpoints.save_progress", slow)
+    monkeypatch.setattr("segstream.model.training.checkpoints.save_checkpoint", slow)
     state = progress(3, value=1.0)
     keeper.save(state)  # returns though nothing is written
     assert names(keeper) == []
     state.weights["w"].fill_(2.0)
     may_write.set()
     keeper.wait()
-    assert torch.equal(load_progress(keeper.path(3)).weights["w"], torch.ones(50))
+    assert torch.equal(load_checkpoint(keeper.path(3)).weights["w"], torch.ones(50))
 
 
 def test_a_damaged_newest_one_gives_way_to_the_one_before_and_it_is_said(keeper):
@@ -113,7 +113,7 @@ def test_what_a_killed_writer_left_is_removed(keeper):
 
 def test_one_run_at_a_time_until_its_process_ends(tmp_path, keeper):
     module = "segstream.model.training.checkpoints"
-    hold = f"import sys; from {module} import Keeper; k = Keeper(sys.argv[1], keep=1); k.claim()"
+    hold = f"import sys; from {module} import Checkpoints; k = Checkpoints(sys.argv[1], keep=1); k.claim()"
     wait = "print('held', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", f"{hold}; {wait}", str(tmp_path / "checkpoints")]
     with subprocess.Popen(
@@ -129,7 +129,7 @@ def test_one_run_at_a_time_until_its_process_ends(tmp_path, keeper):
 
 def test_a_run_folder_that_cannot_be_is_said(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    keeper = Keeper(tmp_path / "file" / "checkpoints", keep=1)
+    keeper = Checkpoints(tmp_path / "file" / "checkpoints", keep=1)
     with pytest.raises(DataError, match=r"file: cannot be written to .*choose another run folder"):
         keeper.claim()
     keeper.close()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from segstream.model.networks.build import build
-from tests.model.networks.test_activation_checkpointing import NETS
+from tests.model.networks.test_blocks import NETS
 from tests.model.plain import shaken
 
 

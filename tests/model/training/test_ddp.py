@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from segstream.model.distributed import Ranks
+from segstream.model.distributed import ProcessGroup
 from segstream.model.training import ddp as reduce
 from segstream.model.training.ddp import Reducer
 from tests.model.processes import together
@@ -38,19 +38,19 @@ def data(rank, part):
     return torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(10 * rank + part))
 
 
-def _sum(ranks: Ranks, folder: str) -> None:
+def _sum(group: ProcessGroup, folder: str) -> None:
     reduce.BUCKET_BYTES = 200
     net = Odd()
-    reducer = Reducer(net.parameters(), ranks)
+    reducer = Reducer(net.parameters(), group)
     for _ in range(2):  # the buckets of the first step serve the second
         net.zero_grad()
-        net(data(ranks.rank, 0)).backward()
+        net(data(group.rank, 0)).backward()
         reducer.arm()
-        net(data(ranks.rank, 1)).backward()
+        net(data(group.rank, 1)).backward()
         reducer.finish()
     assert net.idle.grad is None
     assert net.conv.weight.grad.stride() == net.conv.weight.stride()
-    torch.save({n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}, f"{folder}/{ranks.rank}")
+    torch.save({n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}, f"{folder}/{group.rank}")
 
 
 @pytest.mark.parametrize("world_size", [3])

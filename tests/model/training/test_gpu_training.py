@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from segstream.model.checkpoint import load_final
-from segstream.model.distributed import Ranks
+from segstream.model.distributed import ProcessGroup
 from tests.model.processes import together
 from tests.model.toy import ToySource, run, toy_net
 
@@ -24,8 +24,8 @@ def without_dropout() -> nn.Module:
     return net
 
 
-def _train(ranks: Ranks, folder: str) -> None:
-    run(f"{folder}/two", ranks=ranks, net=without_dropout(), source=ToySource(batch=5), steps=3, device="cuda")
+def _train(group: ProcessGroup, folder: str) -> None:
+    run(f"{folder}/two", group=group, net=without_dropout(), source=ToySource(batch=5), steps=3, device="cuda")
 
 
 @two_gpus

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from segstream.model.checkpoint import load_final, load_progress
+from segstream.model.checkpoint import load_checkpoint, load_final
 from tests.model.processes import free_port, start_torchrun, start_toys, together
 from tests.model.toy import run
 
@@ -18,8 +18,8 @@ EVERY = 4
 FEW = 80  # steps
 
 
-def _calm(ranks, folder: str, steps: int) -> None:
-    run(folder, ranks=ranks, steps=steps, checkpoint_every=EVERY)
+def _calm(group, folder: str, steps: int) -> None:
+    run(folder, group=group, steps=steps, checkpoint_every=EVERY)
 
 
 def latest(folder: Path) -> str:
@@ -137,17 +137,17 @@ def test_fewer_processes_go_on_with_the_same_batches(tmp_path):
     final = run(str(tmp_path / "run"), on_log=rows.append)
     assert load_final(final).step == 8
     assert [row.step for row in rows] == [8]
-    assert load_progress(tmp_path / "run" / "checkpoints" / "step-00000006.pt").step == 6
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "step-00000006.pt").step == 6
 
 
 class EnoughError(Exception):
     pass
 
 
-def _part(ranks, folder: str) -> None:
+def _part(group, folder: str) -> None:
     def on_validate(net, done):
         if done == 6:
             raise EnoughError
 
     with pytest.raises(EnoughError):
-        run(f"{folder}/run", ranks=ranks, validate_every=1, on_validate=on_validate)
+        run(f"{folder}/run", group=group, validate_every=1, on_validate=on_validate)

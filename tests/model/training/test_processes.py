@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from segstream.model.checkpoint import load_final
 from segstream.model.device import normalise
-from segstream.model.distributed import Ranks
-from segstream.model.training.stop_signals import Stopped
+from segstream.model.distributed import ProcessGroup
+from segstream.model.training.trainer import Stopped
 from segstream.shards.errors import DataError
 from tests.model.processes import together
 from tests.model.toy import ToySource, frozen, run, toy_net
@@ -38,10 +38,10 @@ def frozen_run(folder: Path, **changes):
     return load_final(final).weights, [(row.loss, *row.losses.values()) for row in rows]
 
 
-def _cases(ranks: Ranks, folder: str) -> None:
+def _cases(group: ProcessGroup, folder: str) -> None:
     for name, changes in CASES.items():
-        weights, rows = frozen_run(Path(folder) / name, ranks=ranks, **changes)
-        if ranks.is_main:
+        weights, rows = frozen_run(Path(folder) / name, group=group, **changes)
+        if group.is_main:
             torch.save((weights, rows), Path(folder) / f"{name}.pt")
 
 
@@ -89,38 +89,38 @@ def test_it_is_the_average_of_processes_with_a_dataset_each(tmp_path, by_two):
     torch.testing.assert_close(got, dict(nets[0].state_dict()), rtol=1e-3, atol=1e-5)
 
 
-def _events(ranks: Ranks, folder: str) -> None:
+def _events(group: ProcessGroup, folder: str) -> None:
     """What one process meets, both know; then the run goes on."""
     seen = {}
-    bad = ToySource(label=7) if ranks.rank == 1 else ToySource()
+    bad = ToySource(label=7) if group.rank == 1 else ToySource()
     with pytest.raises(DataError) as failure:
-        run(f"{folder}/bad", ranks=ranks, source=bad)
+        run(f"{folder}/bad", group=group, source=bad)
     seen["bad"] = str(failure.value)
     with pytest.raises(DataError) as failure:
-        run(f"{folder}/other", ranks=ranks, lr=0.05 + ranks.rank)
+        run(f"{folder}/other", group=group, lr=0.05 + group.rank)
     seen["other"] = str(failure.value)
 
     def terminate(net, done):
-        if done == 4 and ranks.rank == 1:
+        if done == 4 and group.rank == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    calm = run(f"{folder}/calm", ranks=ranks)
+    calm = run(f"{folder}/calm", group=group)
     with pytest.raises(Stopped) as stopped:
-        run(f"{folder}/stopped", ranks=ranks, validate_every=1, on_validate=terminate)
+        run(f"{folder}/stopped", group=group, validate_every=1, on_validate=terminate)
     seen["stopped"] = str(stopped.value)
-    judged = []
+    sums = []
     final = run(
         f"{folder}/stopped",
-        ranks=ranks,
+        group=group,
         validate_every=3,
-        on_validate=lambda net, done: judged.append((done, net.training, float(sum(b.sum() for b in net.buffers())))),
+        on_validate=lambda net, done: sums.append((done, net.training, float(sum(b.sum() for b in net.buffers())))),
     )
-    seen["judged"] = judged
-    if ranks.is_main:
+    seen["sums"] = sums
+    if group.is_main:
         a, b = load_final(calm).weights, load_final(final).weights
         seen["same"] = all(torch.equal(a[name], b[name]) for name in a)
         seen["published"] = float(sum(b[name].sum() for name, _ in toy_net().named_buffers()))
-    torch.save(seen, f"{folder}/{ranks.rank}.pt")
+    torch.save(seen, f"{folder}/{group.rank}.pt")
 
 
 def test_what_happens_to_one_process_happens_to_all(tmp_path):
@@ -132,7 +132,7 @@ def test_what_happens_to_one_process_happens_to_all(tmp_path):
     assert first["other"].startswith("processes of one run differ: see what another process says")
     for seen in (first, second):
         assert "told to stop, 4 of 8 steps are kept" in seen["stopped"]
-        assert [(done, training) for done, training, _ in seen["judged"]] == [(6, False), (8, False)]
-    assert first["judged"] == second["judged"]  # rank 0's statistics on both
-    assert first["judged"][-1][2] == pytest.approx(first["published"])
+        assert [(done, training) for done, training, _ in seen["sums"]] == [(6, False), (8, False)]
+    assert first["sums"] == second["sums"]  # rank 0's statistics on both
+    assert first["sums"][-1][2] == pytest.approx(first["published"])
     assert first["same"]

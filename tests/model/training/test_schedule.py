@@ -1,6 +1,6 @@
 import pytest
 
-from segstream.model.training.schedule import poly_lr
+from segstream.model.training.trainer import poly_lr
 from tests.model.toy import run
 
 

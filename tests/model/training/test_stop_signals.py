@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from segstream.model.training.stop_signals import Stopped, StopRequest
+from segstream.model.training.trainer import Stopped, StopRequest
 from segstream.shards.errors import DataError
 from tests.model.toy import run
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate
 
-from segstream.model.checkpoint import load_final, load_progress
+from segstream.model.checkpoint import load_checkpoint, load_final
 from segstream.model.config import TrainConfig
 from segstream.model.device import normalise
 from segstream.model.networks.build import build
@@ -85,20 +85,20 @@ def test_a_longer_gradient_is_cut_to_length(tmp_path):
 
 
 def test_averaged_weights_are_published_and_validated_and_both_are_kept(tmp_path):
-    judged, trained, ema = {}, {}, 0.75
+    sums, trained, ema = {}, {}, 0.75
 
     def on_validate(net, done):
         assert not net.training
-        judged[done] = {name: weight.detach().clone() for name, weight in net.named_parameters()}
+        sums[done] = {name: weight.detach().clone() for name, weight in net.named_parameters()}
 
     final = run(str(tmp_path), ema=ema, steps=4, checkpoint_every=1, keep=9, validate_every=1, on_validate=on_validate)
     for path in tmp_path.glob("checkpoints/*"):
-        progress = load_progress(path)
+        progress = load_checkpoint(path)
         trained[progress.step] = progress.weights
     average = {name: weight.detach() for name, weight in toy_net().named_parameters()}
     for step in range(1, 5):
         average = {name: ema * value + (1 - ema) * trained[step][name] for name, value in average.items()}
-        torch.testing.assert_close(judged[step], average)
+        torch.testing.assert_close(sums[step], average)
     published = weights_of(final)
     for name, value in average.items():
         torch.testing.assert_close(published[name], value)
@@ -140,7 +140,7 @@ def test_a_step_that_is_not_finite_is_skipped_said_and_counted(tmp_path):
     run(str(tmp_path), net=Sick(), source=marked(2, 3), on_log=rows.append, on_note=notes.append, **changes)
     assert [row.skipped for row in rows] == [0, 0, 1, 2, 2, 2, 2, 2]
     assert notes == [f"step {k}: loss or gradient not finite, update skipped ({k - 1} so far)" for k in (2, 3)]
-    states = {step: load_progress(tmp_path / "checkpoints" / f"step-{step:08d}.pt") for step in (2, 4, 5)}
+    states = {step: load_checkpoint(tmp_path / "checkpoints" / f"step-{step:08d}.pt") for step in (2, 4, 5)}
     assert all(torch.equal(states[2].weights[name], states[4].weights[name]) for name in states[2].weights)
     assert states[4].skipped == (2, 2)
     assert states[5].skipped == (2, 0)

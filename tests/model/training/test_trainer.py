@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, interpolate
 
-from segstream.model.checkpoint import load_final, load_progress
+from segstream.model.checkpoint import load_checkpoint, load_final
 from segstream.model.config import TrainConfig
 from segstream.model.device import normalise
-from segstream.model.networks.build import build, load_net
+from segstream.model.networks.build import build
+from segstream.model.networks.weights import load_any
 from segstream.model.training.trainer import train
 from segstream.shards.errors import DataError
 from tests.model.toy import META, TINY, ToySource, run
@@ -175,7 +176,7 @@ def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(tmp_path):
         run(str(tmp_path), lr=1e30, checkpoint_every=1, steps=20)
     assert not (tmp_path / "final.pt").exists()
     for path in tmp_path.glob("checkpoints/*"):
-        assert all(tensor.isfinite().all() for tensor in load_progress(path).weights.values())
+        assert all(tensor.isfinite().all() for tensor in load_checkpoint(path).weights.values())
 
 
 def test_a_label_beyond_the_network_is_named(tmp_path):
@@ -221,7 +222,7 @@ def test_a_trained_net_is_rebuilt_from_its_file(tmp_path):
     net = build("hrnet-tiny", 3, **TINY)
     config = TrainConfig(steps=2, lr=0.05, device="cpu")
     final = train(net, ToySource(), config, str(tmp_path), meta=META, seed=0)
-    rebuilt, meta = load_net(final)
+    rebuilt, meta = load_any(final)
     assert meta == META
     assert not rebuilt.training
     images = torch.randn(1, 3, 24, 24)
@@ -232,4 +233,4 @@ def test_a_trained_net_is_rebuilt_from_its_file(tmp_path):
 def test_weights_that_do_not_fit_their_description_are_refused(tmp_path):
     final = run(str(tmp_path), meta={**META, "num_classes": 4})
     with pytest.raises(DataError, match=r"final.pt: weights do not fit the architecture it names"):
-        load_net(final)
+        load_any(final)

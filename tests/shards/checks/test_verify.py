@@ -38,7 +38,7 @@ def rewrite(folder, shard, replace):
         for s in index["samples"]
     ]
     written = write_shard(tar_path, samples)
-    for sample, row in zip(index["samples"], written.rows, strict=True):
+    for sample, row in zip(index["samples"], written.samples, strict=True):
         sample["members"] = {k: [v.offset, v.size, v.crc32] for k, v in row.members.items()}
         sample.pop("blocks", None)  # of the members that were
         assert all(zlib.crc32(stored[f"{row.key}.{k}"]) == v.crc32 for k, v in row.members.items())

@@ -5,7 +5,7 @@ import pytest
 from segstream.shards.codecs.row_blocks import Blocks
 from segstream.shards.errors import DataError
 from segstream.shards.format.index import (
-    Row,
+    Entry,
     ShardIndex,
     Span,
     dump_index,
@@ -21,9 +21,11 @@ INDEX = ShardIndex(
     bytes=10240,
     sha256="ab",
     fingerprint="cd",
-    rows=(
-        Row(key="a", size_hw=(2, 3), classes=(0, 7), members={"jpg": Span(512, 9, 1), "native.png": Span(1024, 5, 2)}),
-        Row(key="b", size_hw=(1, 1), classes=(), members={}),
+    samples=(
+        Entry(
+            key="a", size_hw=(2, 3), classes=(0, 7), members={"jpg": Span(512, 9, 1), "native.png": Span(1024, 5, 2)}
+        ),
+        Entry(key="b", size_hw=(1, 1), classes=(), members={}),
     ),
     counts={"native": {0: (5, 1), 7: (1, 1)}},
     left_out=(LeftOut(key="c", path="x/c.jpg", reason="missing file"),),
@@ -31,7 +33,7 @@ INDEX = ShardIndex(
 
 
 @pytest.mark.parametrize(
-    "index", [INDEX, ShardIndex(shard="s", bytes=0, sha256="", fingerprint="", rows=(), counts={}, left_out=())]
+    "index", [INDEX, ShardIndex(shard="s", bytes=0, sha256="", fingerprint="", samples=(), counts={}, left_out=())]
 )
 def test_an_index_survives_its_file(index):
     assert load_index(dump_index(index), where="i") == index
@@ -50,13 +52,13 @@ def test_an_index_of_another_version():
 
 
 def test_an_index_from_before_there_were_blocks():
-    row = replace(INDEX.rows[0], members={"jpg": Span(512, 9, 1, Blocks(16, (3, 6), (4, 5)))})
-    index = replace(INDEX, rows=(row,))
+    row = replace(INDEX.samples[0], members={"jpg": Span(512, 9, 1, Blocks(16, (3, 6), (4, 5)))})
+    index = replace(INDEX, samples=(row,))
     data = dump_index(index)
     assert load_index(data, where="i") == index
     older = data.replace(b',"blocks":{"jpg":[16,[3,6],[4,5]]}', b"")
     assert older != data
-    assert load_index(older, where="i").rows[0].members == {"jpg": Span(512, 9, 1)}
+    assert load_index(older, where="i").samples[0].members == {"jpg": Span(512, 9, 1)}
 
 
 def test_member_names():

@@ -8,7 +8,7 @@ from segstream.shards.checks.verify import verify
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.format.reader import open_set
 from segstream.shards.storage.remote import RemoteStore, Retries
-from segstream.shards.storage.s3 import Access, S3Origin
+from segstream.shards.storage.s3 import S3Origin
 from tests.shards.convert.test_convert import members
 from tests.shards.servers import KEY, SECRET, serving
 from tests.shards.storage.test_http import faulty_stream
@@ -93,9 +93,9 @@ def test_a_server_that_stays_broken_is_an_error_naming_all(server):
 def test_a_server_never_heard_of_is_given_up_soon():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
-        access = Access(endpoint=f"http://127.0.0.1:{unused.getsockname()[1]}")
+        account = {"endpointurl": f"http://127.0.0.1:{unused.getsockname()[1]}"}
         waits: list[float] = []
-        store = RemoteStore(S3Origin(SET, access=access), Retries(sleep=waits.append, clock=lambda: sum(waits)))
+        store = RemoteStore(S3Origin(SET, account=account), Retries(sleep=waits.append, clock=lambda: sum(waits)))
         with pytest.raises(
             DataError, match=r"manifest\.json: failed \d times .*lastly: the connection failed .*the URL"
         ):
@@ -152,7 +152,8 @@ def test_a_missing_set_a_missing_bucket_name_and_a_short_shard(ade, server):
 def test_buckets_are_addressed_by_host_or_path(endpoint, config, host, monkeypatch, tmp_path):
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     (tmp_path / "no-config").write_text(config)
-    client = S3Origin("s3://bucket/x", access=Access(endpoint=endpoint, region="eu-west-1")).client()
+    account = {"region": "eu-west-1"} | ({"endpointurl": endpoint} if endpoint else {})
+    client = S3Origin("s3://bucket/x", account=account).client()
     url = client.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "x/y"})
     assert url.startswith(f"https://{host}")
 

@@ -14,7 +14,7 @@ from segstream.shards.errors import DataError
 from segstream.shards.format.reader import open_set
 from segstream.shards.storage.http import HttpOrigin
 from segstream.shards.storage.remote import RemoteStore, Retries
-from segstream.shards.storage.s3 import Access, S3Origin
+from segstream.shards.storage.s3 import S3Origin
 from tests.shards import trees
 from tests.shards.services import DOMAIN, NoServiceError, certificate, free_ports, nginx
 
@@ -168,9 +168,9 @@ def test_each_thing_that_is_wrong_is_told_apart(bucket, ade, url, monkeypatch):
     assert f"{url}/shard-000001.tar: missing" in refusal(lambda: shards.read(2, "image"))
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
-        access = Access(endpoint=f"http://127.0.0.1:{unused.getsockname()[1]}")
+        account = {"endpointurl": f"http://127.0.0.1:{unused.getsockname()[1]}"}
         store = RemoteStore(
-            S3Origin(url, access=access), Retries(num_attempts=3, sleep=lambda seconds: None, clock=lambda: 0.0)
+            S3Origin(url, account=account), Retries(num_attempts=3, sleep=lambda seconds: None, clock=lambda: 0.0)
         )
         assert "manifest.json: failed 3 times" in (said := refusal(lambda: open_set(store)))
         assert "Could not connect" in said

@@ -12,12 +12,12 @@ from segstream.shards.errors import DataError
 from segstream.shards.format.reader import open_set
 from segstream.shards.storage.http import HttpOrigin
 from segstream.shards.storage.remote import RemoteStore, Retries
-from segstream.shards.storage.s3 import Access, S3Origin
+from segstream.shards.storage.s3 import S3Origin
 from tests.shards.servers import KEY, SECRET, serving
 from tests.shards.services import NoServiceError, certificate
 
 VARIABLE = {"https": "SSL_CERT_FILE", "s3": "AWS_CA_BUNDLE"}
-ACCOUNT = Access(key=KEY, secret=SECRET, region="us-east-1")
+ACCOUNT = {"access_key_id": KEY, "secret_access_key": SECRET, "region": "us-east-1"}
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def secure(request, ade, tls, tmp_path, monkeypatch):
 
 
 def origin(kind, url):
-    return S3Origin(url, access=ACCOUNT) if kind == "s3" else HttpOrigin(url)
+    return S3Origin(url, account=ACCOUNT) if kind == "s3" else HttpOrigin(url)
 
 
 def test_a_ca_that_a_variable_names_is_trusted(secure, ade, tls, monkeypatch):
@@ -108,8 +108,8 @@ def test_a_connection_cut_in_the_handshake_is_tried_again(kind):
         thread = threading.Thread(target=hang_up, daemon=True)
         thread.start()
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        access = Access(endpoint=url, key=KEY, secret=SECRET, region="us-east-1")
-        source = S3Origin("s3://bucket/train", access=access) if kind == "s3" else HttpOrigin(f"{url}/train")
+        account = ACCOUNT | {"endpointurl": url}
+        source = S3Origin("s3://bucket/train", account=account) if kind == "s3" else HttpOrigin(f"{url}/train")
         with pytest.raises(DataError, match=r"train/manifest\.json: failed 3 times"):
             open_set(RemoteStore(source, Retries(num_attempts=3, sleep=lambda seconds: None)))
         listener.shutdown(socket.SHUT_RDWR)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from segstream.model.networks.activation_checkpointing import call
+from segstream.model.networks.blocks import call_block
 from segstream.model.networks.build import build
 from tests.model.plain import shaken
 
@@ -58,10 +58,10 @@ class Counting(torch.nn.Module):
 
 def test_nothing_is_recomputed_without_a_backward_pass_or_outside_training():
     block, x = Counting(), torch.ones(2, requires_grad=True)
-    call(block, x, checkpointing=True).sum().backward()
+    call_block(block, x, checkpointing=True).sum().backward()
     assert block.calls == 2
-    call(block, x, checkpointing=False).sum().backward()
-    call(block.eval(), x, checkpointing=True).sum().backward()
+    call_block(block, x, checkpointing=False).sum().backward()
+    call_block(block.eval(), x, checkpointing=True).sum().backward()
     with torch.no_grad():
-        call(block.train(), x, checkpointing=True)
+        call_block(block.train(), x, checkpointing=True)
     assert block.calls == 5
