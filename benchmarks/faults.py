@@ -22,7 +22,7 @@ from pathlib import Path
 
 import webdataset
 
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.format.reader import ShardSet, open_shards
 from tests.shards.servers import FAULTS, proxying
 from tests.shards.services import nginx
@@ -99,15 +99,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         raw = ade20k(root / "raw", train=arguments.samples, val=1)
-        request = ConvertRequest(
-            dataset="ade20k-150",
-            split="train",
-            raw=raw,
-            out=str(root / "sets"),
-            shard_samples=arguments.shard_samples,
-            workers=2,
+        local = open_shards(
+            convert(
+                dataset="ade20k-150",
+                split="train",
+                raw=raw,
+                out=str(root / "sets"),
+                shard_samples=arguments.shard_samples,
+                workers=2,
+            ).url
         )
-        local = open_shards(convert(request).url)
         expected = dict(read(local, i) for i in range(len(local)))
         names = [info.name for info in local.manifest.shards]
         print(f"{len(expected)} samples in {len(names)} shards; {arguments.share:.0%} of all answers fail\n")

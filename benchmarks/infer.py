@@ -23,8 +23,7 @@ from segstream.benchmarks.step import BenchConfig
 from segstream.benchmarks.timing import Measured, Progress, interleaved, machine, ratio
 from segstream.model.config import MULTI_SCALE, Device, InferConfig
 from segstream.model.device import MEAN_RGB, STD_RGB, pick_device
-from segstream.model.inference.infer import images_at_once, segment
-from segstream.model.inference.resize import resize_short_side
+from segstream.model.inference.infer import images_at_once, resize_short_side, segment
 from segstream.model.networks.build import build
 from segstream.shards.errors import DataError, UsageError
 

@@ -33,7 +33,7 @@ from segstream.pipeline.decode import decode_image
 from segstream.pipeline.loader import Loader
 from segstream.pipeline.order import Order
 from segstream.pipeline.samples import Samples
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.errors import UsageError
 from segstream.shards.format.reader import ShardSet, open_shards
 
@@ -216,7 +216,7 @@ def prepare(
         peers: also start other loaders with the same rule, those that are installed.
     """
     draw_pictures(folder / "raw", setting.source_hw)
-    convert(ConvertRequest(dataset=str(folder / "raw" / "set.yaml"), split="train", out=str(folder / "shards")))
+    convert(dataset=str(folder / "raw" / "set.yaml"), split="train", out=str(folder / "shards"))
     data = DataConfig(shards=str(folder / "shards"), mix={NAME: 1}, taxonomy="native")
     rule = AugmentConfig(short_side=setting.short_side, crop=setting.crop)
     steps = StepByStep(data, rule, batch)

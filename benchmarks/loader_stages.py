@@ -21,13 +21,13 @@ import numpy as np
 
 from segstream.benchmarks.loader import NAME, SETTINGS, Setting, draw_pictures
 from segstream.benchmarks.reference_rule import Rule, decode_picture
-from segstream.pipeline import AugmentConfig, DataConfig
 from segstream.pipeline.augment_opencv import crop_image
 from segstream.pipeline.buffers import Scratch
+from segstream.pipeline.config import AugmentConfig, DataConfig
 from segstream.pipeline.decode import decode_image, decode_region
 from segstream.pipeline.samples import Samples
-from segstream.shards import open_shards
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
+from segstream.shards.format.reader import open_shards
 
 T = TypeVar("T")
 WHOLE, FAST = "the whole JPEG decoded by OpenCV", "by the loader's decoder"
@@ -38,7 +38,7 @@ BATCH = 4
 def profile(setting: Setting, folder: Path, crops: int) -> dict[str, float]:
     """Mean milliseconds of each stage over the first crops of a stream."""
     draw_pictures(folder / "raw", setting.source_hw)
-    convert(ConvertRequest(dataset=str(folder / "raw" / "set.yaml"), split="train", out=str(folder / "shards")))
+    convert(dataset=str(folder / "raw" / "set.yaml"), split="train", out=str(folder / "shards"))
     data = DataConfig(shards=str(folder / "shards"), mix={NAME: 1}, taxonomy="native")
     augment = AugmentConfig(short_side=setting.short_side, crop=setting.crop)
     samples, rule = Samples(data, augment, seed=0, batch=BATCH), Rule(augment=augment, seed=0, batch=BATCH)

@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import load_taxonomy, release_remap, universal_remap
 
@@ -82,9 +82,7 @@ def straightforward(raw: Path, out: Path, workers: int) -> None:
 
 
 def ours(raw: Path, out: Path, workers: int) -> None:
-    convert(
-        ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out=str(out), workers=workers, shard_samples=32)
-    )
+    convert(dataset="ade20k-150", split="train", raw=raw, out=str(out), workers=workers, shard_samples=32)
 
 
 def same_labels(raw: Path, place: Path) -> None:
@@ -173,8 +171,7 @@ def grow(count: int, size_hw: tuple[int, int]) -> None:
                 print(f"{done:7} {now - began:6.1f} {(done - reached) / (now - began):9.0f} {own:9.0f} {worker:10.0f}")
                 reached, began = done, now
 
-        request = ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out=f"{folder}/out", workers=2)
-        convert(request, progress)
+        convert(dataset="ade20k-150", split="train", raw=raw, out=f"{folder}/out", workers=2, progress=progress)
         watch.over.set()
 
 

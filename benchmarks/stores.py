@@ -30,8 +30,9 @@ import cv2
 import yaml
 
 from segstream.benchmarks.shard import make_release
-from segstream.pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from segstream.pipeline.loader import Loader
+from segstream.shards.convert.convert import convert
 from segstream.shards.convert.publish import Target
 from segstream.shards.format.reader import open_shards
 from segstream.shards.storage.base import LocalStore
@@ -191,7 +192,7 @@ def main() -> None:
     with contextlib.ExitStack() as running:
         root = Path(running.enter_context(tempfile.TemporaryDirectory()))
         raw = make_release(root / "raw", arguments.samples, (1080, 1440))
-        request = ConvertRequest(
+        convert(
             dataset="ade20k-150",
             split="train",
             raw=raw,
@@ -200,7 +201,6 @@ def main() -> None:
             shard_samples=32,
             workers=2,
         )
-        convert(request)
         web = running.enter_context(nginx(root / "sets", root / "nginx"))
         service = running.enter_context(s3_service(root / "s3"))
         running.enter_context(mock.patch.dict(os.environ, service.environment(root)))

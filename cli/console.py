@@ -14,8 +14,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from segstream.shards.errors import DataError, UsageError
-
 UNFOLDED = 10_000  # columns
 EVERY_S = 5.0  # between progress lines where there is no terminal
 
@@ -30,12 +28,6 @@ class Report(Protocol):
 def note(text: str) -> None:
     """One line for a person, on stderr (stdout is for results)."""
     typer.echo(text, err=True)
-
-
-def exit_code(error: DataError) -> int:
-    """That of a command which ends with this error: its own, 2 for bad use, else 1."""
-    code: int = getattr(error, "exit_code", 2 if isinstance(error, UsageError) else 1)
-    return code
 
 
 def print_json(value: Any) -> None:

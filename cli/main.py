@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import segstream
-from segstream.cli.console import exit_code
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UsageError
 
 app = typer.Typer(
     name="segstream",
@@ -42,6 +42,25 @@ def main(
     Releases become shards once (shard), shards stream into training (train), models are judged on datasets they
     have never seen (eval), and tables and pages say what came out (results, report).
     """
+    if "DVC_STAGE" in os.environ:
+        check_checkout(Path.cwd())
+
+
+def check_checkout(folder: Path) -> None:
+    """A stage of our pipeline runs the code of the checkout that it stands in: its dependencies are these files.
+
+    Raises:
+        UsageError: another segstream is installed.
+    """
+    for parent in (folder, *folder.parents):
+        if (parent / "dvc.yaml").is_file() and (parent / "segstream" / "__init__.py").is_file():
+            ours = Path(segstream.__file__).resolve().parent
+            if ours != (parent / "segstream").resolve():
+                raise UsageError(
+                    f"{parent}: a stage of this checkout would run the code of {ours}; "
+                    f"pip install -e {parent}, or set PYTHONPATH={parent}"
+                )
+            return
 
 
 EXAMPLES = {  # by command, in the order of --help
@@ -63,9 +82,8 @@ EXAMPLES = {  # by command, in the order of --help
     "launch": "slurm union-universal --nodes 2",
     "bench": "step --arch hrnet-w48 --crop 713",
 }
-_FILES = {"world": "data", "shard": "data", "verify": "data"}
 for _name, _example in EXAMPLES.items():  # command NAME is the function NAME, or the app, of commands/NAME.py
-    _module = import_module(f"segstream.cli.commands.{_FILES.get(_name, _name)}")
+    _module = import_module(f"segstream.cli.commands.{_name}")
     _epilog = f"Example: [bold]segstream {_name} {_example}[/]"
     if hasattr(_module, "app"):
         app.add_typer(_module.app, name=_name, epilog=_epilog)
@@ -91,7 +109,7 @@ def run() -> None:
         if debug:
             raise
         typer.echo(f"error: {error}", err=True)
-        sys.exit(exit_code(error))
+        sys.exit(error.exit_code)
     except Exception as error:
         if debug:
             raise

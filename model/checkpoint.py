@@ -30,7 +30,7 @@ VERSIONS = {"progress": 2, "final": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Checkpoint:
     """A run between two steps."""
 
     identity: dict[str, Any]
@@ -60,22 +60,22 @@ class Final:
     weights: dict[str, Tensor]
 
 
-def save_checkpoint(path: str | Path, progress: Progress) -> None:
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically.
 
     Raises:
         DataError: the file cannot be written.
     """
-    _write(path, "progress", {name: getattr(progress, name) for name in Progress.__dataclass_fields__})
+    _write(path, "progress", {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__})
 
 
-def load_checkpoint(path: str | Path) -> Progress:
+def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
         DataError: the file is missing, damaged, of another kind or version.
     """
-    return Progress(**_fields(path, read_torch(path), "progress", tuple(Progress.__dataclass_fields__)))
+    return Checkpoint(**_fields(path, read_torch(path), "progress", tuple(Checkpoint.__dataclass_fields__)))
 
 
 def save_final(path: str | Path, final: Final) -> None:

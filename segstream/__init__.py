@@ -8,14 +8,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from segstream.evaluation import evaluate as evaluate
     from segstream.model.config import InferConfig as InferConfig
+    from segstream.model.evaluation.metrics import EvalResult as EvalResult
+    from segstream.model.inference.predictor import Predictor as Predictor
     from segstream.model.networks.build import build as build
     from segstream.model.networks.weights import load_weights as load_weights
+    from segstream.pipeline.config import AugmentConfig as AugmentConfig
+    from segstream.pipeline.config import DataConfig as DataConfig
+    from segstream.pipeline.config import LoaderConfig as LoaderConfig
     from segstream.pipeline.loader import Batch as Batch
+    from segstream.pipeline.loader import Batches as Batches
     from segstream.pipeline.loader import Loader as Loader
     from segstream.recipe import Recipe as Recipe
     from segstream.recipe import load_recipe as load_recipe
     from segstream.recipe import recipe_names as recipe_names
+    from segstream.shards.convert.convert import Converted as Converted
+    from segstream.shards.convert.convert import convert as convert
     from segstream.shards.errors import DataError as DataError
     from segstream.shards.errors import UsageError as UsageError
     from segstream.shards.format.reader import ShardSet as ShardSet
@@ -25,14 +34,23 @@ if TYPE_CHECKING:
     __version__: str
 
 _MODULES = {  # where each name comes from; the imports above say the same to type checkers
+    "AugmentConfig": "pipeline.config",
     "Batch": "pipeline.loader",
+    "Batches": "pipeline.loader",
+    "Converted": "shards.convert.convert",
+    "DataConfig": "pipeline.config",
     "DataError": "shards.errors",
+    "EvalResult": "model.evaluation.metrics",
     "InferConfig": "model.config",
     "Loader": "pipeline.loader",
+    "LoaderConfig": "pipeline.config",
+    "Predictor": "model.inference.predictor",
     "Recipe": "recipe",
     "ShardSet": "shards.format.reader",
     "UsageError": "shards.errors",
     "build": "model.networks.build",
+    "convert": "shards.convert.convert",
+    "evaluate": "evaluation",
     "load_recipe": "recipe",
     "load_weights": "model.networks.weights",
     "open_shards": "shards.format.reader",

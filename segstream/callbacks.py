@@ -6,7 +6,6 @@ they are given, what an earlier start left at that step and later: every point s
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,20 +18,17 @@ import cv2
 import numpy as np
 from torch import nn
 
-from segstream.cli.predictions.predictor import by_default
 from segstream.colors import Rgb, class_colors, paint
-from segstream.eval_sets import Judge
+from segstream.evaluation import EvalModel, Validation, headline
 from segstream.model.config import InferConfig
-from segstream.model.evaluation.protocol import RELABELED
-from segstream.model.inference.infer import predict
+from segstream.model.inference.infer import segment
 from segstream.model.types import Batch
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import write_bytes, write_text
-from segstream.validation import Validation, headline
 
 if TYPE_CHECKING:
     from segstream.model.distributed import ProcessGroup
-    from segstream.model.evaluation.evaluate import Score
+    from segstream.model.evaluation.metrics import EvalResult
     from segstream.model.training.metrics_log import LogRow
     from segstream.pipeline.loader import Loader
     from segstream.recipe import Recipe
@@ -63,7 +59,7 @@ class Callbacks:
 
     def on_validate(self, net: nn.Module, step: int) -> None:
         """Score and draw the weights of a step; every process takes part in the scores."""
-        scores = self.validation.scores(net)
+        scores = self.validation.results(net)
         if not self.is_main:
             return
         if scores:
@@ -107,23 +103,15 @@ def open_callbacks(
         DataError: a set of `validate.data` cannot be used.
         UsageError: TensorBoard is asked for and not installed.
     """
-    side, config = recipe.validate.short_side, by_default(recipe.eval, net)
-    judge = Judge(
-        name=recipe.name,
-        seed=recipe.seed,
-        checkpoint="",  # none yet
-        net=net,
-        taxonomy=loader.taxonomy,
-        learnt_relabeled=recipe.data.taxonomy == RELABELED,
-        configs=(config if side is None else dataclasses.replace(config, short_side=side),),
-    )
+    urls, limit = recipe.validate.data, recipe.validate.limit
+    validation = Validation(urls, limit, EvalModel.of_run(recipe, net, loader.taxonomy), ranks)
     with ExitStack() as opened:
         yield Callbacks(
             recipe=recipe,
             folder=folder,
             loader=loader,
             is_main=ranks.is_main,
-            validation=opened.enter_context(Validation(recipe.validate, judge, ranks)),
+            validation=opened.enter_context(validation),
             curves=opened.enter_context(open_curves(folder, note, tensorboard=tensorboard)) if ranks.is_main else (),
             show_row=show_row,
             note=note,
@@ -137,7 +125,7 @@ def curve_values(row: LogRow) -> dict[str, float]:
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def write_scores(path: Path, step: int, scores: Mapping[str, Score]) -> None:
+def write_scores(path: Path, step: int, scores: Mapping[str, EvalResult]) -> None:
     """Add the scores of a step to a run's `validation.json`; those that an earlier start left at it or later go.
 
     Raises:
@@ -260,7 +248,7 @@ def crop_panel(net: nn.Module, batch: Batch, count: int, colors: Rgb, config: In
     rows = []
     for image, label in zip(batch.images[:count].cpu(), batch.labels[:count], strict=True):
         picture = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-        pred = predict(net, picture, [None], config)[0].argmax(dim=0).cpu().numpy()
+        ((pred,),) = segment(net, [picture], [None], config)
         row = [picture, paint(label.numpy(), colors), paint(pred, colors)]
         factor = min(1.0, WIDEST / picture.shape[1])
         if factor < 1:

@@ -1,11 +1,5 @@
 """Released datasets become WebDataset shards with labels in known taxonomies. Knows no torch and no training.
 
-Here: reading a shard set. Converting one is `shards.convert`, what is known of each dataset `shards.datasets`,
-class lists and their arithmetic `shards.taxonomy`.
+Reading a shard set is `shards.format.reader`, converting one `shards.convert`, what is known of each dataset
+`shards.datasets`, class lists and their arithmetic `shards.taxonomy`.
 """
-
-from segstream.shards.errors import DataError, UsageError
-from segstream.shards.format.index import Entry
-from segstream.shards.format.reader import ShardSet, open_shards
-
-__all__ = ["DataError", "Entry", "ShardSet", "UsageError", "open_shards"]

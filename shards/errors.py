@@ -13,9 +13,13 @@ class DataError(Exception):
     it as one line and exits with 1; anything else that is raised is a defect of ours and keeps its traceback.
     """
 
+    exit_code = 1
+
 
 class UsageError(DataError):
     """A command was called with a name or value that does not exist; the command line exits with 2."""
+
+    exit_code = 2
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -8,13 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from segstream.cli.commands.options import Json
 from segstream.cli.console import print_json, print_table, progress
 from segstream.shards.datasets.check import RawCheck, SplitCheck, check_raw
 from segstream.shards.datasets.registry import dataset_names, describe, registry
 from segstream.shards.errors import UsageError
 from segstream.shards.taxonomy import IGNORE_INDEX
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
 
 def datasets(
@@ -23,15 +22,10 @@ def datasets(
     download: Annotated[
         Path | None, typer.Option(help="Download NAME to this folder and unpack it (only what needs no registration).")
     ] = None,
-    check_mseg: Annotated[
-        bool, typer.Option("--check-mseg", help="Compare the class tables with those of the package `mseg`.")
-    ] = False,
     json: Json = False,
 ) -> None:
     """List the known datasets, describe one, check that a download is complete, or download one."""
-    if check_mseg:
-        _check_mseg(json=json)
-    elif download is not None:
+    if download is not None:
         _download(_named(name, "--download"), download, json=json)
     elif check is not None:
         _check(_named(name, "--check"), check, json=json)
@@ -122,20 +116,6 @@ def _download(name: str, folder: Path, *, json: bool) -> None:
 
     download(name, folder, watch=progress)
     _check(name, folder, json=json)
-
-
-def _check_mseg(*, json: bool) -> None:
-    from segstream.shards.datasets.check_mseg import check_mseg
-
-    differences = check_mseg()
-    if json:
-        print_json([dataclasses.asdict(difference) for difference in differences])
-    for difference in () if json else differences:
-        typer.echo(str(difference))
-    if not json and not differences:
-        typer.echo("all class tables equal those of mseg-api")
-    if differences:
-        raise typer.Exit(1)
 
 
 def _print_check(found: RawCheck) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
+from segstream.cli.commands.options import Json
 from segstream.cli.console import note, print_json, progress
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.parallel import read_ahead
@@ -52,7 +53,7 @@ def ensemble(
         bool, typer.Option("--allow-missing", help="Combine the others where a model lacks an image.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make everything again.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
+    json: Json = False,
 ) -> None:
     """Combine models' dumped logits into label maps and confidences; goes on where it was stopped."""
     from segstream.cli.predictions.output_folder import claim

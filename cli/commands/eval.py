@@ -5,16 +5,20 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 from collections.abc import Collection, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from segstream.cli.console import print_json, print_table
-from segstream.shards.errors import UsageError
+from segstream.cli.commands.options import Json, infer_fields, parse_side
+from segstream.cli.console import print_json, print_table, progress
+from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import write_text
 
 if TYPE_CHECKING:
+    from segstream.evaluation import EvalModel, EvalSet
+    from segstream.model.evaluation.metrics import EvalResult
     from segstream.model.evaluation.protocol import Scheme
 
 FOR_GRIDS = frozenset({"grid", "out", "json", "runner", "jobs", "retries", "print_script"})  # parameters of `eval`
@@ -93,7 +97,7 @@ def eval(
     print_script: Annotated[
         bool, typer.Option("--print", help="With --grid: print a SLURM array script, run nothing.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
+    json: Json = False,
 ) -> None:
     """Judge a checkpoint: mIoU in each dataset's own taxonomy, or in universal classes.
 
@@ -111,48 +115,40 @@ def eval(
     _refuse(context, FOR_GRIDS - {"out", "json"}, "is for --grid only")
     if checkpoint is None or not data:
         raise UsageError("name a CHECKPOINT and at least one --data URL, or a --grid FILE")
-    from segstream.cli.jobs.torchrun import end_with_parent, run_processes, without
-    from segstream.cli.predictions.predictor import numbers, scales_of
+    from segstream.cli.jobs.torchrun import end_with_launcher, run_processes
     from segstream.cli.report.confusion import write_confusion
-    from segstream.eval_sets import Asked, Exam, Judge
-    from segstream.evaluate import draw, examine
-    from segstream.model import distributed as ranks
+    from segstream.evaluation import EvalModel, open_sets, run_evaluation
+    from segstream.model import distributed
 
-    end_with_parent()
+    end_with_launcher()
+    sides = None if short_side is None else [parse_side(side) for side in short_side.replace(" ", "").split(",")]
+    fields = infer_fields(scales=scales, n_scales=n_scales, crop=crop, flip=flip)
     schemes = _schemes(taxonomy)
-    asked = Asked(
-        short_sides=_short_sides(short_side),
-        scales=None if scales is None else scales_of(scales),
-        n_scales=None if n_scales is None else numbers("--n-scales", n_scales),
-        crop=crop,
-        flip=flip,
-    )
-    judge = Judge.load(checkpoint, asked)
-    exams = [Exam.open(judge, url, schemes=schemes, relabeled=relabeled) for url in data]
-    if processes > 1:  # not before: what is wrong with the arguments is said once
-        raise typer.Exit(run_processes(without(sys.argv[1:], "--processes"), processes))
-    me = ranks.start()
-    try:
-        verdicts = examine(judge, exams, me, rule=rule, out=out, restart_changed=restart_changed)
-    finally:
-        ranks.stop()
-    if not me.is_main:
-        return
-    rows = [verdict.row for verdict in verdicts]
-    if metrics is not None:
-        write_text(metrics, jsonlib.dumps(_headline(rows), indent=2) + "\n")
-        speeds = {v.exam.url: round(v.images_per_s, 2) for v in verdicts if v.images_per_s is not None}
-        write_text(metrics.with_suffix(".speed.json"), jsonlib.dumps(speeds, indent=2) + "\n")
-    if confusion is not None:
-        for verdict in verdicts:
-            write_confusion(confusion, verdict)
-    if pictures is not None:
-        for exam in exams:
-            draw(judge, exam, pictures, num_pictures)
+    model = EvalModel.load(checkpoint, short_sides=sides, **fields)
+    with open_sets(model, data, schemes=schemes, relabeled=relabeled, rule=rule) as sets:
+        if processes > 1:  # not before: what is wrong with the arguments is said once
+            raise typer.Exit(run_processes(_without(sys.argv[1:], "--processes"), processes))
+        ranks = distributed.start()
+        try:
+            results = run_evaluation(model, sets, ranks, out=out, restart_changed=restart_changed, progress=progress)
+        finally:
+            distributed.stop()
+        if not ranks.is_main:
+            return
+        if metrics is not None:
+            write_text(metrics, jsonlib.dumps(_headline(results), indent=2) + "\n")
+            speeds = {r.url: round(r.images_per_s, 2) for r in results if r.images_per_s is not None}
+            write_text(metrics.with_suffix(".speed.json"), jsonlib.dumps(speeds, indent=2) + "\n")
+        if confusion is not None:
+            for result in results:
+                write_confusion(confusion, result)
+        if pictures is not None:
+            for evaluated in sets:
+                _draw(model, evaluated, pictures / evaluated.images.dataset, num_pictures)
     if json:
-        print_json(rows)
+        print_json([result.to_json() for result in results])
     else:
-        _print_rows(rows)
+        _print_results(results)
 
 
 def _refuse(context: typer.Context, names: Collection[str], why: str) -> None:
@@ -174,38 +170,63 @@ def _schemes(text: str) -> list[Scheme]:
     return [scheme for scheme in known if scheme in asked]
 
 
-def _short_sides(text: str | None) -> list[int | None] | None:
-    """`360,720`, or `native`; None leaves the recipe's."""
-    from segstream.cli.predictions.predictor import short_side
+def _without(args: Sequence[str], option: str) -> list[str]:
+    """Arguments of a command without an option and its value."""
+    kept, skip = [], False
+    for arg in args:
+        if not skip and arg != option and not arg.startswith(f"{option}="):
+            kept.append(arg)
+        skip = arg == option
+    return kept
 
-    return None if text is None else [short_side(part) for part in text.replace(" ", "").split(",")]
+
+def _draw(model: EvalModel, evaluated: EvalSet, folder: Path, count: int) -> None:
+    """Pictures of samples spread over a set, `N_image.jpg`, `N_label.png` and `N_pred.png`.
+
+    They show the first protocol at the first configuration.
+    """
+    import cv2
+    import numpy as np
+
+    from segstream.colors import colorize
+    from segstream.model.inference.infer import segment
+
+    images, protocol, total = evaluated.images, evaluated.protocols[0], len(evaluated.images)
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = np.linspace(0, total - 1, min(count, total)).astype(int).tolist()
+    for i, (_, image, labels) in zip(numbers, images.read(numbers, [protocol.label]), strict=True):
+        ((pred,),) = segment(model.net, [image], [protocol.projection], model.configs[0])
+        label, pred = (colorize(ids, protocol.taxonomy.num_classes) for ids in (labels[protocol.label], pred))
+        for ending, picture in (("image.jpg", image), ("label.png", label), ("pred.png", pred)):
+            path = f"{folder / images.key(i).replace('/', '_')}_{ending}"
+            if not cv2.imwrite(path, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+                raise DataError(f"{path}: cannot be written; check the folder and free space")
 
 
-def _headline(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def _headline(results: Sequence[EvalResult]) -> dict[str, dict[str, float]]:
     """The maximum over shorter sides, by data set; by data set and classes where there are several."""
-    best = [row for row in rows if row["max"]]
-    names = [row["dataset"] for row in best]
+    best = [result for result in results if result.max]
+    names = [result.dataset for result in best]
     return {
-        row["dataset"] if names.count(row["dataset"]) == 1 else f"{row['dataset']} {row['taxonomy']}": {
-            key: row[key] for key in ("miou", "macc", "acc")
+        r.dataset if names.count(r.dataset) == 1 else f"{r.dataset} {r.taxonomy}": {
+            "miou": r.miou,
+            "macc": r.macc,
+            "acc": r.acc,
         }
-        for row in best
+        for r in best
     }
 
 
-def _print_rows(rows: Sequence[dict[str, Any]]) -> None:
-    """A line for each row; where a set was judged at several sides, one more for the maximum."""
-    lines: list[tuple[str, ...]] = []
-    several = len({row["short_side"] for row in rows}) > 1
-    for i, row in enumerate(rows):
-        lines.append(_line(row, str(row["short_side"] or "native")))
-        following = rows[i + 1] if i + 1 < len(rows) else None
-        of_set = [r for r in rows if (r["url"], r["taxonomy"]) == (row["url"], row["taxonomy"])]
-        if several and following not in of_set:
-            lines.append(_line(next(r for r in of_set if r["max"]), "max"))
+def _print_results(results: Sequence[EvalResult]) -> None:
+    """A line for each; where a set was evaluated at several sides, one more for the maximum."""
+    lines = []
+    several = len({r.short_side for r in results}) > 1
+    for _, group in groupby(results, key=lambda r: (r.url, r.taxonomy)):
+        of_set = list(group)
+        shown = [(r, str(r.short_side or "native")) for r in of_set]
+        shown += [(r, "max") for r in of_set if several and r.max]
+        for r, side in shown:
+            classes = r.taxonomy + (", relabelled" if r.relabeled else "")
+            shares = (f"{100 * share:.1f}" for share in (r.miou, r.macc, r.acc))
+            lines.append((r.dataset, classes, str(r.images), side, *shares))
     print_table(("dataset", "classes", "images", "short side", "mIoU", "mAcc", "pixel acc."), lines)
-
-
-def _line(row: dict[str, Any], side: str) -> tuple[str, ...]:
-    classes = row["taxonomy"] + (", relabelled" if row["relabeled"] else "")
-    return row["dataset"], classes, str(row["images"]), side, *(f"{100 * row[k]:.1f}" for k in ("miou", "macc", "acc"))

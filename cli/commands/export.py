@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from segstream.cli.commands.options import Json
 from segstream.cli.console import note, print_json
 from segstream.shards.errors import UsageError
 
@@ -20,7 +21,7 @@ def export(
     ] = None,
     arch: Annotated[str | None, typer.Option(help="Its architecture, if it is not recognised.")] = None,
     classes: Annotated[int | None, typer.Option(min=1, help="Its number of classes, to be checked.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
+    json: Json = False,
 ) -> None:
     """Write a model as ONNX or as an exported torch program, and run it once against the original."""
     from segstream.model.inference.export import FORMATS

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from segstream.shards.errors import UsageError
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
+CORES = os.cpu_count() or 1
+Workers = Annotated[int, typer.Option(min=1, help="Processes.", show_default="all cores")]
 Sets = Annotated[list[str], typer.Argument(help="Shard sets.", show_default=False)]
 CheckpointOption = Annotated[Path, typer.Option(help="A final.pt, or a published file of MSeg's or HMSA's.")]
 ShortSide = Annotated[
@@ -35,3 +40,40 @@ Staged = Annotated[
     ),
 ]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
+
+
+def infer_fields(
+    *, short_side: str | None = None, scales: str | None = None, n_scales: str | None = None, **others: Any
+) -> dict[str, Any]:
+    """Fields of `InferConfig` from what options say.
+
+    Raises:
+        UsageError: one cannot be read.
+    """
+    from segstream.model.config import MULTI_SCALE
+
+    return others | {
+        "short_side": None if short_side is None else parse_side(short_side),
+        "scales": MULTI_SCALE if scales == "multi" else _numbers("--scales", scales),
+        "n_scales": _numbers("--n-scales", n_scales),
+    }
+
+
+def parse_side(text: str) -> int | Literal["native"]:
+    """A shorter side.
+
+    Raises:
+        UsageError: neither `native` nor a whole number above 0.
+    """
+    if text == "native":
+        return "native"
+    if not text.isdecimal() or int(text) == 0:
+        raise UsageError(f"--short-side {text!r}: give a number of pixels (360, 480, 720, 1080) or native")
+    return int(text)
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text!r}: give numbers with commas between, e.g. 0.5,1.0") from None

@@ -12,6 +12,19 @@ from segstream.cli.console import print_json, print_table
 if TYPE_CHECKING:
     from segstream.pipeline.samples import PlannedSample
 
+DRAWN = ("scale", "angle_deg", "corner_px", "crop_hw", "source_hw", "canvas_hw", "flip", "blur")
+COLUMNS = {  # of the table: title and key
+    "sample": "key",
+    "slot": "run_slot",
+    "n": "draw",
+    "epoch": "epoch",
+    "place": "place",
+    "shard": "shard",
+    "position": "position",
+    "scale": "scale",
+    "angle": "angle_deg",
+}
+
 
 def order(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file.")],
@@ -41,58 +54,24 @@ def order(
     parts = ", ".join(f"{share} {name}" for name, share in mix.items())
     typer.echo(f"{chosen.name}, seed {chosen.seed}: step {step} is slots {step * batch} to {step * batch + batch - 1}")
     typer.echo(f"of a schedule that deals {parts}. The n-th slot of a dataset is sample n of its shuffled epochs.\n")
-    header = (
-        "sample",
-        "slot",
-        "n",
-        "epoch",
-        "place",
-        "shard",
-        "position",
-        "scale",
-        "angle",
-        "corner y, x",
-        "done to it",
-    )
-    print_table(header, [_cells(row) for row in rows])
+    print_table([*COLUMNS, "corner y, x", "done to it"], [_cells(row) for row in rows])
 
 
 def _row(run_slot: int, slot: int, found: PlannedSample) -> dict[str, Any]:
     pick, draw = found.pick, found.draw
-    return {
-        "slot": slot,
-        "run_slot": run_slot,
-        "dataset": pick.dataset,
-        "key": found.key,
-        "draw": pick.draw,
-        "epoch": pick.epoch,
-        "place": pick.place,
-        "index": pick.index,
-        "shard": found.shard,
-        "position": found.position,
-        "scale": draw.scale,
-        "angle_deg": draw.angle_deg,
-        "corner_px": list(draw.corner_px),
-        "crop_hw": list(draw.crop_hw),
-        "source_hw": list(draw.source_hw),
-        "canvas_hw": list(draw.canvas_hw),
-        "flip": draw.flip,
-        "blur": draw.blur,
+    place = {name: getattr(pick, name) for name in ("draw", "epoch", "place", "index")}
+    crop = {name: getattr(draw, name) for name in DRAWN}
+    named = {"slot": slot, "run_slot": run_slot, "dataset": pick.dataset, "key": found.key}
+    return named | place | {"shard": found.shard, "position": found.position} | crop
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    top, left = row["corner_px"]
+    shown = row | {
+        "key": row["key"] if row["key"].startswith(row["dataset"]) else f"{row['dataset']}: {row['key']}",
+        "shard": Path(row["shard"]).stem,
+        "scale": f"{row['scale']:.3f}",
+        "angle_deg": f"{row['angle_deg']:+.1f}" if row["angle_deg"] else "-",
     }
-
-
-def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
     done = [name for name in ("flip", "blur") if row[name]]
-    return (
-        row["key"] if row["key"].startswith(row["dataset"]) else f"{row['dataset']}: {row['key']}",
-        row["run_slot"],
-        row["draw"],
-        row["epoch"],
-        row["place"],
-        Path(row["shard"]).stem,
-        row["position"],
-        f"{row['scale']:.3f}",
-        f"{row['angle_deg']:+.1f}" if row["angle_deg"] else "-",
-        f"{row['corner_px'][0]}, {row['corner_px'][1]}",
-        ", ".join(done) or "-",
-    )
+    return [*(shown[key] for key in COLUMNS.values()), f"{top}, {left}", ", ".join(done) or "-"]

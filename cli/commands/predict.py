@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segstream.cli.commands.options import CheckpointOption, Crop, DeviceName, Flip, Scales, ShortSide, TaxonomyName
+from segstream.cli.commands.options import (
+    CheckpointOption,
+    Crop,
+    DeviceName,
+    Flip,
+    Json,
+    Scales,
+    ShortSide,
+    TaxonomyName,
+    infer_fields,
+)
 from segstream.cli.console import note, print_json, print_table, progress
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import write_text
@@ -17,7 +27,7 @@ from segstream.shards.files import write_text
 if TYPE_CHECKING:
     from segstream.cli.predictions.output_folder import Dump, Item, Predictions
     from segstream.cli.predictions.predict_images import Done
-    from segstream.cli.predictions.predictor import Segmenter
+    from segstream.model.inference.predictor import Predictor
 
 Row = dict[str, Any]
 """Of `classes.json`: file, size_hw, classes (name -> share of the pixels, the largest first), frames, error."""
@@ -59,12 +69,12 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make everything again, whatever the folder holds.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
+    json: Json = False,
 ) -> None:
     """Segment images or a video; the same command goes on where it was stopped."""
     from segstream.cli.predictions.output_folder import Predictions, Wanted
     from segstream.cli.predictions.predict_video import is_video
-    from segstream.cli.predictions.predictor import Segmenter, Settings
+    from segstream.model.inference.predictor import Predictor
 
     if logits and probabilities:
         raise UsageError("--logits and --probabilities: one of the two; softmax makes the second of the first")
@@ -74,24 +84,23 @@ def predict(
     if film and overlay is False and not frame_labels:
         raise UsageError("a video without --overlay and without --frame-labels gives nothing; ask for one")
     items = _items(source, film, out)
-    settings = Settings(
-        arch=arch, classes=classes, taxonomy=taxonomy, short_side=short_side, crop=crop, scales=scales,
-        n_scales=n_scales, flip=flip, batch=batch, device=device,
-    )  # fmt: skip
-    segmenter = Segmenter.load(checkpoint, settings)
+    fields = infer_fields(
+        short_side=short_side, crop=crop, scales=scales, n_scales=n_scales, flip=flip, batch=batch, device=device
+    )
+    predictor = Predictor(checkpoint, arch=arch, num_classes=classes, taxonomy=taxonomy, **fields)
     dump: Dump | None = "logits" if logits else "probabilities" if probabilities else None
     place = Predictions(out, Wanted(overlay=film if overlay is None else overlay, dump=dump))
-    resume = place.claim(segmenter.identity, overwrite=overwrite)
-    note(f"predict: {_about(segmenter)}")
+    resume = place.claim(predictor.identity, overwrite=overwrite)
+    note(f"predict: {_about(predictor)}")
     rows = (
-        _film(segmenter, items[0], place, resume=resume, frame_labels=frame_labels)
+        _film(predictor, items[0], place, resume=resume, frame_labels=frame_labels)
         if film
-        else _pictures(segmenter, items, place, resume=resume)
+        else _pictures(predictor, items, place, resume=resume)
     )
-    summary = {"taxonomy": segmenter.taxonomy.name, "classes": list(segmenter.taxonomy.classes), "inputs": rows}
+    summary = {"taxonomy": predictor.taxonomy.name, "classes": list(predictor.taxonomy.classes), "inputs": rows}
     write_text(out / SHARES, jsonlib.dumps(summary, indent=1) + "\n")
     if json:
-        print_json({"out": str(out), "taxonomy": segmenter.taxonomy.name, "inputs": rows})
+        print_json({"out": str(out), "taxonomy": predictor.taxonomy.name, "inputs": rows})
     else:
         print_table(("input", "size", "largest classes"), [_cells(name, row) for name, row in rows.items()])
     failed = [row["error"] for row in rows.values() if "error" in row]
@@ -118,7 +127,7 @@ def _items(source: str, film: bool, out: Path) -> list[Item]:
     return named(found, root)
 
 
-def _pictures(segmenter: Segmenter, items: list[Item], place: Predictions, *, resume: bool) -> dict[str, Row]:
+def _pictures(predictor: Predictor, items: list[Item], place: Predictions, *, resume: bool) -> dict[str, Row]:
     """Rows of `classes.json` by name."""
     from segstream.cli.predictions.predict_images import pictures
 
@@ -135,13 +144,13 @@ def _pictures(segmenter: Segmenter, items: list[Item], place: Predictions, *, re
             if item.error is not None:
                 note(f"failed: {item.error}")
 
-        pictures(segmenter, items, place, resume=resume, done=done)
+        pictures(predictor, items, place, resume=resume, done=done)
     if skipped:
         note(f"predict: {skipped} of {len(items)} were finished already")
     return dict(sorted(rows.items()))
 
 
-def _film(segmenter: Segmenter, item: Item, place: Predictions, *, resume: bool, frame_labels: bool) -> dict[str, Row]:
+def _film(predictor: Predictor, item: Item, place: Predictions, *, resume: bool, frame_labels: bool) -> dict[str, Row]:
     from segstream.cli.predictions.media import open_video
     from segstream.cli.predictions.predict_video import film, filmed
 
@@ -151,7 +160,7 @@ def _film(segmenter: Segmenter, item: Item, place: Predictions, *, resume: bool,
         return {item.name: row}
     video = open_video(item.path)
     with progress("predict", "frames") as report:
-        return {item.name: film(segmenter, video, item, place, frame_labels=frame_labels, report=report).row()}
+        return {item.name: film(predictor, video, item, place, frame_labels=frame_labels, report=report).row()}
 
 
 def _former(path: Path) -> dict[str, Row]:
@@ -163,13 +172,13 @@ def _former(path: Path) -> dict[str, Row]:
     return found if isinstance(found, dict) else {}
 
 
-def _about(segmenter: Segmenter) -> str:
-    config = segmenter.config
+def _about(predictor: Predictor) -> str:
+    config = predictor.config
     side = config.short_side or "native"
     how = f"windows of {config.crop}, scales {_listed(config.scales)}"
     how = how if config.n_scales is None else f"whole images, network's scales {_listed(config.n_scales)}"
     mirrored = ", mirrored" if config.flip else ""
-    return f"{segmenter.taxonomy.name}, {segmenter.taxonomy.num_classes} classes; shorter side {side}, {how}{mirrored}"
+    return f"{predictor.taxonomy.name}, {predictor.taxonomy.num_classes} classes; shorter side {side}, {how}{mirrored}"
 
 
 def _listed(scales: tuple[float, ...]) -> str:

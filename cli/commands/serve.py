@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from segstream.cli.commands.options import CheckpointOption, Crop, DeviceName, Flip, Scales, ShortSide, TaxonomyName
+from segstream.cli.commands.options import (
+    CheckpointOption,
+    Crop,
+    DeviceName,
+    Flip,
+    Scales,
+    ShortSide,
+    TaxonomyName,
+    infer_fields,
+)
 
 
 def serve(
@@ -21,11 +30,9 @@ def serve(
     device: DeviceName = "auto",
 ) -> None:
     """Serve a web page for a model: drop a picture, see its classes, take label and overlay home."""
-    from segstream.cli.predictions.predictor import Segmenter, Settings
     from segstream.cli.predictions.web_page import Service, serve_forever
+    from segstream.model.inference.predictor import Predictor
 
-    settings = Settings(
-        taxonomy=taxonomy, short_side=short_side, crop=crop, scales=scales, flip=flip, device=device
-    )  # fmt: skip
+    fields = infer_fields(short_side=short_side, crop=crop, scales=scales, flip=flip, device=device)
     name = checkpoint.resolve().parent.name if checkpoint.stem == "final" else checkpoint.stem
-    serve_forever(Service(name, Segmenter.load(checkpoint, settings)), host, port)
+    serve_forever(Service(name, Predictor(checkpoint, taxonomy=taxonomy, **fields)), host, port)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from segstream.cli.commands.options import Staged
-from segstream.cli.console import exit_code, note
+from segstream.cli.console import note
 from segstream.cli.jobs.scripts import STOPPED
 from segstream.shards.errors import DataError, UsageError
 
@@ -88,7 +88,7 @@ def _told_once(variable: str, kind: type[DataError]) -> Iterator[None]:
     except kind as error:
         if _is_first(variable):
             raise
-        raise typer.Exit(exit_code(error)) from None
+        raise typer.Exit(error.exit_code) from None
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
-from segstream.model.training.trainer import Stopped
-
+EXIT_STOPPED = 75
+"""That of `Stopped`, which cannot be asked: it lies with torch."""
 STOPPED = "SEGSTREAM_STOPPED"
 """Environment variable: path of the file that a worker makes which stopped with its checkpoint saved."""
 MEET_S = 900  # machines may come up minutes apart
@@ -81,7 +81,7 @@ class Job:
             index=index,
             torchrun=self.torchrun(host=host, run_id=run_id, conf=conf),
             on_term='kill -TERM "$child"' if forward else ":",
-            stopped=Stopped.exit_code,
+            stopped=EXIT_STOPPED,
         )
 
 
@@ -95,7 +95,7 @@ def slurm_script(job: Job, **asked: object) -> str:
     node = job.node_script(host='"$MASTER"', run_id='"$SLURM_JOB_ID"', index='"$SLURM_NODEID"', forward=False)
     nodes = low if low == high else f"{low}-{high}"
     given = {"name": job.name, "nodes": nodes, "notice": job.grace_s + 60, "node": node.removesuffix("\n")}
-    return fill("slurm.sh", stopped=Stopped.exit_code, **given, **asked)
+    return fill("slurm.sh", stopped=EXIT_STOPPED, **given, **asked)
 
 
 def kubernetes_manifest(job: Job, **asked: object) -> str:
@@ -112,7 +112,7 @@ def kubernetes_manifest(job: Job, **asked: object) -> str:
     )
     literal = re.sub(r"\$(?=[$(])", "$$", script)  # Kubernetes replaces `$(NAME)` and `$$` in a container's command
     given = {"name": job.name, "port": job.port, "nodes": job.node_range[1], "notice": job.grace_s + 30}
-    values = given | {"script": literal, "stopped": Stopped.exit_code} | asked
+    values = given | {"script": literal, "stopped": EXIT_STOPPED} | asked
     words = {key: None if value is None else json.dumps(value, ensure_ascii=False) for key, value in values.items()}
     documents = yaml.safe_load_all(
         fill("kubernetes.yaml", **words)

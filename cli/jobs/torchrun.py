@@ -1,96 +1,66 @@
-"""A command in several processes of this machine, as torchrun would start them, but with our way of failing."""
+"""A command in several processes of this machine, started and watched by torch elastic, as `torchrun` does it."""
 
 from __future__ import annotations
 
+import logging
 import os
-import socket
-import subprocess
+import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
 
-POLL_S = 0.05
-GRACE_S = 10.0  # for the others to end, once one has failed
-LIFELINE = "SEGSTREAM_LIFELINE"  # the number of a pipe's end; the other end closes when the starting process ends
+POLL_S = 0.1
 
 
 def run_processes(args: Sequence[str], count: int) -> int:
     """Run `segstream ARGS` in `count` processes that know of one another (see `model.distributed`).
 
-    Rank 0 has this process' output; the others have no stdout. When one fails, the others are ended. They call
-    `end_with_parent`, so that none is left when this process is killed.
+    When one fails, the others are ended. They call `end_with_launcher`, so that none is left when this process is
+    killed.
 
     Returns:
-        0, or the exit code of the process that failed first.
+        0, or the exit code of the process that failed first; of one that a signal ended 128 and its number, as a shell
+        says it.
     """
-    shared = os.environ | {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_free_port()),
-        "WORLD_SIZE": str(count),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count))),
-    }
-    far, near = os.pipe()
-    shared[LIFELINE] = str(far)
-    command = [sys.executable, "-m", "segstream.cli.main", *args]
-    running: list[subprocess.Popen[bytes]] = []
-    try:
-        for rank in range(count):
-            env, quiet = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, subprocess.DEVNULL if rank else None
-            running += [subprocess.Popen(command, env=env, stdout=quiet, pass_fds=(far,))]
-        return _first_failure(running)
-    finally:
-        _end(running)
-        os.close(far)
-        os.close(near)
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-
-def end_with_parent() -> None:
-    """Let this process end when the one that started it by `run_processes` does, be it by SIGKILL; else do nothing."""
-    lifeline = os.environ.pop(LIFELINE, None)
-    if lifeline is not None:
-        threading.Thread(target=_watch, args=(int(lifeline),), name="lifeline", daemon=True).start()
-
-
-def _watch(lifeline: int) -> None:
-    os.read(lifeline, 1)  # nothing is ever written: it returns when the other end closes
-    os._exit(1)  # from a thread there is no gentler way; what is done is noted
-
-
-def without(args: Sequence[str], option: str) -> list[str]:
-    """Arguments of a command without an option and its value."""
-    kept, skip = [], False
-    for arg in args:
-        if not skip and arg != option and not arg.startswith(f"{option}="):
-            kept.append(arg)
-        skip = arg == option
-    return kept
-
-
-def _first_failure(running: Sequence[subprocess.Popen[bytes]]) -> int:
-    while True:
-        codes = [process.poll() for process in running]
-        failed = [code for code in codes if code]
-        if failed:
-            return failed[0] if failed[0] > 0 else 128 - failed[0]  # as a shell says it of a signal
-        if None not in codes:
-            return 0
-        time.sleep(POLL_S)
-
-
-def _end(running: Sequence[subprocess.Popen[bytes]]) -> None:
-    for process in running:
-        if process.poll() is None:
-            process.terminate()
-    for process in running:
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the process that failed says why
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    with tempfile.TemporaryDirectory(prefix="segstream-") as folder:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=count,
+            run_id="segstream",
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=0,
+            monitor_interval=POLL_S,
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+        )
         try:
-            process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            elastic_launch(config, sys.executable)("-m", "segstream.cli.main", *args)
+        except ChildFailedError as error:
+            code = error.get_first_failure()[1].exitcode
+            return code if code > 0 else 128 - code
+        except SignalException as error:
+            if error.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from error
+            return 128 + error.sigval
+    return 0
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def end_with_launcher() -> None:
+    """Let this process end when the one that started it under torch elastic does, be it by SIGKILL; else do nothing."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        threading.Thread(target=_watch, args=(os.getppid(),), name="launcher", daemon=True).start()
+
+
+def _watch(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(POLL_S)
+    os._exit(1)  # from a thread there is no gentler way; what is done is noted

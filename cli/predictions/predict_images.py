@@ -1,4 +1,4 @@
-"""Pictures through a segmenter: read ahead in threads, grouped by size, written in threads."""
+"""Pictures through a predictor: read ahead in threads, grouped by size, written in threads."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from segstream.cli.predictions.output_folder import (
     write_picture,
     write_scores,
 )
-from segstream.cli.predictions.predictor import Segmenter
 from segstream.colors import Rgb
 from segstream.model.inference.infer import id_type
+from segstream.model.inference.predictor import Predictor
 from segstream.shards.errors import DataError
 from segstream.shards.parallel import read_ahead
 
@@ -58,18 +58,18 @@ class Done:
 
 
 def pictures(
-    segmenter: Segmenter, items: Sequence[Item], out: Predictions, *, resume: bool, done: Callable[[Done], None]
+    predictor: Predictor, items: Sequence[Item], out: Predictions, *, resume: bool, done: Callable[[Done], None]
 ) -> None:
     """Segment pictures and write their outputs; finished ones are only counted.
 
     Args:
-        resume: outputs in the folder are of this segmenter.
+        resume: outputs in the folder are of this predictor.
         done: called for each input, in no particular order, from this thread; one that cannot be read has an error.
 
     Raises:
         DataError: an output cannot be written.
     """
-    classes = segmenter.taxonomy.classes
+    classes = predictor.taxonomy.classes
     left = []
     for item in items:
         if resume and out.finished(item):
@@ -79,9 +79,9 @@ def pictures(
     with ThreadPoolExecutor(THREADS) as readers, ThreadPoolExecutor(THREADS) as writers:
         readable = _readable(read_ahead(readers, _read, left, ahead=AHEAD), done)
         written: deque[Future[Done]] = deque()
-        for group in grouped(readable, lambda pair: pair[1].shape[:2], segmenter.at_once):
+        for group in grouped(readable, lambda pair: pair[1].shape[:2], predictor.at_once):
             images = [image for _, image in group]
-            for (item, image), (ids, scores) in zip(group, segmented(segmenter, images, out.wanted.dump), strict=True):
+            for (item, image), (ids, scores) in zip(group, segmented(predictor, images, out.wanted.dump), strict=True):
                 written.append(writers.submit(_write, item, image, ids, scores, out, classes))
             while written and (len(written) > AHEAD or written[0].done()):
                 done(written.popleft().result())
@@ -90,13 +90,13 @@ def pictures(
 
 
 def segmented(
-    segmenter: Segmenter, images: Sequence[Rgb], dump: Dump | None
+    predictor: Predictor, images: Sequence[Rgb], dump: Dump | None
 ) -> list[tuple[Ids, npt.NDArray[np.float32] | None]]:
     """Ids and, if they are asked for, scores, from the same forward passes."""
     if dump is None:
-        return [(ids, None) for ids in segmenter.labels(images)]
+        return [(ids, None) for ids in predictor(images)]
     results: list[tuple[Ids, npt.NDArray[np.float32] | None]] = []
-    for logits in segmenter.logits(images):
+    for logits in predictor.logits(images):
         ids = logits.argmax(axis=0).astype(id_type(len(logits)))
         results.append((ids, logits if dump == "logits" else _softmax(logits)))
     return results

@@ -1,4 +1,4 @@
-"""A video through a segmenter: every frame once, in order, at the source's rate."""
+"""A video through a predictor: every frame once, in order, at the source's rate."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from segstream.cli.predictions import overlay
 from segstream.cli.predictions.media import Video, write_video
 from segstream.cli.predictions.output_folder import IDENTITY, Item, Predictions, newer, write_label
 from segstream.cli.predictions.predict_images import AHEAD, THREADS, Done, Ids
-from segstream.cli.predictions.predictor import Segmenter
 from segstream.colors import Rgb
+from segstream.model.inference.predictor import Predictor
 from segstream.shards.errors import DataError
 from segstream.shards.parallel import read_ahead
 
@@ -30,7 +30,7 @@ def is_video(path: Path) -> bool:
 
 
 def film(
-    segmenter: Segmenter, video: Video, item: Item, out: Predictions, *, frame_labels: bool, report: Report
+    predictor: Predictor, video: Video, item: Item, out: Predictions, *, frame_labels: bool, report: Report
 ) -> Done:
     """Segment a video whole; what an interrupted call left is made again.
 
@@ -44,7 +44,7 @@ def film(
     Raises:
         DataError: an output cannot be written.
     """
-    classes = segmenter.taxonomy.classes
+    classes = predictor.taxonomy.classes
     factor = overlay.enlargement(video.size_hw)
     counts = np.zeros(len(classes), np.int64)
     partial = out.overlay(item.name, ".partial.mp4")
@@ -53,7 +53,7 @@ def film(
 
     def each() -> Iterator[tuple[Rgb, Ids]]:
         nonlocal done
-        for image, ids in _segmented(segmenter, frames, segmenter.at_once(video.size_hw)):
+        for image, ids in _segmented(predictor, frames, predictor.at_once(video.size_hw)):
             counts[:] += np.bincount(ids.ravel(), minlength=len(classes))
             if frame_labels:
                 write_label(out.label(f"{item.name}/{done:0{DIGITS}d}"), ids)
@@ -98,10 +98,10 @@ class _Kept:
             self.error = str(error)
 
 
-def _segmented(segmenter: Segmenter, frames: _Kept, at_once: int) -> Iterator[tuple[Rgb, Ids]]:
+def _segmented(predictor: Predictor, frames: _Kept, at_once: int) -> Iterator[tuple[Rgb, Ids]]:
     """Frames with their ids; the next group is decoded while one is on the device."""
     source = iter(frames)
     with ThreadPoolExecutor(1) as pool:
         groups = read_ahead(pool, lambda _: list(itertools.islice(source, at_once)), itertools.count(), ahead=1)
         for group in itertools.takewhile(bool, groups):
-            yield from zip(group, segmenter.labels(group), strict=True)
+            yield from zip(group, predictor(group), strict=True)

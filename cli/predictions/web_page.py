@@ -18,9 +18,9 @@ from PIL import Image
 from segstream.cli.console import note
 from segstream.cli.predictions.media import picture_of
 from segstream.cli.predictions.overlay import draw, present
-from segstream.cli.predictions.predictor import Segmenter
 from segstream.cli.report.html import render
 from segstream.colors import class_colors
+from segstream.model.inference.predictor import Predictor
 from segstream.shards.codecs.images import UnreadableError
 from segstream.shards.errors import DataError
 
@@ -53,12 +53,12 @@ class Service:
     """One model in memory, asked by one request at a time."""
 
     name: str
-    segmenter: Segmenter
+    predictor: Predictor
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
     def page(self) -> str:
         """The HTML of the page."""
-        taxonomy = self.segmenter.taxonomy
+        taxonomy = self.predictor.taxonomy
         return render(
             "serve.html",
             name=self.name,
@@ -86,8 +86,8 @@ class Service:
         except UnreadableError as error:
             raise RefusedError(415, f"cannot be segmented: {error}") from error
         with self._turn:
-            (label,) = self.segmenter.labels([image])
-        names = self.segmenter.taxonomy.classes
+            (label,) = self.predictor([image])
+        names = self.predictor.taxonomy.classes
         colors = class_colors(names)
         rows = [
             {"id": c.id, "name": c.name, "share": c.share, "color": "#{:02x}{:02x}{:02x}".format(*colors[c.id])}

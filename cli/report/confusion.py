@@ -10,19 +10,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from segstream.evaluate import Verdict
-from segstream.model.evaluation.metrics import Confusion
-from segstream.shards.errors import DataError
-from segstream.shards.files import write_text
+from segstream.model.evaluation.metrics import Confusion, EvalResult
+from segstream.shards.files import replacing, write_text
 
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 OTHERS = "(others)"
-LARGEST, SIDE = 28, 1400  # pixels of a cell, and of the whole matrix where there are many classes
-WITH_NAMES, WITH_VALUES = 9, 20  # pixels of a cell from which on names and values can be read
+LARGEST, SIDE = 28, 1400  # pixels of a square, and of the whole matrix where there are many classes
+WITH_NAMES, WITH_VALUES = 9, 20  # pixels of a square from which on names and values can be read
 FAINT, FULL = np.array([255.0, 255.0, 255.0]), np.array([8.0, 48.0, 107.0])  # 0 % and 100 % of a row
 
 
-def write_confusion(folder: Path, verdict: Verdict) -> Path:
+def write_confusion(folder: Path, result: EvalResult) -> Path:
     """Write `DATASET_TAXONOMY_SIDE_SCALES.json` and `.png`; returns the path of the JSON.
 
     The JSON holds `classes`, `counted` (ids), `rows` = label, `columns` = prediction, and `pixels`, the matrix; with
@@ -31,25 +29,26 @@ def write_confusion(folder: Path, verdict: Verdict) -> Path:
     Raises:
         DataError: a file cannot be written.
     """
-    row, classes = verdict.row, verdict.protocol.taxonomy.classes
-    taxonomy = row["taxonomy"] + ("-relabeled" if row["relabeled"] else "")
-    scales = "ss" if len(row["scales"]) == 1 else "ms"
-    path = folder / f"{row['dataset']}_{taxonomy}_{row['short_side'] or 'native'}_{scales}.json"
-    pixels = verdict.confusion
+    assert result.protocol is not None
+    assert result.confusion is not None
+    classes, counted = result.protocol.taxonomy.classes, result.protocol.counted
+    taxonomy = result.taxonomy + ("-relabeled" if result.relabeled else "")
+    scales = "ss" if len(result.scales) == 1 else "ms"
+    path = folder / f"{result.dataset}_{taxonomy}_{result.short_side or 'native'}_{scales}.json"
     content = {
-        **{name: row[name] for name in ("dataset", "split", "taxonomy", "relabeled", "short_side", "scales")},
+        **{
+            name: getattr(result, name)
+            for name in ("dataset", "split", "taxonomy", "relabeled", "short_side", "scales")
+        },
         "classes": classes,
-        "counted": verdict.protocol.counted,
+        "counted": counted,
         "rows": "label",
         "columns": "prediction",
-        "pixels": pixels.tolist(),
+        "pixels": result.confusion.tolist(),
     }
     write_text(path, json.dumps(content) + "\n")
-    picture = path.with_suffix(".png")
-    try:
-        Image.fromarray(plot(*shares(pixels, classes, verdict.protocol.counted))).save(picture)
-    except OSError as error:
-        raise DataError(f"{picture}: cannot be written ({error}); check the folder and free space") from error
+    with replacing(path.with_suffix(".png"), ending=".part.png") as part:
+        Image.fromarray(plot(*shares(result.confusion, classes, counted))).save(part)
     return path
 
 
@@ -105,13 +104,7 @@ def plot(values: npt.NDArray[np.float64], rows: Sequence[str], columns: Sequence
     return np.asarray(picture)
 
 
-def _upright(
-    picture: Image.Image,
-    names: Sequence[str],
-    corner: tuple[int, int],
-    cell: int,
-    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
-) -> None:
+def _upright(picture: Image.Image, names: Sequence[str], corner: tuple[int, int], cell: int, font: Font) -> None:
     """Column names above the matrix, read from below."""
     left, top = corner
     strip = Image.new("RGB", (top - 6, cell * len(names)), "white")

@@ -1,4 +1,4 @@
-"""Scores of label maps: pure functions of pixel counts.
+"""From label maps to an EvalResult: pixel counts, the shares they make, and what comes out of an evaluation.
 
 Pixels whose label is 255 are left out, and counts are summed over all images before anything is divided. What becomes
 of a class that occurs nowhere is the rule's: `mseg` (Lambert et al., CVPR 2020) scores it 0, `hmsa` (Tao et al., 2020,
@@ -7,35 +7,26 @@ hierarchical multi-scale attention) leaves it out of the means.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from segstream.model.config import InferConfig
+from segstream.model.evaluation.protocol import Protocol, Rule
+from segstream.shards.errors import DataError
+from segstream.shards.schema import parse
 from segstream.shards.taxonomy import IGNORE_INDEX
 
 EPS = 1e-10
+NOT_STORED = ("protocol", "confusion", "images_per_s")  # fields of EvalResult that files do not hold
 Confusion = npt.NDArray[np.int64]
 """(K, K) pixels, rows = label, columns = prediction; or (K, K + 1): the last column is a prediction of no class."""
-Rule = Literal["mseg", "hmsa"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measures:
-    """Shares in 0..1; with the rule `hmsa` NaN where there is nothing to divide by."""
-
-    miou: float
-    """Mean IoU over the counted classes."""
-    macc: float
-    """Mean over the counted classes of the share of a class' pixels that were found."""
-    acc: float
-    """Share of all labelled pixels that were right."""
-    iou: npt.NDArray[np.float64]
-    """(K,) of every class, counted or not."""
-    accuracy: npt.NDArray[np.float64]
-    """(K,) of every class: which share of its labelled pixels was found."""
+Shares = npt.NDArray[np.float64]
 
 
 def confusion(
@@ -65,7 +56,7 @@ def confusion(
 def unrelabel(
     pred: npt.NDArray[Any], label: npt.NDArray[Any], relabeled: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Judge predictions of a model that learnt relabelled labels by the labels as they were released.
+    """Compare predictions of a model that learnt relabelled labels with the labels as they were released.
 
     Where relabelling changed a pixel, the model is right if it says what the pixel became, and wrong whatever else it
     says, its released class included; pixels that relabelling took the class from are ignored. Source: MSeg's
@@ -84,37 +75,39 @@ def unrelabel(
     return rewritten, np.where(relabeled == IGNORE_INDEX, IGNORE_INDEX, label)
 
 
-def measure(confusion_KK: Confusion, counted: Sequence[int] | None = None, *, rule: Rule = "mseg") -> Measures:
+def measure(
+    confusion_KK: Confusion, counted: Sequence[int] | None = None, *, rule: Rule = "mseg"
+) -> tuple[dict[str, Any], Shares, Shares]:
     """Condense a confusion matrix.
 
     Args:
         confusion_KK: (K, K) or (K, K + 1) pixel counts, see `Confusion`.
         counted: classes over which the means go; None for all. Predictions of the others stay errors.
         rule: what a class counts that occurs in neither labels nor predictions (`miou`) or not in labels (`macc`):
-            `mseg`: 0; `hmsa`: it is left out, and means over nothing are NaN.
+            0 (mseg) or nothing (hmsa).
+
+    Returns:
+        `miou`, the mean IoU over the counted classes, `macc`, the mean of their accuracies, and `acc`, the share of all
+        labelled pixels that were right; (K,) IoU of every class, counted or not; (K,) accuracy of every class: which
+        share of its labelled pixels was found. In 0..1; with the rule `hmsa` NaN where there is nothing to divide by.
     """
     num_classes = len(confusion_KK)
     hit = confusion_KK.diagonal().astype(np.float64)
     labelled = confusion_KK.sum(axis=1).astype(np.float64)
     union = labelled + confusion_KK[:, :num_classes].sum(axis=0) - hit
     iou, accuracy = _share(hit, union, rule), _share(hit, labelled, rule)
-    over = np.arange(num_classes) if counted is None else np.asarray(counted, np.int64)
-    return Measures(
-        miou=_mean(iou[over]),
-        macc=_mean(accuracy[over]),
-        acc=float(_share(hit.sum(keepdims=True), labelled.sum(keepdims=True), rule)[0]),
-        iou=iou,
-        accuracy=accuracy,
-    )
+    over = slice(None) if counted is None else np.asarray(counted, np.int64)
+    acc = float(_share(hit.sum(keepdims=True), labelled.sum(keepdims=True), rule)[0])
+    return {"miou": _mean(iou[over]), "macc": _mean(accuracy[over]), "acc": acc}, iou, accuracy
 
 
-def _share(part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64], rule: Rule) -> npt.NDArray[np.float64]:
+def _share(part: Shares, whole: Shares, rule: Rule) -> Shares:
     if rule == "mseg":
         return part / (whole + EPS)
     return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
 
 
-def _mean(values: npt.NDArray[np.float64]) -> float:
+def _mean(values: Shares) -> float:
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else float("nan")
 
@@ -129,3 +122,129 @@ def harmonic_mean(values: Iterable[float]) -> float:
     if not xs:
         raise ValueError("the harmonic mean of nothing")
     return 0.0 if min(xs) <= 0 else len(xs) / sum(1.0 / x for x in xs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassResult:
+    """One counted class; shares in 0..1."""
+
+    name: str
+    iou: float | None
+    """Of a class that occurs in neither labels nor predictions 0, with the rule `hmsa` None."""
+    accuracy: float | None = None
+    """The share of its labelled pixels that was found; without any 0, with the rule `hmsa` None."""
+    pixels: int
+    """Labelled pixels of the class."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalResult:
+    """What a model reached on one data set, evaluated and segmented in one way; shares in 0..1.
+
+    `segstream eval --json` prints a list of these. Fields that have a default may be missing in files.
+    """
+
+    dataset: str
+    split: str | None = None
+    url: str | None = None
+    """Of the shard set."""
+    taxonomy: str
+    """Whose classes the labels hold."""
+    regime: str | None = None
+    """See `model.evaluation.protocol`."""
+    relabeled: bool = False
+    rule: Rule = "mseg"
+    short_side: int | None = None
+    """None: the images' own."""
+    scales: tuple[float, ...] = (1.0,)
+    miou: float
+    macc: float
+    acc: float
+    classes: tuple[ClassResult, ...]
+    """The counted classes, by id."""
+    images: int
+    manifest: str | None = None
+    """Digest of the shard set's manifest."""
+    model: str | None = None
+    """Its recipe, or the name of its file."""
+    checkpoint: str | None = None
+    """SHA-256 of its file."""
+    seed: int | None = None
+    """Of the model's run."""
+    inference: dict[str, Any] = field(default_factory=dict)
+    """Fields of `InferConfig`."""
+    max: bool = False
+    """Whether no other shorter side gave a better mIoU."""
+
+    protocol: Protocol | None = None
+    """How it was evaluated; this and what follows is not stored in files."""
+    confusion: Confusion | None = None
+    """Pixels of all classes."""
+    images_per_s: float | None = None
+    """Reading included, at all configurations together; None if all images were finished before."""
+
+    @classmethod
+    def of(cls, confusion: Confusion, protocol: Protocol, config: InferConfig, **facts: Any) -> EvalResult:
+        """The result of a confusion matrix summed over all images.
+
+        Args:
+            facts: further fields.
+
+        Raises:
+            DataError: the rule leaves absent classes out, and no pixel is labelled at all.
+        """
+        means, iou, accuracy = measure(confusion, protocol.counted, rule=protocol.rule)
+        if math.isnan(means["miou"]) or math.isnan(means["macc"]):
+            raise DataError("no pixel of a class that counts is labelled: there is nothing to score; check the labels")
+        pixels, names = confusion.sum(axis=1), protocol.taxonomy.classes
+        return cls(
+            taxonomy=protocol.taxonomy.name,
+            regime=protocol.regime,
+            relabeled=protocol.relabeled,
+            rule=protocol.rule,
+            short_side=config.short_side,
+            scales=config.scales,
+            inference=dataclasses.asdict(config),
+            classes=tuple(
+                ClassResult(name=names[i], iou=_or_none(iou[i]), accuracy=_or_none(accuracy[i]), pixels=int(pixels[i]))
+                for i in protocol.counted
+            ),
+            protocol=protocol,
+            confusion=confusion,
+            **means,
+            **facts,
+        )
+
+    @classmethod
+    def from_json(cls, row: Any, *, at: str) -> EvalResult:
+        """What `to_json` gave; keys of later versions are left out.
+
+        Args:
+            at: names the file and row in errors.
+
+        Raises:
+            DataError: a key is missing, or a value of the wrong kind.
+        """
+        values = _known(cls, row, at=at)
+        classes = values.get("classes", ())
+        if not isinstance(classes, list):
+            raise DataError(f"{at}.classes: expected a list, found {classes!r}")
+        values["classes"] = [_known(ClassResult, c, at=f"{at}.classes[{i}]") for i, c in enumerate(classes)]
+        return parse(cls, values, at=at)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: an element of what `segstream eval --json` prints, the same on any machine."""
+        row = dataclasses.asdict(dataclasses.replace(self, protocol=None, confusion=None))
+        return {name: value for name, value in row.items() if name not in NOT_STORED}
+
+
+def _or_none(share: float) -> float | None:
+    return None if math.isnan(share) else float(share)
+
+
+def _known(cls: type, values: Any, *, at: str) -> dict[str, Any]:
+    """Only the keys that this version knows and files hold."""
+    if not isinstance(values, Mapping):
+        raise DataError(f"{at}: expected `key: value` pairs, found {values!r}")
+    names = {f.name for f in dataclasses.fields(cls)} - set(NOT_STORED)
+    return {key: value for key, value in values.items() if key in names}

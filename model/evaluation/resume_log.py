@@ -13,32 +13,80 @@ import json
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from segstream.model.checkpoint import differences
+from segstream.model.distributed import ProcessGroup
 from segstream.model.evaluation.metrics import Confusion
 from segstream.shards.errors import DataError, first_few
 from segstream.shards.files import make_folder, sole_writer, write_text
 
 IDENTITY = "identity.json"
-Place = tuple[int, int]
-"""(data set, sample), by their numbers in this evaluation."""
+Sparse = tuple[list[int], list[int]]
+"""Of a confusion matrix the flat indices that are not 0, and their pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetLog:
+    """The part of a log that tells of one data set."""
+
+    file: Path
+    """Of this process."""
+    number: int
+    """Of the data set in this evaluation."""
+    done: Mapping[int, Sequence[Sparse]]
+    """The counts of all images that any process has finished before, by their numbers in the set."""
+
+    def add(self, sample: int, counts: Sequence[Confusion]) -> None:
+        """One image is done; a kill from here on does not lose it.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        sparse = [(np.flatnonzero(c), c.ravel()[np.flatnonzero(c)]) for c in counts]
+        content = [self.number, sample, [[at.tolist(), pixels.tolist()] for at, pixels in sparse]]
+        text = json.dumps(content, separators=(",", ":")).encode()
+        try:
+            with self.file.open("ab", buffering=0) as file:
+                # The line feed comes first: the file may end in a line that a kill has cut off.
+                file.write(b"\n%08x %s" % (zlib.crc32(text), text))
+        except OSError as error:
+            raise DataError(f"{self.file}: cannot be written ({error.strerror or error}); free space") from error
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, identity: Mapping[str, Any], *, restart_changed: bool) -> Iterator[None]:
-    """Hold a journal's folder for the block, made if need be: by one process of an evaluation.
+def resume_log(
+    folder: Path, identity: Mapping[str, Any], sets: int, ranks: ProcessGroup, *, restart_changed: bool
+) -> Iterator[list[SetLog]]:
+    """The logs of an evaluation's data sets; its folder, made if need be, is held for the block by rank 0.
 
     Args:
         identity: JSON-able; equal identities mean equal counts of every image.
+        sets: how many data sets there are.
         restart_changed: forget what another evaluation left here, instead of refusing.
 
     Raises:
         DataError: it belongs to another evaluation, another command is writing here, or it cannot be written.
     """
+    with contextlib.ExitStack() as stack:
+        ranks.from_main(lambda: stack.enter_context(_held(folder, identity, restart_changed)))
+        file = folder / f"rank-{ranks.rank:05d}.jsonl"
+        logs = [SetLog(file, number, done) for number, done in enumerate(_read(folder, sets))]
+        ranks.barrier()  # all have read what is done before anyone writes more
+        yield logs
+
+
+def remove(folder: Path) -> None:
+    """Remove the log of an evaluation that has ended."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(folder: Path, identity: Mapping[str, Any], restart_changed: bool) -> Iterator[None]:
     make_folder(folder)
     with sole_writer(folder):
         found = _identity(folder)
@@ -49,63 +97,10 @@ def claimed(folder: Path, identity: Mapping[str, Any], *, restart_changed: bool)
                 f"choose another --out, or start over with --restart-changed"
             )
         if changed or found is None:
-            clear(folder)
+            for file in (*folder.glob("rank-*.jsonl"), folder / IDENTITY):
+                file.unlink(missing_ok=True)
             write_text(folder / IDENTITY, json.dumps(identity, indent=1) + "\n")
         yield
-
-
-def clear(folder: Path) -> None:
-    """Remove what a journal holds."""
-    for file in (*folder.glob("rank-*.jsonl"), folder / IDENTITY):
-        file.unlink(missing_ok=True)
-
-
-def remove(folder: Path) -> None:
-    """Remove a journal whose evaluation has ended."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def read_journal(folder: Path, blanks: Sequence[Sequence[Confusion]]) -> dict[Place, list[Confusion]]:
-    """The counts of all images that any process has finished.
-
-    Args:
-        blanks: by data set, matrices of zeros in the shapes of an image's counts.
-    """
-    found = {}
-    for file in sorted(folder.glob("rank-*.jsonl")):
-        for line in file.read_bytes().split(b"\n"):
-            record = _checked(line)
-            if record is not None:
-                number, sample, counts = record
-                found[number, sample] = [_dense(c, blank) for c, blank in zip(counts, blanks[number], strict=True)]
-    return found
-
-
-class Journal:
-    """Where one process notes what it has counted."""
-
-    def __init__(self, folder: Path, rank: int):
-        self._path = folder / f"rank-{rank:05d}.jsonl"
-        self._file: BinaryIO = self._path.open("ab", buffering=0)
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def note(self, place: Place, counts: Sequence[Confusion]) -> None:
-        """One image is done; a kill from here on does not lose it.
-
-        Raises:
-            DataError: it cannot be written.
-        """
-        text = json.dumps([*place, [_sparse(c) for c in counts]], separators=(",", ":")).encode()
-        try:
-            # The line feed comes first: the file may end in a line that a kill has cut off.
-            self._file.write(b"\n%08x %s" % (zlib.crc32(text), text))
-        except OSError as error:
-            raise DataError(f"{self._path}: cannot be written ({error.strerror or error}); free space") from error
 
 
 def _identity(folder: Path) -> Any:
@@ -117,20 +112,13 @@ def _identity(folder: Path) -> Any:
         raise DataError(f"{folder / IDENTITY}: cannot be read ({error}); remove {folder} and start over") from error
 
 
-def _checked(line: bytes) -> tuple[int, int, list[Any]] | None:
-    check, _, text = line.partition(b" ")
-    if check != b"%08x" % zlib.crc32(text) or not text:
-        return None
-    number, sample, counts = json.loads(text)
-    return number, sample, counts
-
-
-def _sparse(counts: Confusion) -> list[list[int]]:
-    at = np.flatnonzero(counts)
-    return [at.tolist(), counts.ravel()[at].tolist()]
-
-
-def _dense(sparse: Sequence[Sequence[int]], blank: Confusion) -> Confusion:
-    counts = blank.copy()
-    counts.ravel()[list(sparse[0])] = sparse[1]
-    return counts
+def _read(folder: Path, sets: int) -> list[dict[int, list[Sparse]]]:
+    """By data set the counts of every image that was noted whole."""
+    found: list[dict[int, list[Sparse]]] = [{} for _ in range(sets)]
+    for file in sorted(folder.glob("rank-*.jsonl")):
+        for line in file.read_bytes().split(b"\n"):
+            check, _, text = line.partition(b" ")
+            if text and check == b"%08x" % zlib.crc32(text):
+                number, sample, counts = json.loads(text)
+                found[number][sample] = counts
+    return found

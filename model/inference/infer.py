@@ -13,55 +13,53 @@ then softmax.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from segstream.model.config import InferConfig
-from segstream.model.inference.resize import resize_short_side, resized, resized_rows, strips
-from segstream.model.inference.sliding_window import at_scale, normalised, num_windows
+from segstream.model.device import MEAN_RGB, normalise
 from segstream.model.networks.hmsa import HMSA
+from segstream.model.networks.upsample import Strip, Upsampling, rows_first, shifted, taps, upsampling
+from segstream.model.types import Coarse
 from segstream.shards.errors import DataError
 
 Image = npt.NDArray[np.uint8]
+Projection = npt.NDArray[np.float32] | None
 LARGEST_8_BIT = 255  # classes; the value 255 itself means "none"
 FLOOR = 2.0**-24  # the smallest float16: what a probability of 0 counts as where its logarithm is asked for
+OVERLAP = 3  # windows advance by 2/3 of their side
+ROW_BYTES = 8 << 20  # of scores at full size at a time, on a CPU: they fit its cache
 
 
 def predict(
-    net: nn.Module, image: Image, projections: Sequence[npt.NDArray[np.float32] | None], config: InferConfig
-) -> list[Tensor]:
-    """Class scores of one image, in several taxonomies from the same forward passes.
+    net: nn.Module, images: Sequence[Image], projections: Sequence[Projection], config: InferConfig
+) -> list[list[Tensor]]:
+    """Class scores of images of one size, in several taxonomies from the same forward passes.
+
+    Windows of all images share forward passes, and all scores are held at once: as many images as `images_at_once` says
+    keep a device busy.
 
     Args:
         net: in eval mode; maps normalised images (B, 3, H, W) to logits (B, K, H, W). One that is `model.types.Coarse`
             is stopped before it upsamples, which gives the same scores sooner.
-        image: (H, W, 3) RGB.
+        images: (H, W, 3) RGB.
         projections: for each result a (K', K) matrix from the network's classes to the result's, or None to keep them.
         config: windows, scales, flip. The device is the network's.
 
     Returns:
-        For each projection (K', H, W) float32 on the network's device: sums of probabilities, in 0..1 for 0/1
-        matrices. They sum to 1 over classes only where every class of the network is mapped to one.
+        For each image and projection (K', H, W) float32 on the network's device: sums of probabilities, in 0..1 for
+        0/1 matrices. They sum to 1 over classes only where every class of the network is mapped to one.
 
     Raises:
         DataError: `n_scales` for a network without scales of its own, or that do not fit it.
-    """
-    return predict_many(net, [image], projections, config)[0]
-
-
-def predict_many(
-    net: nn.Module,
-    images: Sequence[Image],
-    projections: Sequence[npt.NDArray[np.float32] | None],
-    config: InferConfig,
-) -> list[list[Tensor]]:
-    """`predict` of several images of one size; their windows share forward passes.
-
-    All scores are held at once: as many images as `images_at_once` says keep a device busy.
     """
     with torch.inference_mode():
         size_hw = images[0].shape[:2]
@@ -69,39 +67,33 @@ def predict_many(
         if config.n_scales is not None:
             shares = hierarchical_logits(net, images, config).softmax(dim=1)
             return [[p if m is None else _mapped(m, p) for m in matrices] for p in shares]
-        totals = [
-            [resized(m, size_hw) for m in maps] for maps in at_scale(net, images, matrices, config, config.scales[0])
-        ]
+        maps = _at_scale(net, images, matrices, config, config.scales[0])
+        totals = [[resized(scores, size_hw) for scores in image] for image in maps]
         for scale in config.scales[1:]:
-            for total, maps in zip(totals, at_scale(net, images, matrices, config, scale), strict=True):
-                for so_far, scores in zip(total, maps, strict=True):
+            for total, maps_of in zip(totals, _at_scale(net, images, matrices, config, scale), strict=True):
+                for so_far, scores in zip(total, maps_of, strict=True):
                     for rows in strips(scores, size_hw):
                         so_far[:, rows] += resized_rows(scores, size_hw, rows)
         return [[t.div_(len(config.scales)) if len(config.scales) > 1 else t for t in total] for total in totals]
 
 
 def segment(
-    net: nn.Module,
-    images: Sequence[Image],
-    projections: Sequence[npt.NDArray[np.float32] | None],
-    config: InferConfig,
+    net: nn.Module, images: Sequence[Image], projections: Sequence[Projection], config: InferConfig
 ) -> list[list[npt.NDArray[np.integer]]]:
-    """The class with the highest score of every pixel, as by `predict_many`, without scores at full size.
+    """The class with the highest score of every pixel, as by `predict`, without scores at full size.
 
     Returns:
         For each image and projection (H, W) ids: uint8, or uint16 above 255 classes.
     """
     with torch.inference_mode():
         if config.n_scales is not None or len(config.scales) > 1:
-            return [[_ids(p.argmax(dim=0), len(p)) for p in s] for s in predict_many(net, images, projections, config)]
+            return [[_ids(p.argmax(dim=0), len(p)) for p in s] for s in predict(net, images, projections, config)]
         size_hw = images[0].shape[:2]
-        maps = at_scale(net, images, _matrices(net, projections), config, config.scales[0])
+        maps = _at_scale(net, images, _matrices(net, projections), config, config.scales[0])
         return [[_ids(_best(scores, size_hw), len(scores)) for scores in image] for image in maps]
 
 
-def logits(
-    net: nn.Module, images: Sequence[Image], projection: npt.NDArray[np.float32] | None, config: InferConfig
-) -> list[Tensor]:
+def logits(net: nn.Module, images: Sequence[Image], projection: Projection, config: InferConfig) -> list[Tensor]:
     """Scores before softmax, (K', H, W) float32 for each image, all of one size.
 
     By `n_scales` and in the network's own classes these are the network's logits, averaged with the mirror image's.
@@ -111,7 +103,7 @@ def logits(
     with torch.inference_mode():
         if config.n_scales is not None and projection is None:
             return list(hierarchical_logits(net, images, config))
-        return [scores[0].clamp_(min=FLOOR).log_() for scores in predict_many(net, images, [projection], config)]
+        return [scores[0].clamp_(min=FLOOR).log_() for scores in predict(net, images, [projection], config)]
 
 
 def hierarchical_logits(net: nn.Module, images: Sequence[Image], config: InferConfig) -> Tensor:
@@ -138,7 +130,7 @@ def images_at_once(size_hw: tuple[int, int], config: InferConfig) -> int:
     return max(1, config.batch // most)
 
 
-def _matrices(net: nn.Module, projections: Sequence[npt.NDArray[np.float32] | None]) -> list[Tensor | None]:
+def _matrices(net: nn.Module, projections: Sequence[Projection]) -> list[Tensor | None]:
     device = next(net.parameters()).device
     return [None if p is None else torch.from_numpy(np.ascontiguousarray(p)).to(device) for p in projections]
 
@@ -159,3 +151,157 @@ def id_type(num_classes: int) -> type[np.integer]:
 
 def _ids(best: Tensor, num_classes: int) -> npt.NDArray[np.integer]:
     return best.to(torch.int32).cpu().numpy().astype(id_type(num_classes))
+
+
+def _at_scale(
+    net: nn.Module,
+    images: Sequence[npt.NDArray[np.uint8]],
+    matrices: Sequence[Tensor | None],
+    config: InferConfig,
+    scale: float,
+) -> list[list[Tensor]]:
+    """Average windows and mirror images, mapped to the classes asked for.
+
+    Args:
+        images: (H, W, 3) RGB, all of one size.
+        matrices: (K', K) on the network's device; None keeps the network's classes.
+
+    Returns:
+        For each image and matrix (K', h, w) float32, at the size of the image at this scale.
+    """
+    crop = config.crop
+    size_hw = (images[0].shape[0], images[0].shape[1])
+    scaled = [resize_short_side(image, _short_side(size_hw, config, scale)) for image in images]
+    (height, width), (pad_h, pad_w) = scaled[0].shape[:2], (max(crop - side, 0) for side in scaled[0].shape[:2])
+    top, left = pad_h // 2, pad_w // 2
+    border = (top, pad_h - top, left, pad_w - left)
+    pixels = normalised([_padded(image, border) for image in scaled], next(net.parameters()).device)
+    ys, xs = window_starts(height + pad_h, crop), window_starts(width + pad_w, crop)
+    sums = _summed(net, pixels, [(n, y, x) for n in range(len(images)) for y in ys for x in xs], matrices, config)
+    if len(ys) * len(xs) > 1:
+        visits = torch.outer(_visits(ys, crop), _visits(xs, crop)).to(pixels.device)
+        sums = [total.div_(visits) for total in sums]
+    return [[total[n, :, top : top + height, left : left + width] for total in sums] for n in range(len(images))]
+
+
+def window_starts(size: int, crop: int) -> list[int]:
+    """Where windows of `crop` start along an axis of `size` >= crop: steps of two thirds, the last moved inside."""
+    stride = math.ceil(crop * 2 / OVERLAP)
+    return [min(i * stride, size - crop) for i in range(math.ceil((size - crop) / stride) + 1)]
+
+
+def num_windows(size_hw: tuple[int, int], config: InferConfig, scale: float) -> int:
+    """How many windows an image of a size is cut into at a scale."""
+    short = _short_side(size_hw, config, scale)
+    long = round(short / min(size_hw) * max(size_hw))
+    return math.prod(len(window_starts(max(side, config.crop), config.crop)) for side in (short, long))
+
+
+def normalised(images: Sequence[npt.NDArray[np.float32]], device: torch.device) -> Tensor:
+    """(H, W, 3) RGB of 0..255 -> what networks take, (N, 3, H, W) on the device."""
+    return normalise(torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2))
+
+
+def _summed(
+    net: nn.Module,
+    pixels: Tensor,
+    corners: Sequence[tuple[int, int, int]],
+    matrices: Sequence[Tensor | None],
+    config: InferConfig,
+) -> list[Tensor]:
+    """Per matrix (N, K', H, W): the scores of all windows (image, top, left), added where they lie."""
+    crop = config.crop
+    sums: list[Tensor] = []
+    for start in range(0, len(corners), config.batch):
+        group = corners[start : start + config.batch]
+        windows = torch.stack([pixels[n, :, y : y + crop, x : x + crop] for n, y, x in group])
+        low = _logits(net, torch.cat([windows, windows.flip(3)]) if config.flip else windows)
+        num_classes = low.shape[1]
+        low, bounded = shifted(low)
+        plan = upsampling((low.shape[2], low.shape[3]), (crop, crop), num_classes, pixels.device)
+        if not sums:
+            sizes = (num_classes if m is None else len(m) for m in matrices)
+            sums = [pixels.new_zeros(len(pixels), size, *pixels.shape[2:]) for size in sizes]
+        for i, (n, y, x) in enumerate(group):
+            views = [rows_first(view) for view in low[i :: len(group)]]
+            for strip in plan.strips:
+                p_rKW = _probabilities(views, plan, strip, bounded=bounded)
+                for total, matrix in zip(sums, matrices, strict=True):
+                    scores = p_rKW if matrix is None else matrix @ p_rKW
+                    total[n, :, y : y + crop, x : x + crop][:, strip.high] += scores.permute(1, 0, 2)
+    return sums
+
+
+def _logits(net: nn.Module, windows: Tensor) -> Tensor:
+    """At the network's own resolution where it offers that, otherwise at the windows'."""
+    logits: Tensor = net.coarse(windows).logits if isinstance(net, Coarse) else net(windows)
+    return logits
+
+
+def _probabilities(views: Sequence[Tensor], plan: Upsampling, strip: Strip, *, bounded: bool) -> Tensor:
+    """Softmax of a strip of a window, (r, K, W), averaged with that of its mirror image if there are two views."""
+    mean: Tensor | None = None
+    for view, across in zip(views, (plan.across, plan.across.flip(0)), strict=False):
+        p_rKW = plan.rows(view, strip, across)
+        if not bounded:
+            p_rKW -= p_rKW.amax(dim=1, keepdim=True)
+        share = p_rKW.exp_().sum(dim=1, keepdim=True).mul_(len(views)).reciprocal_()
+        mean = p_rKW.mul_(share) if mean is None else mean.addcmul_(p_rKW, share)
+    assert mean is not None
+    return mean
+
+
+def _short_side(size_hw: tuple[int, int], config: InferConfig, scale: float) -> int:
+    return round(scale * (config.short_side or min(size_hw)))
+
+
+def _padded(image: npt.NDArray[np.float32], border: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
+    """With ImageNet's mean colour around it."""
+    if not any(border):
+        return image
+    return cv2.copyMakeBorder(image, *border, cv2.BORDER_CONSTANT, value=MEAN_RGB).astype(np.float32, copy=False)
+
+
+def _visits(starts: Sequence[int], crop: int) -> Tensor:
+    """How many windows cover each position of an axis, float32."""
+    counts = torch.zeros(starts[-1] + crop)
+    for start in starts:
+        counts[start : start + crop] += 1
+    return counts
+
+
+def resize_short_side(image: npt.NDArray[Any], short_side: int) -> npt.NDArray[np.float32]:
+    """Resize to a shorter side of `short_side`, the other rounded, bilinear; (H, W, 3) of 0..255 as float32."""
+    height, width = image.shape[:2]
+    target_h, target_w = short_side, short_side
+    if height > width:
+        target_h = round(short_side / width * height)
+    else:
+        target_w = round(short_side / height * width)
+    pixels = image.astype(np.float32)
+    if (target_h, target_w) != (height, width):
+        pixels = cv2.resize(pixels, (target_w, target_h), interpolation=cv2.INTER_LINEAR).astype(np.float32, copy=False)
+    return pixels
+
+
+def resized(scores: Tensor, size_hw: Sequence[int]) -> Tensor:
+    """(K, h, w) -> (K, H, W); the same tensor where nothing changes."""
+    if tuple(scores.shape[1:]) == tuple(size_hw):
+        return scores
+    return interpolate(scores[None], size=tuple(size_hw), mode="bilinear", align_corners=False)[0]
+
+
+def resized_rows(scores: Tensor, size_hw: Sequence[int], rows: slice) -> Tensor:
+    """Some rows of `resized`, (K, rows, W)."""
+    if tuple(scores.shape[1:]) == tuple(size_hw):
+        return scores[:, rows]
+    above, share = (t[rows].to(scores.device) for t in taps(scores.shape[1], size_hw[0], align_corners=False))
+    below = (above + 1).clamp(max=scores.shape[1] - 1)
+    mixed = scores[:, above].lerp(scores[:, below], share.to(scores.dtype)[None, :, None])
+    return interpolate(mixed, size=size_hw[1], mode="linear", align_corners=False)
+
+
+def strips(scores: Tensor, size_hw: Sequence[int]) -> list[slice]:
+    """Rows of the result to make at a time."""
+    rows = max(1, ROW_BYTES // (4 * len(scores) * size_hw[1])) if scores.device.type == "cpu" else size_hw[0]
+    return [slice(top, min(top + rows, size_hw[0])) for top in range(0, size_hw[0], rows)]

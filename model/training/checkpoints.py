@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
-from segstream.model.checkpoint import Progress, check_same, load_checkpoint, on_cpu, save_checkpoint
+from segstream.model.checkpoint import Checkpoint, check_same, load_checkpoint, on_cpu, save_checkpoint
 from segstream.shards.errors import DataError
 from segstream.shards.files import PART, lock
 
@@ -22,6 +22,8 @@ class Checkpoints:
         self._folder, self._keep = Path(folder), keep
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
+        self.failure: DataError | None = None
+        """Of a write that has failed by now."""
         self._lock: IO[bytes] | None = None
 
     def claim(self) -> None:
@@ -47,7 +49,7 @@ class Checkpoints:
         """Of the checkpoint after so many steps."""
         return self._folder / f"step-{step:08d}.pt"
 
-    def latest(self, identity: Mapping[str, Any], note: Callable[[str], None]) -> Progress | None:
+    def latest(self, identity: Mapping[str, Any], note: Callable[[str], None]) -> Checkpoint | None:
         """The newest checkpoint that can be read; None where there is none at all.
 
         Args:
@@ -60,37 +62,34 @@ class Checkpoints:
         damaged: DataError | None = None
         for path in self.paths():
             try:
-                progress = load_checkpoint(path)
+                checkpoint = load_checkpoint(path)
             except DataError as error:
                 damaged = damaged or error
                 note(f"{error}; trying the checkpoint before it")
                 continue
-            check_same(path, progress.identity, identity)
-            return progress
+            check_same(path, checkpoint.identity, identity)
+            return checkpoint
         if damaged is not None:
             raise DataError(f"{damaged}; there is no earlier one. Or start over with --restart-changed")
         return None
 
-    def save(self, progress: Progress) -> None:
+    def save(self, checkpoint: Checkpoint) -> None:
         """Copy a state and begin to write it; waits only for the write before this one.
 
         Raises:
             DataError: the write before this one failed.
         """
-        copied = Progress(**{name: on_cpu(getattr(progress, name)) for name in Progress.__dataclass_fields__})
+        copied = Checkpoint(**{name: on_cpu(getattr(checkpoint, name)) for name in Checkpoint.__dataclass_fields__})
         self.wait()
         self._writing = self._thread.submit(self._write, copied)
 
-    def check(self) -> None:
-        """Raise the DataError of a write that has failed by now."""
-        if self._writing is not None and self._writing.done():
-            self.wait()
-
     def wait(self) -> None:
         """Until what was begun is on the disk; raises the DataError of a write that failed."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
+        if self._writing is not None:
+            self._writing.result()
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
         """Let go of the thread, after what it writes, and of the folder."""
@@ -103,14 +102,16 @@ class Checkpoints:
         for path in self.paths():
             path.unlink(missing_ok=True)
 
-    def _write(self, progress: Progress) -> None:
-        path = self.path(progress.step)
+    def _write(self, checkpoint: Checkpoint) -> None:
+        path = self.path(checkpoint.step)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             for left in self._folder.glob(f"step-*.pt{PART}"):  # of a process killed while it wrote
                 left.unlink(missing_ok=True)
-            save_checkpoint(path, progress)
+            save_checkpoint(path, checkpoint)
             for old in [other for other in self.paths() if other <= path][self._keep :]:
                 old.unlink(missing_ok=True)
+        except DataError as error:
+            self.failure = error
         except OSError as error:
-            raise DataError(f"{self._folder}: cannot be used ({error}); free space, or check permissions") from error
+            self.failure = DataError(f"{self._folder}: cannot be used ({error}); free space, or check permissions")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from segstream.model.training.step import StepLoss
-from segstream.model.types import Batch
+from segstream.model.training.train_state import StepLoss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,24 +42,14 @@ class MetricsLog:
 
     def __init__(self, datasets: tuple[str, ...]) -> None:
         self._datasets = datasets
+        self._waited_before = 0.0
         self._reset()
 
     def _reset(self) -> None:
         self._since = time.perf_counter()
-        self._waited = 0.0
         self._steps = self._crops = 0
         self._total: Tensor = torch.zeros(())
         self._sums = self._seen = torch.zeros(len(self._datasets))
-
-    def waiting(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches, with the time that each `next` took counted as waiting."""
-        while True:
-            asked = time.perf_counter()
-            batch = next(batches, None)
-            self._waited += time.perf_counter() - asked
-            if batch is None:
-                return
-            yield batch
 
     def add(self, report: StepLoss, crops: int) -> None:
         """Count one step of so many crops."""
@@ -75,8 +63,12 @@ class MetricsLog:
         """Whether every loss since the last row was a number; waits for the device."""
         return bool(torch.isfinite(self._total))
 
-    def row(self, step: int, steps: int, *, lr: float, skipped: int = 0) -> LogRow:
-        """StepLoss and start again; waits for the device."""
+    def row(self, step: int, steps: int, *, lr: float, wait_s: float, skipped: int = 0) -> LogRow:
+        """Report and start again; waits for the device.
+
+        Args:
+            wait_s: seconds of waiting for batches in the whole run so far.
+        """
         loss = float(self._total) / self._steps if self._steps else float("nan")
         means = (self._sums / self._seen).tolist()
         took = max(time.perf_counter() - self._since, 1e-9)
@@ -86,12 +78,13 @@ class MetricsLog:
             loss=loss,
             lr=lr,
             crops_per_s=self._crops / took,
-            data_wait=min(self._waited / took, 1.0),
+            data_wait=min((wait_s - self._waited_before) / took, 1.0),
             eta_s=(steps - step) * took / max(self._steps, 1),
             losses=dict(zip(self._datasets, means, strict=True)),
             memory_mib=high_water_mib(self._total.device),
             skipped=skipped,
         )
+        self._waited_before = wait_s
         self._reset()
         return row
 

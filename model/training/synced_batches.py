@@ -7,7 +7,8 @@ ends the run in all, instead of leaving the others waiting.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +33,7 @@ class Agreement:
     """Whether any process was told to stop."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class SyncedBatches:
     """This process' share of the batches."""
 
@@ -45,22 +46,27 @@ class SyncedBatches:
     """Passes in which a batch is gone through."""
     class_weights: Tensor | None
     """(K,) float32 on the CPU, see `model.losses.loss.loss_sums`."""
+    wait_s: float = 0.0
+    """Seconds spent waiting for batches so far."""
 
-    def take(self, step: int, *, stop: bool, check: Callable[[], None]) -> tuple[Batch, Agreement]:
+    def take(self, step: int, *, stop: bool, failure: Exception | None) -> tuple[Batch, Agreement]:
         """The batch of a step.
 
         Args:
             step: the next one.
             stop: whether this process was told to stop.
-            check: raises what else keeps this process from going on.
+            failure: what else keeps this process from going on.
 
         Raises:
-            Exception: what this process' batch or `check` raised.
+            Exception: what this process' batch raised, or `failure`.
             DataError: another process cannot go on.
         """
         try:
-            check()
+            if failure is not None:
+                raise failure
+            asked = time.perf_counter()
             batch = next(self.batches, None)
+            self.wait_s += time.perf_counter() - asked
             if batch is None:
                 raise RuntimeError(f"the source ended before step {step}")
             check_batch(batch, step, num_classes=self.num_classes, parts=self.parts)
@@ -83,9 +89,7 @@ class SyncedBatches:
         crops_, stops, failures = settled[-3:]
         if failures > 0:
             return None
-        return Agreement(
-            global_counts=LabelCounts(pixels=pixels, images=images), crops=int(crops_), stop=bool(stops > 0)
-        )
+        return Agreement(LabelCounts(pixels, images), crops=int(crops_), stop=bool(stops > 0))
 
 
 def check_batch(batch: Batch, step: int, *, num_classes: int, parts: int) -> None:

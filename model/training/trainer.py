@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from segstream.model.checkpoint import Progress, check_same, differences, load_final, plain, save_final
+from segstream.model.checkpoint import Checkpoint, check_same, differences, load_final, plain, save_final
 from segstream.model.config import TrainConfig
 from segstream.model.device import pick_device, pick_precision
 from segstream.model.distributed import ProcessGroup
@@ -144,7 +144,7 @@ def train(
         # 2. Network and optimizer, on the device.
         state = TrainState(net, source, config, group)
         start, skipped, in_a_row = 0, 0, 0
-        if isinstance(found, Progress):
+        if isinstance(found, Checkpoint):
             state.restore(found)
             start, (skipped, in_a_row) = found.step, found.skipped
             note(f"going on from {checkpoints.path(start)} at step {start} of {steps}")
@@ -152,14 +152,14 @@ def train(
             note(line)
 
         def save(step: int) -> None:
-            progress = state.progress(identity=identity, step=step, skipped=(skipped, in_a_row))
+            checkpoint = state.checkpoint(identity=identity, step=step, skipped=(skipped, in_a_row))
             if group.is_main:
-                checkpoints.save(progress)
+                checkpoints.save(checkpoint)
 
         # 3. Steps.
         metrics = MetricsLog(source.datasets)
         stream = SyncedBatches(
-            batches=metrics.waiting(source.batches(start, steps)),
+            batches=source.batches(start, steps),
             group=group,
             num_datasets=len(source.datasets),
             num_classes=meta["num_classes"],
@@ -167,7 +167,7 @@ def train(
             class_weights=state.class_weights,
         )
         for step in range(start, steps):
-            batch, agreed = stream.take(step, stop=stopping.asked, check=checkpoints.check)
+            batch, agreed = stream.take(step, stop=stopping.asked, failure=checkpoints.failure)
             if agreed.stop:
                 save(step)
                 group.from_main(checkpoints.wait)
@@ -189,14 +189,14 @@ def train(
             if (state.device.type == "cpu" or logging or keeping) and not metrics.is_finite():  # reading stalls a GPU
                 raise _diverged(run_dir, f"after step {step}", batch, config)
             if logging and on_log is not None and group.is_main:
-                on_log(metrics.row(done, steps, lr=lr, skipped=skipped))
+                on_log(metrics.row(done, steps, lr=lr, wait_s=stream.wait_s, skipped=skipped))
             if keeping:
                 if not state.all_finite():
                     raise _diverged(run_dir, f"after step {step}", batch, config)
                 save(done)
             if on_validate is not None and config.validate_every and (done % config.validate_every == 0 or last):
-                with state.ema_weights() as sums:
-                    on_validate(sums, done)
+                with state.ema_weights() as averaged:
+                    on_validate(averaged, done)
 
         # 4. The result. Killed before this line is through, the next start finds the checkpoint of the last step.
         group.from_main(checkpoints.wait)
@@ -242,7 +242,7 @@ def _check_alike(group: ProcessGroup, identity: Mapping[str, Any]) -> None:
 
 def _find(
     final: Path, checkpoints: Checkpoints, identity: Mapping[str, Any], note: Note, *, restart_changed: bool
-) -> Progress | Literal["finished"] | None:
+) -> Checkpoint | Literal["finished"] | None:
     """What a run folder holds of this run."""
     checkpoints.claim()
     if restart_changed:

@@ -7,9 +7,9 @@ import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,11 +20,10 @@ from segstream.shards.codecs.png import encode_label
 from segstream.shards.codecs.row_blocks import jpeg_blocks, label_blocks
 from segstream.shards.convert.relabel import LEFT_OUT, outcome_of, relabel
 from segstream.shards.datasets.release import Release
-from segstream.shards.datasets.sources import Dataset, Edits, Pair
+from segstream.shards.datasets.sources import Dataset, Pair
 from segstream.shards.errors import DataError
 from segstream.shards.files import RUN_AGAIN, writing
 from segstream.shards.format.index import (
-    Counts,
     RelabelOutcome,
     ShardIndex,
     dump_index,
@@ -61,16 +60,27 @@ class Setup:
     """Digest of everything above but `release`, of the tables' contents, and of the tool: part of the fingerprint."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Planned(NamedTuple):
     """One shard to be made."""
 
     path: Path
     pairs: tuple[Pair, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What the manifest needs to know of a shard."""
+
+    info: ShardInfo | None
+    """None if not one of its samples could be used, so that it was not written."""
+    index: ShardIndex
+    """but for its samples, which may be many."""
+    kept: bool
+    """It was there already."""
+
+
 @dataclass(slots=True)
-class _Tally:
+class _Totals:
     """What accumulates while the samples of a shard pass by."""
 
     left_out: list[LeftOut] = field(default_factory=list)
@@ -99,20 +109,12 @@ def _histogram(label: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return cv2.calcHist([label], [0], None, [256], [0, 256]).ravel().astype(np.int64)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """What the manifest needs to know of a shard; its samples stay in its index."""
-
-    info: ShardInfo | None
-    """None if not one of its samples could be used, so that it was not written."""
-    counts: Counts
-    left_out: tuple[LeftOut, ...]
-    relabel: RelabelOutcome | None
-    kept: bool
-    """It was there already."""
+def shard_name(number: int) -> str:
+    """File name of the shard with this number."""
+    return f"shard-{number:06d}.tar"
 
 
-def run(setup: Setup, job: Job) -> Made:
+def build_shard(setup: Setup, planned: Planned) -> Made:
     """Make one shard with its index, or keep the one that is there if it was made from the same things.
 
     A shard none of whose samples can be used is not written.
@@ -121,25 +123,25 @@ def run(setup: Setup, job: Job) -> Made:
         DataError: the system refuses to write.
     """
     cv2.setNumThreads(1)  # shards are made side by side
-    if kept := _whole_shard(setup, job):
+    if kept := _whole_shard(setup, planned):
         return _made(kept, kept=True)
-    tally = _Tally()
-    samples = _samples(setup, job, tally)
+    totals = _Totals()
+    samples = _samples(setup, planned, totals)
     first = next(samples, None)
     written = Written(0, "", ())
     if first is not None:
-        written = write_shard(job.path, itertools.chain([first], samples))
+        written = write_shard(planned.path, itertools.chain([first], samples))
     index = ShardIndex(
-        shard=job.path.name,
+        shard=planned.path.name,
         bytes=written.bytes,
         sha256=written.sha256,
-        fingerprint=_fingerprint(setup, tally.sources),
+        fingerprint=_fingerprint(setup, totals.sources),
         samples=written.samples,
-        counts={member: dict(by_id) for member, by_id in tally.counts.items()},
-        left_out=tuple(tally.left_out),
-        relabel=merge_outcomes(tally.outcomes) if setup.relabel else None,
+        counts={member: dict(by_id) for member, by_id in totals.counts.items()},
+        left_out=tuple(totals.left_out),
+        relabel=merge_outcomes(totals.outcomes) if setup.relabel else None,
     )
-    with writing(job.path.with_name(index_name(job.path.name)), advice=RUN_AGAIN) as file:
+    with writing(planned.path.with_name(index_name(planned.path.name)), advice=RUN_AGAIN) as file:
         file.write(dump_index(index))
     return _made(index, kept=False)
 
@@ -152,42 +154,35 @@ def _made(index: ShardIndex, *, kept: bool) -> Made:
         samples=len(index.samples),
         index_sha256=hashlib.sha256(dump_index(index)).hexdigest(),
     )
-    return Made(
-        info=info if index.samples else None,
-        counts=index.counts,
-        left_out=index.left_out,
-        relabel=index.relabel,
-        kept=kept,
-    )
+    return Made(info=info if index.samples else None, index=replace(index, samples=()), kept=kept)
 
 
-def _samples(setup: Setup, job: Job, tally: _Tally) -> Iterator[Sample]:
-    for pair in job.pairs:
+def _samples(setup: Setup, planned: Planned, totals: _Totals) -> Iterator[Sample]:
+    for pair in planned.pairs:
         files = _files(setup.release, pair)
-        tally.sources.append(_identity(pair, files))
+        totals.sources.append(_identity(pair, files))
         try:
-            yield _convert(setup, pair, files, tally)
+            yield _convert(setup, pair, files, totals)
         except BadFileError as error:
-            tally.left_out.append(LeftOut(key=pair.key, path=error.path, reason=error.reason))
+            totals.left_out.append(LeftOut(key=pair.key, path=error.path, reason=error.reason))
             if pair.edits:
-                tally.outcomes.append(outcome_of(pair.edits, [LEFT_OUT] * len(pair.edits.records)))
+                totals.outcomes.append(outcome_of(pair.edits, [LEFT_OUT] * len(pair.edits.records)))
 
 
-def _convert(setup: Setup, pair: Pair, files: _Files, tally: _Tally) -> Sample:
-    for path, data in files.items():
+def _convert(setup: Setup, pair: Pair, read: _Files, totals: _Totals) -> Sample:
+    for path, data in read.items():
         if isinstance(data, str):
             raise BadFileError(path, data)
-    image = files[pair.image]
-    assert isinstance(image, bytes)
+    files = {path: data for path, data in read.items() if isinstance(data, bytes)}
     try:
-        picture = setup.dataset.read_image(image)
+        picture = setup.dataset.read_image(files[pair.image])
         original = picture.size_hw
         size_hw = images.fit(original, setup.short_side if setup.lossy else None)
-        suffix, member = _image_member(setup, image, picture, size_hw)
+        suffix, member = _image_member(setup, files[pair.image], picture, size_hw)
     except images.UnreadableError as error:
         raise BadFileError(pair.image, str(error)) from error
-    labels = {} if pair.label is None else _labels(setup, pair, files, original, size_hw, tally)
-    classes = tally.count(labels, setup.universal)
+    labels = {} if pair.label is None else _labels(setup, pair, pair.label, files, original, size_hw, totals)
+    classes = totals.count(labels, setup.universal)
     members = {suffix: member, "json": _json(setup, pair, original)}
     encoded = {f"{name}.png": encode_label(label) for name, label in labels.items()}
     blocks = {name: label_blocks(data) for name, data in encoded.items()}
@@ -197,53 +192,36 @@ def _convert(setup: Setup, pair: Pair, files: _Files, tally: _Tally) -> Sample:
 
 
 def _labels(
-    setup: Setup, pair: Pair, files: _Files, original: tuple[int, int], size_hw: tuple[int, int], tally: _Tally
+    setup: Setup,
+    pair: Pair,
+    path: str,
+    files: Mapping[str, bytes],
+    original: tuple[int, int],
+    size_hw: tuple[int, int],
+    totals: _Totals,
 ) -> dict[str, npt.NDArray[np.uint8]]:
     """Label members by name, each (H, W) of the stored size."""
-    assert pair.label is not None
-    data = files[pair.label]
-    assert isinstance(data, bytes)
-    native = whole = _native(setup.dataset, pair, data)
-    if native.shape != original:
-        raise BadFileError(
-            pair.label, f"label is {_by(native.shape)}, {pair.image} is {_by(original)} (height x width)"
-        )
-    if size_hw != original:
-        native = images.resize_label(native, size_hw)
+    assert setup.dataset.remap is not None
+    try:
+        whole = remap_label(setup.dataset.read_label(files[path], pair), setup.dataset.remap, where=path)
+    except (images.UnreadableError, DataError) as error:
+        raise BadFileError(path, str(error).removeprefix(f"{path}: ")) from error
+    if whole.shape != original:
+        raise BadFileError(path, f"label is {_by(whole.shape)}, {pair.image} is {_by(original)} (height x width)")
+    native = whole if size_hw == original else images.resize_label(whole, size_hw)
     labels = {"native": native}
     if setup.universal is not None:
-        labels["universal"] = remap_label(native, setup.universal, where=pair.label)
+        labels["universal"] = remap_label(native, setup.universal, where=path)
     if setup.relabel:
         labels["universal-relabeled"] = labels["universal"]
         if pair.edits:
-            label, outcome = _relabelled(setup, pair, pair.edits, files, whole)
-            tally.outcomes.append(outcome)  # nothing after this leaves the sample out
+            assert setup.universal is not None
+            assert setup.dataset.segments is not None
+            universal = remap_label(whole, setup.universal, where=path)
+            label, outcome = relabel(universal, pair.edits, setup.dataset.segments, files[pair.edits.file])
+            totals.outcomes.append(outcome)  # nothing after this leaves the sample out
             labels["universal-relabeled"] = label if size_hw == original else images.resize_label(label, size_hw)
     return labels
-
-
-def _relabelled(
-    setup: Setup, pair: Pair, edits: Edits, files: _Files, native: npt.NDArray[np.uint8]
-) -> tuple[npt.NDArray[np.uint8], RelabelOutcome]:
-    """(H, W) relabelled universal ids of the source's size, and what became of the records."""
-    data = files[edits.file]
-    assert isinstance(data, bytes)
-    assert setup.universal is not None
-    assert setup.dataset.segments is not None
-    universal = remap_label(native, setup.universal, where=pair.label or "")
-    return relabel(universal, edits, setup.dataset.segments, data)
-
-
-def _native(dataset: Dataset, pair: Pair, data: bytes) -> npt.NDArray[np.uint8]:
-    """(H, W) native ids of a label file."""
-    assert pair.label is not None
-    assert dataset.remap is not None
-    try:
-        return remap_label(dataset.read_label(data, pair), dataset.remap, where=pair.label)
-    except images.UnreadableError as error:
-        raise BadFileError(pair.label, str(error)) from error
-    except DataError as error:
-        raise BadFileError(pair.label, str(error).removeprefix(f"{pair.label}: ")) from error
 
 
 def _image_member(setup: Setup, data: bytes, picture: images.Picture, size_hw: tuple[int, int]) -> tuple[str, bytes]:
@@ -269,18 +247,18 @@ def _json(setup: Setup, pair: Pair, size_hw: tuple[int, ...]) -> bytes:
     return json.dumps(content, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogateescape")
 
 
-def _whole_shard(setup: Setup, job: Job) -> ShardIndex | None:
+def _whole_shard(setup: Setup, planned: Planned) -> ShardIndex | None:
     """The index of a finished shard made from these very files and parameters, if there is one."""
     try:
-        data = job.path.with_name(index_name(job.path.name)).read_bytes()
-        index = load_index(data, where=job.path.name)
+        data = planned.path.with_name(index_name(planned.path.name)).read_bytes()
+        index = load_index(data, where=planned.path.name)
         if dump_index(index) != data:
             return None
-        if index.samples and (job.path.stat().st_size != index.bytes or _sha256(job.path) != index.sha256):
+        if index.samples and (planned.path.stat().st_size != index.bytes or _sha256(planned.path) != index.sha256):
             return None
     except (OSError, DataError):
         return None  # whatever it is, it is made again
-    sources = [_identity(pair, _files(setup.release, pair)) for pair in job.pairs]
+    sources = [_identity(pair, _files(setup.release, pair)) for pair in planned.pairs]
     return index if index.fingerprint == _fingerprint(setup, sources) else None
 
 

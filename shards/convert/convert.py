@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import itertools
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import PIL
 
-from segstream.shards.convert.build_shard import Job, Made, Setup, run
-from segstream.shards.convert.plan import plan_shards, shard_name
+from segstream.shards.convert.build_shard import Made, Planned, Setup, build_shard, shard_name
 from segstream.shards.convert.relabel import assign
 from segstream.shards.convert.relabel_records import read_records
-from segstream.shards.datasets.registry import dataset
+from segstream.shards.datasets import registry
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Found, Pair
 from segstream.shards.errors import DataError, UsageError, did_you_mean
@@ -36,132 +36,170 @@ from segstream.shards.taxonomy import load_taxonomy, universal_remap
 
 _SHOWN = 5
 FORMAT = "4"  # raise it whenever the same inputs would give other bytes
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConvertRequest:
-    """What to convert, where to, and how."""
+class Converted(Manifest):
+    """The manifest of the set, and how it came about."""
 
-    dataset: str
-    """A released dataset's name, or the path of an own-data YAML."""
-    split: str
-    out: str
-    """Folder (or file:// URL) above DATASET/SPLIT."""
-    raw: Path | None = None
-    """The release's folder; own data may state it in the YAML."""
-    short_side: int | None = None
-    """Training images are shrunk to it, in pixels; never enlarged. Other splits keep their native size."""
-    workers: int = 1
-    limit: int | None = None
-    """Convert only so many samples, the first ones by key."""
-    relabel: Path | None = None
-    """Records of relabelling: a CSV or a checkout of `mseg-api`. Adds the `universal-relabeled` labels."""
-    skip_bad: int = 0
-    """Samples that may be left out because they cannot be used."""
-    shard_samples: int = 256
-    shard_bytes: int = 256 << 20
-    """Limit of a shard, in bytes of source images."""
-    jpeg_quality: int = 95
-    staged: bool = False
-    """Make the set in a folder beside its own and move it there when it is whole."""
-
-    def __post_init__(self) -> None:
-        least = {"workers": 1, "skip_bad": 0, "shard_samples": 1, "shard_bytes": 1, "short_side": 1, "limit": 1}
-        for name, low in least.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise UsageError(f"{name}: {value}; must be at least {low}")
-        if not 1 <= self.jpeg_quality <= 100:
-            raise UsageError(f"jpeg_quality: {self.jpeg_quality}; must be 1 to 100")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """What a conversion did."""
-
-    dataset: str
-    split: str
     url: str
-    samples: int
-    shards: int
-    bytes: int
+    """Where the set is; `open_shards` takes it."""
     resumed_shards: int
     """Shards kept from an earlier run."""
-    skipped: tuple[LeftOut, ...]
-    absent: int
-    """Listed images that the raw folder does not hold."""
     first_absent: tuple[str, ...]
-    """A few of them."""
-    relabel: RelabelOutcome | None
-    """What became of the records of relabelling, if any were given."""
-    digest: str
-    """The manifest's."""
+    """A few of the listed images that the release does not hold."""
 
 
-def convert(request: ConvertRequest, progress: Callable[[int, int], None] | None = None) -> Summary:
-    """Convert one split; an interrupted run, repeated, keeps the shards it had finished.
+def convert(
+    dataset: str | Path,
+    *,
+    split: str,
+    out: str | Path,
+    raw: str | Path | None = None,
+    short_side: int | None = None,
+    relabel: str | Path | None = None,
+    workers: int = 1,
+    limit: int | None = None,
+    skip_bad: int = 0,
+    shard_samples: int = 256,
+    shard_bytes: int = 256 << 20,
+    jpeg_quality: int = 95,
+    staged: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Converted:
+    """Convert one split of a dataset to shards; an interrupted run, repeated, keeps those it had finished.
 
     Args:
+        dataset: a released dataset's name, or the path of an own-data YAML.
+        split: as the dataset names it.
+        out: folder, file:// or s3:// URL; the set goes to DATASET/SPLIT below it.
+        raw: the release's folder; own data may state it in the YAML.
+        short_side: training images are shrunk to it, in pixels; never enlarged. Other splits keep their native size.
+        relabel: MSeg's update records, a CSV or a checkout of `mseg-api`; adds the `universal-relabeled` labels.
+        workers: processes.
+        limit: convert only so many samples, the first ones by key.
+        skip_bad: samples that may be left out because they cannot be used.
+        shard_samples: limit of a shard.
+        shard_bytes: limit of a shard, in bytes of source images.
+        jpeg_quality: of training images that are encoded anew.
+        staged: make the set in a folder beside its own and move it there when it is whole.
         progress: called with (samples done, samples in all), from this thread.
+
+    Returns:
+        The manifest as written, with the set's `url`.
 
     Raises:
         UsageError: an unknown dataset or split, a parameter out of range.
         DataError: the raw data or the target cannot be used.
         BadSamplesError: more samples than `skip_bad` cannot be used; no manifest is written.
     """
-    data = dataset(request.dataset)
-    if request.out.startswith("s3://"):
-        from segstream.shards.convert.publish import Target
-
-        target = Target(f"{request.out.rstrip('/')}/{data.name}/{request.split}")
-        with target.staging() as folder:
-            summary = convert(replace(request, out=str(folder)), progress)
-            target.publish(Path(summary.url))
-        return replace(summary, url=target.url)
-    root = request.raw or data.root
+    limits = {"workers": workers, "shard_samples": shard_samples, "shard_bytes": shard_bytes, "short_side": short_side}
+    for name, value, least in [("skip_bad", skip_bad, 0), ("limit", limit, 1), *((n, v, 1) for n, v in limits.items())]:
+        if value is not None and value < least:
+            raise UsageError(f"{name}: {value}; must be at least {least}")
+    if not 1 <= jpeg_quality <= 100:
+        raise UsageError(f"jpeg_quality: {jpeg_quality}; must be 1 to 100")
+    data = registry.dataset(str(dataset))
+    root = raw or data.root
     if root is None:
-        raise UsageError(f"{request.dataset}: says no `root`; give the folder of the data with --raw")
-    release = Release(root)
-    if request.split not in data.splits:
-        raise UsageError(f"{data.name} has no split {request.split!r}; {did_you_mean(request.split, data.splits)}")
-    found = data.find(release, request.split)
-    ordered = _ordered(found, where=f"{release} ({data.name}, {request.split})")
-    pairs, records, unused = _relabelling(request, data, release, ordered)
-    setup, params = _setup(request, data, release, records)
-    place = local_path(request.out) / data.name / request.split
-    with staging(place, when=request.staged) as folder, sole_writer(make_folder(folder)):
-        jobs = _plan(pairs, release, folder, request)
+        raise UsageError(f"{dataset}: says no `root`; give the folder of the data with --raw")
+    release = Release(Path(root))
+    if split not in data.splits:
+        raise UsageError(f"{data.name} has no split {split!r}; {did_you_mean(split, data.splits)}")
+    found = data.find(release, split)
+    pairs = _ordered(found, where=f"{release} ({data.name}, {split})")
+    chosen, records, unused = _relabelling(data, split, release, pairs, relabel, limit)
+    lossy = split.startswith("train")
+    params: dict[str, Any] = {
+        "image": "jpeg" if lossy else "source",
+        "short_side": short_side if lossy else None,
+        "jpeg_quality": jpeg_quality if lossy else None,
+        "limit": limit,
+        "shard_samples": shard_samples,
+        "shard_bytes": shard_bytes,
+        **({"records_sha256": records} if records else {}),
+    }
+    setup = Setup(
+        dataset=data,
+        split=split,
+        release=release,
+        universal=universal_remap(data.taxonomy) if data.taxonomy.to_universal is not None else None,
+        relabel=records is not None,
+        lossy=lossy,
+        short_side=short_side,
+        jpeg_quality=jpeg_quality,
+        identity=_identity(data, split, params),
+    )
+    with _target(str(out), data.name, split, staged=staged) as (folder, url), sole_writer(folder):
+        sizes = ((pair, release.size(pair.image)) for pair in chosen)
+        shards = plan_shards(sizes, max_samples=shard_samples, max_bytes=shard_bytes)
+        planned = [Planned(folder / shard_name(n), shard) for n, shard in enumerate(shards)]
         (folder / manifests.NAME).unlink(missing_ok=True)  # from here on the set is incomplete, and says so
-        _remove_leftovers(folder, jobs)
-        made = _run_all(setup, jobs, request.workers, progress)
-        orphans = (
-            [] if request.limit else [LeftOut(key="", path=o, reason="label without an image") for o in found.orphans]
+        _remove_leftovers(folder, planned)
+        made = _build_all(setup, planned, workers, progress)
+        orphans = [] if limit else [LeftOut(key="", path=o, reason="label without an image") for o in found.orphans]
+        left_out = sorted([*orphans, *(one for shard in made for one in shard.index.left_out)])
+        check_left_out(left_out, allowed=skip_bad, total=len(chosen), where=f"{data.name} {split} in {release}")
+        infos = tuple(shard.info for shard in made if shard.info)
+        if not infos:
+            raise DataError(f"{data.name} {split}: not one sample could be used; check --raw")
+        labelled = chosen[0].label is not None
+        mapped = labelled and setup.universal is not None
+        members = {"native": labelled, "universal": mapped, "universal-relabeled": setup.relabel}
+        outcomes = [shard.index.relabel for shard in made if shard.index.relabel]
+        converted = Converted(
+            dataset=data.name,
+            split=split,
+            licence=data.licence,
+            native=data.taxonomy,
+            universal=load_taxonomy("universal") if mapped else None,
+            members=("image", "json", *(member for member, there in members.items() if there)),
+            params=params,
+            tool=_tool(),
+            shards=infos,
+            counts=merge_counts([shard.index.counts for shard in made]),
+            skipped=tuple(left_out),
+            absent=len(found.absent),
+            relabel=merge_outcomes([unused, *outcomes]) if unused else None,
+            url=url,
+            resumed_shards=sum(shard.kept for shard in made),
+            first_absent=found.absent[:_SHOWN],
         )
-        left_out = sorted([*orphans, *(r for shard in made for r in shard.left_out)])
-        check_left_out(
-            left_out, allowed=request.skip_bad, total=len(pairs), where=f"{data.name} {request.split} in {release}"
-        )
-        labelled = pairs[0].label is not None
-        manifest = _manifest(
-            data, request, params, made, left_out, labelled=labelled, absent=len(found.absent), unused=unused
-        )
-        content = manifests.dump_manifest(manifest)
+        content = manifests.dump_manifest(converted)
         with writing(folder / manifests.NAME, advice=RUN_AGAIN) as file:
             file.write(content)
-    return Summary(
-        dataset=data.name,
-        split=request.split,
-        url=str(place),
-        samples=manifest.samples,
-        shards=len(manifest.shards),
-        bytes=manifest.bytes,
-        resumed_shards=sum(shard.kept for shard in made),
-        skipped=manifest.skipped,
-        absent=manifest.absent,
-        first_absent=found.absent[:_SHOWN],
-        relabel=manifest.relabel,
-        digest=hashlib.sha256(content).hexdigest(),
-    )
+    return replace(converted, digest=hashlib.sha256(content).hexdigest())
+
+
+def plan_shards(sizes: Iterable[tuple[T, int]], *, max_samples: int, max_bytes: int) -> Iterator[tuple[T, ...]]:
+    """Group (sample, source bytes) pairs, in order, into shards within both limits; a larger sample stands alone."""
+    shard: list[T] = []
+    used = 0
+    for sample, num_bytes in sizes:
+        if shard and (len(shard) == max_samples or used + num_bytes > max_bytes):
+            yield tuple(shard)
+            shard, used = [], 0
+        shard.append(sample)
+        used += num_bytes
+    if shard:
+        yield tuple(shard)
+
+
+@contextlib.contextmanager
+def _target(out: str, dataset: str, split: str, *, staged: bool) -> Iterator[tuple[Path, str]]:
+    """(folder to write into, where the set will be); what goes to a bucket is uploaded once the block has ended."""
+    if out.startswith("s3://"):
+        from segstream.shards.convert.publish import Target
+
+        target = Target(f"{out.rstrip('/')}/{dataset}/{split}")
+        with target.staging() as folder:
+            yield folder, target.url
+            target.publish(folder)
+    else:
+        place = local_path(out) / dataset / split
+        with staging(place, when=staged) as folder:
+            yield make_folder(folder), str(place)
 
 
 def _ordered(found: Found, *, where: str) -> list[Pair]:
@@ -179,121 +217,51 @@ def _ordered(found: Found, *, where: str) -> list[Pair]:
 
 
 def _relabelling(
-    request: ConvertRequest, data: Dataset, release: Release, pairs: Sequence[Pair]
+    data: Dataset, split: str, release: Release, pairs: Sequence[Pair], path: str | Path | None, limit: int | None
 ) -> tuple[Sequence[Pair], str | None, RelabelOutcome | None]:
     """The pairs to convert, with their records; the records' digest; what became of those that no such pair has."""
-    if request.relabel is None:
-        return pairs[: request.limit], None, None
+    if path is None:
+        return pairs[:limit], None, None
     if data.segments is None:
         raise UsageError(f"{data.name}: has no relabelled segments; leave out --relabel")
-    records = read_records(request.relabel, data.name, request.split)
-    chosen, unused = assign(records, data.segments, release, pairs, limit=request.limit)
+    records = read_records(Path(path), data.name, split)
+    chosen, unused = assign(records, data.segments, release, pairs, limit=limit)
     return chosen, records.sha256, unused
 
 
-def _setup(
-    request: ConvertRequest, data: Dataset, release: Release, records: str | None
-) -> tuple[Setup, dict[str, Any]]:
-    """What all shards share, and the parameters as the manifest states them."""
-    lossy = request.split.startswith("train")
-    params: dict[str, Any] = {
-        "image": "jpeg" if lossy else "source",
-        "short_side": request.short_side if lossy else None,
-        "jpeg_quality": request.jpeg_quality if lossy else None,
-        "limit": request.limit,
-        "shard_samples": request.shard_samples,
-        "shard_bytes": request.shard_bytes,
-        **({"records_sha256": records} if records else {}),
-    }
-    universal = universal_remap(data.taxonomy) if data.taxonomy.to_universal is not None else None
-    identity = [
+def _identity(data: Dataset, split: str, params: dict[str, Any]) -> str:
+    """Digest of what shapes the bytes, but for the release's files."""
+    parts = [
         _tool(),
         params,
-        [data.name, request.split, data.licence],
+        [data.name, split, data.licence],
         [data.taxonomy.digest, *((data.remap.source, data.remap.table.tolist()) if data.remap else ())],
-        load_taxonomy("universal").digest if universal else None,
+        load_taxonomy("universal").digest if data.taxonomy.to_universal is not None else None,
     ]
-    setup = Setup(
-        dataset=data,
-        split=request.split,
-        release=release,
-        universal=universal,
-        relabel=records is not None,
-        lossy=lossy,
-        short_side=request.short_side,
-        jpeg_quality=request.jpeg_quality,
-        identity=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
-    )
-    return setup, params
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _plan(pairs: Sequence[Pair], release: Release, folder: Path, request: ConvertRequest) -> list[Job]:
-    sized = ((pair, release.size(pair.image)) for pair in pairs)
-    shards = plan_shards(sized, max_samples=request.shard_samples, max_bytes=request.shard_bytes)
-    return [Job(path=folder / shard_name(n), pairs=shard) for n, shard in enumerate(shards)]
-
-
-def _remove_leftovers(folder: Path, jobs: Sequence[Job]) -> None:
+def _remove_leftovers(folder: Path, planned: Sequence[Planned]) -> None:
     """Delete what an earlier run left and this one will not overwrite."""
-    mine = {name for job in jobs for name in (job.path.name, index_name(job.path.name))}
+    mine = {name for shard in planned for name in (shard.path.name, index_name(shard.path.name))}
     for path in folder.iterdir():
         if path.name not in mine and path.is_file():
             path.unlink(missing_ok=True)
 
 
-def _run_all(
-    setup: Setup, jobs: Sequence[Job], workers: int, progress: Callable[[int, int], None] | None
+def _build_all(
+    setup: Setup, planned: Sequence[Planned], workers: int, progress: Callable[[int, int], None] | None
 ) -> list[Made]:
-    """Results in the jobs' order."""
-    total, finished = sum(len(job.pairs) for job in jobs), 0
+    """What was made, in the order of the plan."""
+    total, finished = sum(len(shard.pairs) for shard in planned), 0
     results: dict[int, Made] = {}
     what = f"{setup.dataset.name} {setup.split}"
-    for n, result in as_they_finish(functools.partial(run, setup), jobs, workers=workers, what=what):
+    for n, result in as_they_finish(functools.partial(build_shard, setup), planned, workers=workers, what=what):
         results[n] = result
-        finished += len(jobs[n].pairs)
+        finished += len(planned[n].pairs)
         if progress:
             progress(finished, total)
-    return [results[n] for n in range(len(jobs))]
-
-
-def _manifest(
-    data: Dataset,
-    request: ConvertRequest,
-    params: dict[str, Any],
-    made: Sequence[Made],
-    left_out: Sequence[LeftOut],
-    *,
-    labelled: bool,
-    absent: int,
-    unused: RelabelOutcome | None,
-) -> Manifest:
-    shards = tuple(shard.info for shard in made if shard.info)
-    if not shards:
-        raise DataError(f"{data.name} {request.split}: not one sample could be used; check --raw")
-    native = data.taxonomy
-    mapped = labelled and native.to_universal is not None
-    members = {
-        "image": True,
-        "json": True,
-        "native": labelled,
-        "universal": mapped,
-        "universal-relabeled": unused is not None,
-    }
-    return Manifest(
-        dataset=data.name,
-        split=request.split,
-        licence=data.licence,
-        native=native,
-        universal=load_taxonomy("universal") if mapped else None,
-        members=tuple(member for member, there in members.items() if there),
-        params=params,
-        tool=_tool(),
-        shards=shards,
-        counts=merge_counts([shard.counts for shard in made]),
-        skipped=tuple(left_out),
-        absent=absent,
-        relabel=merge_outcomes([unused, *(shard.relabel for shard in made if shard.relabel)]) if unused else None,
-    )
+    return [results[n] for n in range(len(planned))]
 
 
 def _tool() -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from segstream.shards.convert.plan import shard_name
+from segstream.shards.convert.build_shard import shard_name
 from segstream.shards.files import make_folder
 from segstream.shards.format import manifest as manifests
 from segstream.shards.format.index import index_name

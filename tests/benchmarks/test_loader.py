@@ -6,7 +6,8 @@ import torch
 
 from segstream.benchmarks.loader import NAME, PICTURES, Setting, StepByStep, draw_pictures, prepare
 from segstream.benchmarks.reference_rule import step_by_step
-from segstream.pipeline import AugmentConfig, DataConfig, draw
+from segstream.pipeline.config import AugmentConfig, DataConfig
+from segstream.pipeline.geometry import draw
 from segstream.pipeline.loader import Loader
 from tests.pipeline import reference_rule
 from tests.pipeline.fakes import textured

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from tests.commands import Command as Command
 from tests.commands import Outcome as Outcome
 from tests.shards import trees
@@ -23,7 +23,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ("camvid-11", "val", trees.camvid),
     ):
         raw = tree(place / "raw" / name)
-        made[name] = convert(ConvertRequest(dataset=name, split=split, raw=raw, out=str(place), shard_samples=2)).url
+        made[name] = convert(name, split=split, raw=raw, out=place, shard_samples=2).url
     return made
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from segstream.model.checkpoint import load_final
-from segstream.shards import open_shards
+from segstream.shards.format.reader import open_shards
 from tests.cli.conftest import Command
 
 MADE = Path(__file__).parents[1] / "data/revision-1600adb"

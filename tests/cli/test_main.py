@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from segstream.cli import main
+from segstream.shards.errors import UsageError
 from tests.cli.conftest import Command
 
-COMMANDS = ("datasets", "world", "shard", "verify", "stats", "show", "train", "eval", "results", "report")
-COMMANDS += ("order", "export", "launch", "bench", "predict", "ensemble", "serve")
+COMMANDS = tuple(main.EXAMPLES)
+ROOT = Path(__file__).resolve().parents[2]
 CAMVID = Path(__file__).resolve().parents[2].parent / "shared" / "camvid"
 
 
 @pytest.mark.parametrize("command", [(), *((c,) for c in COMMANDS)])
-def test_help_shows_an_example_that_is_a_command(segstream: Command, command: tuple[str, ...]) -> None:
-    done = segstream(*command, "--help")
+def test_help_shows_an_example_that_is_a_command(here: Command, command: tuple[str, ...]) -> None:
+    done = here(*command, "--help")
     assert done.code == 0
     example = re.search(r"Example:\s+segstream\s+(\w+)", done.out)
     assert example is not None
@@ -152,9 +154,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_use_is_one_line_on_stderr(segstream: Command, tmp_path: Path, case: str) -> None:
+def test_bad_use_is_one_line_on_stderr(
+    here: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
     args, code, text = BAD[case]
-    done = segstream(*args, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = here(*args)
     errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
     assert done.code == code, done.err
     assert len(errors) == 1, done.err
@@ -173,6 +178,34 @@ def test_a_corrupt_checkpoint_is_named(segstream: Command, place: Path, tmp_path
 def test_debug_shows_the_traceback(segstream: Command, tmp_path: Path) -> None:
     done = segstream("shard", "camvid-11", "--raw", "nowhere", "--out", "x", "--debug", cwd=tmp_path)
     assert "Traceback" in done.err
+
+
+def checkout(folder: Path) -> Path:
+    (folder / "segstream").mkdir(parents=True)
+    (folder / "segstream" / "__init__.py").touch()
+    (folder / "dvc.yaml").touch()
+    return folder
+
+
+def test_a_stage_refuses_to_run_the_code_of_another_checkout(
+    here: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = checkout(tmp_path / "other")
+    monkeypatch.chdir(other)
+    assert here("train", "--list").code == 0  # nobody's stage: whoever stands there may use what is installed
+    monkeypatch.setenv("DVC_STAGE", "train-union@union-naive")  # as DVC does for the commands of a stage
+    done = here("train", "--list")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        f"error: {other}: a stage of this checkout would run the code of {ROOT / 'segstream'}; "
+        f"pip install -e {other}, or set PYTHONPATH={other}\n"
+    )
+    (other / "data").mkdir()
+    with pytest.raises(UsageError, match="stage of this checkout"):
+        main.check_checkout(other / "data")
+    (other / "segstream" / "__init__.py").unlink()  # a project of somebody's own that uses segstream
+    main.check_checkout(other)
+    main.check_checkout(ROOT / "docs")
 
 
 def test_training_shards_are_refused_for_evaluation(segstream: Command, place: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from segstream.model.checkpoint import (
+    Checkpoint,
     Final,
-    Progress,
     check_same,
     differences,
     load_checkpoint,
@@ -20,7 +20,7 @@ from segstream.shards.errors import DataError
 
 def progress(step=5):
     weights = {"a.weight": torch.arange(1000.0).view(10, 100), "a.count": torch.tensor(3)}
-    return Progress(identity={"seed": 1}, step=step, weights=weights, optimizer={"state": {0: {"m": torch.ones(4)}}})
+    return Checkpoint(identity={"seed": 1}, step=step, weights=weights, optimizer={"state": {0: {"m": torch.ones(4)}}})
 
 
 @pytest.fixture

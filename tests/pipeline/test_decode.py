@@ -14,7 +14,7 @@ from segstream.pipeline.buffers import Scratch
 from segstream.pipeline.config import AugmentConfig
 from segstream.pipeline.decode import decode_image, decode_label, decode_region, read_image, read_label
 from segstream.pipeline.geometry import draw
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import open_shards
 
@@ -60,7 +60,7 @@ def shards(tmp_path_factory):
     names = "".join(f"  - {{name: c{i}}}\n" for i in range(9))
     splits = "splits: {train: {images: images/*.jpg, labels: labels/*.png}}\n"
     (folder / "set.yaml").write_text(f"name: slices\nlicence: none\nroot: {folder}\n{splits}classes:\n{names}")
-    summary = convert(ConvertRequest(dataset=str(folder / "set.yaml"), split="train", out=str(folder / "out")))
+    summary = convert(dataset=str(folder / "set.yaml"), split="train", out=str(folder / "out"))
     with open_shards(summary.url) as opened:
         yield opened
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from segstream.pipeline import AugmentConfig, Batch, DataConfig, Loader, LoaderConfig
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from segstream.pipeline.loader import Batch, Loader
+from segstream.shards.convert.convert import convert
 from segstream.shards.convert.publish import Target
 from segstream.shards.errors import DataError
 from tests.shards import trees
@@ -23,7 +24,7 @@ BATCH = 20
 def converted(folder: Path, images: int) -> Path:
     """The root of a set of `images` samples, 16 in a shard."""
     raw = trees.ade20k(folder / "raw", train=images)
-    convert(ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out=str(folder / "sets"), shard_samples=16))
+    convert(dataset="ade20k-150", split="train", raw=raw, out=str(folder / "sets"), shard_samples=16)
     return folder / "sets"
 
 

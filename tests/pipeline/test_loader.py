@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from segstream.pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig, draw, samples
+from segstream.pipeline import samples
 from segstream.pipeline.augment_dali import choose_engine
 from segstream.pipeline.augment_opencv import augment
+from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from segstream.pipeline.geometry import draw
+from segstream.pipeline.loader import Loader
 from segstream.pipeline.order import Order
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy

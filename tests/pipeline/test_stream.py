@@ -17,10 +17,11 @@ import torch
 import yaml
 from torch.utils.data import DataLoader
 
-from segstream.pipeline import AugmentConfig, Batches, DataConfig, Loader, LoaderConfig
-from segstream.shards import open_shards
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from segstream.pipeline.loader import Batches, Loader
+from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
+from segstream.shards.format.reader import open_shards
 from tests.pipeline.fakes import textured
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +51,7 @@ def root(tmp_path_factory):
         }
         description = folder / f"{name}.yaml"
         description.write_text(yaml.safe_dump(text))
-        convert(ConvertRequest(dataset=str(description), split="train", out=str(folder / "shards"), shard_samples=4))
+        convert(dataset=str(description), split="train", out=str(folder / "shards"), shard_samples=4)
     return folder
 
 
@@ -179,7 +180,8 @@ def test_many_loaders_leave_no_handle_and_no_thread(data):
 LOOP = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
-from segstream.pipeline import AugmentConfig, DataConfig, Loader, LoaderConfig
+from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from segstream.pipeline.loader import Loader
 data = DataConfig(shards=sys.argv[1], mix={"garden": 1}, taxonomy="native")
 with Loader(data, AugmentConfig(short_side=16, crop=8), LoaderConfig(batch=4, prefetch=20), seed=0) as loader:
     for batch in loader.batches(0, 10**9):

@@ -12,8 +12,8 @@ from segstream import callbacks
 from segstream.callbacks import GAP, WIDEST, crop_panel, curve_values, open_curves, write_jpeg, write_scores
 from segstream.model.checkpoint import load_final
 from segstream.model.config import InferConfig
-from segstream.model.evaluation.evaluate import score
-from segstream.pipeline import Batch
+from segstream.model.evaluation.metrics import ClassResult, EvalResult
+from segstream.pipeline.loader import Batch
 from segstream.shards.errors import DataError
 from segstream.training import train
 from tests.cli.run.test_training_line import ROW
@@ -63,7 +63,8 @@ def test_looking_changes_no_weight_and_leaves_pictures_of_the_same_crops(tmp_pat
 
 
 def test_scores_of_repeated_steps_give_way(tmp_path: Path) -> None:
-    one = score(np.eye(3, dtype=np.int64) * 5, classes="abc", counted=(0, 1), images=2)
+    classes = tuple(ClassResult(name=name, iou=1.0, pixels=5) for name in "ab")
+    one = EvalResult(dataset="camvid-11", taxonomy="toy", miou=1, macc=1, acc=1, classes=classes, images=2)
     path = tmp_path / "validation.json"
     for step in (2, 4, 4):
         write_scores(path, step, {"camvid-11": one})
@@ -80,8 +81,8 @@ def test_a_panel_has_rows_of_image_label_and_prediction(side: int, monkeypatch: 
     labels[:, : side // 2] = 255  # ignored
     images = torch.full((3, 3, side, side), 77, dtype=torch.uint8)
     batch = Batch(step=0, images=images, labels=labels, dataset_ids=torch.zeros(3, dtype=torch.int64), keys=("a",) * 3)
-    answer = torch.stack([torch.zeros(side, side), torch.ones(side, side)])  # class 1 everywhere
-    monkeypatch.setattr(callbacks, "predict", lambda *_: [answer])
+    answer = np.ones((side, side), np.uint8)  # class 1 everywhere
+    monkeypatch.setattr(callbacks, "segment", lambda *_: [[answer]])
     colors = np.array([[255, 0, 0], [0, 0, 255]], np.uint8)
     drawn = crop_panel(torch.nn.Identity(), batch, 2, colors, InferConfig(crop=side))
     shown = min(side, WIDEST)

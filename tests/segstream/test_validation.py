@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from segstream.eval_sets import Asked, Judge
+from segstream.evaluation import EvalModel, Validation, headline, spread
 from segstream.model.distributed import ProcessGroup
-from segstream.recipe import ValidateConfig
 from segstream.shards.errors import DataError
-from segstream.validation import Validation, headline, spread
 from tests.cli.conftest import Command
 
 
@@ -38,11 +36,10 @@ def test_samples_are_spread_over_the_set() -> None:
 
 
 def test_scores_are_those_of_eval_and_parts_add_up_to_the_whole(segstream: Command, place: Path) -> None:
-    judge = Judge.load(place / "runs/recipe/final.pt", Asked())
+    model = EvalModel.load(place / "runs/recipe/final.pt")
     urls = (str(place / "shards/camvid-11/val"), str(place / "shards/ade20k-150/val"))
-    config = ValidateConfig(data=urls)
-    with Validation(config, judge, ProcessGroup()) as whole:
-        scores = whole.scores(judge.net.eval())
+    with Validation(urls, None, model, ProcessGroup()) as whole:
+        scores = whole.results(model.net)
     done = segstream("eval", place / "runs/recipe/final.pt", "--data", urls[0], "--data", urls[1], "--json")
     for row in json.loads(done.out):
         assert scores[row["dataset"]].miou == pytest.approx(row["miou"], rel=1e-12)
@@ -51,25 +48,24 @@ def test_scores_are_those_of_eval_and_parts_add_up_to_the_whole(segstream: Comma
     for world_size in (2, 3):  # of three processes, one has no image of two
         KEPT.clear()
         for rank in range(world_size):
-            with Validation(config, judge, Part(rank=rank, world_size=world_size)) as part:
-                part.scores(judge.net)
+            with Validation(urls, None, model, Part(rank=rank, world_size=world_size)) as part:
+                part.results(model.net)
         summed = torch.stack(KEPT[::2]).sum(dim=0)
         np.testing.assert_array_equal(summed.numpy(), scores["camvid-11"].confusion)
 
 
 def test_a_limit_leaves_images_out(place: Path) -> None:
-    judge = Judge.load(place / "runs/recipe/final.pt", Asked())
-    config = ValidateConfig(data=(str(place / "shards/camvid-11/val"),), limit=1)
-    with Validation(config, judge, ProcessGroup()) as validation:
-        assert validation.scores(judge.net.eval())["camvid-11"].images == 1
+    model = EvalModel.load(place / "runs/recipe/final.pt")
+    with Validation([str(place / "shards/camvid-11/val")], 1, model, ProcessGroup()) as validation:
+        assert validation.results(model.net)["camvid-11"].images == 1
 
 
 def test_a_set_that_cannot_be_used_is_told_before_training(place: Path, tmp_path: Path) -> None:
-    judge = Judge.load(place / "runs/recipe/final.pt", Asked())
+    model = EvalModel.load(place / "runs/recipe/final.pt")
     train = str(place / "shards/ade20k-150/train")
     for url, message in ((str(tmp_path / "none"), "no such folder"), (train, "a training split")):
         with pytest.raises(DataError, match=message):
-            Validation(ValidateConfig(data=(url,)), judge, ProcessGroup())
+            Validation([url], None, model, ProcessGroup())
     val = str(place / "shards/camvid-11/val")
     with pytest.raises(DataError, match=r"validate\.data: .*camvid-11-val is named twice"):
-        Validation(ValidateConfig(data=(val, f"{val}/", f"{val}/.")), judge, ProcessGroup())
+        Validation((val, f"{val}/", f"{val}/."), None, model, ProcessGroup())

@@ -1,6 +1,6 @@
 import pytest
 
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from tests.shards import trees
 
 
@@ -8,6 +8,5 @@ from tests.shards import trees
 def ade(tmp_path):
     """A complete set of 5 samples in 3 shards; returns its folder."""
     raw = trees.ade20k(tmp_path / "raw")
-    request = ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out=str(tmp_path / "out"), shard_samples=2)
-    convert(request)
+    convert(dataset="ade20k-150", split="train", raw=raw, out=str(tmp_path / "out"), shard_samples=2)
     return tmp_path / "out" / "ade20k-150" / "train"

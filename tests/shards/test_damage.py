@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.datasets.registry import dataset
 from segstream.shards.datasets.release import Release
 from segstream.shards.errors import DataError
@@ -90,9 +90,7 @@ def converted(name, raw, out, splits):
     for split in splits:
         try:
             summary = convert(
-                ConvertRequest(
-                    dataset=called(name, raw), split=split, raw=raw, out=str(out), skip_bad=10**6, short_side=4000
-                )
+                dataset=called(name, raw), split=split, raw=raw, out=str(out), skip_bad=10**6, short_side=4000
             )
         except DataError as error:
             reports.append(str(error))

@@ -8,7 +8,7 @@ import pytest
 import webdataset as wds
 from PIL import Image
 
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from tests.shards import trees
 from tests.shards.convert.test_convert import members
 
@@ -21,7 +21,7 @@ def pixels(data):
 def city(tmp_path):
     """Keys with folders, JPEG images that are not the source's bytes."""
     raw = trees.cityscapes(tmp_path / "raw")
-    convert(ConvertRequest(dataset="cityscapes-19", split="train", raw=raw, out=str(tmp_path / "out"), shard_samples=1))
+    convert(dataset="cityscapes-19", split="train", raw=raw, out=str(tmp_path / "out"), shard_samples=1)
     return tmp_path / "out" / "cityscapes-19" / "train"
 
 

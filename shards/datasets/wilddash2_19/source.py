@@ -5,10 +5,9 @@ The root of the release is `wd_public_v2p0`, with `random_split` beside `images`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
-from segstream.shards.datasets.layout import find_listed
+from segstream.shards.datasets.layout import find_all
 from segstream.shards.datasets.panoptic import described, read_categories
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Found
@@ -23,15 +22,18 @@ def adapt(stated: Dataset) -> Dataset:
 
 
 def _find(release: Release, split: str) -> Found:
-    names = _names(release, f"random_split/{_LISTS[split]}.txt")
-    return described(find_listed(release, names, "images/*.jpg", "panoptic/*.png"), release, "panoptic.json")
+    here = {pair.image: pair for pair in find_all(release, "images/*.jpg", "panoptic/*.png").pairs}
+    listed = [f"images/{name}.jpg" for name in _names(release, f"random_split/{_LISTS[split]}.txt")]
+    pairs = tuple(here[image] for image in listed if image in here)
+    absent = tuple(image for image in listed if image not in here)
+    return described(Found(pairs=pairs, absent=absent), release, "panoptic.json")
 
 
-def _names(release: Release, path: str) -> Iterator[str]:
+def _names(release: Release, path: str) -> list[str]:
     try:
         names = release.read(path).decode().split()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{release}/{path}: cannot be read ({error}); it lists the images of a split") from error
     if not names:
         raise DataError(f"{release}/{path}: names no images")
-    yield from names
+    return names

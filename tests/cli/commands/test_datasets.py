@@ -106,19 +106,6 @@ def test_download_unpacks_and_checks(tmp_path: Path, kitti: Path, monkeypatch: p
     assert run("camvid-11", "--download", tmp_path / "x").exit_code == 1
 
 
-def test_check_mseg_prints_differences(monkeypatch: pytest.MonkeyPatch) -> None:
-    from segstream.shards.datasets.check_mseg import Difference
-
-    found: list[Difference] = []
-    monkeypatch.setattr("segstream.shards.datasets.check_mseg.check_mseg", lambda: found)
-    done = run("--check-mseg")
-    assert (done.exit_code, done.stdout) == (0, "all class tables equal those of mseg-api\n")
-    found.append(Difference(table="bdd", item="7", ours="a", theirs="b"))
-    done = run("--check-mseg")
-    assert (done.exit_code, done.stdout) == (1, f"{found[0]}\n")
-    assert json.loads(run("--check-mseg", "--json").stdout)[0]["theirs"] == "b"
-
-
 def test_options_that_need_a_name() -> None:
     for option in ("--check", "--download"):
         error = run(option, "x").exception

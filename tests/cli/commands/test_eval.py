@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from segstream.cli.commands.eval import _headline
 from segstream.cli.main import app
+from segstream.model.evaluation.metrics import EvalResult
 from segstream.shards.errors import DataError, UsageError
 
 
@@ -81,7 +82,7 @@ def test_headline_figures_are_the_best_side_by_dataset_and_classes() -> None:
         row("b", 720, 0.3),
         row("b", 720, 0.4, taxonomy="universal"),
     ]
-    found = _headline(rows)
+    found = _headline([EvalResult.from_json(values, at="rows") for values in rows])
     assert {name: values["miou"] for name, values in found.items()} == {"a": 0.2, "b b": 0.3, "b universal": 0.4}
 
 

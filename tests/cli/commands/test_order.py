@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from segstream.pipeline import Loader
+from segstream.pipeline.loader import Loader
 from segstream.pipeline.samples import Samples
 from segstream.recipe import load_recipe
 from segstream.shards.format.reader import open_shards
@@ -33,7 +33,7 @@ def test_a_step_is_shown_as_the_loader_makes_it(segstream: Command, place: Path)
         assert (row["flip"], row["blur"]) == (made.draw.flip, made.draw.blur)
         shard_set = open_shards(place / "shards" / row["dataset"] / "train")
         names = [shard.name for shard in shard_set.manifest.shards]
-        assert shard_set.index(names.index(row["shard"])).rows[row["position"]].key == row["key"]
+        assert shard_set.index(names.index(row["shard"])).samples[row["position"]].key == row["key"]
     samples.close()
 
 

@@ -14,10 +14,10 @@ from segstream.cli.commands.predict import predict
 from segstream.cli.predictions.media import open_video, write_video
 from segstream.cli.predictions.output_folder import named
 from segstream.cli.predictions.predict_images import grouped
-from segstream.cli.predictions.predictor import Segmenter, Settings
 from segstream.model.checkpoint import Final, save_final
 from segstream.model.config import InferConfig
 from segstream.model.inference.infer import predict as scores_of
+from segstream.model.inference.predictor import Predictor
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import load_any
 from segstream.shards.errors import DataError, UsageError
@@ -68,7 +68,7 @@ def label(path):
 def expected(final, image, **changes):
     net, _ = load_any(final)
     config = InferConfig(**({"crop": 33, "short_side": 32, "device": "cpu"} | changes))
-    return scores_of(net, image, [None], config)[0].argmax(dim=0).numpy()
+    return scores_of(net, [image], [None], config)[0][0].argmax(dim=0).numpy()
 
 
 def run(source, final, out, **options):
@@ -148,8 +148,8 @@ def test_only_what_is_missing_is_made_again(tmp_path, final, monkeypatch):
     (tmp_path / "out/labels/b.png").unlink()
     os.utime(tmp_path / "out/labels/c.png", ns=(0, 0))  # older than its picture
     made = []
-    original = Segmenter.labels
-    monkeypatch.setattr(Segmenter, "labels", lambda self, images: made.append(len(images)) or original(self, images))
+    original = Predictor.__call__
+    monkeypatch.setattr(Predictor, "__call__", lambda self, images: made.append(len(images)) or original(self, images))
     run(source, final, tmp_path / "out")
     assert sum(made) == 2
     assert (tmp_path / "out/classes.json").read_text() == before
@@ -215,7 +215,7 @@ def test_dumped_scores_are_float16_at_native_size(tmp_path, final):
         shares = file["probabilities"]
     assert (logits.dtype, logits.shape, shares.dtype) == (np.float16, (3, 40, 52), np.float16)
     net, _ = load_any(final)
-    wanted = scores_of(net, picture(0), [None], InferConfig(crop=33, short_side=32, device="cpu"))[0].numpy()
+    wanted = scores_of(net, [picture(0)], [None], InferConfig(crop=33, short_side=32, device="cpu"))[0][0].numpy()
     np.testing.assert_allclose(shares, wanted, atol=1e-3)
     e = np.exp(logits.astype(float))
     np.testing.assert_allclose(e / e.sum(axis=0), wanted, atol=5e-3)
@@ -225,9 +225,9 @@ def test_dumped_scores_are_float16_at_native_size(tmp_path, final):
 
 def test_hierarchical_networks_use_their_own_scales(tmp_path):
     final = checkpoint(tmp_path / "final.pt", "hmsa", **HMSA)
-    load = lambda **asked: Segmenter.load(final, Settings(**asked)).config  # noqa: E731
+    load = lambda **asked: Predictor(final, **asked).config  # noqa: E731
     assert load().n_scales == (1.0, 0.5)
-    assert load(n_scales="0.5,1,2").n_scales == (0.5, 1.0, 2.0)
+    assert load(n_scales=(0.5, 1.0, 2.0)).n_scales == (0.5, 1.0, 2.0)
     assert load(crop=33).n_scales is None  # windows are asked for
     source = folder(tmp_path / "in", ("a.png",))
     run(source, final, tmp_path / "out", n_scales="0.5,1.0,2.0", logits=True)
@@ -252,29 +252,28 @@ def published(path, classes):
 
 def test_a_published_universal_model_answers_in_the_classes_asked_for(tmp_path):
     file = published(tmp_path / "mseg-3m.pth", 194)
-    asked = Settings(taxonomy="camvid-11", crop=33, device="cpu")
-    segmenter = Segmenter.load(file, asked)
-    assert segmenter.taxonomy == load_taxonomy("camvid-11")
-    np.testing.assert_array_equal(segmenter.matrix, projection(load_taxonomy("universal"), load_taxonomy("camvid-11")))
-    own = Segmenter.load(file, Settings(arch="hrnet-tiny", crop=33, device="cpu"))
-    assert (own.taxonomy.name, own.matrix, own.config.crop) == ("universal", None, 33)
-    assert own.identity != segmenter.identity
-    (ids,) = segmenter.labels([picture(0)])
+    predictor = Predictor(file, taxonomy="camvid-11", crop=33, device="cpu")
+    assert predictor.taxonomy == load_taxonomy("camvid-11")
+    np.testing.assert_array_equal(
+        predictor.projection, projection(load_taxonomy("universal"), load_taxonomy("camvid-11"))
+    )
+    own = Predictor(file, arch="hrnet-tiny", crop=33, device="cpu")
+    assert (own.taxonomy.name, own.projection, own.config.crop) == ("universal", None, 33)
+    assert own.identity != predictor.identity
+    (ids,) = predictor([picture(0)])
     assert ids.max() < 11
     with pytest.raises(UsageError, match="did you mean 'camvid-11'"):
-        Segmenter.load(file, Settings(arch="hrnet-tiny", taxonomy="camvid-12"))
+        Predictor(file, arch="hrnet-tiny", taxonomy="camvid-12")
     with pytest.raises(DataError, match="has 194 classes, not 19"):
-        Segmenter.load(file, Settings(classes=19))
+        Predictor(file, num_classes=19)
 
 
 def test_classes_of_a_file_that_names_none(tmp_path):
     file = published(tmp_path / "camvid-11-1m.pth", 11)
-    assert Segmenter.load(file, Settings(arch="hrnet-tiny")).taxonomy.classes[:2] == ("class 0", "class 1")
-    assert Segmenter.load(file, Settings(arch="hrnet-tiny", taxonomy="camvid-11")).taxonomy == load_taxonomy(
-        "camvid-11"
-    )
+    assert Predictor(file, arch="hrnet-tiny").taxonomy.classes[:2] == ("class 0", "class 1")
+    assert Predictor(file, arch="hrnet-tiny", taxonomy="camvid-11").taxonomy == load_taxonomy("camvid-11")
     with pytest.raises(DataError, match="11 classes, cityscapes-19 has 19"):
-        Segmenter.load(file, Settings(arch="hrnet-tiny", taxonomy="cityscapes-19"))
+        Predictor(file, arch="hrnet-tiny", taxonomy="cityscapes-19")
 
 
 def test_more_than_255_classes_are_written_with_16_bits(tmp_path):
@@ -285,7 +284,7 @@ def test_more_than_255_classes_are_written_with_16_bits(tmp_path):
     assert (ids.dtype, ids.shape) == (np.uint16, (40, 52))
     net, _ = load_any(file)
     config = InferConfig(crop=33, device="cpu")
-    np.testing.assert_array_equal(ids, scores_of(net, picture(0), [None], config)[0].argmax(dim=0).numpy())
+    np.testing.assert_array_equal(ids, scores_of(net, [picture(0)], [None], config)[0][0].argmax(dim=0).numpy())
 
 
 @pytest.mark.parametrize(

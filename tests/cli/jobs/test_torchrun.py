@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from segstream.cli.jobs.torchrun import without
+from segstream.cli.commands.eval import _without
 
 ROOT = Path(__file__).parents[3]
 
@@ -24,13 +24,13 @@ ROOT = Path(__file__).parents[3]
     ],
 )
 def test_an_option_is_taken_out_with_its_value(args: list[str], kept: list[str]) -> None:
-    assert without(args, "--processes") == kept
+    assert _without(args, "--processes") == kept
 
 
 CHILD = """#!{python}
 import os, pathlib, time
-from segstream.cli.jobs.torchrun import end_with_parent
-end_with_parent()
+from segstream.cli.jobs.torchrun import end_with_launcher
+end_with_launcher()
 pathlib.Path({folder!r}, os.environ["RANK"]).write_text(str(os.getpid()))
 time.sleep(60)
 """

@@ -21,7 +21,7 @@ from PIL import Image
 
 from segstream.cli.predictions import web_page as serving
 from segstream.cli.predictions.media import read_picture
-from segstream.cli.predictions.predictor import Segmenter, Settings
+from segstream.model.inference.predictor import Predictor
 from tests.cli.conftest import Command
 
 pytest.importorskip("starlette")
@@ -54,8 +54,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(place: Path, photo: Path) -> npt.NDArray[np.integer]:
-    segmenter = Segmenter.load(place / "runs/recipe/final.pt", Settings())
-    return segmenter.labels([read_picture(photo)])[0]
+    return Predictor(place / "runs/recipe/final.pt")(read_picture(photo))
 
 
 def post(url: str, data: bytes) -> tuple[int, dict[str, Any]]:

@@ -6,22 +6,20 @@ import pytest
 from PIL import Image
 
 from segstream.cli.report.confusion import OTHERS, plot, shares, write_confusion
-from segstream.evaluate import Verdict
 from segstream.model.config import InferConfig
+from segstream.model.evaluation.metrics import EvalResult
 from segstream.model.evaluation.protocol import protocols
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
 
 
-def verdict(native: str, *, relabeled: bool = False) -> Verdict:
+def result_on(native: str, *, relabeled: bool = False) -> EvalResult:
     members = ("native", "universal", "universal-relabeled")
     (protocol,) = protocols(load_taxonomy("universal"), load_taxonomy(native), members, relabeled=relabeled or None)
     count = protocol.taxonomy.num_classes
     pixels = np.random.default_rng(0).integers(0, 50, (count, count + relabeled))
     pixels[0] = 0  # a class without a labelled pixel
-    row = {"dataset": native, "split": "val", "taxonomy": protocol.taxonomy.name, "relabeled": relabeled}
-    row |= {"short_side": 360, "scales": [1.0]}
-    return Verdict(exam=None, protocol=protocol, config=InferConfig(crop=9), confusion=pixels, row=row)  # type: ignore[arg-type]
+    return EvalResult.of(pixels, protocol, InferConfig(crop=9, short_side=360), dataset=native, split="val", images=3)
 
 
 def test_shares_are_of_the_labelled_pixels_of_a_row():
@@ -41,7 +39,7 @@ def test_predictions_of_no_class_are_among_the_others():
 
 @pytest.mark.parametrize(("native", "relabeled"), [("camvid-11", False), ("coco-panoptic-133", True)])
 def test_a_matrix_is_written_whole_and_drawn(tmp_path: Path, native: str, relabeled: bool):
-    found = verdict(native, relabeled=relabeled)
+    found = result_on(native, relabeled=relabeled)
     path = write_confusion(tmp_path / "new", found)
     taxonomy = "universal-relabeled" if relabeled else native
     assert path.name == f"{native}_{taxonomy}_360_ss.json"
@@ -66,4 +64,4 @@ def test_the_picture_is_dark_where_the_share_is_high():
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"file/.*cannot be written"):
-        write_confusion(tmp_path / "file", verdict("camvid-11"))
+        write_confusion(tmp_path / "file", result_on("camvid-11"))

@@ -14,7 +14,7 @@ from PIL import Image
 from segstream.cli.commands.show import show
 from segstream.cli.report.gallery import LARGEST, SMALLEST, choose, picture_side, share_text
 from segstream.colors import class_colors
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import load_taxonomy
@@ -31,7 +31,7 @@ def unlabelled(tmp_path):
     """A set of images only."""
     for n in range(3):
         trees.save(tmp_path / f"raw/bravo_ACDC/fog/{n}.png", trees.picture(np.random.default_rng(n)))
-    return convert(ConvertRequest(dataset="bravo", split="test", raw=tmp_path / "raw", out=str(tmp_path))).url
+    return convert(dataset="bravo", split="test", raw=tmp_path / "raw", out=str(tmp_path)).url
 
 
 def draw(out, *urls, **options):
@@ -183,7 +183,7 @@ def test_names_are_escaped(tmp_path):
         trees.save(tmp_path / f"raw/labels/{n}&.png", np.full((8, 8), n, np.uint8))
     own = 'name: own\nlicence: <b>&\nroot: raw\nsplits: {val: {images: "images/*.png", labels: "labels/*.png"}}\n'
     (tmp_path / "own.yaml").write_text(own + "classes: [{name: <i>x}, {name: '\"y&'}]\n")
-    url = convert(ConvertRequest(dataset=str(tmp_path / "own.yaml"), split="val", out=str(tmp_path / "out"))).url
+    url = convert(dataset=str(tmp_path / "own.yaml"), split="val", out=str(tmp_path / "out")).url
     text = draw(tmp_path / "g.html", url)
     assert "&lt;b&gt;&amp;" in text
     assert "<b>&lt;i&gt;x</b>" in text

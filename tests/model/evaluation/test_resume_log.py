@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segstream.model.evaluation.resume_log import Journal, claimed, read_journal, remove
+from segstream.model.distributed import ProcessGroup
+from segstream.model.evaluation.resume_log import remove, resume_log
 from segstream.shards.errors import DataError
 
 BLANKS = [[np.zeros((3, 3), np.int64), np.zeros((2, 3), np.int64)], [np.zeros((300, 300), np.int64)]]
@@ -17,6 +18,33 @@ def counts(number: int, seed: int) -> list[np.ndarray]:
     return [rng.integers(0, 9, blank.shape) * (rng.random(blank.shape) < 0.2) for blank in BLANKS[number]]
 
 
+class Rank(ProcessGroup):
+    """One of several processes, of which only this one runs."""
+
+    def from_main(self, make):
+        return make()
+
+    def barrier(self):
+        pass
+
+
+def opened(folder: Path, *, rank: int = 0, restart_changed: bool = False, **changes: object):
+    ranks = Rank(rank=rank, world_size=2)
+    return resume_log(folder, IDENTITY | changes, len(BLANKS), ranks, restart_changed=restart_changed)
+
+
+def noted_in(folder: Path) -> dict:
+    """By (set, sample) the matrices that are noted there."""
+    found = {}
+    with opened(folder) as logs:
+        for log in logs:
+            for sample, matrices in log.done.items():
+                found[log.number, sample] = [blank.copy() for blank in BLANKS[log.number]]
+                for dense, (at, pixels) in zip(found[log.number, sample], matrices, strict=True):
+                    dense.ravel()[at] = pixels
+    return found
+
+
 def same(found: dict, expected: dict) -> None:
     assert set(found) == set(expected)
     for place, matrices in expected.items():
@@ -25,19 +53,19 @@ def same(found: dict, expected: dict) -> None:
 
 @pytest.fixture
 def noted(tmp_path: Path) -> tuple[Path, dict]:
-    """A journal of two processes that a third evaluation went on with."""
+    """A log of two processes that a third evaluation went on with."""
     places = [(0, 4), (1, 0), (0, 0), (0, 7)]
     expected = {place: counts(place[0], i) for i, place in enumerate(places)}
     for rank, mine in ((0, places[:2]), (1, places[2:3]), (0, places[3:])):
-        with claimed(tmp_path, IDENTITY, restart_changed=False), Journal(tmp_path, rank) as journal:
-            for place in mine:
-                journal.note(place, expected[place])
+        with opened(tmp_path, rank=rank) as logs:
+            for number, sample in mine:
+                logs[number].add(sample, expected[number, sample])
     return tmp_path, expected
 
 
 def test_what_every_process_noted_is_read_back(noted: tuple[Path, dict]) -> None:
     folder, expected = noted
-    same(read_journal(folder, BLANKS), expected)
+    same(noted_in(folder), expected)
     remove(folder)
     assert not folder.exists()
 
@@ -48,13 +76,13 @@ def test_a_cut_at_any_byte_loses_the_cut_image_and_no_other(noted: tuple[Path, d
     last = whole.rindex(b"\n")
     del expected[0, 7]
     for end in range(last, len(whole), 3):
-        copy = tmp_path_factory.mktemp("cut") / "journal"
+        copy = tmp_path_factory.mktemp("cut") / "log"
         shutil.copytree(folder, copy)
         (copy / "rank-00000.jsonl").write_bytes(whole[:end])
-        same(read_journal(copy, BLANKS), expected)
-        with Journal(copy, 0) as journal:  # what is noted after the cut is not glued to its rest
-            journal.note((0, 9), counts(0, 9))
-        same(read_journal(copy, BLANKS), expected | {(0, 9): counts(0, 9)})
+        same(noted_in(copy), expected)
+        with opened(copy) as logs:
+            logs[0].add(9, counts(0, 9))  # what is noted after the cut is not glued to its rest
+        same(noted_in(copy), expected | {(0, 9): counts(0, 9)})
 
 
 def test_a_flipped_bit_is_work_not_done(noted: tuple[Path, dict]) -> None:
@@ -64,25 +92,24 @@ def test_a_flipped_bit_is_work_not_done(noted: tuple[Path, dict]) -> None:
     data[12] ^= 1  # in the first line
     path.write_bytes(data)
     del expected[0, 4]
-    same(read_journal(folder, BLANKS), expected)
+    same(noted_in(folder), expected)
 
 
 def test_another_evaluation_is_refused_by_name_or_forgotten_if_asked(noted: tuple[Path, dict]) -> None:
     folder, _ = noted
-    other = IDENTITY | {"scales": [1.0]}
     refusal = r"another, unfinished evaluation: scales is \[0\.5, 1\.0\], this run has \[1\.0\]"
-    with pytest.raises(DataError, match=refusal), claimed(folder, other, restart_changed=False):
+    with pytest.raises(DataError, match=refusal), opened(folder, scales=[1.0]):
         pass
-    assert len(read_journal(folder, BLANKS)) == 4
-    with claimed(folder, other, restart_changed=True):
-        assert read_journal(folder, BLANKS) == {}
-        assert json.loads((folder / "identity.json").read_text()) == other
+    assert len(noted_in(folder)) == 4
+    with opened(folder, scales=[1.0], restart_changed=True) as logs:
+        assert not any(log.done for log in logs)
+        assert json.loads((folder / "identity.json").read_text()) == IDENTITY | {"scales": [1.0]}
 
 
 def test_two_commands_do_not_write_at_once(tmp_path: Path) -> None:
     with (
-        claimed(tmp_path, IDENTITY, restart_changed=False),
+        opened(tmp_path),
         pytest.raises(DataError, match="another process is writing"),
-        claimed(tmp_path, IDENTITY, restart_changed=False),
+        opened(tmp_path),
     ):
         pass

@@ -8,9 +8,15 @@ import pytest
 import torch
 
 from segstream.model.config import MULTI_SCALE, InferConfig
-from segstream.model.inference.infer import images_at_once, logits, predict, predict_many, segment
-from segstream.model.inference.resize import resize_short_side
-from segstream.model.inference.sliding_window import num_windows, window_starts
+from segstream.model.inference.infer import (
+    images_at_once,
+    logits,
+    num_windows,
+    predict,
+    resize_short_side,
+    segment,
+    window_starts,
+)
 from segstream.model.networks.build import build
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
@@ -42,6 +48,10 @@ def settled(arch, classes, **options):
         head.weight *= scale
         head.bias.copy_(scale * (head.bias - mean))  # no class is above the others global_counts
     return net.eval()
+
+
+def scores_of(net, image, matrices, config):
+    return predict(net, [image], matrices, config)[0]
 
 
 def literal(net, image, matrix, *, base, crop, scales, flip):
@@ -112,7 +122,7 @@ def test_the_procedure_is_the_literal_one(net, size_hw, short_side, crop, scales
     image = random_image(*size_hw)
     matrix = projection(3)
     config = InferConfig(crop=crop, short_side=short_side, scales=scales, flip=flip, batch=3, device="cpu")
-    got, own = predict(net, image, [matrix, None], config)
+    got, own = scores_of(net, image, [matrix, None], config)
     base = short_side or min(size_hw)
     expected = literal(net, image, matrix.astype(float), base=base, crop=crop, scales=scales, flip=flip)
     expected_own = literal(net, image, np.eye(NUM), base=base, crop=crop, scales=scales, flip=flip)
@@ -126,12 +136,12 @@ def test_probabilities_are_mapped_before_argmax(net):
     """Two halves of a class may lose one by one and win together."""
     image = random_image(33, 33)
     config = InferConfig(crop=33, flip=False, device="cpu")
-    (own,) = predict(net, image, [None], config)
+    (own,) = scores_of(net, image, [None], config)
     merged = np.zeros((2, NUM), np.float32)
     strongest = int(own.mean(dim=(1, 2)).argmax())
     merged[1] = 1
     merged[:, strongest] = 1, 0
-    (scores,) = predict(net, image, [merged], config)
+    (scores,) = scores_of(net, image, [merged], config)
     np.testing.assert_allclose(scores[1].numpy(), (1 - own[strongest]).numpy(), atol=1e-6)
     assert ((own.argmax(dim=0) == strongest) & (scores.argmax(dim=0) == 1)).any()
 
@@ -139,8 +149,8 @@ def test_probabilities_are_mapped_before_argmax(net):
 def test_flip_makes_prediction_mirror_symmetric(net):
     image = random_image(33, 33)
     config = InferConfig(crop=33, device="cpu")
-    (one,) = predict(net, image, [None], config)
-    (two,) = predict(net, np.ascontiguousarray(image[:, ::-1]), [None], config)
+    (one,) = scores_of(net, image, [None], config)
+    (two,) = scores_of(net, np.ascontiguousarray(image[:, ::-1]), [None], config)
     np.testing.assert_allclose(one.numpy(), two.numpy()[:, :, ::-1], atol=1e-6)
 
 
@@ -156,7 +166,7 @@ def test_a_network_that_cannot_stop_early_scores_the_same(net):
     image, matrix = random_image(40, 52), projection(3)
     config = InferConfig(crop=33, device="cpu")
     np.testing.assert_allclose(
-        predict(Plain().eval(), image, [matrix], config)[0], predict(net, image, [matrix], config)[0], atol=1e-6
+        scores_of(Plain().eval(), image, [matrix], config)[0], scores_of(net, image, [matrix], config)[0], atol=1e-6
     )
 
 
@@ -165,13 +175,13 @@ def test_logits_far_apart_give_probabilities(net):
     sure = copy.deepcopy(net)
     with torch.no_grad():
         sure.last_layer[3].weight *= 1e4
-    (own,) = predict(sure, random_image(40, 52), [None], InferConfig(crop=33, device="cpu"))
+    (own,) = scores_of(sure, random_image(40, 52), [None], InferConfig(crop=33, device="cpu"))
     np.testing.assert_allclose(own.sum(dim=0).numpy(), 1, atol=1e-5)
 
 
 def test_the_batch_of_windows_changes_nothing(net):
     image = random_image(70, 90)
-    one, many = (predict(net, image, [None], InferConfig(crop=33, batch=batch, device="cpu"))[0] for batch in (1, 16))
+    one, many = (scores_of(net, image, [None], InferConfig(crop=33, batch=batch, device="cpu"))[0] for batch in (1, 16))
     np.testing.assert_allclose(one.numpy(), many.numpy(), atol=1e-6)
 
 
@@ -193,19 +203,19 @@ def test_resizing_keeps_the_shorter_side():
 def test_images_share_batches_and_nothing_else(net, batch, crop, scales):
     images, matrix = [random_image(50, 66, seed) for seed in range(3)], projection(3)
     config = InferConfig(crop=crop, short_side=48, scales=scales, batch=batch, device="cpu")
-    together = predict_many(net, images, [None, matrix], config)
+    together = predict(net, images, [None, matrix], config)
     for image, scores in zip(images, together, strict=True):
-        for got, expected in zip(scores, predict(net, image, [None, matrix], config), strict=True):
+        for got, expected in zip(scores, scores_of(net, image, [None, matrix], config), strict=True):
             np.testing.assert_allclose(got.numpy(), expected.numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0)])
 @pytest.mark.parametrize("size_hw", [(120, 150), (48, 60)])  # enlarged in strips of rows; nothing to enlarge
 def test_labels_are_the_best_classes_of_the_scores(net, monkeypatch, scales, size_hw):
-    monkeypatch.setattr("segstream.model.inference.resize.ROW_BYTES", 4 * NUM * 150 * 7)  # seven rows at a time
+    monkeypatch.setattr("segstream.model.inference.infer.ROW_BYTES", 4 * NUM * 150 * 7)  # seven rows at a time
     images = [random_image(*size_hw, seed) for seed in range(2)]
     config = InferConfig(crop=33, short_side=48, scales=scales, device="cpu")
-    scores = predict_many(net, images, [None, projection(3)], config)
+    scores = predict(net, images, [None, projection(3)], config)
     for got, expected in zip(segment(net, images, [None, projection(3)], config), scores, strict=True):
         for ids, each in zip(got, expected, strict=True):
             assert (ids.dtype, ids.shape) == (np.uint8, size_hw)
@@ -234,7 +244,7 @@ def test_as_many_images_as_fill_a_pass():
 def test_logarithms_of_averaged_probabilities_give_them_back(net):
     image = random_image(40, 52)
     config = InferConfig(crop=33, scales=(0.5, 1.0), device="cpu")
-    (own,) = predict(net, image, [None], config)
+    (own,) = scores_of(net, image, [None], config)
     np.testing.assert_allclose(logits(net, [image], None, config)[0].softmax(dim=0), own, atol=1e-6)
     merged = np.zeros((2, NUM), np.float32)
     (empty,) = logits(net, [image], merged, config)  # no class of the network's
@@ -269,7 +279,7 @@ def test_hierarchical_scales_take_the_whole_image_and_average_logits(flip):
     np.testing.assert_allclose(logits(net, [image], None, config)[0], expected, rtol=1e-4, atol=1e-3)
     e = np.exp(expected - expected.max(axis=0))
     shares = e / e.sum(axis=0)
-    own, mapped = predict(net, image, [None, matrix], config)
+    own, mapped = scores_of(net, image, [None, matrix], config)
     np.testing.assert_allclose(own, shares, atol=1e-4)
     np.testing.assert_allclose(mapped, np.tensordot(matrix, shares, axes=1), atol=1e-4)
     (log_mapped,) = logits(net, [image], matrix, config)
@@ -279,11 +289,11 @@ def test_hierarchical_scales_take_the_whole_image_and_average_logits(flip):
 def test_scales_of_the_network_are_refused_where_they_do_not_fit(net):
     image = random_image(33, 33)
     with pytest.raises(DataError, match="only hierarchical multi-scale attention"):
-        predict(net, image, [None], InferConfig(crop=33, n_scales=(1.0,), device="cpu"))
+        scores_of(net, image, [None], InferConfig(crop=33, n_scales=(1.0,), device="cpu"))
     with pytest.raises(DataError, match="give one"):
         InferConfig(crop=33, n_scales=(1.0,), scales=(0.5, 1.0))
     with pytest.raises(DataError, match=r"n_scales \(0.5,\)"):
-        predict(settled("hmsa", NUM, **HMSA), image, [None], InferConfig(crop=33, n_scales=(0.5,), device="cpu"))
+        scores_of(settled("hmsa", NUM, **HMSA), image, [None], InferConfig(crop=33, n_scales=(0.5,), device="cpu"))
 
 
 STREET, HORSES = "camvid/images/val/*.jpg", "mseg/samples/mseg-semantic/demo_images/bike_horses.jpg"

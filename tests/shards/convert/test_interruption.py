@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from segstream.shards.checks.verify import verify
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import open_shards
 from tests.shards import trees
@@ -22,7 +22,7 @@ CONVERT = """
 import resource, sys, time
 from pathlib import Path
 from segstream.shards.convert import build_shard as job
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 raw, out, workers, limit, delay = sys.argv[1:]
 if int(limit):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
@@ -31,7 +31,7 @@ if float(delay):
     job.encode_label = lambda label: (time.sleep(float(delay)), slow(label))[1]
 if __name__ == "__main__":
     where = {"raw": Path(raw), "out": out, "workers": int(workers)}
-    convert(ConvertRequest(dataset="ade20k-150", split="train", shard_samples=2, **where))
+    convert(dataset="ade20k-150", split="train", shard_samples=2, **where)
 """
 
 
@@ -62,9 +62,9 @@ def test_killed_again_and_again_the_result_is_the_undisturbed_one(tmp_path, work
         with pytest.raises(DataError, match=r"incomplete: no manifest\.json"):
             open_shards(folder)
     time.sleep(0.3)  # orphaned workers end with their parent
-    summary = convert(ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out=str(out), shard_samples=2))
+    summary = convert(dataset="ade20k-150", split="train", raw=raw, out=str(out), shard_samples=2)
     assert 3 <= summary.resumed_shards < 8
-    convert(ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out=str(tmp_path / "calm"), shard_samples=2))
+    convert(dataset="ade20k-150", split="train", raw=raw, out=str(tmp_path / "calm"), shard_samples=2)
     assert content(out) == content(tmp_path / "calm")
     assert verify(folder).ok
 
@@ -86,5 +86,5 @@ def test_a_full_disk_is_one_clear_error_and_the_next_run_finishes(tmp_path, work
     assert not (folder / "shard-000001.tar").exists()
     with pytest.raises(DataError, match="incomplete"):
         open_shards(folder)
-    convert(ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out=str(tmp_path / "out"), shard_samples=2))
+    convert(dataset="ade20k-150", split="train", raw=raw, out=str(tmp_path / "out"), shard_samples=2)
     assert verify(folder).ok

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from segstream.shards.checks.verify import verify
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import open_shards
 from tests.shards import trees
@@ -26,14 +26,14 @@ CONVERT = """
 import sys, time
 from pathlib import Path
 from segstream.shards.convert import build_shard as job
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 raw, out, workers = sys.argv[1:]
 encode = job.encode_label
 job.encode_label = lambda label: (time.sleep(0.008), encode(label))[1]
 if __name__ == "__main__":
     print("begun", flush=True)
     where = {"raw": Path(raw), "out": out, "workers": int(workers)}
-    convert(ConvertRequest(dataset="ade20k-150", split="train", shard_samples=4, short_side=40, **where))
+    convert(dataset="ade20k-150", split="train", shard_samples=4, short_side=40, **where)
 """
 
 
@@ -64,9 +64,7 @@ def campaign(tmp_path, kills, seed):
     expected = []
     for n, raw in enumerate(raws):
         calm = tmp_path / "calm" / str(n)
-        convert(
-            ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out=str(calm), shard_samples=4, short_side=40)
-        )
+        convert(dataset="ade20k-150", split="train", raw=raw, out=str(calm), shard_samples=4, short_side=40)
         expected.append(content(calm))
     assert expected[0] == expected[1], "a zip is read as the folder it was made of"
     reached, conversion = [], 0

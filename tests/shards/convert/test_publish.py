@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from segstream.shards import open_shards
 from segstream.shards.checks.verify import verify
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.convert.publish import Target
 from segstream.shards.errors import DataError
+from segstream.shards.format.reader import open_shards
 from segstream.shards.storage.remote import Retries
 from tests.shards import trees
 from tests.shards.servers import KEY, SECRET, serving
@@ -38,8 +38,7 @@ def written(server):
 
 def to_bucket(tmp_path, **options):
     raw = trees.ade20k(tmp_path / "raw")
-    request = ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out="s3://bucket/sets/", **options)
-    return convert(request)
+    return convert(dataset="ade20k-150", split="train", raw=raw, out="s3://bucket/sets/", **options)
 
 
 def test_a_set_in_the_bucket_is_the_set_on_disk(ade, server, tmp_path):

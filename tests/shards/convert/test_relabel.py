@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from segstream.shards.checks.verify import verify
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.convert.relabel import outcome_of
 from segstream.shards.convert.relabel_records import Record
 from segstream.shards.datasets.release import Release
@@ -251,9 +251,9 @@ CASES = {
 }
 
 
-def request(case, tmp_path, dataset, **options):
+def converted(case, tmp_path, dataset, **options):
     values = {"raw": case.raw, "out": str(tmp_path / "out"), "relabel": record_file(tmp_path, case.rows)}
-    return ConvertRequest(dataset=dataset, split="train", **values | options)
+    return convert(dataset=dataset, split="train", **values | options)
 
 
 def member(shards, i=0, name="universal-relabeled"):
@@ -267,7 +267,7 @@ def ids_of(truth):
 @pytest.mark.parametrize("dataset", CASES)
 def test_segments_of_every_dataset(tmp_path, dataset):
     case = CASES[dataset](tmp_path / "raw")
-    summary = convert(request(case, tmp_path, dataset))
+    summary = converted(case, tmp_path, dataset)
     with open_shards(summary.url) as shards:
         assert shards.manifest.members == ("image", "json", "native", "universal", "universal-relabeled")
         np.testing.assert_array_equal(member(shards), ids_of(case.truth))
@@ -283,8 +283,8 @@ def test_segments_of_every_dataset(tmp_path, dataset):
 @pytest.mark.parametrize("dataset", CASES)
 def test_without_records_there_is_no_such_member_and_the_other_labels_are_the_same(tmp_path, dataset):
     case = CASES[dataset](tmp_path / "raw")
-    convert(request(case, tmp_path, dataset))
-    convert(request(case, tmp_path, dataset, relabel=None, out=str(tmp_path / "plain")))
+    converted(case, tmp_path, dataset)
+    converted(case, tmp_path, dataset, relabel=None, out=str(tmp_path / "plain"))
     with (
         open_shards(tmp_path / f"out/{dataset}/train") as one,
         open_shards(tmp_path / f"plain/{dataset}/train") as other,
@@ -297,7 +297,7 @@ def test_without_records_there_is_no_such_member_and_the_other_labels_are_the_sa
 
 def test_the_manifest_says_what_became_of_the_records(tmp_path):
     case = coco(tmp_path / "raw")
-    url = convert(request(case, tmp_path, "coco-panoptic-133")).url
+    url = converted(case, tmp_path, "coco-panoptic-133").url
     told = json.loads((Path(url) / "manifest.json").read_text())["relabel"]
     image = "train2017/000000000009"
     assert told == {
@@ -327,14 +327,14 @@ def two_photos(raw, size_hw=SIZE):
 
 def test_records_beyond_the_limit_are_reported(tmp_path):
     case = two_photos(tmp_path / "raw")
-    summary = convert(request(case, tmp_path, "bdd", limit=1))
+    summary = converted(case, tmp_path, "bdd", limit=1)
     assert (summary.relabel.applied, summary.relabel.reported) == (1, {"image beyond --limit": 2})
 
 
 def test_records_of_an_image_that_is_left_out_are_reported(tmp_path):
     case = two_photos(tmp_path / "raw")
     (case.raw / "seg/labels/train/b_train_id.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    summary = convert(request(case, tmp_path, "bdd", skip_bad=1))
+    summary = converted(case, tmp_path, "bdd", skip_bad=1)
     assert (summary.relabel.applied, summary.relabel.reported) == (1, {"image left out": 2})
     assert [e.image for e in summary.relabel.examples] == ["train/b"] * 2
 
@@ -345,7 +345,7 @@ def test_one_pixel_of_another_class_is_enough_to_refuse_a_strict_record(tmp_path
     instances = np.asarray(Image.open(path)).copy()
     instances[0, 31] = 257  # sky
     trees.save(path, instances)
-    summary = convert(request(case, tmp_path, "mapillary-public65"))
+    summary = converted(case, tmp_path, "mapillary-public65")
     assert summary.relabel.reported["segment is not all of the original class"] == 2
     case.truth[case.truth == "cow"] = "dog"
     with open_shards(summary.url) as shards:
@@ -354,7 +354,7 @@ def test_one_pixel_of_another_class_is_enough_to_refuse_a_strict_record(tmp_path
 
 def test_labels_are_relabelled_at_full_size_before_they_shrink(tmp_path):
     case = two_photos(tmp_path / "raw", (60, 84))
-    url = convert(request(case, tmp_path, "bdd", short_side=25)).url
+    url = converted(case, tmp_path, "bdd", short_side=25).url
     rows, columns = (np.arange(n) * side // n for n, side in ((25, 60), (35, 84)))
     with open_shards(url) as shards:
         np.testing.assert_array_equal(member(shards), ids_of(case.truth)[rows][:, columns])
@@ -363,7 +363,7 @@ def test_labels_are_relabelled_at_full_size_before_they_shrink(tmp_path):
 def test_the_sizes_of_ade20k_may_shrink_twice(tmp_path):
     """Segments are cut to the label's size by one rule, the label to the stored size by another."""
     case = ade20k(tmp_path / "raw")
-    url = convert(request(case, tmp_path, "ade20k-150", short_side=12)).url
+    url = converted(case, tmp_path, "ade20k-150", short_side=12).url
     with open_shards(url) as shards:
         np.testing.assert_array_equal(member(shards), ids_of(case.truth)[::2, ::2])
 
@@ -373,12 +373,12 @@ def test_ade20k_full_release_may_lie_beside_or_be_a_zip(tmp_path):
     full = case.raw / "ADE20K_2016_07_26"
     shutil.make_archive(str(tmp_path / "elsewhere/packed"), "zip", root_dir=case.raw, base_dir=full.name)
     full.rename(tmp_path / full.name)
-    beside = convert(request(case, tmp_path, "ade20k-150"))
+    beside = converted(case, tmp_path, "ade20k-150")
     shutil.rmtree(tmp_path / full.name)
     with pytest.raises(DataError, match=r"no ADE20K_2016_07_26/images in it or beside it"):
-        convert(request(case, tmp_path, "ade20k-150"))
+        converted(case, tmp_path, "ade20k-150")
     (tmp_path / "elsewhere/packed.zip").rename(case.raw / "ADE20K_2016_07_26.zip")
-    zipped = convert(request(case, tmp_path, "ade20k-150", out=str(tmp_path / "zipped")))
+    zipped = converted(case, tmp_path, "ade20k-150", out=str(tmp_path / "zipped"))
     assert beside.relabel == zipped.relabel
     assert (beside.relabel.applied, zipped.samples) == (2, 1)
 
@@ -388,7 +388,7 @@ def test_a_missing_segment_file_is_a_fault_of_its_image(tmp_path):
     (path,) = case.raw.glob("training/instances/*")
     path.unlink()
     with pytest.raises(DataError, match=rf"not one of the 1 files that hold relabelled segments.*{path.name}"):
-        convert(request(case, tmp_path, "mapillary-public65"))
+        converted(case, tmp_path, "mapillary-public65")
     trees.save(path.with_name("other.png"), np.zeros(SIZE, np.uint16))
     for folder, array in (("labels", np.zeros(SIZE, np.uint8)), ("images", np.zeros((*SIZE, 3), np.uint8))):
         end = "png" if folder == "labels" else "jpg"
@@ -398,8 +398,8 @@ def test_a_missing_segment_file_is_a_fault_of_its_image(tmp_path):
     label.save(case.raw / "training/labels/other.png")
     case.rows.append("mapillary-public65,train,dog,cow,labels,other,256")
     with pytest.raises(BadSamplesError, match=rf"training/instances/{path.name}: missing file"):
-        convert(request(case, tmp_path, "mapillary-public65"))
-    summary = convert(request(case, tmp_path, "mapillary-public65", skip_bad=1))
+        converted(case, tmp_path, "mapillary-public65")
+    summary = converted(case, tmp_path, "mapillary-public65", skip_bad=1)
     assert summary.relabel.reported == {"image left out": 4, "no such segment": 1}
 
 
@@ -409,7 +409,7 @@ def test_a_damaged_segment_file_is_a_fault_of_its_image(tmp_path, dataset):
     (path,) = (p for end in ("_seg.png", "polygons.json", "instances/*.png") for p in case.raw.rglob(f"*{end}"))
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(BadSamplesError, match=str(path.relative_to(case.raw))):
-        convert(request(case, tmp_path, dataset))
+        converted(case, tmp_path, dataset)
 
 
 @pytest.mark.parametrize("dataset", ["cityscapes-19", "mapillary-public65"])
@@ -422,50 +422,47 @@ def test_segments_of_another_size_are_a_fault_of_the_image(tmp_path, dataset):
         (path,) = case.raw.rglob("*polygons.json")
         path.write_text(path.read_text().replace('"imgWidth": 32', '"imgWidth": 31'))
     with pytest.raises(BadSamplesError, match=r"segments of an image of \(24, 31\), not \(24, 32\)"):
-        convert(request(case, tmp_path, dataset))
+        converted(case, tmp_path, dataset)
 
 
 def test_shards_of_other_records_are_not_kept(tmp_path):
     case = two_photos(tmp_path / "raw")
     options = {"shard_samples": 1}
-    first = convert(request(case, tmp_path, "bdd", **options))
-    again = convert(request(case, tmp_path, "bdd", **options))
+    first = converted(case, tmp_path, "bdd", **options)
+    again = converted(case, tmp_path, "bdd", **options)
     assert (again.resumed_shards, again.digest, again.relabel) == (2, first.digest, first.relabel)
     other = [row.replace("bicyclist", "motorcyclist") for row in case.rows]
     path = tmp_path / "other.csv"
     path.write_text("\n".join([HEADER, *other, ""]))
-    changed = convert(request(case, tmp_path, "bdd", relabel=path, **options))
+    changed = converted(case, tmp_path, "bdd", relabel=path, **options)
     assert changed.resumed_shards == 0
     with open_shards(changed.url) as shards:
         assert IDS["motorcyclist"] in member(shards)
         assert IDS["bicyclist"] not in member(shards)
-    assert convert(request(case, tmp_path, "bdd", relabel=None, **options)).resumed_shards == 0
-    assert convert(request(case, tmp_path, "bdd", **options)).digest == first.digest
+    assert converted(case, tmp_path, "bdd", relabel=None, **options).resumed_shards == 0
+    assert converted(case, tmp_path, "bdd", **options).digest == first.digest
 
 
 def test_shards_of_changed_segments_are_not_kept(tmp_path):
     case = cityscapes(tmp_path / "raw")
-    convert(request(case, tmp_path, "cityscapes-19"))
+    converted(case, tmp_path, "cityscapes-19")
     (path,) = case.raw.rglob("*polygons.json")
     path.write_text(path.read_text() + "\n")
-    assert convert(request(case, tmp_path, "cityscapes-19")).resumed_shards == 0
-    assert convert(request(case, tmp_path, "cityscapes-19")).resumed_shards == 1
+    assert converted(case, tmp_path, "cityscapes-19").resumed_shards == 0
+    assert converted(case, tmp_path, "cityscapes-19").resumed_shards == 1
 
 
 def test_processes_change_nothing(tmp_path):
     case = two_photos(tmp_path / "raw")
-    one = convert(request(case, tmp_path, "bdd", shard_samples=1))
-    two = convert(request(case, tmp_path, "bdd", shard_samples=1, workers=2, out=str(tmp_path / "two")))
+    one = converted(case, tmp_path, "bdd", shard_samples=1)
+    two = converted(case, tmp_path, "bdd", shard_samples=1, workers=2, out=str(tmp_path / "two"))
     assert one.digest == two.digest
 
 
 def test_a_dataset_without_segments_refuses_records(tmp_path):
     trees.voc(tmp_path / "raw")
-    asked = ConvertRequest(
-        dataset="voc2012", split="val", raw=tmp_path / "raw", out=str(tmp_path / "out"), relabel=tmp_path
-    )
     with pytest.raises(UsageError, match="voc2012: has no relabelled segments; leave out --relabel"):
-        convert(asked)
+        convert(dataset="voc2012", split="val", raw=tmp_path / "raw", out=str(tmp_path / "out"), relabel=tmp_path)
 
 
 def test_outcomes_add_up_and_keep_the_first_examples():
@@ -487,7 +484,7 @@ def test_images_that_the_records_cannot_tell_apart_are_an_error(tmp_path):
             target.parent.mkdir(parents=True)
             shutil.copy(case.raw / f"seg/{folder}/train/{name}", target)
     with pytest.raises(DataError, match=r"records cannot tell .*a\.jpg from .*a\.jpg"):
-        convert(request(case, tmp_path, "bdd"))
+        converted(case, tmp_path, "bdd")
 
 
 def named_histogram(label):
@@ -515,9 +512,7 @@ def test_released_samples_with_the_published_records(tmp_path, dataset, split, s
         trees.save(raw / f"label38/{part}/00000001.png", stage1 + np.uint8(1))
         (raw / f"image/{part}").mkdir(parents=True)
         shutil.copy(SAMPLES / f"SUNRGBD_test_data/image/{part}/img-000001.jpg", raw / f"image/{part}")
-    summary = convert(
-        ConvertRequest(dataset=dataset, split=split, raw=raw, out=str(tmp_path / "out"), relabel=PUBLISHED)
-    )
+    summary = convert(dataset=dataset, split=split, raw=raw, out=str(tmp_path / "out"), relabel=PUBLISHED)
     assert summary.relabel.applied == applied
     assert summary.relabel.reported == {"no such image in this split": records - applied}
     with open_shards(summary.url) as shards:
@@ -529,9 +524,7 @@ def test_the_known_segment_of_ade20k(tmp_path):
     """40,609 pixels by the floor rule; by the rule of centres it would be 40,786."""
     raw = SAMPLES / "ADE20K_test_data/ADEChallengeData2016"
     path = record_file(tmp_path, ["ade20k-150,train,table,desk,training,ADE_train_00000001,30"])
-    summary = convert(
-        ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out=str(tmp_path / "out"), relabel=path)
-    )
+    summary = convert(dataset="ade20k-150", split="train", raw=raw, out=str(tmp_path / "out"), relabel=path)
     assert summary.relabel.applied == 1
     with open_shards(summary.url) as shards:
         assert Counter(member(shards).ravel().tolist())[IDS["desk"]] == 40_609

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.format.reader import open_shards
 from segstream.shards.synthetic import draw
 from segstream.shards.taxonomy import load_taxonomy
@@ -81,7 +81,7 @@ def test_every_segment_of_a_drawn_image(tmp_path: Path, dataset: str) -> None:
     with tiny():
         draw(tmp_path, dataset, train=1, val=0, seed=3, workers=1)
     raw, out = tmp_path / dataset, str(tmp_path / "out")
-    truth = label(convert(ConvertRequest(dataset=dataset, split="train", raw=raw, out=out)).url, "universal").copy()
+    truth = label(convert(dataset=dataset, split="train", raw=raw, out=out).url, "universal").copy()
     parent, stem, masks = segments(dataset, raw, truth.shape)
     new = load_taxonomy(f"{dataset}-relabeled").classes
     rows = []
@@ -97,7 +97,7 @@ def test_every_segment_of_a_drawn_image(tmp_path: Path, dataset: str) -> None:
         truth[masks[int(values[-1])]] = UNIVERSAL.index(values[3])
     records = tmp_path / "records.csv"
     records.write_text("\n".join([HEADER, *rows, ""]))
-    summary = convert(ConvertRequest(dataset=dataset, split="train", raw=raw, out=out, relabel=records))
+    summary = convert(dataset=dataset, split="train", raw=raw, out=out, relabel=records)
     assert summary.relabel is not None
     assert (summary.relabel.applied, summary.relabel.reported) == (len(rows), {})
     np.testing.assert_array_equal(label(summary.url, "universal-relabeled"), truth)

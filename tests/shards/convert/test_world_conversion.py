@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from segstream.shards.checks.verify import verify
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.datasets.check import check_raw
 from segstream.shards.datasets.registry import registry
 from segstream.shards.format.reader import open_shards
@@ -37,8 +37,7 @@ def universal(dataset: str) -> np.ndarray:
 
 
 def converted(tmp_path: Path, dataset: str, split: str) -> str:
-    request = ConvertRequest(dataset=dataset, split=split, raw=tmp_path / dataset, out=str(tmp_path / "out"))
-    return convert(request).url
+    return convert(dataset=dataset, split=split, raw=tmp_path / dataset, out=str(tmp_path / "out")).url
 
 
 @pytest.mark.parametrize("dataset", LABELLED)
@@ -152,10 +151,7 @@ def test_segments_of_the_drawn_releases_can_be_relabelled(tmp_path: Path, datase
         wanted[image] = np.where(mask, classes.index(new), before)
     records = tmp_path / "records.csv"
     records.write_text("\n".join(rows) + "\n")
-    request = ConvertRequest(
-        dataset=dataset, split="train", raw=tmp_path / dataset, out=str(tmp_path / "out"), relabel=records
-    )
-    done = convert(request)
+    done = convert(dataset=dataset, split="train", raw=tmp_path / dataset, out=str(tmp_path / "out"), relabel=records)
     assert done.relabel is not None
     assert (done.relabel.applied, dict(done.relabel.reported)) == (TRAIN, {})
     with open_shards(done.url) as shards:

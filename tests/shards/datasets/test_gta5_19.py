@@ -10,7 +10,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
 from tests.shards.datasets.reading import VOID, dataset, found, natives, noise, write
@@ -127,7 +127,7 @@ def test_from_the_archives_to_a_shard_picture_and_label_of_different_sizes(tmp_p
     }.items():
         with zipfile.ZipFile(tmp_path / f"raw/{name}.zip", "w") as archive:
             archive.write(tmp_path / path.removeprefix("read_mapping/"), path)
-    convert(ConvertRequest(dataset=NAME, split="val", raw=tmp_path / "raw", out=str(tmp_path / "out")))
+    convert(dataset=NAME, split="val", raw=tmp_path / "raw", out=str(tmp_path / "out"))
     with tarfile.open(tmp_path / f"out/{NAME}/val/shard-000000.tar") as shard:
         files = {m.name: shard.extractfile(m).read() for m in shard}
     assert files["00002.png"] == (tmp_path / "images/00002.png").read_bytes()

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.datasets.registry import dataset
 from segstream.shards.datasets.release import Release
 from segstream.shards.errors import DataError, UsageError
@@ -69,7 +69,7 @@ def test_of_two_classes_with_one_universal_class_the_first_receives_its_predicti
 
 def test_native_only(raw):
     path = write(raw, classes=[{"name": str(i)} for i in range(10)], ignore=[])
-    summary = convert(ConvertRequest(dataset=path, split="train", raw=raw, out=str(raw / "out")))
+    summary = convert(dataset=path, split="train", raw=raw, out=str(raw / "out"))
     with open_shards(summary.url) as shards:
         assert shards.manifest.members == ("image", "json", "native")
         assert shards.manifest.native.to_universal is None
@@ -94,7 +94,7 @@ def test_files_that_pair_with_nothing_are_listed(raw):
     (raw / "labels/a1.png").unlink()
     (raw / "images/a3.jpg").unlink()
     with pytest.raises(DataError) as error:
-        convert(ConvertRequest(dataset=write(raw), split="train", raw=raw, out=str(raw / "out")))
+        convert(dataset=write(raw), split="train", raw=raw, out=str(raw / "out"))
     assert "2 of 3 samples" in str(error.value)
     assert "labels/a1.png: missing file" in str(error.value)
     assert "labels/a3.png: label without an image" in str(error.value)
@@ -151,19 +151,18 @@ def test_mistakes_about_files(raw, splits, message):
 def test_missing_yaml_root_and_split(raw, tmp_path):
     with pytest.raises(DataError, match=r"none\.yaml: cannot be read"):
         dataset(str(tmp_path / "none.yaml"))
-    request = ConvertRequest(dataset=write(raw), split="train", out=str(raw / "out"))
     with pytest.raises(UsageError, match="says no `root`; give the folder of the data with --raw"):
-        convert(request)
+        convert(dataset=write(raw), split="train", out=str(raw / "out"))
     with pytest.raises(UsageError, match="mine has no split 'tran'; did you mean 'train'"):
-        convert(ConvertRequest(dataset=write(raw), split="tran", raw=raw, out=str(raw / "out")))
+        convert(dataset=write(raw), split="tran", raw=raw, out=str(raw / "out"))
     with pytest.raises(DataError, match="no such folder; give the folder of the data with --raw"):
-        convert(ConvertRequest(dataset=write(raw), split="train", raw=raw / "x", out=str(raw / "out")))
+        convert(dataset=write(raw), split="train", raw=raw / "x", out=str(raw / "out"))
 
 
 def test_root_is_relative_to_the_yaml(raw):
     (raw / "yamls").mkdir()
     path = write(raw / "yamls", root="..")
-    assert convert(ConvertRequest(dataset=path, split="train", out=str(raw / "out"))).samples == 4
+    assert convert(dataset=path, split="train", out=str(raw / "out")).samples == 4
 
 
 @needs_camvid
@@ -171,8 +170,9 @@ def test_the_example_converts_real_camvid(tmp_path):
     for split, count in (("train", 367), ("val", 101)):
         pairs = dataset(str(EXAMPLE)).find(Release(CAMVID), split).pairs
         assert len(pairs) == count
-    request = ConvertRequest(dataset=str(EXAMPLE), split="train", raw=CAMVID, out=str(tmp_path), limit=3)
-    with open_shards(convert(request).url) as shards:
+    with open_shards(
+        convert(dataset=str(EXAMPLE), split="train", raw=CAMVID, out=str(tmp_path), limit=3).url
+    ) as shards:
         for i in range(3):
             key = shards.entry(i).key
             assert shards.read(i, "image") == (CAMVID / f"images/train/{key}.jpg").read_bytes()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.format.reader import open_shards
 from tests.shards import trees
 from tests.shards.shared import SAMPLES, needs_mseg
@@ -29,7 +29,7 @@ def expected(sample, taxonomy):
 
 
 def converted(tmp_path, dataset, raw, split):
-    summary = convert(ConvertRequest(dataset=dataset, split=split, raw=raw, out=str(tmp_path / "out")))
+    summary = convert(dataset=dataset, split=split, raw=raw, out=str(tmp_path / "out"))
     shards = open_shards(summary.url)
     assert len(shards) == 1
     histograms = defaultdict(Counter)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from segstream.shards import open_shards
 from segstream.shards.checks.verify import verify
 from segstream.shards.format.index import dump_index, load_index
 from segstream.shards.format.manifest import dump_manifest, load_manifest
+from segstream.shards.format.reader import open_shards
 from segstream.shards.format.writer import Sample, write_shard
 
 SET = Path(__file__).parents[2] / "data/revision-1600adb/shards/bdd/train"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from segstream.shards import open_shards
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError, UsageError
+from segstream.shards.format.reader import open_shards
 from tests.shards import trees
 from tests.shards.convert.test_convert import members
 from tests.shards.servers import serving
@@ -141,7 +141,7 @@ def test_the_digest_names_the_content(ade):
 
 def test_over_a_network_a_part_is_one_request_unless_much_lies_between(tmp_path, monkeypatch):
     raw = trees.ade20k(tmp_path / "raw", train=2, size_hw=(300, 200))
-    folder = Path(convert(ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out=str(tmp_path / "out"))).url)
+    folder = Path(convert(dataset="ade20k-150", split="train", raw=raw, out=str(tmp_path / "out")).url)
     expected = open_shards(folder).read_rows(1, "native", 200, 250)
     with serving(folder) as server, open_shards(server.url) as shards:
         span = shards.entry(1).members["native.png"]

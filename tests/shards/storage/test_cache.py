@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from segstream.shards import open_shards
 from segstream.shards.errors import DataError, UsageError
+from segstream.shards.format.reader import open_shards
 from segstream.shards.storage import cache as cache_module
 from segstream.shards.storage.cache import CachedStore, ShardCache, cache_from_environment
 from tests.shards.servers import serving

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from segstream.pipeline.config import DataConfig
-from segstream.shards import open_shards
 from segstream.shards.checks.verify import verify
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError, UsageError
+from segstream.shards.format.reader import open_shards
 from segstream.shards.storage.open import open_store
 from tests.shards import trees
 from tests.shards.servers import KEY, SECRET, serving
@@ -38,10 +38,9 @@ def dvc(folder, *arguments):
 
 def ade(folder, seed):
     raw = trees.ade20k(folder / f"raw{seed}", seed=seed)
-    request = ConvertRequest(
-        dataset="ade20k-150", split="train", raw=raw, out=str(folder / f"out{seed}"), shard_samples=2
+    return Path(
+        convert(dataset="ade20k-150", split="train", raw=raw, out=str(folder / f"out{seed}"), shard_samples=2).url
     )
-    return Path(convert(request).url)
 
 
 @pytest.fixture(scope="module")

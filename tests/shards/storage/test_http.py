@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from segstream.pipeline import AugmentConfig, DataConfig
 from segstream.pipeline import samples as pipeline_samples
+from segstream.pipeline.config import AugmentConfig, DataConfig
 from segstream.pipeline.samples import Samples
-from segstream.shards import open_shards
 from segstream.shards.checks.stats import class_table
 from segstream.shards.checks.verify import verify
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.format.reader import open_set
+from segstream.shards.format.reader import open_set, open_shards
 from segstream.shards.storage.http import HttpOrigin
 from segstream.shards.storage.open import open_store
 from segstream.shards.storage.remote import RemoteStore, Retries
@@ -279,7 +278,7 @@ def stream(folder, url, monkeypatch, count, retries=PATIENT):
 def faulty_stream(tmp_path, monkeypatch, images, count, share, s3=False):
     raw = trees.ade20k(tmp_path / "raw", train=images)
     out = tmp_path / "out"
-    convert(ConvertRequest(dataset="ade20k-150", split="train", raw=raw, out=str(out), shard_samples=16))
+    convert(dataset="ade20k-150", split="train", raw=raw, out=str(out), shard_samples=16)
     expected = stream(out, str(out), monkeypatch, count)
     with serving(tmp_path, share=share, seed=11, stall_s=0.4, s3=s3) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)

@@ -3,10 +3,9 @@ import socket
 
 import pytest
 
-from segstream.shards import open_shards
 from segstream.shards.checks.verify import verify
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.format.reader import open_set
+from segstream.shards.format.reader import open_set, open_shards
 from segstream.shards.storage.remote import RemoteStore, Retries
 from segstream.shards.storage.s3 import S3Origin
 from tests.shards.convert.test_convert import members

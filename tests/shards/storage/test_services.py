@@ -6,12 +6,11 @@ import socket
 
 import pytest
 
-from segstream.shards import open_shards
 from segstream.shards.checks.verify import verify
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.shards.convert.convert import convert
 from segstream.shards.convert.publish import Target
 from segstream.shards.errors import DataError
-from segstream.shards.format.reader import open_set
+from segstream.shards.format.reader import open_set, open_shards
 from segstream.shards.storage.http import HttpOrigin
 from segstream.shards.storage.remote import RemoteStore, Retries
 from segstream.shards.storage.s3 import S3Origin
@@ -69,10 +68,7 @@ def test_conversion_into_a_bucket_replaces_what_was_there(bucket, s3, tmp_path):
     client, seen = s3.client(), []
     for n, (train, name) in enumerate(((5, "longer"), (4, "shorter"), (4, "shorter"))):
         raw = trees.ade20k(tmp_path / f"{name}{n}", train=train, seed=train)
-        request = ConvertRequest(
-            dataset="ade20k-150", split="train", raw=raw, out=f"s3://{bucket}/sets", shard_samples=2
-        )
-        url = convert(request).url
+        url = convert(dataset="ade20k-150", split="train", raw=raw, out=f"s3://{bucket}/sets", shard_samples=2).url
         assert verify(url).ok
         objects = client.list_objects_v2(Bucket=bucket)["Contents"]
         seen.append({found["Key"].rpartition("/")[2]: found["LastModified"] for found in objects})

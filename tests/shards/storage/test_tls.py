@@ -6,10 +6,9 @@ import threading
 
 import pytest
 
-from segstream.shards import open_shards
 from segstream.shards.checks.verify import verify
 from segstream.shards.errors import DataError
-from segstream.shards.format.reader import open_set
+from segstream.shards.format.reader import open_set, open_shards
 from segstream.shards.storage.http import HttpOrigin
 from segstream.shards.storage.remote import RemoteStore, Retries
 from segstream.shards.storage.s3 import S3Origin

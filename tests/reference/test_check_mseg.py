@@ -1,16 +1,16 @@
-import json
 import shutil
 import subprocess
-from importlib import metadata
 
 import pytest
 
-from segstream.shards.datasets import check_mseg as module
-from segstream.shards.datasets.check_mseg import Difference, check_mseg, compare
 from segstream.shards.errors import DataError
+from tests.reference import check_mseg as module
+from tests.reference.check_mseg import Difference, compare
 from tests.shards.shared import TAXONOMY, needs_mseg
 
-FULL = "2bd00ae8c224d94cbc7ff9b47fde6ae8420adc27"
+
+def differences(tree):
+    return compare(module.our_tables(), module.their_tables(tree / "mseg"))
 
 
 @pytest.fixture
@@ -29,21 +29,6 @@ def tree(tmp_path):
     return root
 
 
-@pytest.fixture
-def installed(tmp_path, monkeypatch):
-    """Installs the empty package that pip builds, with the place it came from."""
-    monkeypatch.setattr(module, "_importable", list)
-
-    def install(**recorded):
-        info = tmp_path / "site/mseg-1.0.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mseg\nVersion: 1.0.0\n")
-        (info / "direct_url.json").write_text(json.dumps(recorded))
-        monkeypatch.syspath_prepend(tmp_path / "site")
-
-    return install
-
-
 def edit(path, old, new):
     text = path.read_bytes().decode()
     assert old in text
@@ -51,9 +36,11 @@ def edit(path, old, new):
 
 
 @needs_mseg
-def test_our_tables_are_msegs(tree, monkeypatch):
-    monkeypatch.syspath_prepend(tree)
-    assert check_mseg() == []
+def test_our_tables_are_msegs(tree, capsys):
+    assert module.main([str(tree)]) == 0
+    edit(tree / "mseg/dataset_lists/voc2012/voc2012_names.txt", "horse", "pony")
+    assert module.main([str(tree)]) == 1
+    assert "voc2012: 13: ours 'horse', mseg-api 'pony'\n" in capsys.readouterr().out
 
 
 @needs_mseg
@@ -92,14 +79,13 @@ def test_our_tables_are_msegs(tree, monkeypatch):
         ),
     ],
 )
-def test_each_difference_is_named(tree, monkeypatch, path, old, new, expected):
+def test_each_difference_is_named(tree, path, old, new, expected):
     edit(tree / "mseg" / path, old, new)
-    monkeypatch.syspath_prepend(tree)
-    assert check_mseg() == expected
+    assert differences(tree) == expected
 
 
 @needs_mseg
-def test_a_changed_cell_of_the_master_table_shows_on_both_its_ends(tree, monkeypatch):
+def test_a_changed_cell_of_the_master_table_shows_on_both_its_ends(tree):
     path = tree / "mseg/class_remapping_files/MSeg_master.tsv"
     header, *rows = path.read_bytes().decode().split("\r\n")
     columns = header.split("\t")
@@ -108,8 +94,7 @@ def test_a_changed_cell_of_the_master_table_shows_on_both_its_ends(tree, monkeyp
     sky[columns.index("kitti-19")] = "building"
     sky[columns.index("bdd")] = ""
     path.write_bytes("\r\n".join(["\t".join(row) for row in (columns, *cells)]).encode())
-    monkeypatch.syspath_prepend(tree)
-    assert [str(d) for d in check_mseg()] == [
+    assert [str(d) for d in differences(tree)] == [
         "bdd to universal: sky: ours 'sky', mseg-api ''",
         "universal to kitti-19: sky: ours 'sky', mseg-api 'building'",
     ]
@@ -127,67 +112,37 @@ def test_every_table_of_the_package_is_compared(tree):
         place = next(i for i, line in enumerate(lines[1:], 1) if not line.startswith("unlabeled"))
         lines[place] = lines[place].split("\t")[0] + "\tno such class"
         path.write_text("\n".join(lines))
-        differences = compare(ours, module.their_tables(tree / "mseg"))
+        found = compare(ours, module.their_tables(tree / "mseg"))
         path.write_bytes(before)
-        assert {d.theirs for d in differences} == {"no such class"}, path.name
-        assert {d.table for d in differences} == {path.stem.replace("_to_", " to ")}
+        assert {d.theirs for d in found} == {"no such class"}, path.name
+        assert {d.table for d in found} == {path.stem.replace("_to_", " to ")}
 
 
 @needs_mseg
-def test_a_package_that_is_not_whole(tree, monkeypatch):
-    monkeypatch.syspath_prepend(tree)
+def test_a_package_that_is_not_whole(tree):
     names = tree / "mseg/dataset_lists/idd-39/idd-39_names.txt"
     names.unlink()
-    with pytest.raises(DataError, match=r"idd-39_names\.txt: cannot be read .*; install mseg-api again"):
-        check_mseg()
+    with pytest.raises(DataError, match=r"idd-39_names\.txt: cannot be read .*; check the checkout"):
+        differences(tree)
     (tree / "mseg/class_remapping_files/MSeg_master.tsv").write_text("universal\tbdd\nsky\tsky\n")
-    with pytest.raises(DataError, match=r"MSeg_master\.tsv: has no column 'ade20k-150'; install mseg-api again"):
-        check_mseg()
-
-
-def test_not_installed(monkeypatch):
-    def absent(name):
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(module, "_importable", list)
-    monkeypatch.setattr(metadata, "distribution", absent)
-    with pytest.raises(DataError, match=r"^mseg-api is not installed; pip install 'segstream\[mseg\]'$"):
-        check_mseg()
-
-
-@needs_mseg
-def test_installed_from_a_folder(tree, installed):
-    installed(url=tree.as_uri(), dir_info={"editable": True})
-    assert check_mseg() == []
+    with pytest.raises(DataError, match=r"MSeg_master\.tsv: has no column 'ade20k-150'; check the checkout"):
+        differences(tree)
 
 
 @needs_mseg
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not here")
-def test_installed_from_git_the_tables_come_from_the_recorded_revision(tree, installed):
+def test_tables_come_from_the_revision_that_is_pinned(tree, tmp_path, monkeypatch, capsys):
     def git(*args):
         name = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
         return subprocess.run(["git", "-C", tree, *name, *args], check=True, capture_output=True, text=True).stdout
 
-    (tree / "mseg/relabeled.txt").write_text("not a table")
+    (tmp_path / "pyproject.toml").write_text(f'[dependency-groups]\nmseg = ["mseg @ git+{tree.as_uri()}@HEAD"]')
+    monkeypatch.setattr(module, "ROOT", tmp_path)
     git("init", "-q")
     git("add", "-A")
     git("commit", "-qm", "tables")
-    commit = git("rev-parse", "HEAD").strip()
-    git("rm", "-qr", "mseg")
-    git("commit", "-qm", "gone")
-    installed(url=tree.as_uri(), vcs_info={"vcs": "git", "commit_id": commit})
-    assert check_mseg() == []
-
-
-def test_a_repository_that_is_not_there(tmp_path, installed):
-    installed(url=(tmp_path / "nowhere").as_uri(), vcs_info={"vcs": "git", "commit_id": FULL})
-    with pytest.raises(
-        DataError, match=r"cannot be fetched from file:\S+ \([^\n]+\); put a checkout of it on PYTHONPATH"
-    ):
-        check_mseg()
-
-
-def test_installed_from_an_index_without_tables(installed):
-    installed(archive_info={})
-    with pytest.raises(DataError, match="installed without its tables; put a checkout of it on PYTHONPATH"):
-        check_mseg()
+    assert module.main([]) == 0
+    assert capsys.readouterr().out == "all class tables equal those of mseg-api\n"
+    shutil.rmtree(tree)
+    with pytest.raises(DataError, match=r"^file:\S+: cannot be fetched \([^\n]+\); give the folder of a checkout"):
+        module.main([])

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from segstream.cli.commands import data
+from segstream.cli.commands.shard import shard as command
 from segstream.shards.errors import DataError
 from tests.shards import trees
 
 
 def shard(raw, out, **options):
     given = {"dataset": "ade20k-150", "split": ["train"], "workers": 1, "short_side": None, "shard_samples": 2}
-    data.shard(**{**given, "relabel": None, "limit": None, "skip_bad": 0, "json": False, **options}, raw=raw, out=out)
+    command(**{**given, "relabel": None, "limit": None, "skip_bad": 0, "json": False, **options}, raw=raw, out=out)
 
 
 def test_a_conversion_is_summed_up(tmp_path, capsys):

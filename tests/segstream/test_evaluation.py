@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,20 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix
 
-from segstream.eval_sets import Asked, Exam, Judge
-from segstream.evaluate import examine
+from segstream.cli import console
+from segstream.evaluation import EvalModel, EvalSet, evaluate, open_sets, run_evaluation
+from segstream.model import distributed
 from segstream.model.checkpoint import Final, save_final
 from segstream.model.config import InferConfig
 from segstream.model.distributed import ProcessGroup
-from segstream.model.evaluation.protocol import Protocol, protocols
-from segstream.model.evaluation.resume_log import Journal
+from segstream.model.evaluation.protocol import protocols
+from segstream.model.evaluation.resume_log import SetLog
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import load_any
-from segstream.shards.convert.convert import ConvertRequest, convert
+from segstream.pipeline.eval_images import EvalImages
+from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
-from segstream.shards.format.reader import open_shards
-from segstream.shards.taxonomy import IGNORE_INDEX, Taxonomy, load_taxonomy
+from segstream.shards.taxonomy import IGNORE_INDEX, load_taxonomy
 from tests.cli.conftest import Command
 from tests.model.toy import TINY
 from tests.shards import trees
@@ -72,7 +74,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
     for dataset, raw in raws.items():
         records = raw / "records.csv" if dataset == "bdd" else None
-        convert(ConvertRequest(dataset=dataset, split="val", raw=raw, out=str(folder), relabel=records))
+        convert(dataset=dataset, split="val", raw=raw, out=str(folder), relabel=records)
     return {dataset: str(folder / dataset / "val") for dataset in raws}
 
 
@@ -101,16 +103,6 @@ def checkpoint(
 @pytest.fixture(scope="module")
 def universal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoint(tmp_path_factory.mktemp("run") / "toy.pt")
-
-
-def judged(
-    path: Path, urls: list[str], *, out: Path | None = None, asked: Asked | None = None, **options: Any
-) -> list[Any]:
-    judge = Judge.load(path, asked or Asked())
-    rule, restart = options.pop("rule", "mseg"), options.pop("restart_changed", False)
-    options = {"schemes": ["auto"], "relabeled": None} | options
-    exams = [Exam.open(judge, url, **options) for url in urls]
-    return examine(judge, exams, ProcessGroup(), rule=rule, out=out, restart_changed=restart)
 
 
 def literal_pred(
@@ -151,119 +143,133 @@ def test_rows_are_those_of_the_procedure_written_out_in_float64(
     universal: Path, sets: dict[str, str], scales: Any
 ) -> None:
     """Label maps by hand, pooled, through scikit-learn's matrix: in universal and in own classes at once."""
-    found = judged(
-        *(universal, [sets["bdd"]]),
-        asked=Asked(short_sides=(24, 31), scales=scales),
-        schemes=["native", "universal"],
-    )
-    assert [(v.row["taxonomy"], v.row["short_side"]) for v in found] == [
+    found = evaluate(universal, sets["bdd"], short_sides=(24, 31), scales=scales, taxonomy=["native", "universal"])
+    assert [(r.taxonomy, r.short_side) for r in found] == [
         *(("bdd", 24), ("bdd", 31)),
         *(("universal", 24), ("universal", 31)),
     ]
     net = load_any(str(universal))[0].double()
-    for verdict in found[1:3]:
-        exam, protocol, side = verdict.exam, verdict.protocol, verdict.row["short_side"]
+    images = EvalImages(sets["bdd"])
+    for result in found[1:3]:
+        protocol, side = result.protocol, result.short_side
+        matrix = np.eye(194) if protocol.projection is None else protocol.projection
         labels, preds = [], []
-        for i in range(len(exam.shards)):
-            _, image, by_member = exam.sample(i)
-            pred = literal_pred(net, image, protocol.matrix, base=side, crop=24, scales=scales)
+        for _, image, by_member in images.read(range(len(images)), protocol.members):
+            pred = literal_pred(net, image, matrix, base=side, crop=24, scales=scales)
             labels.append(by_member[protocol.label].ravel())
             preds.append(pred.ravel())
         label, pred = np.concatenate(labels), np.concatenate(preds)
         keep = label != IGNORE_INDEX
         matrix = confusion_matrix(label[keep], pred[keep], labels=range(protocol.taxonomy.num_classes))
-        moved = np.abs(matrix - verdict.confusion).sum() / 2
+        moved = np.abs(matrix - result.confusion).sum() / 2
         assert moved <= 0.002 * keep.sum()
-        hit, truth, guess = (verdict.confusion.diagonal(), verdict.confusion.sum(axis=1), verdict.confusion.sum(axis=0))
+        hit, truth, guess = (result.confusion.diagonal(), result.confusion.sum(axis=1), result.confusion.sum(axis=0))
         ious = hit / (truth + guess - hit + 1e-10)
         reached = sorted(set(load_taxonomy("bdd").to_universal or ()) - {255})
         over = reached if protocol.label == "universal" else list(range(19))
-        assert verdict.row["miou"] == pytest.approx(ious[over].mean(), abs=1e-9)
-        assert len(verdict.row["classes"]) == len(over)
+        assert result.miou == pytest.approx(ious[over].mean(), abs=1e-9)
+        assert len(result.classes) == len(over)
         assert len(np.unique(pred)) > 3  # of a network that says something
 
 
 def test_several_taxonomies_share_the_forward_passes(universal: Path, sets: dict[str, str]) -> None:
     def passes(schemes: list[Any]) -> int:
-        judge, seen = Judge.load(universal, Asked()), []
-        stem = next(m for m in judge.net.modules() if isinstance(m, torch.nn.Conv2d))
+        model, seen = EvalModel.load(universal), []
+        stem = next(m for m in model.net.modules() if isinstance(m, torch.nn.Conv2d))
         stem.register_forward_hook(lambda *_: seen.append(1))
-        exam = Exam.open(judge, sets["bdd"], schemes=schemes, relabeled=False)
-        examine(judge, [exam], ProcessGroup(), rule="mseg", out=None, restart_changed=False)
+        with open_sets(model, [sets["bdd"]], schemes=schemes, relabeled=False) as opened:
+            run_evaluation(model, opened, ProcessGroup())
         return len(seen)
 
     assert passes(["native", "universal"]) == passes(["native"]) > 0
 
 
+def test_an_evaluation_enters_few_modules(universal: Path, sets: dict[str, str]) -> None:
+    """From the checkpoint that has been read to the mean IoU; docs/architecture.md names them."""
+    entered: dict[str, None] = {}
+
+    def note(frame: Any, event: str, _: object) -> None:
+        _, _, module = frame.f_code.co_filename.rpartition("/segstream/")
+        if event == "call" and module.split("/")[0] in ("model", "pipeline", "cli"):
+            entered[module] = None
+
+    model = EvalModel.load(universal)
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        with open_sets(model, [sets["bdd"]]) as opened:
+            (result,) = run_evaluation(model, opened, distributed.start(), progress=console.progress)
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    assert result.images == 3
+    assert {"pipeline/eval_images.py", "model/networks/hrnet.py", "model/evaluation/metrics.py"} <= entered.keys()
+    assert len(entered) <= 12, list(entered)
+
+
 def test_the_best_side_is_marked(universal: Path, sets: dict[str, str]) -> None:
-    found = judged(universal, [sets["camvid-11"]], asked=Asked(short_sides=(16, 30, None)))
-    rows = [v.row for v in found]
-    assert [row["short_side"] for row in rows] == [16, 30, None]
-    assert len({row["miou"] for row in rows}) == 3
-    assert [row["max"] for row in rows] == [row["miou"] == max(r["miou"] for r in rows) for row in rows]
-    assert {row["regime"] for row in rows} == {"zero-shot"}
+    found = evaluate(universal, [sets["camvid-11"]], short_sides=[16, 30, "native"])
+    assert [r.short_side for r in found] == [16, 30, None]
+    assert len({r.miou for r in found}) == 3
+    assert [r.max for r in found] == [r.miou == max(r.miou for r in found) for r in found]
+    assert {r.regime for r in found} == {"zero-shot"}
 
 
 def test_relabelled_models_are_judged_by_released_labels(tmp_path: Path, sets: dict[str, str]) -> None:
     learnt = checkpoint(tmp_path / "relabeled.pt", learnt="universal-relabeled")
-    (plain,) = judged(learnt, [sets["bdd"]], relabeled=False)
-    (verdict,) = judged(learnt, [sets["bdd"]])
-    assert (plain.row["relabeled"], verdict.row["relabeled"]) == (False, True)
+    (plain,) = evaluate(learnt, [sets["bdd"]], relabeled=False)
+    (result,) = evaluate(learnt, [sets["bdd"]])
+    assert (plain.relabeled, result.relabeled) == (False, True)
     expected = np.zeros((194, 195), np.int64)
     net = load_any(str(learnt))[0].double()
-    for i in range(3):
-        _, image, labels = verdict.exam.sample(i)
+    for i, (_, image, labels) in enumerate(EvalImages(sets["bdd"]).read(range(3), result.protocol.members)):
         pred = literal_pred(net, image, np.eye(194), base=24, crop=24, scales=(1.0,))
         released, changed = labels["universal"], labels["universal-relabeled"]
         assert (released != changed).any() == (i < 2)
         for p, g, r in zip(pred.ravel(), released.ravel(), changed.ravel(), strict=True):
             if g != 255 and r != 255:
                 expected[g, p if g == r else g if p == r else 194] += 1
-    assert verdict.confusion[:, 194].sum() > 0
-    assert np.abs(verdict.confusion - expected).sum() <= 8
-    assert verdict.row["acc"] == pytest.approx(verdict.confusion.diagonal().sum() / verdict.confusion.sum(), abs=1e-9)
-    assert len(verdict.row["classes"]) == 19
+    assert result.confusion[:, 194].sum() > 0
+    assert np.abs(result.confusion - expected).sum() <= 8
+    assert result.acc == pytest.approx(result.confusion.diagonal().sum() / result.confusion.sum(), abs=1e-9)
+    assert len(result.classes) == 19
 
 
 def test_absent_classes_count_by_the_rule(universal: Path, sets: dict[str, str]) -> None:
-    (mseg,), (hmsa,) = (judged(universal, [sets["camvid-11"]], rule=rule) for rule in ("mseg", "hmsa"))
+    (mseg,), (hmsa,) = (evaluate(universal, [sets["camvid-11"]], rule=rule) for rule in ("mseg", "hmsa"))
     assert mseg.confusion.tolist() == hmsa.confusion.tolist()
-    ious = [c["iou"] for c in hmsa.row["classes"]]
+    ious = [c.iou for c in hmsa.classes]
     assert None in ious
-    assert hmsa.row["miou"] == pytest.approx(np.mean([v for v in ious if v is not None]), abs=1e-9)
-    assert mseg.row["miou"] == pytest.approx(sum(v or 0 for v in ious) / 11, abs=1e-9)
+    assert hmsa.miou == pytest.approx(np.mean([v for v in ious if v is not None]), abs=1e-9)
+    assert mseg.miou == pytest.approx(sum(v or 0 for v in ious) / 11, abs=1e-9)
 
 
 def test_oracle_and_naive_models(tmp_path: Path, sets: dict[str, str]) -> None:
     url = sets["camvid-11"]
-    (own,) = judged(checkpoint(tmp_path / "own.pt", "camvid-11"), [url])
-    (naive,) = judged(checkpoint(tmp_path / "naive.pt", "naive"), [url])
-    assert (own.row["regime"], naive.row["regime"]) == ("oracle", "naive")
-    assert len(own.row["classes"]) == len(naive.row["classes"]) == 11
-    unmatched = [i for i, name in enumerate(naive.protocol.taxonomy.classes) if not naive.protocol.matrix[i].any()]
+    (own,) = evaluate(checkpoint(tmp_path / "own.pt", "camvid-11"), [url])
+    (naive,) = evaluate(checkpoint(tmp_path / "naive.pt", "naive"), [url])
+    assert (own.regime, naive.regime) == ("oracle", "naive")
+    assert len(own.classes) == len(naive.classes) == 11
+    unmatched = [i for i in range(11) if not naive.protocol.projection[i].any()]
     assert naive.confusion[:, unmatched].sum() == 0  # a class that no name matches is never said
-
-
-def own(taxonomy: Taxonomy) -> Protocol:
-    (protocol,) = protocols(taxonomy, taxonomy, ("native",))
-    return protocol
 
 
 KILLED = """
 import os, signal, sys
-from segstream.model.evaluation import resume_log as journal
-note, left = journal.Journal.note, int(sys.argv.pop(1))
+from segstream.model.evaluation.resume_log import SetLog
+add, left = SetLog.add, int(sys.argv.pop(1))
 torn = sys.argv.pop(1) == "torn"
-def deadly(self, place, counts):
+def deadly(self, sample, counts):
     global left
     left -= 1
     if left == 0 and torn:
-        self._file.write(b"\\n0123abcd [0,")
+        with self.file.open("ab") as file:
+            file.write(b"\\n0123abcd [0,")
     if left > 0:
-        note(self, place, counts)
+        add(self, sample, counts)
     else:
         os.kill(os.getpid(), signal.SIGKILL)
-journal.Journal.note = deadly
+SetLog.add = deadly
 from segstream.cli.main import run
 run()
 """
@@ -271,19 +277,19 @@ run()
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, path: Path, url: str, out: Path) -> None:
     """An evaluation that ends at its image number `at`, which is not noted any more."""
-    real, left = Journal.note, at
+    real, left = SetLog.add, at
 
-    def note(self: Journal, place: Any, counts: Any) -> None:
+    def add(self: SetLog, sample: Any, counts: Any) -> None:
         nonlocal left
         left -= 1
         if left == 0:
             raise KeyboardInterrupt
-        real(self, place, counts)
+        real(self, sample, counts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "note", note)
+        patch.setattr(SetLog, "add", add)
         with pytest.raises(KeyboardInterrupt):
-            judged(path, [url], out=out)
+            evaluate(path, [url], out=out)
 
 
 def killed(*args: object) -> subprocess.CompletedProcess[str]:
@@ -300,7 +306,7 @@ def test_a_killed_evaluation_goes_on_and_ends_in_the_same_file(
 ) -> None:
     """Killed in the second set; taken up by one process, or by two."""
     urls = [sets["camvid-11"], sets["ade20k-150"]]
-    judged(universal, urls, out=tmp_path / "whole.json")
+    evaluate(universal, urls, out=tmp_path / "whole.json")
     out = tmp_path / "killed.json"
     command = ("eval", universal, "--data", urls[0], "--data", urls[1], "--out", out)
     dead = killed(6, how, *command)
@@ -309,7 +315,7 @@ def test_a_killed_evaluation_goes_on_and_ends_in_the_same_file(
     assert not out.exists()
     assert (notes / "rank-00000.jsonl").read_bytes().count(b"\n") == (5 if how == "between" else 6)
     if how == "between":
-        judged(universal, urls, out=out)
+        evaluate(universal, urls, out=out)
     else:
         done = here(*command, "--processes", 2, "--json")
         assert done.code == 0, done.err
@@ -321,22 +327,22 @@ def test_a_killed_evaluation_goes_on_and_ends_in_the_same_file(
 def test_finished_images_are_not_segmented_again(
     universal: Path, sets: dict[str, str], tmp_path: Path, monkeypatch
 ) -> None:
-    out, seen, real = tmp_path / "r.json", [], Exam.sample
-    monkeypatch.setattr(Exam, "sample", lambda self, i: (seen.append(i), real(self, i))[1])
-    whole = judged(universal, [sets["ade20k-150"]], out=tmp_path / "whole.json")
+    out, seen, real = tmp_path / "r.json", [], EvalImages.at
+    monkeypatch.setattr(EvalImages, "at", lambda self, i, members: (seen.append(i), real(self, i, members))[1])
+    whole = evaluate(universal, [sets["ade20k-150"]], out=tmp_path / "whole.json")
     interrupt(monkeypatch, 4, universal, sets["ade20k-150"], out)
     seen.clear()
-    (again,) = judged(universal, [sets["ade20k-150"]], out=out)
+    (again,) = evaluate(universal, [sets["ade20k-150"]], out=out)
     assert sorted(seen) == [3, 4, 5, 6]
     assert again.images_per_s is not None
-    assert again.row == whole[0].row
+    assert again.to_json() == whole[0].to_json()
     assert again.confusion.tolist() == whole[0].confusion.tolist()
 
 
 def test_two_processes_count_what_one_counts(
     universal: Path, sets: dict[str, str], tmp_path: Path, here: Command
 ) -> None:
-    one = judged(universal, [sets["ade20k-150"], sets["bdd"]], out=tmp_path / "one.json")
+    one = evaluate(universal, [sets["ade20k-150"], sets["bdd"]], out=tmp_path / "one.json")
     done = here(
         *("eval", universal, "--data", sets["ade20k-150"], "--data", sets["bdd"], "--processes", 2),
         *("--out", tmp_path / "two.json", "--confusion", tmp_path / "matrices", "--metrics", tmp_path / "m.json"),
@@ -372,9 +378,9 @@ def test_another_evaluation_of_the_same_file_is_refused(
     with pytest.raises(
         DataError, match=r"r\.json\.journal: holds another, unfinished evaluation: inference\.1\.short_side"
     ):
-        judged(universal, [sets["bdd"]], out=out, asked=Asked(short_sides=(30,)))
-    (row,) = judged(universal, [sets["bdd"]], out=out, asked=Asked(short_sides=(30,)), restart_changed=True)
-    (alone,) = judged(universal, [sets["bdd"]], asked=Asked(short_sides=(30,)))
+        evaluate(universal, [sets["bdd"]], out=out, short_sides=[30])
+    (row,) = evaluate(universal, [sets["bdd"]], out=out, short_sides=[30], restart_changed=True)
+    (alone,) = evaluate(universal, [sets["bdd"]], short_sides=[30])
     assert row.confusion.tolist() == alone.confusion.tolist()
 
 
@@ -390,32 +396,29 @@ def test_what_cannot_be_judged_is_said(
         assert done.code == 1
         assert "wrong.pt: the network has 150 classes, its taxonomy 'universal' has 194" in done.err
     with pytest.raises(DataError, match=r"camvid-11/val: camvid-11: its labels have no universal classes"):
-        judged(universal, [sets["camvid-11"]], schemes=["universal"])
-    judge = Judge.load(universal, Asked())
-    exam = Exam.open(judge, sets["bdd"], schemes=["auto"], relabeled=None)
+        evaluate(universal, [sets["camvid-11"]], taxonomy="universal")
+    shards = EvalImages(sets["bdd"]).shards
     for changes, says in (
         ({"members": ("image", "json")}, "images without labels"),
         ({"split": "train"}, "native size"),
         ({"shards": ()}, "holds no sample"),
     ):
-        changed = dataclasses.replace(exam.shards.manifest, **changes)
-        monkeypatch.setattr(
-            "segstream.eval_sets.open_shards", lambda url, m=changed: type(exam.shards)(exam.shards._store, m)
-        )
+        changed = type(shards)(shards._store, dataclasses.replace(shards.manifest, **changes))
+        monkeypatch.setattr("segstream.pipeline.eval_images.open_shards", lambda url, changed=changed: changed)
         with pytest.raises(DataError, match=says):
-            Exam.open(judge, sets["bdd"], schemes=["auto"], relabeled=None)
+            EvalImages(sets["bdd"])
 
 
 def test_a_label_of_another_size_is_named(
     universal: Path, sets: dict[str, str], monkeypatch: pytest.MonkeyPatch, here: Command
 ) -> None:
-    real = Exam.sample
+    real = EvalImages.at
 
-    def cut(self: Exam, i: int) -> Any:
-        where, image, labels = real(self, i)
+    def cut(self: EvalImages, *args: Any) -> Any:
+        where, image, labels = real(self, *args)
         return where, image, {name: label[1:] for name, label in labels.items()}
 
-    monkeypatch.setattr(Exam, "sample", cut)
+    monkeypatch.setattr(EvalImages, "at", cut)
     done = here("eval", universal, "--data", sets["bdd"])
     assert done.code == 1
     assert re.search(r"^error: \S+bdd/val/\w+: image is 24 x 32, label 23 x 32", done.err, re.MULTILINE)
@@ -429,13 +432,14 @@ def test_published_files_are_judged_by_their_names_rule(
 ) -> None:
     """What is recognised as MSeg's is universal, and relabelled unless its name says otherwise; see `model.load`."""
     net, meta = build("hrnet-tiny", 194, **OPTIONS), dataclasses.asdict(load_taxonomy("universal"))
-    monkeypatch.setattr("segstream.eval_sets.load_any", lambda path: (net, {"num_classes": 194, "taxonomy": meta}))
+    read = net, {"num_classes": 194, "taxonomy": json.loads(json.dumps(meta))}
+    monkeypatch.setattr("segstream.model.inference.predictor.load_any", lambda *_: read)
     path = tmp_path / f"{name}.pth"
     path.write_bytes(b"weights")
-    judge = Judge.load(path, Asked(short_sides=(360, 720)))
-    assert (judge.name, judge.seed, judge.learnt_relabeled) == (name, None, learnt)
-    assert judge.taxonomy == load_taxonomy("universal")
-    assert [(c.crop, c.short_side, c.flip) for c in judge.configs] == [(713, 360, True), (713, 720, True)]
+    model = EvalModel.load(path, short_sides=(360, 720))
+    assert (model.name, model.seed, model.learnt_relabeled) == (name, None, learnt)
+    assert model.taxonomy == load_taxonomy("universal")
+    assert [(c.crop, c.short_side, c.flip) for c in model.configs] == [(713, 360, True), (713, 720, True)]
 
 
 def test_hierarchical_attention_is_judged_at_its_own_scales(
@@ -445,33 +449,33 @@ def test_hierarchical_attention_is_judged_at_its_own_scales(
     sizes = OPTIONS | {"ocr_width": 8, "ocr_key_width": 4, "attention_width": 4}
     net = build("hmsa", 19, seed=2, **sizes).eval()
     meta = {"num_classes": 19, "taxonomy": dataclasses.asdict(load_taxonomy("cityscapes-19"))}
-    monkeypatch.setattr("segstream.eval_sets.load_any", lambda path: (net, json.loads(json.dumps(meta))))
-    monkeypatch.setattr("segstream.eval_sets.file_sha256", lambda path: "0")
+    loader = "segstream.model.inference.predictor"
+    monkeypatch.setattr(f"{loader}.load_any", lambda *_: (net, json.loads(json.dumps(meta))))
+    monkeypatch.setattr(f"{loader}.file_sha256", lambda path: "0")
     path = Path("cityscapes_ocrnet.pth")
-    judge = Judge.load(path, Asked())
-    assert judge.configs[0].n_scales == tuple(net.n_scales)
-    assert Judge.load(path, Asked(crop=64)).configs[0].n_scales is None
-    assert Judge.load(path, Asked(n_scales=(0.5, 1.0))).configs[0].n_scales == (0.5, 1.0)
-    url = sets["bdd"]
-    exam = Exam(url=url, shards=open_shards(url), protocols=(own(load_taxonomy("cityscapes-19")),))
-    (verdict,) = examine(judge, [exam], ProcessGroup(), rule="hmsa", out=None, restart_changed=False)
+    model = EvalModel.load(path)
+    assert model.configs[0].n_scales == tuple(net.n_scales)
+    assert EvalModel.load(path, crop=64).configs[0].n_scales is None
+    assert EvalModel.load(path, n_scales=(0.5, 1.0)).configs[0].n_scales == (0.5, 1.0)
+    images, taxonomy = EvalImages(sets["bdd"]), load_taxonomy("cityscapes-19")
+    opened = EvalSet(images=images, protocols=protocols(taxonomy, taxonomy, ("native",), rule="hmsa"))
+    (result,) = run_evaluation(model, [opened], ProcessGroup())
     expected = np.zeros((19, 19), np.int64)
-    for i in range(3):
-        _, image, labels = exam.sample(i)
+    for _, image, labels in images.read(range(3), ["native"]):
         with torch.inference_mode():
             pixels = torch.from_numpy(((image - MEAN) / STD).transpose(2, 0, 1).copy()).float()[None]
             both = net(pixels, net.n_scales) + net(pixels.flip(3), net.n_scales).flip(3)
         pred, label = both[0].argmax(dim=0).numpy(), labels["native"]
         keep = label != IGNORE_INDEX
         expected += confusion_matrix(label[keep], pred[keep], labels=range(19))
-    assert np.abs(expected - verdict.confusion).sum() <= 4
+    assert np.abs(expected - result.confusion).sum() <= 4
 
 
 def test_a_result_that_cannot_be_written_is_said_before_any_work(
     universal: Path, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Command
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(Exam, "sample", lambda self, i: pytest.fail("an image was read"))
+    monkeypatch.setattr(EvalImages, "at", lambda *_: pytest.fail("an image was read"))
     done = here("eval", universal, "--data", sets["bdd"], "--out", tmp_path / "file" / "r.json")
     assert done.code == 1
     assert "file/r.json.journal: cannot be created" in done.err

@@ -1,24 +1,21 @@
-"""Our class tables against those of MSeg's own package, mseg-api (the optional extra `mseg`), name by name.
+"""Our class tables against those of MSeg's own package, mseg-api, name by name: for those who maintain the tables.
 
-That package's setup leaves its tables out of what pip builds from git. So they are looked for where it is importable
-(a checkout that is installed in place or lies on PYTHONPATH), and else fetched from the repository and revision that
-pip recorded when it installed the package.
+    python -m tests.reference.check_mseg [CHECKOUT]
+
+Without the folder of a checkout, the tables are fetched from the repository and revision that the dependency group
+`mseg` of pyproject.toml names; what pip builds of it lacks them.
 """
 
 from __future__ import annotations
 
 import csv
-import importlib.util
-import json
-import os
 import subprocess
+import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import (
@@ -35,6 +32,7 @@ from segstream.shards.taxonomy import (
 Tables = Mapping[str, Mapping[str, str]]
 """What is compared: table -> item -> value, all by name."""
 
+ROOT = Path(__file__).parents[2]
 _MASTER = "class_remapping_files/MSeg_master.tsv"
 _FETCHED = ("mseg/class_remapping_files", "mseg/dataset_lists/*_names.txt", "mseg/dataset_lists/*_colors.txt")
 _UNLABELLED = "unlabeled"
@@ -57,19 +55,6 @@ class Difference:
         return f"{self.table}: {self.item}: ours {self.ours!r}, mseg-api {self.theirs!r}"
 
 
-def check_mseg() -> list[Difference]:
-    """Compare all class lists and mappings with the installed package's.
-
-    Returns:
-        Every difference; none is what should come out.
-
-    Raises:
-        DataError: the package is not installed, its tables cannot be had, or one cannot be read.
-    """
-    with _package() as folder:
-        return compare(our_tables(), their_tables(folder))
-
-
 def compare(ours: Tables, theirs: Tables) -> list[Difference]:
     """Differences, in the order of our tables."""
     return [
@@ -82,7 +67,7 @@ def compare(ours: Tables, theirs: Tables) -> list[Difference]:
 
 
 def our_tables() -> Tables:
-    """What `shards/taxonomies` holds."""
+    """What our tables hold."""
     universal = load_taxonomy("universal").classes
     tables = {"universal": _numbered(universal), "naive": _numbered(load_taxonomy("naive").classes)}
     for name in _TRAIN:
@@ -170,7 +155,7 @@ def _cell(text: str) -> list[str]:
 def _rows(path: Path, *columns: str) -> list[dict[str, str]]:
     reader = csv.DictReader(_lines(path), delimiter="\t", restval="")
     if lacking := set(columns) - set(reader.fieldnames or ()):
-        raise DataError(f"{path}: has no column {min(lacking)!r}; install mseg-api again")
+        raise DataError(f"{path}: has no column {min(lacking)!r}; check the checkout")
     return list(reader)
 
 
@@ -178,50 +163,35 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); install mseg-api again") from error
+        raise DataError(f"{path}: cannot be read ({error}); check the checkout") from error
 
 
-@contextmanager
-def _package() -> Iterator[Path]:
-    """The folder `mseg` of the package, with its tables."""
-    for folder in _importable():
-        if (folder / _MASTER).is_file():
-            yield folder
-            return
-    try:
-        recorded = json.loads(metadata.distribution("mseg").read_text("direct_url.json") or "{}")
-    except metadata.PackageNotFoundError as error:
-        raise DataError("mseg-api is not installed; pip install 'segstream[mseg]'") from error
-    url, commit = recorded.get("url", ""), recorded.get("vcs_info", {}).get("commit_id", "")
-    local = Path(unquote(urlsplit(url).path)) / "mseg"
-    if url.startswith("file:") and (local / _MASTER).is_file():
-        yield local
-    elif commit:
-        with tempfile.TemporaryDirectory() as checkout:
-            _fetch(url, commit, checkout)
-            yield Path(checkout) / "mseg"
-    else:
-        raise DataError("mseg-api is installed without its tables; put a checkout of it on PYTHONPATH")
+def _fetch(folder: str) -> Path:
+    """Check the tables out of the repository at the revision that pyproject.toml names, and nothing else.
 
-
-def _importable() -> list[Path]:
-    try:
-        spec = importlib.util.find_spec("mseg")
-    except ValueError:  # a module of that name without a spec
-        spec = None
-    return [Path(place) for place in (spec.submodule_search_locations if spec else None) or ()]
-
-
-def _fetch(url: str, commit: str, checkout: str) -> None:
-    """Check the tables out of a repository, and nothing else."""
-    quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
-    clone = ["git", "clone", "--quiet", "--no-checkout", "--filter=blob:none", "--", url, checkout]
-    for command in (clone, ["git", "-C", checkout, "checkout", "--quiet", commit, "--", *_FETCHED]):
+    Raises:
+        DataError: they cannot be had.
+    """
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    url, _, revision = groups["mseg"][0].partition("git+")[2].rpartition("@")
+    clone = ["git", "clone", "--quiet", "--no-checkout", "--filter=blob:none", "--", url, folder]
+    for command in (clone, ["git", "-C", folder, "checkout", "--quiet", revision, "--", *_FETCHED]):
         try:
-            subprocess.run(command, check=True, capture_output=True, text=True, env=quiet, timeout=600)
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
         except (OSError, subprocess.SubprocessError) as error:
             reason = " ".join((getattr(error, "stderr", None) or str(error)).split())
-            raise DataError(
-                f"mseg-api is installed without its tables, and they cannot be fetched from {url} ({reason}); "
-                f"put a checkout of it on PYTHONPATH"
-            ) from error
+            raise DataError(f"{url}: cannot be fetched ({reason}); give the folder of a checkout") from error
+    return Path(folder) / "mseg"
+
+
+def main(arguments: list[str]) -> int:
+    """Print every difference; 1 if there is any."""
+    with tempfile.TemporaryDirectory() as folder:
+        theirs = their_tables(Path(arguments[0]) / "mseg" if arguments else _fetch(folder))
+    differences = compare(our_tables(), theirs)
+    print(*differences or ["all class tables equal those of mseg-api"], sep="\n")
+    return bool(differences)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

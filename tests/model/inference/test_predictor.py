@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from torch import nn
 
-from segstream.cli.predictions.predictor import Segmenter, Settings, configured, short_side
-from segstream.eval_sets import Asked, Judge
+from segstream.evaluation import EvalModel
 from segstream.model.checkpoint import Final, save_final
 from segstream.model.config import MULTI_SCALE, InferConfig
+from segstream.model.inference.predictor import Predictor, infer_config
 from segstream.model.networks.build import build
-from segstream.shards.errors import DataError, UsageError
+from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
 from tests.model.toy import TINY
 
@@ -32,7 +32,7 @@ def eval_of(**values: Any) -> dict[str, Any]:
 
 def test_the_order_is_asked_for_then_recipe_then_the_authors_own(attentive: nn.Module) -> None:
     def config(net: nn.Module, meta: dict[str, Any], **asked: Any) -> InferConfig:
-        return configured(Path("c.pt"), net, meta, **asked)
+        return infer_config(Path("c.pt"), net, meta, **asked)
 
     assert config(PLAIN, {}) == InferConfig(crop=713)
     assert config(PLAIN, {}, crop=473, flip=False) == InferConfig(crop=473, flip=False)
@@ -65,17 +65,11 @@ def test_predict_and_eval_segment_alike(tmp_path: Path, arch: str, recipe: bool)
         meta["recipe"] = {"name": "own", "seed": 0, "data": {"taxonomy": "cityscapes-19"}, "eval": {"crop": 33}}
     net, path = build(arch, 19, seed=1, **options), tmp_path / "own.pt"
     save_final(path, Final(identity={}, meta=meta, step=1, weights=net.state_dict()))
-    for ours, theirs in (
-        (Settings(), Asked()),
-        (Settings(crop=49, flip=False), Asked(crop=49, flip=False)),
-        (Settings(scales="multi", short_side="360"), Asked(scales=MULTI_SCALE, short_sides=(360,))),
-        (Settings(short_side="native"), Asked(short_sides=(None,))),
+    for sides, asked in (
+        (None, {}),
+        (None, {"crop": 49, "flip": False}),
+        ([360], {"scales": MULTI_SCALE}),
+        (["native"], {}),
     ):
-        assert (Segmenter.load(path, ours).config,) == Judge.load(path, theirs).configs
-
-
-@pytest.mark.parametrize("text", ["0", "720p", "-3"])
-def test_a_shorter_side_is_a_number_or_native(text: str) -> None:
-    assert short_side("native") is None
-    with pytest.raises(UsageError, match="give a number of pixels"):
-        short_side(text)
+        ours = Predictor(path, short_side=sides and sides[0], **asked).config
+        assert (ours,) == EvalModel.load(path, short_sides=sides, **asked).configs

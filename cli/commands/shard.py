@@ -1,0 +1,102 @@
+"""The `shard` command: a release becomes shards."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segstream.cli.commands.options import CORES, Json, Staged, Workers
+from segstream.cli.console import note, print_json, progress
+
+if TYPE_CHECKING:
+    from segstream.shards.convert.convert import Converted
+
+SHOWN = 20  # samples left out, by name
+
+
+def shard(
+    dataset: Annotated[str, typer.Argument(help="A known dataset, or a YAML file that describes your own.")],
+    out: Annotated[str, typer.Option(help="Shard sets go to OUT/DATASET/SPLIT.")],
+    raw: Annotated[Path | None, typer.Option(help="Root of the release as downloaded.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Splits.", show_default="all; held out: val")] = None,
+    short_side: Annotated[int | None, typer.Option(min=16, help="Store training images at this side at most.")] = None,
+    workers: Workers = CORES,
+    relabel: Annotated[
+        Path | None, typer.Option(help="MSeg's update records (CSV or mseg-api checkout): relabelled labels as well.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.")] = None,
+    skip_bad: Annotated[int, typer.Option(min=0, help="Leave out up to N unusable samples instead of stopping.")] = 0,
+    shard_samples: Annotated[int, typer.Option(min=1, help="Samples per shard at most.")] = 256,
+    staged: Staged = False,
+    json: Json = False,
+) -> None:
+    """Convert a dataset's release to shards, once. Goes on where an interrupted run stopped."""
+    from segstream.shards.convert.convert import convert
+    from segstream.shards.datasets import registry
+
+    known = registry.dataset(dataset)
+    done = []
+    for one in split or (["val"] if known.role == "test" else known.splits):
+        start = time.monotonic()
+        with progress(f"shard {dataset} {one}") as report:
+            converted = convert(
+                dataset,
+                split=one,
+                out=out,
+                raw=raw,
+                short_side=short_side,
+                relabel=relabel,
+                workers=workers,
+                limit=limit,
+                skip_bad=skip_bad,
+                shard_samples=shard_samples,
+                staged=staged,
+                progress=report,
+            )
+        done.append(_summary(converted))
+        if converted.absent:
+            more = ", ..." if converted.absent > len(converted.first_absent) else ""
+            few = f"{', '.join(converted.first_absent)}{more}"
+            note(f"warning: {converted.url}: {converted.absent} images that the release lists are not in {raw}: {few}")
+        if not json:
+            _print(converted, time.monotonic() - start)
+    if json:
+        print_json(done)
+
+
+def _summary(converted: Converted) -> dict[str, Any]:
+    return {
+        "dataset": converted.dataset,
+        "split": converted.split,
+        "url": converted.url,
+        "samples": converted.samples,
+        "shards": len(converted.shards),
+        "bytes": converted.bytes,
+        "resumed_shards": converted.resumed_shards,
+        "skipped": [dataclasses.asdict(one) for one in converted.skipped],
+        "absent": converted.absent,
+        "first_absent": converted.first_absent,
+        "relabel": dataclasses.asdict(converted.relabel) if converted.relabel else None,
+        "digest": converted.digest,
+    }
+
+
+def _print(converted: Converted, seconds: float) -> None:
+    kept = f" ({converted.resumed_shards} kept from before)" if converted.resumed_shards else ""
+    left_out = f", {len(converted.skipped)} left out" if converted.skipped else ""
+    typer.echo(
+        f"{converted.url}: {converted.samples} samples in {len(converted.shards)} shards{kept}, "
+        f"{converted.bytes / 1e6:.1f} MB, {converted.samples / seconds:.0f} images/s{left_out}"
+    )
+    for one in converted.skipped[:SHOWN]:
+        typer.echo(f"  left out: {one.path}: {one.reason}")
+    if len(converted.skipped) > SHOWN:
+        typer.echo(f"  and {len(converted.skipped) - SHOWN} more, all listed in {converted.url}/manifest.json")
+    if converted.relabel:
+        typer.echo(f"  {converted.relabel.applied} of {converted.relabel.total} segments relabelled")
+        for reason, records in converted.relabel.reported.items():
+            typer.echo(f"  {records} not: {reason}")

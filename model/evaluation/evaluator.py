@@ -1,0 +1,171 @@
+"""Every image is segmented once for all the ways in which it is evaluated, compared with its labels, counted."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import typing
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from segstream.model.config import InferConfig
+from segstream.model.distributed import ProcessGroup
+from segstream.model.evaluation.metrics import Confusion, EvalResult, confusion, unrelabel
+from segstream.model.evaluation.protocol import RELABELED, Protocol
+from segstream.model.evaluation.resume_log import SetLog
+from segstream.model.inference.infer import segment
+from segstream.shards.errors import DataError
+from segstream.shards.taxonomy import IGNORE_INDEX
+
+Labels = Mapping[str, npt.NDArray[Any]]
+"""An image's label maps by member, each (H, W) integers with 255 = ignored."""
+
+
+class LabelledImages(typing.Protocol):
+    """A data set; `pipeline.eval_images.EvalImages` is one."""
+
+    url: str
+    dataset: str
+    split: str
+    digest: str
+    """Of all that it holds."""
+
+    def __len__(self) -> int: ...
+
+    def read(
+        self, numbers: Iterable[int], members: Collection[str]
+    ) -> Iterator[tuple[str, npt.NDArray[np.uint8], Labels]]:
+        """Samples by number, in order: where each lies, for errors; its image (H, W, 3) RGB; labels of `members`."""
+
+
+def evaluate(
+    net: nn.Module,
+    images: LabelledImages,
+    protocols: Sequence[Protocol],
+    configs: Sequence[InferConfig],
+    *,
+    samples: Sequence[int] | None = None,
+    ranks: ProcessGroup | None = None,
+    log: SetLog | None = None,
+    report: Callable[[int, int], None] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> list[EvalResult]:
+    """Evaluate a network on a data set. Each process of a run takes its share of the images; all get the same results.
+
+    Args:
+        net: in eval mode, on its device; maps normalised images to logits.
+        protocols: how to evaluate.
+        configs: how to segment, for each of which there is a result.
+        samples: numbers of the images; None: all.
+        log: images that are finished already, and where finished ones are noted.
+        report: called with the number of images done, and of all.
+        facts: fields of the results that tell about the model: `model`, `checkpoint`, `seed`.
+
+    Returns:
+        By protocol, by configuration.
+
+    Raises:
+        DataError: an image or label cannot be read or does not fit the protocol (names it), or no pixel is labelled and
+            the rule leaves absent classes out.
+    """
+    ranks, report, start = ranks or ProcessGroup(), report or _silent, time.perf_counter()
+    ways = [(protocol, config) for config in configs for protocol in protocols]
+    samples, done = range(len(images)) if samples is None else samples, {} if log is None else log.done
+    totals = [_blank(protocol) for protocol, _ in ways]
+    for noted in done.values() if ranks.is_main else ():
+        for total, (at, pixels) in zip(totals, noted, strict=True):
+            total.ravel()[at] += pixels
+    left = [i for i in samples if i not in done]
+    mine = left[ranks.rank :: ranks.world_size]
+    members = dict.fromkeys(member for protocol in protocols for member in protocol.members)
+    report(len(done), len(samples))
+    for n, (i, sample) in enumerate(zip(mine, images.read(mine, members), strict=True), start=1):
+        counts_of_image = [c for config in configs for c in image_confusion(net, *sample, protocols, config)]
+        if log is not None:
+            log.add(i, counts_of_image)
+        for total, counts in zip(totals, counts_of_image, strict=True):
+            total += counts
+        report(min(len(done) + n * ranks.world_size, len(samples)), len(samples))
+    totals = [ranks.sum_(torch.from_numpy(total)).numpy() for total in totals]
+    known: dict[str, Any] = {
+        "dataset": images.dataset,
+        "split": images.split,
+        "url": images.url,
+        "manifest": images.digest,
+    }
+    known |= {"images": len(samples), "images_per_s": len(left) / (time.perf_counter() - start) if left else None}
+    try:
+        found = [
+            EvalResult.of(total, protocol, config, **known, **(facts or {}))
+            for (protocol, config), total in zip(ways, totals, strict=True)
+        ]
+    except DataError as error:
+        raise DataError(f"{images.url}: {error}") from error
+    results = []
+    for n in range(len(protocols)):
+        of_sides = found[n :: len(protocols)]
+        best = max(of_sides, key=lambda result: result.miou)
+        results += [dataclasses.replace(result, max=result is best) for result in of_sides]
+    return results
+
+
+def image_confusion(
+    net: nn.Module,
+    where: str,
+    image: npt.NDArray[np.uint8],
+    labels: Labels,
+    protocols: Sequence[Protocol],
+    config: InferConfig,
+) -> list[Confusion]:
+    """Pixel counts of one image by every protocol, from the same forward passes.
+
+    Args:
+        net: in eval mode, on its device.
+        where: names the sample in errors.
+        image: (H, W, 3) RGB.
+        labels: at least those that the protocols name.
+
+    Raises:
+        DataError: a label has another size than its image or an id that the taxonomy lacks, or the network's classes
+            are not those that the protocol's projection leads from.
+    """
+    for protocol in protocols:
+        num_classes, matrix = protocol.taxonomy.num_classes, protocol.projection
+        if matrix is not None and len(matrix) != num_classes:
+            raise DataError(f"the projection gives {len(matrix)} classes, the labels have {num_classes}")
+        for name in protocol.members:
+            _check(where, image, labels[name], num_classes)
+    counts = []
+    (preds,) = segment(net, [image], [protocol.projection for protocol in protocols], config)
+    for protocol, pred in zip(protocols, preds, strict=True):
+        num_classes, label = protocol.taxonomy.num_classes, labels[protocol.label]
+        if pred.max() >= num_classes:
+            raise DataError(f"the network knows a class {pred.max()}, the labels have {num_classes}; give a projection")
+        if protocol.relabeled:
+            pred, label = unrelabel(pred, label, labels[RELABELED])
+        counts.append(confusion(label, pred, num_classes, no_class=protocol.relabeled))
+    return counts
+
+
+def _blank(protocol: Protocol) -> Confusion:
+    num_classes = protocol.taxonomy.num_classes
+    return np.zeros((num_classes, num_classes + protocol.relabeled), np.int64)
+
+
+def _silent(done: int, total: int) -> None:
+    pass
+
+
+def _check(where: str, image: npt.NDArray[np.uint8], label: npt.NDArray[Any], num_classes: int) -> None:
+    if image.shape[:2] != label.shape:
+        (h, w), (label_h, label_w) = image.shape[:2], label.shape
+        raise DataError(f"{where}: image is {h} x {w}, label {label_h} x {label_w}; convert the dataset again")
+    wrong = (label != IGNORE_INDEX) & ((label < 0) | (label >= num_classes))
+    if wrong.any():
+        ids = np.unique(label[wrong])[:8].tolist()
+        raise DataError(f"{where}: label holds ids {ids}, the taxonomy has {num_classes} classes; check which it is in")

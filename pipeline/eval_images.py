@@ -1,0 +1,74 @@
+"""Labelled images of a shard set at their native size, for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+
+from segstream.pipeline.decode import decode_image, decode_label
+from segstream.shards.errors import DataError
+from segstream.shards.format.reader import open_shards
+from segstream.shards.parallel import read_ahead
+
+AHEAD = 2  # images read and decoded while the network is busy
+Labelled = tuple[str, npt.NDArray[np.uint8], dict[str, npt.NDArray[np.uint8]]]
+"""Where it lies, for errors; image (H, W, 3) RGB; label maps (H, W) by member."""
+
+
+class EvalImages:
+    """A shard set that can be evaluated on: whole, labelled, at native size. A context manager.
+
+    Attributes:
+        url: where it lies, as it was given.
+        shards: the open set; its manifest says what it holds.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Open a set.
+
+        Raises:
+            DataError: the set is incomplete or empty, has no labels, or its images are not at native size.
+        """
+        self.url, self.shards = url, open_shards(url)
+        manifest = self.shards.manifest
+        if "native" not in manifest.members:
+            raise DataError(f"{url}: images without labels, to predict; evaluation needs a set with labels")
+        if manifest.split == "train":
+            raise DataError(
+                f"{url}: a training split, stored at a reduced size; evaluation is at native size: give a val or "
+                f"test split"
+            )
+        if len(self) == 0:
+            raise DataError(f"{url}: nothing to evaluate: the set holds no sample; check its split and limit")
+        self.dataset, self.split, self.digest = manifest.dataset, manifest.split, manifest.digest
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def __enter__(self) -> EvalImages:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shards.close()
+
+    def key(self, i: int) -> str:
+        """A sample's key, unique within the set."""
+        return self.shards.entry(i).key
+
+    def at(self, i: int, members: Collection[str]) -> Labelled:
+        """One sample with its labels of these members.
+
+        Raises:
+            DataError: it cannot be read or decoded.
+        """
+        where = f"{self.url}/{self.key(i)}"
+        image = decode_image(self.shards.read(i, "image"), where=where)
+        return where, image, {name: decode_label(self.shards.read(i, name), where=where) for name in members}
+
+    def read(self, numbers: Iterable[int], members: Collection[str]) -> Iterator[Labelled]:
+        """Samples in order; the next are read while the caller works on one."""
+        with ThreadPoolExecutor(1, "read") as pool:
+            yield from read_ahead(pool, lambda i: self.at(i, members), numbers, ahead=AHEAD)

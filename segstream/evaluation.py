@@ -1,0 +1,304 @@
+"""Evaluation from a checkpoint, or a network in training, and shard sets: what `eval` and validation do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from segstream.model.config import InferConfig
+from segstream.model.device import pick_device
+from segstream.model.distributed import ProcessGroup
+from segstream.model.evaluation.evaluator import evaluate as evaluate_net
+from segstream.model.evaluation.metrics import EvalResult
+from segstream.model.evaluation.protocol import RELABELED, Protocol, Rule, Scheme, protocols
+from segstream.model.evaluation.resume_log import remove, resume_log
+from segstream.model.inference.predictor import Predictor, with_own_scales
+from segstream.pipeline.eval_images import EvalImages
+from segstream.recipe import Recipe
+from segstream.shards.errors import DataError
+from segstream.shards.files import write_text
+from segstream.shards.taxonomy import Taxonomy
+
+Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""Given a title, a context whose value is called with the number of images done, and of all."""
+
+
+def evaluate(
+    checkpoint: str | Path,
+    data: str | Sequence[str],
+    *,
+    taxonomy: Scheme | Sequence[Scheme] = "auto",
+    short_sides: Sequence[int | Literal["native"]] | None = None,
+    relabeled: bool | None = None,
+    rule: Rule = "mseg",
+    out: str | Path | None = None,
+    restart_changed: bool = False,
+    **infer: Any,
+) -> list[EvalResult]:
+    """Evaluate a checkpoint on shard sets with native-size images.
+
+        [result] = segstream.evaluate("runs/union-universal/final.pt", "data/shards/camvid-11/val")
+        print(result.miou, [(c.name, c.iou) for c in result.classes])
+
+    Args:
+        checkpoint: a run's `final.pt`, or a published file of MSeg's or HMSA's.
+        data: URL of a shard set, or several.
+        taxonomy: classes to evaluate in, `auto`, `native` or `universal`, or several. auto: universal classes for a
+            universal model on a dataset to train on, otherwise the dataset's own.
+        short_sides: resize images to these shorter sides first, with a result for each; None: as the recipe says.
+        relabeled: evaluate as a model of relabelled labels; None: where it learnt them and the set has them.
+        rule: a class that occurs nowhere counts 0 (`mseg`) or not at all (`hmsa`).
+        out: also write the results to this JSON file; an evaluation that was killed then goes on.
+        restart_changed: forget another, unfinished evaluation of the same `out`, instead of refusing.
+        infer: further fields of `InferConfig`; what is left out is as the checkpoint's recipe says.
+
+    Returns:
+        By set, by taxonomy, by shorter side.
+
+    Raises:
+        DataError: the checkpoint, a set, an image or a label cannot be used, or a file cannot be written.
+        UsageError: the file is no trained network.
+    """
+    model = EvalModel.load(checkpoint, short_sides=short_sides, **infer)
+    schemes, urls = ([value] if isinstance(value, str) else value for value in (taxonomy, data))
+    with open_sets(model, urls, schemes=schemes, relabeled=relabeled, rule=rule) as sets:  # type: ignore[arg-type]
+        return run_evaluation(
+            model, sets, ProcessGroup(), out=None if out is None else Path(out), restart_changed=restart_changed
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalModel:
+    """A network to evaluate."""
+
+    name: str
+    seed: int | None
+    """Of its run; None for a published checkpoint."""
+    checkpoint: str
+    """SHA-256 of its file."""
+    net: nn.Module
+    taxonomy: Taxonomy
+    learnt_relabeled: bool
+    """Whether it was trained on relabelled labels."""
+    configs: tuple[InferConfig, ...]
+    """How to segment: one for every shorter side."""
+
+    @classmethod
+    def load(
+        cls, checkpoint: str | Path, *, short_sides: Sequence[int | Literal["native"]] | None = None, **infer: Any
+    ) -> EvalModel:
+        """Rebuild the network of a checkpoint, ours or a published one, on the CPU; arguments as of `evaluate`.
+
+        Raises:
+            DataError: the file is missing, damaged or of no known kind, its classes are unknown, or their number is
+                not that of the network's.
+            UsageError: a file without a head.
+        """
+        predictor = Predictor(checkpoint, on_device=False, **infer)
+        recipe, stem = predictor.meta.get("recipe"), Path(checkpoint).stem
+        if "taxonomy" not in predictor.meta:
+            count = predictor.taxonomy.num_classes
+            raise DataError(f"{checkpoint}: nothing says what its {count} classes are; it cannot be judged")
+        configs = [predictor.config]
+        if short_sides is not None:
+            sides = [None if side == "native" else side for side in dict.fromkeys(short_sides)]
+            configs = [dataclasses.replace(predictor.config, short_side=side) for side in sides]
+        return cls(
+            name=recipe["name"] if recipe else stem,
+            seed=recipe["seed"] if recipe else None,
+            checkpoint=predictor.sha256,
+            net=predictor.net,
+            taxonomy=predictor.taxonomy,
+            # A recipe says so; of MSeg's published files the name does, by their authors' own rule.
+            learnt_relabeled=recipe["data"].get("taxonomy") == RELABELED
+            if recipe
+            else "mseg" in stem and "unrelabeled" not in stem,
+            configs=tuple(configs),
+        )
+
+    @classmethod
+    def of_run(cls, recipe: Recipe, net: nn.Module, taxonomy: Taxonomy) -> EvalModel:
+        """A network in training; `taxonomy` is that of its labels."""
+        side, config = recipe.validate.short_side, with_own_scales(recipe.eval, net)
+        return cls(
+            name=recipe.name,
+            seed=recipe.seed,
+            checkpoint="",  # none yet
+            net=net,
+            taxonomy=taxonomy,
+            learnt_relabeled=recipe.data.taxonomy == RELABELED,
+            configs=(config if side is None else dataclasses.replace(config, short_side=side),),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalSet:
+    """A shard set and how a model is evaluated on it."""
+
+    images: EvalImages
+    protocols: tuple[Protocol, ...]
+
+
+@contextmanager
+def open_sets(
+    model: EvalModel,
+    urls: Sequence[str],
+    *,
+    schemes: Sequence[Scheme] = ("auto",),
+    relabeled: bool | None = None,
+    rule: Rule = "mseg",
+) -> Iterator[list[EvalSet]]:
+    """Open sets and find out how the model is evaluated on each.
+
+    Raises:
+        DataError: a set cannot be evaluated on, or its classes do not fit the model's.
+    """
+    with ExitStack() as opened:
+        sets = []
+        for url in urls:
+            images = opened.enter_context(EvalImages(url))
+            manifest = images.shards.manifest
+            try:
+                found = protocols(
+                    model.taxonomy,
+                    manifest.native,
+                    manifest.members,
+                    schemes=schemes,
+                    learnt_relabeled=model.learnt_relabeled,
+                    relabeled=relabeled,
+                    rule=rule,
+                )
+            except DataError as error:
+                raise DataError(f"{url}: {error}") from error
+            sets.append(EvalSet(images=images, protocols=found))
+        yield sets
+
+
+def run_evaluation(
+    model: EvalModel,
+    sets: Sequence[EvalSet],
+    ranks: ProcessGroup,
+    *,
+    out: Path | None = None,
+    restart_changed: bool = False,
+    progress: Progress | None = None,
+) -> list[EvalResult]:
+    """Evaluate on every set. Each process of a run takes its share of the images; the outcome is the same in all.
+
+    Args:
+        out: file that gets the results, written whole by rank 0. Until then finished images are noted beside it, and
+            another call goes on from there, with any number of processes.
+        restart_changed: forget what another evaluation noted there, instead of refusing.
+
+    Returns:
+        By set, by protocol, by configuration.
+
+    Raises:
+        DataError: see `evaluate`; or the notes belong to another evaluation.
+    """
+    net = model.net.to(pick_device(model.configs[0].device)).eval()
+    facts = {"model": model.name, "checkpoint": model.checkpoint, "seed": model.seed}
+    found = []
+    with ExitStack() as stack:
+        logs = None
+        if out is not None:
+            folder, identity = out.with_name(f"{out.name}.journal"), _identity(model, sets)
+            logs = stack.enter_context(resume_log(folder, identity, len(sets), ranks, restart_changed=restart_changed))
+        for n, (images, protocols_of) in enumerate((s.images, s.protocols) for s in sets):
+            shown = progress if ranks.is_main else None
+            with shown(f"eval {model.name} on {images.url}") if shown else nullcontext() as report:
+                log = None if logs is None else logs[n]
+                found += evaluate_net(
+                    net, images, protocols_of, model.configs, ranks=ranks, log=log, report=report, facts=facts
+                )
+        if out is not None and ranks.is_main:
+            rows = [result.to_json() for result in found]
+            write_text(out, json.dumps(rows, indent=2, allow_nan=False) + "\n")
+            remove(folder)
+    return found
+
+
+def _identity(model: EvalModel, sets: Sequence[EvalSet]) -> dict[str, Any]:
+    """What the counts of an image depend on; not the rule, which comes after them."""
+    return {
+        "checkpoint": model.checkpoint,
+        "inference": {str(n): dataclasses.asdict(config) for n, config in enumerate(model.configs, start=1)},
+        "device": str(pick_device(model.configs[0].device)),
+        "data": {
+            f"{n} {s.images.dataset}/{s.images.split}": {
+                "manifest": s.images.digest,
+                "labels": {p.taxonomy.name: f"{p.label}{', relabelled' if p.relabeled else ''}" for p in s.protocols},
+            }
+            for n, s in enumerate(sets, start=1)
+        },
+    }
+
+
+class Validation:
+    """The shard sets of a recipe's `validate.data`, opened once. A context manager.
+
+    Each process segments its share of the images; what is added up are whole numbers of pixels, so the results are
+    those of one process, whatever the number of processes.
+    """
+
+    def __init__(self, urls: Sequence[str], limit: int | None, model: EvalModel, ranks: ProcessGroup) -> None:
+        """Open the sets and find the rule by which each is evaluated.
+
+        Args:
+            limit: images of each set, evenly spread over it; None: all.
+            model: whose classes are evaluated, and how images are segmented; its network is not used.
+
+        Raises:
+            DataError: a set is incomplete, has no labels, or the model's classes say nothing about its own.
+        """
+        self._ranks, self._configs = ranks, model.configs
+        self._sets: dict[str, tuple[EvalSet, Sequence[int]]] = {}
+        with ExitStack() as stack:
+            for opened in stack.enter_context(open_sets(model, urls)):
+                name = _name(opened.images, self._sets)
+                self._sets[name] = opened, spread(len(opened.images), limit)
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> Validation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def results(self, net: nn.Module) -> dict[str, EvalResult]:
+        """Evaluate the network on every set; every process calls this and gets the same.
+
+        Args:
+            net: in eval mode; it is not changed.
+        """
+        return {
+            name: evaluate_net(net, s.images, s.protocols, self._configs, samples=samples, ranks=self._ranks)[0]
+            for name, (s, samples) in self._sets.items()
+        }
+
+
+def spread(size: int, limit: int | None) -> Sequence[int]:
+    """Numbers of at most `limit` of `size` samples, evenly spread over the set, ascending, each once."""
+    if limit is None or limit >= size:
+        return range(size)
+    return [i * size // limit for i in range(limit)]
+
+
+def headline(results: Mapping[str, EvalResult]) -> dict[str, float]:
+    """By curve, `val/DATASET/miou` and so on, the figures of a validation; shares in 0..1."""
+    return {f"val/{name}/{kind}": getattr(r, kind) for name, r in results.items() for kind in ("miou", "macc", "acc")}
+
+
+def _name(images: EvalImages, taken: Mapping[str, Any]) -> str:
+    """A set's name in curves: its dataset's; with its split where that is taken."""
+    name = images.dataset if images.dataset not in taken else f"{images.dataset}-{images.split}"
+    if name in taken:
+        raise DataError(f"validate.data: {images.url}: a set of {name} is named twice; remove one")
+    return name

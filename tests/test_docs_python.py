@@ -1,0 +1,34 @@
+"""docs/python.md from its first line to its last, as somebody would type it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_page_runs(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "page.py").write_text("\n".join(blocks), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "page.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for said in (
+        "ade20k-150/train: 8 samples in 1 shards",
+        "torch.Size([4, 3, 65, 65])",
+        "step 6: loss ",
+        "camvid-11: mIoU 0.",
+        "torch.Size([1, 194, 96, 128])",
+        "did you mean 'union-universal'",
+    ):
+        assert said in done.stdout
+    assert (tmp_path / "runs" / "notebook" / "final.pt").exists()
