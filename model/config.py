@@ -1,4 +1,4 @@
-"""What can be set about a network, its training and its use. Checked here, trusted global_counts else."""
+"""What can be set about a network, its training and its use. Checked here, trusted everywhere else."""
 
 from __future__ import annotations
 
@@ -99,27 +99,32 @@ class TrainConfig:
         if (self.steps is None) == (self.crops is None):
             found = "both are given" if self.crops is not None else "neither is given"
             raise DataError(f"steps, crops: {found}; the length of a run is either of the two")
-        for name in ("accumulate", "log_every", "checkpoint_every", "keep"):
-            _at_least(name, getattr(self, name), 1)
-        for name in ("steps", "crops", "threads", "validate_every"):
-            if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), 1)
-        if not 0 < self.lr < float("inf"):
-            raise DataError(f"lr: {self.lr}; must be above 0")
-        if not 0 <= self.momentum < 1:
-            raise DataError(f"momentum: {self.momentum}; must be in [0, 1)")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise DataError(f"weight_decay: {self.weight_decay}; must be 0 or above")
-        if not 0 <= self.class_balance <= 1:
-            raise DataError(f"class_balance: {self.class_balance}; must be in [0, 1]")
+        for name in (
+            "accumulate",
+            "log_every",
+            "checkpoint_every",
+            "keep",
+            "steps",
+            "crops",
+            "threads",
+            "validate_every",
+        ):
+            if (count := getattr(self, name)) is not None:
+                _at_least(name, count, 1)
+        endless = float("inf")
+        for name, fits, must in (
+            ("lr", 0 < self.lr < endless, "must be above 0"),
+            ("momentum", 0 <= self.momentum < 1, "must be in [0, 1)"),
+            ("weight_decay", 0 <= self.weight_decay < endless, "must be 0 or above"),
+            ("class_balance", 0 <= self.class_balance <= 1, "must be in [0, 1]"),
+            ("power", 0 < self.power < endless, "must be above 0"),
+            ("clip_norm", self.clip_norm is None or 0 < self.clip_norm < endless, "must be above 0, or null for none"),
+            ("ema", self.ema is None or 0 < self.ema < 1, "must be between 0 and 1, or null for none"),
+        ):
+            if not fits:
+                raise DataError(f"{name}: {getattr(self, name)}; {must}")
         if self.loss == "rmi" and self.class_balance:
             raise DataError(f"class_balance: {self.class_balance}; loss rmi has no place for it, set 0 or loss ce")
-        if not 0 < self.power < float("inf"):
-            raise DataError(f"power: {self.power}; must be above 0")
-        if self.clip_norm is not None and not 0 < self.clip_norm < float("inf"):
-            raise DataError(f"clip_norm: {self.clip_norm}; must be above 0, or null for none")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise DataError(f"ema: {self.ema}; must be between 0 and 1, or null for none")
         if self.mgda and self.precision == "fp16":
             raise DataError("precision: fp16 scales losses, which mgda compares; use bf16, tf32 or fp32")
 

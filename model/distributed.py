@@ -10,7 +10,6 @@ GPU wait.
 from __future__ import annotations
 
 import os
-import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,7 +80,7 @@ class ProcessGroup:
         self.any(False)
 
     def from_main(self, make: Callable[[], T]) -> T:
-        """What `make` gives on rank 0, on every process; a DataError that it raises there is raised global_counts."""
+        """What `make` gives on rank 0, on every process; a DataError that it raises there is raised everywhere."""
         if self.world_size == 1:
             return make()
         answer: T | DataError
@@ -89,15 +88,13 @@ class ProcessGroup:
             answer = make() if self.is_main else DataError("only rank 0 knows")
         except DataError as error:
             answer = error
-        sent = bytearray(pickle.dumps(answer)) if self.is_main else bytearray()
-        length = int(self.broadcast_(torch.tensor(len(sent))))
-        content = torch.frombuffer(sent, dtype=torch.uint8) if self.is_main else torch.empty(length, dtype=torch.uint8)
-        self.broadcast_(content)
-        received = answer if self.is_main else pickle.loads(bytes(content.numpy()))
+        answers = [answer]
+        with _together():
+            dist.broadcast_object_list(answers, src=0, device=torch.device("cpu"))
+        received = answers[0]
         if isinstance(received, DataError):
             raise received
-        result: T = received
-        return result
+        return received
 
 
 def start() -> ProcessGroup:

@@ -1,4 +1,4 @@
-"""What crosses the room's door, declared here so that nobody who makes batches or networks has to be imported."""
+"""What batches and networks look like, declared here so that nobody who makes them has to be imported."""
 
 from __future__ import annotations
 

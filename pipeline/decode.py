@@ -13,7 +13,7 @@ import simplejpeg
 from segstream.pipeline.buffers import Scratch
 from segstream.pipeline.geometry import Box
 from segstream.shards.codecs.jpeg import SIGNATURE as JPEG
-from segstream.shards.codecs.row_blocks import CHROMA_PX, slice_jpeg, unpack_label
+from segstream.shards.codecs.row_blocks import CHROMA_PX, cut_jpeg, unpack_label
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import ShardSet
 
@@ -48,7 +48,7 @@ def read_image(shards: ShardSet, i: int, box: Box, size_hw: tuple[int, int]) -> 
     rows = shards.read_rows(i, "image", top, bottom)
     if rows is None:
         return EncodedRegion(data=shards.read(i, "image"), box=(0, 0, height, width))
-    data, (left, right) = slice_jpeg(rows, max(box[1] - CHROMA_PX, 0), min(box[3] + CHROMA_PX, width))
+    data, (left, right) = cut_jpeg(rows, max(box[1] - CHROMA_PX, 0), min(box[3] + CHROMA_PX, width))
     return EncodedRegion(data=data, box=(rows.top, left, rows.bottom, right))
 
 

@@ -42,6 +42,14 @@ class Batch:
 class Loader:
     """A mix of shard sets as batches, from any step to any other. A context manager.
 
+        with Loader(data, augment, LoaderConfig(batch=8), seed=0) as loader:
+            for batch in loader.batches(0, 100_000):
+                batch.images, batch.labels  # (B, 3, h, w) uint8 RGB, (B, h, w) uint8 or int16, 255 ignored; see `Batch`
+
+    Step t's batch is the same whatever was asked for before, with any number of threads and processes. So a loop of
+    your own goes on by `batches(t, stop)`; Lightning and Accelerate take `loader.batches(...)`, or `Batches` where they
+    want a dataset for torch's DataLoader.
+
     Starting one sets OpenCV to a single thread of its own, process-wide: samples are made side by side, and
     threads inside each would only get in one another's way.
     """
@@ -59,12 +67,16 @@ class Loader:
         """Open the shard sets and start the threads.
 
         Args:
+            data: which shard sets, their shares, and the taxonomy of the labels.
+            augment: what is done to each sample; `crop` gives h and w, in pixels.
+            loader: `batch` (all ranks together), threads, batches made ahead, engine.
             seed: of the run, 0 to 2**64 - 1; the same on every rank.
             rank: which of `world_size` processes this is; it gets slots rank, rank + world_size, ...;
                 where the batch does not divide, the first ranks get one more.
 
         Raises:
-            DataError: there are more ranks than slots, or what `Samples` refuses.
+            DataError: a shard set that is missing or incomplete, labels that do not fit together, an order that cannot
+                be laid out, more ranks than slots, or an engine that does not start.
         """
         if loader.batch < world_size:
             raise DataError(

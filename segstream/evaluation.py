@@ -105,7 +105,7 @@ class EvalModel:
         recipe, stem = predictor.meta.get("recipe"), Path(checkpoint).stem
         if "taxonomy" not in predictor.meta:
             count = predictor.taxonomy.num_classes
-            raise DataError(f"{checkpoint}: nothing says what its {count} classes are; it cannot be judged")
+            raise DataError(f"{checkpoint}: nothing says what its {count} classes are; it cannot be evaluated")
         configs = [predictor.config]
         if short_sides is not None:
             sides = [None if side == "native" else side for side in dict.fromkeys(short_sides)]

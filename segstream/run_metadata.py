@@ -9,6 +9,7 @@ import platform
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,85 +20,59 @@ from segstream.shards.errors import DataError
 from segstream.shards.files import write_text
 
 if TYPE_CHECKING:
-    from segstream.model.types import Batch, BatchSource
     from segstream.recipe import Recipe
 
 PACKAGES = ("segstream", "torch", "numpy", "opencv-python-headless", "pillow", "nvidia-dali-cuda130")
 SOURCE = Path(__file__).resolve().parents[1]
 
 
-class RunMetadata:
-    """The account of one run folder. A context manager: leaving it says how this start ended."""
+@contextmanager
+def run_metadata(
+    folder: Path, recipe: Recipe, fingerprint: Mapping[str, Any], **start: Any
+) -> Iterator[Callable[[int], None]]:
+    """The account of one start of a run; leaving the block says how it ended.
 
-    def __init__(self, folder: Path, recipe: Recipe, fingerprint: Mapping[str, Any], **start: Any) -> None:
-        """Nothing is written yet: another run's account stays if this one is refused.
+    Nothing is written before the function that is yielded is called with the step that the run starts or goes on with:
+    another run's account stays if this one is refused. Starts before this one are kept in `starts`.
 
-        Args:
-            fingerprint: of the loader: datasets, manifests, order and augmentation.
-            start: JSON-able, what is particular to this start: arguments, world size, device, ...
-        """
-        self._path = folder / "run.json"
-        self._recipe = recipe
-        self._fingerprint = fingerprint
-        self._start = start
-        self._content: dict[str, Any] | None = None
+    Args:
+        fingerprint: of the loader: datasets, manifests, order and augmentation.
+        start: JSON-able, what is particular to this start: arguments, world size, device, ...
 
-    def begin(self, step: int) -> None:
-        """The run starts, or goes on, with `step`; starts before this one are kept in `starts`.
+    Raises:
+        DataError: the file cannot be written.
+    """
+    path, content = folder / "run.json", dict[str, Any]()
 
-        Raises:
-            DataError: the file cannot be written.
-        """
-        begun = {"at": _now(), "step": step, "host": socket.gethostname(), **self._start}
-        self._write(
-            {
-                "recipe": dataclasses.asdict(self._recipe),
-                "seed": self._recipe.seed,
-                "data": dict(self._fingerprint),
-                **_revision(),
-                "versions": _versions(),
-                "python": platform.python_version(),
-                "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-                "starts": [*_starts(self._path), begun],
-            }
+    def write() -> None:
+        write_text(path, json.dumps(content, indent=2, default=str) + "\n")
+
+    def begin(step: int) -> None:
+        content.update(
+            recipe=dataclasses.asdict(recipe),
+            seed=recipe.seed,
+            data=dict(fingerprint),
+            **_revision(),
+            versions=_versions(),
+            python=platform.python_version(),
+            machine={"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+            starts=[*_starts(path), {"at": _now(), "step": step, "host": socket.gethostname(), **start}],
         )
+        write()
 
-    def __enter__(self) -> RunMetadata:
-        return self
+    def end(outcome: str) -> None:
+        if content:
+            content["starts"][-1] |= {"ended": _now(), "outcome": outcome}
+            write()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if self._content is None:
-            return
-        outcome = "finished" if error is None else "failed" if isinstance(error, Exception) else "interrupted"
-        outcome = "stopped" if isinstance(error, Stopped) else outcome
-        self._content["starts"][-1] |= {"ended": _now(), "outcome": outcome}
-        try:
-            self._write(self._content)
-        except DataError:
-            if error is None:
-                raise  # otherwise the first error is the one to tell
-
-    def _write(self, content: dict[str, Any]) -> None:
-        self._content = content
-        write_text(self._path, json.dumps(content, indent=2, default=str) + "\n")
-
-
-class Announced:
-    """A source of batches that tells when training begins to read it, and from which step."""
-
-    def __init__(self, source: BatchSource, begin: Callable[[int], None]) -> None:
-        self._begin = begin
-        self._source = source
-        self.datasets = source.datasets
-        self.weights = source.weights
-        self.taxonomy = source.taxonomy
-        self.class_shares = source.class_shares
-        self.fingerprint = source.fingerprint
-
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """Batches of steps start .. stop - 1, in order."""
-        self._begin(start)
-        return self._source.batches(start, stop)
+    try:
+        yield begin
+    except BaseException as error:
+        failed = "failed" if isinstance(error, Exception) else "interrupted"
+        with suppress(DataError):  # the first error is the one to tell
+            end("stopped" if isinstance(error, Stopped) else failed)
+        raise
+    end("finished")
 
 
 def _starts(path: Path) -> list[dict[str, Any]]:

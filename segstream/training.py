@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from segstream.callbacks import open_callbacks
+from segstream.callbacks import Curves, crop_panel, curve_values, write_jpeg, write_scores
+from segstream.colors import class_colors
+from segstream.evaluation import EvalModel, Validation, headline
 from segstream.model import distributed
 from segstream.model.device import pick_device, pick_precision
-from segstream.model.distributed import ProcessGroup
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import Loaded, load_weights
 from segstream.model.training import trainer
@@ -23,7 +24,7 @@ from segstream.model.training.metrics_log import LogRow
 from segstream.model.training.trainer import SIGNALS, Stopped
 from segstream.pipeline.loader import Loader
 from segstream.recipe import Recipe
-from segstream.run_metadata import Announced, RunMetadata
+from segstream.run_metadata import run_metadata
 from segstream.shards.files import break_links, staging
 
 
@@ -59,52 +60,21 @@ def train(
             to both: torchrun sends SIGTERM to the others as soon as the first has ended.
     """
     folder = Path("runs") / recipe.name if run is None else Path(run)
-    ranks = distributed.start()
-    try:
-        with staging(folder, when=staged and ranks.is_main) as place:
-            final = _train(
-                recipe,
-                place,
-                ranks,
-                restart_changed=restart_changed,
-                tensorboard=tensorboard,
-                show_row=on_log or _ignore,
-                note=on_note if on_note is not None and ranks.is_main else _ignore,
-                given=given,
-            )
-        return folder / final.name
-    finally:
-        distributed.stop()
-
-
-def open_network(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Loaded | None]:
-    """The network of a recipe before its first step, and where its weights come from if not from the seed."""
-    net = build(recipe.model.arch, num_classes, **{"seed": recipe.seed, **recipe.model.options})
-    if recipe.model.weights is None:
-        return net, None
-    return net, load_weights(net, recipe.model.weights, fresh=tuple(recipe.model.fresh))
-
-
-def _train(
-    recipe: Recipe,
-    folder: Path,
-    ranks: ProcessGroup,
-    *,
-    restart_changed: bool,
-    tensorboard: bool,
-    show_row: Callable[[LogRow], None],
-    note: Callable[[str], None],
-    given: Sequence[str],
-) -> Path:
-    if ranks.is_main:
-        break_links(p for p in folder.rglob("*") if p.suffix != ".pt")  # those are replaced, never written to
     with ExitStack() as opened:
-        share = {"rank": ranks.rank, "world_size": ranks.world_size}
+        group = distributed.start()
+        opened.callback(distributed.stop)
+        note = on_note if on_note is not None and group.is_main else _ignore
+        place = opened.enter_context(staging(folder, when=staged and group.is_main))
+        if group.is_main:
+            break_links(p for p in place.rglob("*") if p.suffix != ".pt")  # those are replaced, never written to
+        share = {"rank": group.rank, "world_size": group.world_size}
         loader = opened.enter_context(Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed, **share))
         net, loaded = open_network(recipe, loader.taxonomy.num_classes)
-        callbacks = opened.enter_context(
-            open_callbacks(recipe, net, folder, loader, ranks, tensorboard=tensorboard, show_row=show_row, note=note)
-        )
+        eval_model = EvalModel.of_run(recipe, net, loader.taxonomy)
+        validation = opened.enter_context(Validation(recipe.validate.data, recipe.validate.limit, eval_model, group))
+        if group.is_main:
+            curves = Curves(place, note, tensorboard=tensorboard)
+            opened.callback(curves.close)
         note(loader.engine_note)
         meta: dict[str, Any] = {
             "arch": recipe.model.arch,
@@ -117,34 +87,64 @@ def _train(
             kept = f"; freshly drawn: {len(loaded.fresh)} tensors" if loaded.fresh else ""
             note(f"starting from {loaded.kind} {recipe.model.weights}{kept}")
             meta["weights"] = {"sha256": loaded.sha256, "fresh": tuple(recipe.model.fresh)}
+
+        def log(row: LogRow) -> None:
+            if on_log is not None:
+                on_log(row)
+            curves.log(row.step, curve_values(row))
+
+        def validate(net: nn.Module, step: int) -> None:
+            """Every process takes part in the results."""
+            results = validation.results(net)
+            if not group.is_main:
+                return
+            if results:
+                note(f"step {step}: " + ", ".join(f"{name} mIoU {100 * r.miou:.1f}" for name, r in results.items()))
+                write_scores(place / "validation.json", step, results)
+                curves.log(step, headline(results))
+            if count := recipe.validate.pictures:
+                first = next(iter(loader.batches(0, 1)))  # always the same crops: panels show what is learnt
+                panel = crop_panel(net, first, count, class_colors(loader.taxonomy.classes), recipe.eval)
+                write_jpeg(place / "pictures" / f"step-{step}.jpg", panel)
+                curves.picture(step, "crops", panel)
+
         device = pick_device(recipe.train.device)
-        metadata = opened.enter_context(
-            RunMetadata(
-                folder,
+        begin = opened.enter_context(
+            run_metadata(
+                place,
                 recipe,
                 loader.fingerprint,
                 given=list(given),
-                world_size=ranks.world_size,
+                world_size=group.world_size,
                 device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
                 precision=pick_precision(recipe.train.precision, device),
                 engine=loader.engine_note,
             )
         )
         with _deaf_once_stopped():
-            final = trainer.train(
+            trainer.train(
                 net,
-                Announced(loader, metadata.begin) if ranks.is_main else loader,
+                loader,
                 recipe.train,
-                str(folder),
+                str(place),
                 meta=meta,
                 seed=recipe.seed,
-                group=ranks,
-                on_log=callbacks.on_log,
+                group=group,
+                on_start=begin,
+                on_log=log,
                 on_note=note,
-                on_validate=callbacks.on_validate,
+                on_validate=validate,
                 restart_changed=restart_changed,
             )
-    return Path(final)
+    return folder / "final.pt"
+
+
+def open_network(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Loaded | None]:
+    """The network of a recipe before its first step, and where its weights come from if not from the seed."""
+    net = build(recipe.model.arch, num_classes, **{"seed": recipe.seed, **recipe.model.options})
+    if recipe.model.weights is None:
+        return net, None
+    return net, load_weights(net, recipe.model.weights, fresh=tuple(recipe.model.fresh))
 
 
 @contextmanager

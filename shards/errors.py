@@ -22,6 +22,10 @@ class UsageError(DataError):
     exit_code = 2
 
 
+class UnreadableError(Exception):
+    """A file's bytes cannot be decoded as what they should be; the message says why, whoever knows the file where."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint for an unknown name: its nearest neighbour, or the list of what is known."""
     names = sorted(known)

@@ -5,6 +5,7 @@ Inside the project nothing re-checks and nothing assigns: whoever holds such a d
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import types
@@ -129,7 +130,12 @@ def _convert(hint: Any, value: Any, *, at: str) -> Any:
     if is_dataclass(hint):
         return parse(hint, value, at=at)  # type: ignore[arg-type]
     if origin is tuple:
-        return _convert_tuple(args, value, at=at)
+        if not isinstance(value, list | tuple):
+            raise DataError(f"{at}: expected a list, found {value!r}")
+        hints = args[:1] * len(value) if args[1:] == (Ellipsis,) else args
+        if len(value) != len(hints):
+            raise DataError(f"{at}: expected {len(hints)} values, found {len(value)}")
+        return tuple(_convert(h, v, at=f"{at}[{i}]") for i, (h, v) in enumerate(zip(hints, value, strict=True)))
     if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise DataError(f"{at}: expected `key: value` pairs, found {value!r}")
@@ -137,24 +143,10 @@ def _convert(hint: Any, value: Any, *, at: str) -> Any:
     return _convert_scalar(hint, value, at=at)
 
 
-def _convert_tuple(args: tuple[Any, ...], value: Any, *, at: str) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple):
-        raise DataError(f"{at}: expected a list, found {value!r}")
-    if len(args) == 2 and args[1] is Ellipsis:
-        return tuple(_convert(args[0], v, at=f"{at}[{i}]") for i, v in enumerate(value))
-    if len(value) != len(args):
-        raise DataError(f"{at}: expected {len(args)} values, found {len(value)}")
-    return tuple(_convert(a, v, at=f"{at}[{i}]") for i, (a, v) in enumerate(zip(args, value, strict=True)))
-
-
 def _convert_scalar(hint: Any, value: Any, *, at: str) -> Any:
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
-        try:
+    if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4 as a string
             return float(value)
-        except ValueError:
-            pass
     if hint is Path and isinstance(value, str):
         return Path(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):

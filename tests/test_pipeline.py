@@ -1,9 +1,12 @@
 """dvc.yaml and params.yaml against the code and recipes they speak of."""
 
 import ast
+import hashlib
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,54 @@ import pytest
 import yaml
 
 from segstream.recipe import load_recipe, recipe_names
+from segstream.shards.datasets.registry import registry
+from tests.test_imports import MODULES, ours
 
 ROOT = Path(__file__).parent.parent
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text()) | {
+    "own_data": {"camvid-street": {"yaml": "examples/camvid.yaml", "raw": "data/raw/camvid", "short_side": 360}},
+    "own": {"oracle-camvid": {"data": "camvid-street"}},
+}
 MADE = ("data/", "runs", "results/")
+DVC = shutil.which("dvc", path=str(Path(sys.executable).parent))
+needs_dvc = pytest.mark.skipif(DVC is None, reason="dvc is not installed")
+
+# Folders and modules that a command reaches and its stage does not depend on, nor on what only they import.
+TALK = "reads options, tells how far the work is"
+NOT_DEPENDED_ON: dict[str, dict[str, str]] = {
+    "": {
+        "cli.commands": TALK,
+        "cli.console": TALK,
+        "cli.run": TALK + "; shows what a run would be",
+        "cli.jobs": "starts processes; the result is the same in any number of them",
+        "shards.errors": "texts of errors, which end a stage",
+        "shards": "hands names on",
+    },
+    "world": {},
+    "shard": {},
+    "train": {
+        "evaluation": "scores and pictures on the way, of which the demo's recipes ask none; weights do not see them",
+        "colors": "likewise",
+        "model.inference": "likewise",
+        "model.evaluation": "likewise",
+    },
+    "eval": {},
+    "report": {
+        "evaluation": "how the results that it reads were made",
+        "model": "likewise",
+        "pipeline": "likewise",
+        "shards.codecs": "likewise",
+        "shards.files": "writes what it is given",
+        "shards.schema": "reads manifests",
+    },
+}
 
 
 def instances(name: str) -> dict[str, dict[str, Any]]:
     """The stages that `foreach` makes of one, by key, with their placeholders filled in."""
+    if "foreach" not in STAGES[name]:
+        return {name: STAGES[name]}
     items = STAGES[name]["foreach"]
     if isinstance(items, str):
         items = PARAMS[items.strip("${}")]
@@ -38,25 +80,97 @@ def paths(stage: dict[str, Any]) -> set[str]:
     return {str(dep) for dep in stage["deps"]}
 
 
-@pytest.mark.parametrize("name", [n for n, s in STAGES.items() if "foreach" in s])
+@pytest.mark.parametrize("name", STAGES)
 def test_every_dependency_is_a_file_of_ours_or_made_by_a_stage(name: str) -> None:
     for key, stage in instances(name).items():
         missing = [d for d in paths(stage) if not d.startswith(MADE) and not (ROOT / d).exists()]
         assert not missing, f"{name}@{key}"
         assert "${" not in stage["cmd"], f"{name}@{key}"
+        assert len(stage["deps"]) == len(paths(stage)), f"{name}@{key}"
+        assert "segstream" not in paths(stage), "its links lead to all rooms"
 
 
-def test_a_set_depends_on_its_own_converter_and_classes_alone() -> None:
+def imported(nodes: list[ast.stmt]) -> Iterator[str]:
+    """Our modules that code imports, within functions too but not for types alone."""
+    for node in nodes:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        for inner in ast.walk(node):
+            names = []
+            if isinstance(inner, ast.Import):
+                names = [alias.name for alias in inner.names]
+            elif isinstance(inner, ast.ImportFrom):
+                names = [f"{inner.module}.{alias.name}" for alias in inner.names]
+            yield from (module for module in map(ours, names) if module is not None)
+
+
+def covers(prefixes: set[str], name: str) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def reached(command: str, *more: str) -> set[str]:
+    """The modules on the call path of a command, without those in NOT_DEPENDED_ON and what only they import."""
+    pending = [*more, *imported(ast.parse(MODULES[f"cli.commands.{command}"].read_text()).body)]
+    left_out = {name for stage in ("", command) for name in NOT_DEPENDED_ON[stage]} - {"shards"}
+    seen: set[str] = {"__init__", "shards", "model"}  # they hand names on: who uses one imports its module here
+    while pending:
+        name = pending.pop()
+        if name not in seen and not covers(left_out, name):
+            seen.add(name)
+            pending += imported(ast.parse(MODULES[name].read_text()).body)
+    return seen - {"__init__", "shards", "model"}
+
+
+def undeclared(modules: set[str], stage: dict[str, Any]) -> set[str]:
+    files = {name: str(MODULES[name].relative_to(ROOT)) for name in modules}
+    deps = paths(stage)
+    return {file for file in files.values() if not any(file == dep or file.startswith(f"{dep}/") for dep in deps)}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stages_depend_on_every_module_that_shapes_their_output(name: str) -> None:
+    modules = reached(name.split("-")[0])
+    assert len(modules) > 10 or name == "report"
+    for key, stage in instances(name).items():
+        assert not undeclared(modules, stage), f"{name}@{key}"
+
+
+def test_what_stages_do_not_depend_on_still_exists() -> None:
+    names = {name for stage in NOT_DEPENDED_ON.values() for name in stage}
+    assert not [name for name in names if not any(covers({name}, module) for module in MODULES)]
+
+
+def test_a_set_depends_on_its_own_dataset_and_those_it_builds_on_alone() -> None:
     for key, stage in instances("shard").items():
-        entry = PARAMS["shards"][key]
-        deps = paths(stage)
-        assert {d for d in deps if d.startswith("shards/sources/")} == {
-            f"shards/sources/{entry['dataset'].replace('-', '_')}.py",
-            "shards/sources/common.py",
-        }
-        tables = {d for d in deps if d.startswith("shards/taxonomies/")}
-        assert tables == {f"shards/taxonomies/{entry['dataset']}.yaml", "shards/taxonomies/universal.yaml"}
-        assert not {d for d in deps if d.startswith(("model", "pipeline", "cli"))}
+        folder = PARAMS["shards"][key]["folder"]
+        deps = {d for d in paths(stage) if d.startswith("shards/datasets") and not d.endswith(".py")}
+        assert deps == {folder}, key
+        assert not {d for d in paths(stage) if d.startswith(("model", "pipeline", "cli"))}
+        assert folder == f"shards/datasets/{PARAMS['shards'][key]['dataset'].replace('-', '_')}"
+        facts = yaml.safe_load((ROOT / folder / "dataset.yaml").read_text())
+        assert not {"base", "taxonomy"} & facts.keys(), f"{key}: builds on another, so `folder` is shards/datasets"
+        assert "licence" in facts  # is in every sample
+
+
+@pytest.mark.parametrize("dataset", sorted(registry()))
+def test_the_reader_of_a_dataset_imports_its_own_folder_and_what_all_share(dataset: str) -> None:
+    own = dataset.replace("-", "_")
+    if f"shards.datasets.{own}.source" not in MODULES:
+        return
+    facts = yaml.safe_load((ROOT / "shards/datasets" / own / "dataset.yaml").read_text())
+    modules = reached("shard", f"shards.datasets.{own}.source")
+    folders = {own} if "base" not in facts else {own, facts["base"].replace("-", "_")}
+    found = {name.split(".")[2] for name in modules if name.startswith("shards.datasets.") and name.count(".") > 2}
+    assert found <= folders
+    shared = next(iter(instances("shard").values()))
+    assert not undeclared({m for m in modules if not any(f".{folder}." in m for folder in folders)}, shared)
+
+
+@pytest.mark.parametrize("name", ["shard", "shard-own", "train-union", "train-single", "train-own"])
+def test_what_takes_long_goes_on_when_killed(name: str) -> None:
+    for stage in instances(name).values():
+        assert " --staged" in stage["cmd"]
+        assert all(isinstance(out, str) for out in stage["outs"])  # no `persist`: it switches off DVC's run cache
 
 
 def test_training_depends_on_its_recipe_and_the_shards_of_its_mix() -> None:
@@ -67,67 +181,27 @@ def test_training_depends_on_its_recipe_and_the_shards_of_its_mix() -> None:
         recipe = load_recipe(name)
         wanted = {recipe.data.url(dataset) for dataset in recipe.data.mix}
         assert {d for d in paths(stage) if d.startswith("data/")} == wanted
-        assert f"recipes/{name}.yaml" in paths(stage)
-        assert set(stage["outs"][0]) == {f"runs/{name}"}
-        assert stage["outs"][0][f"runs/{name}"] == {"persist": True}  # or a killed run would start over
+        assert {d for d in paths(stage) if d.startswith("recipes/")} == {"recipes/_demo.yaml", f"recipes/{name}.yaml"}
+        assert yaml.safe_load((ROOT / f"recipes/{name}.yaml").read_text())["extends"] == "_demo.yaml"
+        assert stage["outs"] == [f"runs/{name}"]
+        assert not recipe.validate.data, "then training depends on the code that evaluates"
 
 
-def test_own_recipes_are_trained_and_judged_on_the_set_that_params_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PARAMS, "own", {"oracle-camvid": {"data": "camvid-street"}})
+def test_own_recipes_are_trained_and_judged_on_the_set_that_params_name() -> None:
     recipe = load_recipe("oracle-camvid")
     train, judge = instances("train-own")["oracle-camvid"], instances("eval-own")["oracle-camvid"]
     assert {d for d in paths(train) if d.startswith("data/")} == {recipe.data.url(name) for name in recipe.data.mix}
     assert "recipes" in paths(train)  # its bases too, whichever they are
     assert {d for d in paths(judge) if d.startswith(MADE)} == {"runs/oracle-camvid", "data/shards/camvid-street/val"}
-    assert all((ROOT / d).exists() for d in (paths(train) | paths(judge)) if not d.startswith(MADE))
-
-
-# Reached from the trainer and the evaluation, without a say in what an HRNet learns or scores.
-NO_SAY = {f"model/{name}.py" for name in ("hmsa", "mgda", "ocr", "pspnet", "resnet", "rmi", "recompute", "options")}
-NO_SAY |= {"model/loss_triton.py", "model/checkpoint.py", "model/types.py", "model/initial.py"}
-
-
-def reached(*starts: str) -> set[str]:
-    """The modules of a room that these import, directly or not."""
-    seen: set[str] = set()
-    pending = list(starts)
-    while pending:
-        path = pending.pop()
-        if path in seen:
-            continue
-        seen.add(path)
-        for node in ast.walk(ast.parse((ROOT / path).read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-                files = [f"{name.replace('.', '/')}.py" for name in names]
-                pending += [f for f in files if f.split("/")[0] == path.split("/")[0] and (ROOT / f).is_file()]
-    return seen
-
-
-def test_stages_depend_on_every_module_that_shapes_their_output() -> None:
-    train, judge = instances("train-union")["union-universal"], instances("eval")["union-universal"]
-    assert reached("model/trainer.py", "model/build.py") - NO_SAY <= paths(train)
-    assert reached("model/evaluate.py", "model/build.py") - NO_SAY <= paths(judge)
-    elsewhere = {f for f in reached("shards/convert.py") if f.startswith("shards/stores/")} | {"shards/publish.py"}
-    messages = {f"shards/{name}.py" for name in ("datasets", "errors", "schema", "store", "sources/folder")}
-    assert reached("shards/convert.py") - messages - elsewhere <= paths(instances("shard")["ade20k-150-train"])
-
-
-def test_a_changed_licence_makes_every_set_again() -> None:
-    for key, stage in instances("shard").items():
-        assert {"shards/registry.yaml", "shards/registry.py"} <= paths(stage), key
-
-
-def test_a_changed_taxonomy_judges_every_model_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PARAMS, "own", {"oracle-camvid": {"data": "camvid-street"}})
-    for key, stage in (instances("eval") | instances("eval-own")).items():
-        assert {"shards/taxonomy.py", "shards/taxonomies"} <= paths(stage), key
+    made = instances("shard-own")["camvid-street"]["outs"]
+    assert made == ["data/shards/camvid-street/train", "data/shards/camvid-street/val"]
 
 
 def test_the_report_is_made_of_outputs_of_the_evaluations() -> None:
     outs = {out for stage in instances("eval").values() for out in [*stage["outs"], *stage["metrics"]]}
     for folder in (d for d in paths(STAGES["report"]) if d.startswith("results/")):
-        assert len([out for out in outs if out.startswith(f"{folder}/")]) == 6, folder
+        found = [out for out in outs if out.startswith(f"{folder}/") and ".speed." not in out]
+        assert len(found) == 6, folder
 
 
 def test_evaluation_is_on_datasets_that_no_recipe_trains_on() -> None:
@@ -138,12 +212,64 @@ def test_evaluation_is_on_datasets_that_no_recipe_trains_on() -> None:
         assert not judged & trained
 
 
-@pytest.mark.skipif(shutil.which("dvc", path=str(Path(sys.executable).parent)) is None, reason="dvc is not installed")
-def test_dvc_reads_the_pipeline() -> None:
-    dvc = shutil.which("dvc", path=str(Path(sys.executable).parent))
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A repository with this pipeline and this code, its runs and pictures made small."""
+    for name in ("benchmarks", "cli", "model", "pipeline", "recipes", "segstream", "shards", "examples"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=ignored)
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, tmp_path)
+    small = {name: {part: min(count, 4) for part, count in world.items()} for name, world in PARAMS["world"].items()}
+    params = PARAMS | {"world": small, "own": {}, "own_data": {}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    demo = tmp_path / "recipes/_demo.yaml"
+    text = demo.read_text().replace("steps: 700", "steps: 2").replace("batch: 24", "batch: 2")
+    assert "steps: 2\n" in text
+    assert "batch: 2," in text
+    demo.write_text(text)
+    me = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    for command in (["init", "-q"], [*me, "commit", "-q", "--allow-empty", "-m", "start"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def dvc(folder: Path, *arguments: str) -> str:
+    """What DVC prints; every process of ours runs the code of the folder."""
+    env = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(folder)}
+    more = {"DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [str(dvc), "stage", "list", "--name-only"], cwd=ROOT, capture_output=True, text=True, check=True
+        [str(DVC), *arguments], cwd=folder, env=os.environ | env | more, capture_output=True, text=True, check=False
     )
-    names = done.stdout.split()
+    assert done.returncode == 0, f"dvc {arguments}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stdout + done.stderr
+
+
+@needs_dvc
+def test_dvc_reads_the_pipeline() -> None:
+    names = dvc(ROOT, "stage", "list", "--name-only").split()
     assert sum(n.startswith("eval@") for n in names) == 6
     assert sum(n.startswith("shard@") for n in names) == len(PARAMS["shards"])
+
+
+@needs_dvc
+def test_a_former_seed_comes_out_of_the_cache_and_links_are_never_written_through(checkout: Path) -> None:
+    stage, run = "train-single@cityscapes-19", checkout / "runs/single-cityscapes-19"
+    params = yaml.safe_load((checkout / "params.yaml").read_text())
+    dvc(checkout, "init", "-q")
+    dvc(checkout, "config", "cache.type", "hardlink")
+    made: dict[int, dict[Path, bytes]] = {}
+    for seed in (0, 1, 0):
+        (checkout / "params.yaml").write_text(yaml.safe_dump(params | {"seed": seed}))
+        said = dvc(checkout, "repro", stage)
+        assert said.count("Running stage") == (0 if seed in made else 3), said  # world, shard, train
+        files = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+        assert made.setdefault(seed, files) == files  # run.json, too, which says when it ran
+        assert not list((checkout / "runs/.partial").iterdir())
+    assert made[0][run / "final.pt"] != made[1][run / "final.pt"]
+    assert (run / "run.json").stat().st_nlink == 2
+    again = [sys.executable, "-m", "segstream.cli.main", "train", "single-cityscapes-19", "seed=2", "--restart-changed"]
+    subprocess.run(again, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)}, check=True, capture_output=True)
+    for file in (checkout / ".dvc/cache/files/md5").glob("*/*"):
+        digest = hashlib.md5(file.read_bytes()).hexdigest()
+        assert digest == file.parent.name + file.name.removesuffix(".dir"), "an object of the cache was written to"

@@ -10,7 +10,7 @@ import typer
 
 from segstream.cli.commands.options import Json
 from segstream.cli.console import print_json, print_table, progress
-from segstream.shards.datasets.check import RawCheck, SplitCheck, check_raw
+from segstream.shards.datasets.check import ReleaseCheck, SplitCheck, check_release
 from segstream.shards.datasets.registry import dataset_names, describe, registry
 from segstream.shards.errors import UsageError
 from segstream.shards.taxonomy import IGNORE_INDEX
@@ -25,10 +25,21 @@ def datasets(
     json: Json = False,
 ) -> None:
     """List the known datasets, describe one, check that a download is complete, or download one."""
-    if download is not None:
-        _download(_named(name, "--download"), download, json=json)
-    elif check is not None:
-        _check(_named(name, "--check"), check, json=json)
+    if (folder := check if download is None else download) is not None:
+        if name is None:
+            option = "--check" if download is None else "--download"
+            raise UsageError(f"{option} needs the name of a dataset: segstream datasets NAME {option} DIR")
+        if download is not None:
+            from segstream.shards.datasets.download import download as fetch
+
+            fetch(name, folder, watch=progress)
+        found = check_release(name, folder)
+        if json:
+            print_json(dataclasses.asdict(found))
+        else:
+            _print_check(found)
+        if not found.ok:
+            raise typer.Exit(1)
     elif json:
         print_json(describe(name) if name else [describe(n) for n in dataset_names()])
     elif name:
@@ -36,12 +47,6 @@ def datasets(
     else:
         header = ("dataset", "role", "classes", "universal", "images", "--download", "licence")
         print_table(header, [_row(describe(n)) for n in registry()])
-
-
-def _named(name: str | None, option: str) -> str:
-    if name is None:
-        raise UsageError(f"{option} needs the name of a dataset: segstream datasets NAME {option} DIR")
-    return name
 
 
 def _row(known: dict[str, Any]) -> tuple[Any, ...]:
@@ -88,37 +93,17 @@ def _print_dataset(known: dict[str, Any]) -> None:
     typer.echo(known["name"])
     for name, fact in facts.items():
         typer.echo(f"  {name}: {fact}")
+    stated = ((a["name"], a["size"], a["digest"]) for a in known.get("archives", ()) if not a["inside"])
+    archives = ["  ".join(word for word in words if word) for words in stated]
     for title, rows in (
-        ("archives", [_archive(a) for a in known.get("archives", ()) if not a["inside"]]),
+        ("archives", archives),
         ("below --raw", [f"{pattern}  ({what})" for pattern, what in known.get("layout", {}).items()]),
     ):
         if rows:
             typer.echo("\n    ".join([f"  {title}:", *rows]))
 
 
-def _archive(archive: dict[str, Any]) -> str:
-    known = [archive["size"], archive["digest"]]
-    return "  ".join(word for word in (archive["name"], *known) if word)
-
-
-def _check(name: str, raw: Path, *, json: bool) -> None:
-    found = check_raw(name, raw)
-    if json:
-        print_json(dataclasses.asdict(found))
-    else:
-        _print_check(found)
-    if not found.ok:
-        raise typer.Exit(1)
-
-
-def _download(name: str, folder: Path, *, json: bool) -> None:
-    from segstream.shards.datasets.download import download
-
-    download(name, folder, watch=progress)
-    _check(name, folder, json=json)
-
-
-def _print_check(found: RawCheck) -> None:
+def _print_check(found: ReleaseCheck) -> None:
     typer.echo(f"{found.name} in {found.raw}: {'complete' if found.ok else 'NOT complete'}")
     for split in found.splits:
         typer.echo(f"  {split.split}: {_found(split)}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,14 +24,8 @@ ENDING = "_logits.npz"
 IDENTITY = "ensemble.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
-    """One image and what the models wrote about it."""
-
-    name: str
-    """Path below the folders, without `_logits.npz`."""
-    files: tuple[tuple[Path, float], ...]
-    """With the models' weights."""
+Files = list[tuple[Path, float]]
+"""What the models wrote about one image, with the models' weights."""
 
 
 def ensemble(
@@ -71,8 +64,8 @@ def ensemble(
     resume = claim(out / IDENTITY, identity, overwrite=overwrite)
     made = 0
     with progress("ensemble") as report:
-        for done, image in enumerate(images, 1):
-            made += _combined(image, out, rule, confidence, resume=resume)
+        for done, (name, files) in enumerate(images.items(), 1):
+            made += _combined(name, files, out, rule, confidence, resume=resume)
             report(done, len(images))
     if json:
         print_json({"out": str(out), "images": len(images), "made": made, "incomplete": incomplete})
@@ -80,13 +73,13 @@ def ensemble(
         note(f"ensemble: {made} images of {len(folders)} models; {len(images) - made} were finished already")
 
 
-def find(folders: Sequence[Path], weights: Sequence[float]) -> tuple[list[Image], list[str]]:
-    """Images that any model wrote about, sorted; and the names of those that not all did.
+def find(folders: Sequence[Path], weights: Sequence[float]) -> tuple[dict[str, Files], list[str]]:
+    """Images that any model wrote about, by path below the folders, sorted; and the names of those that not all did.
 
     Raises:
         DataError: a folder is missing or holds no logits.
     """
-    found: dict[str, list[tuple[Path, float]]] = {}
+    found: dict[str, Files] = {}
     for folder, weight in zip(folders, weights, strict=True):
         root = folder / "logits" if (folder / "logits").is_dir() else folder
         files = sorted(root.rglob(f"*{ENDING}"))
@@ -94,8 +87,7 @@ def find(folders: Sequence[Path], weights: Sequence[float]) -> tuple[list[Image]
             raise DataError(f"{folder}: no *{ENDING} in it; run `segstream predict --logits` first")
         for file in files:
             found.setdefault(file.relative_to(root).as_posix().removesuffix(ENDING), []).append((file, weight))
-    images = [Image(name, tuple(files)) for name, files in sorted(found.items())]
-    return images, [image.name for image in images if len(image.files) < len(folders)]
+    return dict(sorted(found.items())), sorted(name for name, files in found.items() if len(files) < len(folders))
 
 
 def read_logits(path: Path) -> npt.NDArray[np.floating]:
@@ -114,28 +106,28 @@ def read_logits(path: Path) -> npt.NDArray[np.floating]:
     return logits
 
 
-def _combined(image: Image, out: Path, rule: Rule, confidence: Confidence, *, resume: bool) -> bool:
+def _combined(name: str, files: Files, out: Path, rule: Rule, confidence: Confidence, *, resume: bool) -> bool:
     """Make the outputs of an image; False if they are there already."""
     from segstream.cli.predictions.output_folder import newer, write_label
     from segstream.model.inference.ensemble import as_uint16, combine
 
-    pred, conf = (out / f"{image.name}_{kind}.png" for kind in ("pred", "conf"))
-    if resume and newer([pred, conf], out / IDENTITY, *(file for file, _ in image.files)):
+    pred, conf = (out / f"{name}_{kind}.png" for kind in ("pred", "conf"))
+    if resume and newer([pred, conf], out / IDENTITY, *(file for file, _ in files)):
         return False
     try:
-        result = combine(_read_ahead(image), rule=rule, confidence=confidence)
+        result = combine(_read_ahead(files), rule=rule, confidence=confidence)
     except DataError as error:
-        raise DataError(f"{image.name}: {error}") from error
+        raise DataError(f"{name}: {error}") from error
     write_label(conf, as_uint16(result.confidence))
     write_label(pred, result.ids)
     return True
 
 
-def _read_ahead(image: Image) -> Iterator[tuple[npt.NDArray[np.floating], float]]:
+def _read_ahead(files: Files) -> Iterator[tuple[npt.NDArray[np.floating], float]]:
     """The next model's file is unpacked while one is added; no more than two are held."""
     with ThreadPoolExecutor(1) as pool:
-        logits = read_ahead(pool, read_logits, (file for file, _ in image.files), ahead=1)
-        yield from zip(logits, (weight for _, weight in image.files), strict=True)
+        logits = read_ahead(pool, read_logits, (file for file, _ in files), ahead=1)
+        yield from zip(logits, (weight for _, weight in files), strict=True)
 
 
 def _weights(text: str | None, count: int) -> list[float]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from segstream.cli.commands.options import Json, infer_fields, parse_side
+from segstream.cli.commands.options import Crop, Flip, Json, NScales, infer_fields, parse_side
 from segstream.cli.console import print_json, print_table, progress
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import write_text
@@ -37,7 +37,7 @@ def eval(
     taxonomy: Annotated[
         str,
         typer.Option(
-            help="Classes to judge in: auto, native, universal, or native,universal. auto: universal classes for a "
+            help="Classes to evaluate in: auto, native, universal, or native,universal. auto: universal classes for a "
             "universal model on a dataset to train on, otherwise the dataset's own."
         ),
     ] = "auto",
@@ -48,12 +48,9 @@ def eval(
     scales: Annotated[
         str | None, typer.Option(help="Scales to average over: 0.75,1.0,1.25, or multi.", show_default="recipe's")
     ] = None,
-    n_scales: Annotated[
-        str | None,
-        typer.Option(help="Scales that an HMSA network combines on whole images.", show_default="recipe's, or its own"),
-    ] = None,
-    crop: Annotated[int | None, typer.Option(help="Window side.", show_default="recipe's, or 713")] = None,
-    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image.")] = None,
+    n_scales: NScales = None,
+    crop: Crop = None,
+    flip: Flip = None,
     rule: Annotated[
         Literal["mseg", "hmsa"], typer.Option(help="A class that occurs nowhere counts 0 (mseg) or not at all (hmsa).")
     ] = "mseg",
@@ -61,7 +58,7 @@ def eval(
         bool | None,
         typer.Option(
             "--relabeled/--no-relabeled",
-            help="Judge as a model of relabelled labels.",
+            help="Evaluate as a model of relabelled labels.",
             show_default="if it was trained on them and the set has them",
         ),
     ] = None,
@@ -84,7 +81,7 @@ def eval(
     grid: Annotated[
         Path | None,
         typer.Option(
-            help="Judge all models of this file on all its data instead, each in a process of its own; --out is a "
+            help="Evaluate all models of this file on all its data instead, each in a process of its own; --out is a "
             "folder then. What is finished is kept."
         ),
     ] = None,
@@ -99,12 +96,14 @@ def eval(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Judge a checkpoint: mIoU in each dataset's own taxonomy, or in universal classes.
+    """Evaluate a checkpoint: mIoU in each dataset's own taxonomy, or in universal classes.
 
     Under torchrun, or with --processes, each process takes its share of the images and the result is the same.
     """
     if grid is not None:
-        _refuse(context, set(context.params) - FOR_GRIDS, "is not for --grid: the grid file says what to judge and how")
+        _refuse(
+            context, set(context.params) - FOR_GRIDS, "is not for --grid: the grid file says what to evaluate and how"
+        )
         from segstream.cli.jobs.eval_grid import evaluate_grid
 
         folder = Path("results/grid") if out is None else out
@@ -126,9 +125,9 @@ def eval(
     schemes = _schemes(taxonomy)
     model = EvalModel.load(checkpoint, short_sides=sides, **fields)
     with open_sets(model, data, schemes=schemes, relabeled=relabeled, rule=rule) as sets:
-        if processes > 1:  # not before: what is wrong with the arguments is said once
-            raise typer.Exit(run_processes(_without(sys.argv[1:], "--processes"), processes))
         ranks = distributed.start()
+        if processes > ranks.world_size == 1:  # not before: what is wrong with the arguments is said once
+            raise typer.Exit(run_processes(sys.argv[1:], processes))
         try:
             results = run_evaluation(model, sets, ranks, out=out, restart_changed=restart_changed, progress=progress)
         finally:
@@ -170,16 +169,6 @@ def _schemes(text: str) -> list[Scheme]:
     return [scheme for scheme in known if scheme in asked]
 
 
-def _without(args: Sequence[str], option: str) -> list[str]:
-    """Arguments of a command without an option and its value."""
-    kept, skip = [], False
-    for arg in args:
-        if not skip and arg != option and not arg.startswith(f"{option}="):
-            kept.append(arg)
-        skip = arg == option
-    return kept
-
-
 def _draw(model: EvalModel, evaluated: EvalSet, folder: Path, count: int) -> None:
     """Pictures of samples spread over a set, `N_image.jpg`, `N_label.png` and `N_pred.png`.
 
@@ -209,9 +198,7 @@ def _headline(results: Sequence[EvalResult]) -> dict[str, dict[str, float]]:
     names = [result.dataset for result in best]
     return {
         r.dataset if names.count(r.dataset) == 1 else f"{r.dataset} {r.taxonomy}": {
-            "miou": r.miou,
-            "macc": r.macc,
-            "acc": r.acc,
+            name: getattr(r, name) for name in ("miou", "macc", "acc")
         }
         for r in best
     }

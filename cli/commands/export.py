@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from segstream.cli.commands.options import Json
+from segstream.cli.commands.options import Arch, Json, NumClasses
 from segstream.cli.console import note, print_json
 from segstream.shards.errors import UsageError
 
@@ -19,8 +19,8 @@ def export(
     size: Annotated[
         str | None, typer.Option(help="Height and width of the images, e.g. 713 or 1024x2048.", show_default="recipe's")
     ] = None,
-    arch: Annotated[str | None, typer.Option(help="Its architecture, if it is not recognised.")] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Its number of classes, to be checked.")] = None,
+    arch: Arch = None,
+    classes: NumClasses = None,
     json: Json = False,
 ) -> None:
     """Write a model as ONNX or as an exported torch program, and run it once against the original."""

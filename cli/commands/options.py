@@ -24,6 +24,12 @@ Scales = Annotated[
     str | None,
     typer.Option(help="Scales to average over: 0.5,1.0 or multi (0.5 to 1.75).", show_default="recipe's"),
 ]
+NScales = Annotated[
+    str | None,
+    typer.Option(
+        help="Scales that an HMSA network combines on whole images, e.g. 0.5,1,2.", show_default="recipe's, or its own"
+    ),
+]
 Flip = Annotated[
     bool | None,
     typer.Option("--flip/--no-flip", help="Average with the mirror image.", show_default="recipe's, or --flip"),
@@ -39,6 +45,8 @@ Staged = Annotated[
         "they make them, such as DVC's.",
     ),
 ]
+Arch = Annotated[str | None, typer.Option(help="Architecture of a file that is not recognised.")]
+NumClasses = Annotated[int | None, typer.Option(min=1, help="Number of classes the file must have.")]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
 
 

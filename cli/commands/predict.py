@@ -5,54 +5,35 @@ from __future__ import annotations
 import glob
 import json as jsonlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segstream.cli.commands.options import (
-    CheckpointOption,
-    Crop,
-    DeviceName,
-    Flip,
-    Json,
-    Scales,
-    ShortSide,
-    TaxonomyName,
-    infer_fields,
-)
+from segstream.cli.commands import options
 from segstream.cli.console import note, print_json, print_table, progress
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import write_text
 
 if TYPE_CHECKING:
-    from segstream.cli.predictions.output_folder import Dump, Item, Predictions
-    from segstream.cli.predictions.predict_images import Done
+    from segstream.cli.predictions.output_folder import Item, OutputFolder, Row
     from segstream.model.inference.predictor import Predictor
 
-Row = dict[str, Any]
-"""Of `classes.json`: file, size_hw, classes (name -> share of the pixels, the largest first), frames, error."""
 SHARES = "classes.json"
 SHOWN = 6  # classes of a picture in the table
 
 
 def predict(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="An image, a folder, a quoted glob, or a video.")],
-    checkpoint: CheckpointOption,
+    checkpoint: options.CheckpointOption,
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
-    short_side: ShortSide = None,
-    crop: Crop = None,
-    scales: Scales = None,
-    n_scales: Annotated[
-        str | None,
-        typer.Option(
-            help="Scales that an HMSA network combines on whole images, e.g. 0.5,1,2.",
-            show_default="recipe's, or its own",
-        ),
-    ] = None,
-    flip: Flip = None,
-    taxonomy: TaxonomyName = None,
-    arch: Annotated[str | None, typer.Option(help="Architecture of a file that is not recognised.")] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Number of classes the file must have.")] = None,
+    short_side: options.ShortSide = None,
+    crop: options.Crop = None,
+    scales: options.Scales = None,
+    n_scales: options.NScales = None,
+    flip: options.Flip = None,
+    taxonomy: options.TaxonomyName = None,
+    arch: options.Arch = None,
+    classes: options.NumClasses = None,
     overlay: Annotated[
         bool | None,
         typer.Option(
@@ -65,14 +46,14 @@ def predict(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Windows per forward pass.", show_default="recipe's, or 4")
     ] = None,
-    device: DeviceName = "auto",
+    device: options.DeviceName = "auto",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make everything again, whatever the folder holds.")
     ] = False,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Segment images or a video; the same command goes on where it was stopped."""
-    from segstream.cli.predictions.output_folder import Predictions, Wanted
+    from segstream.cli.predictions.output_folder import IDENTITY, OutputFolder, claim
     from segstream.cli.predictions.predict_video import is_video
     from segstream.model.inference.predictor import Predictor
 
@@ -84,19 +65,21 @@ def predict(
     if film and overlay is False and not frame_labels:
         raise UsageError("a video without --overlay and without --frame-labels gives nothing; ask for one")
     items = _items(source, film, out)
-    fields = infer_fields(
+    fields = options.infer_fields(
         short_side=short_side, crop=crop, scales=scales, n_scales=n_scales, flip=flip, batch=batch, device=device
     )
     predictor = Predictor(checkpoint, arch=arch, num_classes=classes, taxonomy=taxonomy, **fields)
-    dump: Dump | None = "logits" if logits else "probabilities" if probabilities else None
-    place = Predictions(out, Wanted(overlay=film if overlay is None else overlay, dump=dump))
-    resume = place.claim(predictor.identity, overwrite=overwrite)
-    note(f"predict: {_about(predictor)}")
-    rows = (
-        _film(predictor, items[0], place, resume=resume, frame_labels=frame_labels)
-        if film
-        else _pictures(predictor, items, place, resume=resume)
+    place = OutputFolder(
+        root=out,
+        with_overlays=film if overlay is None else overlay,
+        dump="logits" if logits else "probabilities" if probabilities else None,
     )
+    resume = claim(out / IDENTITY, predictor.identity, overwrite=overwrite)
+    note(f"predict: {_about(predictor)}")
+    if film:
+        rows = _video(predictor, items[0], place, resume=resume, frame_labels=frame_labels)
+    else:
+        rows = _images(predictor, items, place, resume=resume)
     summary = {"taxonomy": predictor.taxonomy.name, "classes": list(predictor.taxonomy.classes), "inputs": rows}
     write_text(out / SHARES, jsonlib.dumps(summary, indent=1) + "\n")
     if json:
@@ -127,40 +110,41 @@ def _items(source: str, film: bool, out: Path) -> list[Item]:
     return named(found, root)
 
 
-def _pictures(predictor: Predictor, items: list[Item], place: Predictions, *, resume: bool) -> dict[str, Row]:
-    """Rows of `classes.json` by name."""
-    from segstream.cli.predictions.predict_images import pictures
+def _images(predictor: Predictor, items: list[Item], place: OutputFolder, *, resume: bool) -> dict[str, Row]:
+    """Rows of `classes.json` by name; finished pictures are only counted."""
+    from segstream.cli.predictions.output_folder import read_label, row_of_label
+    from segstream.cli.predictions.predict_images import predict_images
 
-    rows: dict[str, Row] = {}
-    skipped = 0
+    rows = {}
     with progress("predict") as report:
         report(0, len(items))
-
-        def done(item: Done) -> None:
-            nonlocal skipped
-            rows[item.item.name] = item.row()
-            skipped += item.skipped
+        for item in [item for item in items if resume and place.finished(item)]:
+            rows[item.name] = row_of_label(item, read_label(place.label(item.name)), predictor.taxonomy.classes)
+        skipped = len(rows)
+        for item, row in predict_images(predictor, [item for item in items if item.name not in rows], place):
+            rows[item.name] = row
             report(len(rows), len(items))
-            if item.error is not None:
-                note(f"failed: {item.error}")
-
-        pictures(predictor, items, place, resume=resume, done=done)
+            if "error" in row:
+                note(f"failed: {row['error']}")
+        report(len(rows), len(items))
     if skipped:
         note(f"predict: {skipped} of {len(items)} were finished already")
     return dict(sorted(rows.items()))
 
 
-def _film(predictor: Predictor, item: Item, place: Predictions, *, resume: bool, frame_labels: bool) -> dict[str, Row]:
+def _video(
+    predictor: Predictor, item: Item, place: OutputFolder, *, resume: bool, frame_labels: bool
+) -> dict[str, Row]:
     from segstream.cli.predictions.media import open_video
-    from segstream.cli.predictions.predict_video import film, filmed
+    from segstream.cli.predictions.predict_video import finished, predict_video
 
     row = _former(place.root / SHARES).get(item.name) if resume else None
-    if row is not None and filmed(item, place, row, frame_labels=frame_labels):
+    if row is not None and finished(item, place, row, frame_labels=frame_labels):
         note(f"predict: {item.path} was finished already")
         return {item.name: row}
     video = open_video(item.path)
     with progress("predict", "frames") as report:
-        return {item.name: film(predictor, video, item, place, frame_labels=frame_labels, report=report).row()}
+        return {item.name: predict_video(predictor, video, item, place, frame_labels=frame_labels, report=report)}
 
 
 def _former(path: Path) -> dict[str, Row]:

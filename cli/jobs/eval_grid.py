@@ -6,12 +6,11 @@ process of its own that may fail alone, and tries again what failed.
 
 from __future__ import annotations
 
-import contextlib
 import json as jsonlib
 import re
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -167,8 +166,12 @@ def evaluate_grid(
         run = partial(run_on_slurm, executor=slurm_executor(own, at_a_time, grid.slurm))
     else:
         run = partial(run_locally, at_a_time=at_a_time or max(1, len(gpus_here())))
-    with progress(f"grid {path.stem}", "evaluations") as report, _sigterm_as_ctrl_c():
-        outcomes = run_jobs(jobs, run, retries=retries, report=report)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: with the processes it started
+    try:
+        with progress(f"grid {path.stem}", "evaluations") as report:
+            outcomes = run_jobs(jobs, run, retries=retries, report=report)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     rows = write_models(out, outcomes)
     if json:
         print_json([_as_dict(outcome, rows[outcome.job.result]) for outcome in outcomes])
@@ -251,17 +254,3 @@ def _lines(outcome: JobOutcome, rows: Sequence[dict[str, Any]]) -> list[tuple[st
     state = outcome.state if outcome.tries < 2 else f"{outcome.state}, try {outcome.tries}"
     shown = rows or [{"taxonomy": "-", "miou": None}]
     return [(*names, row["taxonomy"], percent(row["miou"]), state) for row in shown]
-
-
-@contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM ends the command as Ctrl-C does, with the processes that it started."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

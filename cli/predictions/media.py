@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from segstream.shards.codecs import png
-from segstream.shards.codecs.images import Rgb, UnreadableError, decode_picture
-from segstream.shards.errors import DataError
+from segstream.shards.codecs.images import Rgb, decode_picture
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.files import ADVICE, replacing
 
 if TYPE_CHECKING:

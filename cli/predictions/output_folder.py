@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from segstream.cli.predictions import overlay
 from segstream.colors import Rgb
 from segstream.model.checkpoint import differences
 from segstream.shards.codecs.png import encode_label
@@ -31,14 +32,8 @@ from segstream.shards.files import write_bytes, write_text
 IDENTITY = "predict.json"
 JPEG_QUALITY = 92
 Dump = Literal["logits", "probabilities"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which outputs besides labels."""
-
-    overlay: bool
-    dump: Dump | None
+Row = dict[str, Any]
+"""Of `classes.json`: file, size_hw, classes (name -> share of the pixels, the largest first), frames, error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +45,13 @@ class Item:
     """With forward slashes, without suffix."""
 
 
-@dataclass(frozen=True, slots=True)
-class Predictions:
-    """One such folder."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputFolder:
+    """One such folder, and which outputs are wanted besides labels."""
 
     root: Path
-    wanted: Wanted
+    with_overlays: bool
+    dump: Dump | None
 
     def label(self, name: str) -> Path:
         """Where an input's label goes."""
@@ -65,20 +61,27 @@ class Predictions:
         """Where an input's overlay goes."""
         return self.root / "overlays" / f"{name}{suffix}"
 
-    def dump(self, name: str) -> Path:
+    def scores(self, name: str) -> Path:
         """Where an input's scores go."""
-        return self.root / "logits" / f"{name}_{self.wanted.dump}.npz"
-
-    def claim(self, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
-        """`claim` of the folder."""
-        return claim(self.root / IDENTITY, identity, overwrite=overwrite)
+        return self.root / "logits" / f"{name}_{self.dump}.npz"
 
     def finished(self, item: Item) -> bool:
         """Whether a picture has all outputs, none older than itself or than the folder's identity."""
         paths = [self.label(item.name)]
-        paths += [self.overlay(item.name)] if self.wanted.overlay else []
-        paths += [self.dump(item.name)] if self.wanted.dump else []
+        paths += [self.overlay(item.name)] if self.with_overlays else []
+        paths += [self.scores(item.name)] if self.dump else []
         return newer(paths, item.path, self.root / IDENTITY)
+
+
+def row_of(item: Item, size_hw: tuple[int, int], counts: npt.NDArray[np.integer], classes: Sequence[str]) -> Row:
+    """The row of an input; `counts` are pixels by class."""
+    shares = {found.name: round(found.share, 6) for found in overlay.shares(counts, classes)}
+    return {"file": str(item.path), "size_hw": list(size_hw), "classes": shares}
+
+
+def row_of_label(item: Item, ids: npt.NDArray[np.integer], classes: Sequence[str]) -> Row:
+    """The row of an input with this label."""
+    return row_of(item, ids.shape, np.bincount(ids.ravel(), minlength=len(classes)), classes)
 
 
 def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:

@@ -6,17 +6,16 @@ import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from segstream.cli.console import Report
 from segstream.cli.predictions import overlay
 from segstream.cli.predictions.media import Video, write_video
-from segstream.cli.predictions.output_folder import IDENTITY, Item, Predictions, newer, write_label
-from segstream.cli.predictions.predict_images import AHEAD, THREADS, Done, Ids
+from segstream.cli.predictions.output_folder import IDENTITY, Item, OutputFolder, Row, newer, row_of, write_label
+from segstream.cli.predictions.predict_images import AHEAD, THREADS
 from segstream.colors import Rgb
-from segstream.model.inference.predictor import Predictor
+from segstream.model.inference.predictor import Ids, Predictor
 from segstream.shards.errors import DataError
 from segstream.shards.parallel import read_ahead
 
@@ -29,79 +28,68 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def film(
-    predictor: Predictor, video: Video, item: Item, out: Predictions, *, frame_labels: bool, report: Report
-) -> Done:
+def predict_video(
+    predictor: Predictor, video: Video, item: Item, out: OutputFolder, *, frame_labels: bool, report: Report
+) -> Row:
     """Segment a video whole; what an interrupted call left is made again.
 
     Args:
         frame_labels: also `labels/NAME/000000.png`, one for each frame, counted from 0.
 
     Returns:
-        Shares of classes over all frames. Of a video that is cut short or damaged the error, which says at which
-        frame; what came before it is in `overlays/NAME.partial.mp4`.
+        Its row of `classes.json`: shares of classes over all frames. Of a video that is cut short or damaged also the
+        error, which says at which frame; what came before it is in `overlays/NAME.partial.mp4`.
 
     Raises:
         DataError: an output cannot be written.
     """
     classes = predictor.taxonomy.classes
-    factor = overlay.enlargement(video.size_hw)
     counts = np.zeros(len(classes), np.int64)
     partial = out.overlay(item.name, ".partial.mp4")
-    frames = _Kept(video.frames())
-    done = 0
+    done, error = 0, None
 
-    def each() -> Iterator[tuple[Rgb, Ids]]:
+    def frames() -> Iterator[Rgb]:
+        """Up to the first that is missing; what is wrong with it is kept, so that the result can be finished."""
+        nonlocal error
+        try:
+            yield from video.frames()
+        except DataError as found:
+            error = str(found)
+
+    def segmented() -> Iterator[tuple[Rgb, Ids]]:
+        """Frames with their ids; the next group is decoded while one is on the device."""
         nonlocal done
-        for image, ids in _segmented(predictor, frames, predictor.at_once(video.size_hw)):
-            counts[:] += np.bincount(ids.ravel(), minlength=len(classes))
-            if frame_labels:
-                write_label(out.label(f"{item.name}/{done:0{DIGITS}d}"), ids)
-            yield image, ids
-            done += 1
-            report(done, max(video.count or 0, done))
+        source, at_once = frames(), predictor.at_once(video.size_hw)
+        with ThreadPoolExecutor(1) as pool:
+            groups = read_ahead(pool, lambda _: list(itertools.islice(source, at_once)), itertools.count(), ahead=1)
+            for group in itertools.takewhile(bool, groups):
+                for image, ids in zip(group, predictor(group), strict=True):
+                    counts[:] += np.bincount(ids.ravel(), minlength=len(classes))
+                    if frame_labels:
+                        write_label(out.label(f"{item.name}/{done:0{DIGITS}d}"), ids)
+                    yield image, ids
+                    done += 1
+                    report(done, max(video.count or 0, done))
 
-    if out.wanted.overlay:
+    if out.with_overlays:
+        factor = overlay.enlargement(video.size_hw)
         drawn_hw = (video.size_hw[0] * factor, video.size_hw[1] * factor)
         with write_video(partial, drawn_hw, video.rate) as writer, ThreadPoolExecutor(THREADS) as pool:
-            for drawn in read_ahead(pool, lambda pair: overlay.draw(*pair, classes), each(), ahead=AHEAD):
+            for drawn in read_ahead(pool, lambda pair: overlay.draw(*pair, classes), segmented(), ahead=AHEAD):
                 writer.write(drawn)
+        if error is None:
+            partial.replace(out.overlay(item.name, ".mp4"))
     else:
-        for _ in each():
+        for _ in segmented():
             pass
-    shares = overlay.shares(counts, classes)
-    if frames.error is None and out.wanted.overlay:
-        partial.replace(out.overlay(item.name, ".mp4"))
-    return Done(item, video.size_hw, shares, frames=done, error=frames.error)
+    row = row_of(item, video.size_hw, counts, classes) | {"frames": done}
+    return row if error is None else row | {"error": error}
 
 
-def filmed(item: Item, out: Predictions, row: dict[str, Any], *, frame_labels: bool) -> bool:
+def finished(item: Item, out: OutputFolder, row: Row, *, frame_labels: bool) -> bool:
     """Whether a video whose row of `classes.json` is known has all outputs, none older than itself."""
     if "error" in row or "frames" not in row:
         return False
-    paths = [out.overlay(item.name, ".mp4")] if out.wanted.overlay else []
+    paths = [out.overlay(item.name, ".mp4")] if out.with_overlays else []
     paths += [out.label(f"{item.name}/{i:0{DIGITS}d}") for i in range(row["frames"])] if frame_labels else []
     return bool(paths) and newer(paths, item.path, out.root / IDENTITY)
-
-
-class _Kept:
-    """Frames up to the first that is missing; what was wrong with it is kept, so that the result can be finished."""
-
-    def __init__(self, frames: Iterator[Rgb]) -> None:
-        self._frames = frames
-        self.error: str | None = None
-
-    def __iter__(self) -> Iterator[Rgb]:
-        try:
-            yield from self._frames
-        except DataError as error:
-            self.error = str(error)
-
-
-def _segmented(predictor: Predictor, frames: _Kept, at_once: int) -> Iterator[tuple[Rgb, Ids]]:
-    """Frames with their ids; the next group is decoded while one is on the device."""
-    source = iter(frames)
-    with ThreadPoolExecutor(1) as pool:
-        groups = read_ahead(pool, lambda _: list(itertools.islice(source, at_once)), itertools.count(), ahead=1)
-        for group in itertools.takewhile(bool, groups):
-            yield from zip(group, predictor(group), strict=True)

@@ -21,8 +21,7 @@ from segstream.cli.predictions.overlay import draw, present
 from segstream.cli.report.html import render
 from segstream.colors import class_colors
 from segstream.model.inference.predictor import Predictor
-from segstream.shards.codecs.images import UnreadableError
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,17 +20,18 @@ from segstream.shards.format.manifest import Manifest
 from segstream.shards.format.reader import ShardSet
 from segstream.shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, load_taxonomy, naive_remap, remap_label
 
-VIEWS = ("native", "universal", "universal-relabeled", "naive")
+LABELS = ("native", "universal", "universal-relabeled", "naive")
 LARGEST, SMALLEST = 720, 160  # pixels of a picture's longer side
 PAGE_PIXELS = 7_000_000  # of all pictures together: a page of a few MB
 STRIPE_PX = 5  # ignored pixels are striped, as no class is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class LabelSource:
     """One way to read a set's labels."""
 
     name: str
+    """One of `LABELS`."""
     member: str
     taxonomy: Taxonomy
     remap: Remap | None = None
@@ -38,75 +39,37 @@ class View:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """One class of one label."""
-
-    id: int
-    name: str
-    color: str
-    """`#rrggbb`."""
-    pixels: int
-    share: float
-    """Of all pixels of the image, 0 to 1."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """A label as a picture to lay over the image, and what it shows."""
-
-    view: str
-    picture: str
-    marks: tuple[Mark, ...]
-    """Classes present, the largest first."""
-    ignored: float
-    """Share of pixels without a class, 0 to 1."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """One sample of the page; pictures are `data:` URLs."""
-
-    key: str
-    size_hw: tuple[int, int]
-    photo: str
-    layers: tuple[Layer, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Gallery:
     """One set of the page."""
 
-    url: str
     manifest: Manifest
-    views: tuple[str, ...]
-    samples: tuple[Shown, ...]
-    occurring: int
-    """Native classes that occur in the set."""
-    shown: int
-    """Of these, in the samples shown."""
+    facts: dict[str, Any]
+    """What the page says of the set and its samples; JSON-able."""
+    pictures: tuple[tuple[str, dict[str, str]], ...]
+    """By sample, as `data:` URLs: the image, and the labels by name, painted to lay over it."""
 
 
-def views_of(shards: ShardSet, wanted: Sequence[str] = ()) -> tuple[View, ...]:
+def label_sources(shards: ShardSet, wanted: Sequence[str] = ()) -> tuple[LabelSource, ...]:
     """How to read a set's labels: as asked for, or in every taxonomy the set holds; () for images only.
 
     Raises:
         UsageError: an unknown taxonomy, or one in which the set has no labels.
     """
     held = label_taxonomies(shards.manifest)
-    views = {name: View(name=name, member=name, taxonomy=taxonomy) for name, taxonomy in held.items()}
+    sources = {name: LabelSource(name=name, member=name, taxonomy=taxonomy) for name, taxonomy in held.items()}
     for name in wanted:
-        if name not in VIEWS:
-            raise UsageError(f"taxonomy {name!r} is unknown; {did_you_mean(name, VIEWS)}")
+        if name not in LABELS:
+            raise UsageError(f"taxonomy {name!r} is unknown; {did_you_mean(name, LABELS)}")
         if name == "naive" and "native" in held:
             try:
                 remap = naive_remap(held["native"])
             except DataError as error:
                 raise UsageError(f"{shards.url}: has no labels in taxonomy 'naive': {error}") from error
-            views[name] = View(name=name, member="native", taxonomy=load_taxonomy("naive"), remap=remap)
+            sources[name] = LabelSource(name=name, member="native", taxonomy=load_taxonomy("naive"), remap=remap)
         elif name not in held:
             has = f"it holds {', '.join(held)}" if held else "it holds images only"
             raise UsageError(f"{shards.url}: has no labels in taxonomy {name!r}; {has}")
-    return tuple(views[name] for name in dict.fromkeys(wanted or views))
+    return tuple(sources[name] for name in dict.fromkeys(wanted or sources))
 
 
 def choose(classes: Sequence[Collection[int]], count: int, seed: int = 0) -> tuple[int, ...]:
@@ -143,10 +106,19 @@ def choose(classes: Sequence[Collection[int]], count: int, seed: int = 0) -> tup
     return tuple(sorted(chosen))
 
 
-def find_keys(shards: ShardSet, keys: Iterable[str]) -> dict[str, int]:
-    """Places of samples by key, as stored or as the image's path below the split's root; those not there left out."""
-    places = {shards.entry(i).key: i for i in range(len(shards))}
-    return {key: places[name] for key in keys for name in (key, key_of(key)) if name in places}
+def find_keys(sets: Sequence[ShardSet], keys: Sequence[str]) -> list[tuple[int, ...]]:
+    """Places of samples in each set, by key as stored or by the image's path below the split's root.
+
+    Raises:
+        UsageError: no set has one of them.
+    """
+    places = [{shards.entry(i).key: i for i in range(len(shards))} for shards in sets]
+    found = [{key: of_set[n] for key in keys for n in (key, key_of(key)) if n in of_set} for of_set in places]
+    for key in keys:
+        if not any(key in of_set for of_set in found):
+            like = sets[0].entry(0).key
+            raise UsageError(f"no sample {key!r} in {', '.join(s.url for s in sets)}; keys look like {like!r}")
+    return [tuple(dict.fromkeys(of_set.values())) for of_set in found]
 
 
 def picture_side(num_pictures: int) -> int:
@@ -155,8 +127,8 @@ def picture_side(num_pictures: int) -> int:
     return int(min(max(fair, SMALLEST), LARGEST))
 
 
-def gallery(
-    shards: ShardSet, places: Sequence[int], views: Sequence[View], *, side: int, done: Callable[[], None]
+def draw_gallery(
+    shards: ShardSet, places: Sequence[int], sources: Sequence[LabelSource], *, side: int, done: Callable[[], None]
 ) -> Gallery:
     """Read and draw samples of a set.
 
@@ -167,20 +139,23 @@ def gallery(
     Raises:
         DataError: a sample is damaged; the message names it.
     """
-    samples: list[Shown] = []
-    ids: set[int] = set()
+    samples, pictures = [], []
     for i in places:
-        samples.append(_sample(shards, i, views, side))
-        ids.update(shards.entry(i).classes)
+        sample, photo, overlays = _draw_sample(shards, i, sources, side)
+        samples.append(sample)
+        pictures.append((photo, overlays))
         done()
-    return Gallery(
-        url=shards.url,
-        manifest=shards.manifest,
-        views=tuple(view.name for view in views),
-        samples=tuple(samples),
-        occurring=len(shards.manifest.counts.get("native", {})),
-        shown=len(ids),
-    )
+    manifest = shards.manifest
+    facts = {
+        "url": shards.url,
+        "dataset": manifest.dataset,
+        "split": manifest.split,
+        "taxonomies": [source.name for source in sources],
+        "classes_occurring": len(manifest.counts.get("native", {})),
+        "classes_shown": len({id_ for i in places for id_ in shards.entry(i).classes}),
+        "samples": samples,
+    }
+    return Gallery(manifest=manifest, facts=facts, pictures=tuple(pictures))
 
 
 def render_galleries(galleries: Sequence[Gallery]) -> str:
@@ -189,36 +164,7 @@ def render_galleries(galleries: Sequence[Gallery]) -> str:
     Raises:
         DataError: jinja2 (extra `report`) is not installed.
     """
-    return page.render("show.html", galleries=galleries, views=VIEWS, share=share_text)
-
-
-def account(gallery: Gallery) -> dict[str, Any]:
-    """What the page shows of a set, for machines."""
-    return {
-        "url": gallery.url,
-        "dataset": gallery.manifest.dataset,
-        "split": gallery.manifest.split,
-        "taxonomies": gallery.views,
-        "classes_occurring": gallery.occurring,
-        "classes_shown": gallery.shown,
-        "samples": [
-            {
-                "key": sample.key,
-                "size_hw": sample.size_hw,
-                "labels": {
-                    layer.view: {
-                        "ignored": layer.ignored,
-                        "classes": [
-                            {"id": m.id, "name": m.name, "color": m.color, "pixels": m.pixels, "share": m.share}
-                            for m in layer.marks
-                        ],
-                    }
-                    for layer in sample.layers
-                },
-            }
-            for sample in gallery.samples
-        ],
-    }
+    return page.render("show.html", galleries=galleries, labels=LABELS, share=share_text)
 
 
 def share_text(share: float) -> str:
@@ -226,13 +172,16 @@ def share_text(share: float) -> str:
     return "<0.1%" if 0 < share < 0.001 else f"{share:.1%}"
 
 
-def _sample(shards: ShardSet, i: int, views: Sequence[View], side: int) -> Shown:
+def _draw_sample(
+    shards: ShardSet, i: int, sources: Sequence[LabelSource], side: int
+) -> tuple[dict[str, Any], str, dict[str, str]]:
+    """What is said of a sample; its image; its labels by name."""
     entry = shards.entry(i)
     where = f"{shards.url}: sample {entry.key!r}"
-    members = {view.member for view in views}
     try:
         photo = images.decode_picture(shards.read(i, "image")).pixels
-        stored = {member: images.decode_ids(shards.read(i, member)) for member in sorted(members)}
+        members = sorted({source.member for source in sources})
+        stored = {member: images.decode_ids(shards.read(i, member)) for member in members}
     except images.UnreadableError as error:
         raise DataError(f"{where}: {error}; run `segstream verify`, then convert again") from error
     for member, label in stored.items():
@@ -240,46 +189,41 @@ def _sample(shards: ShardSet, i: int, views: Sequence[View], side: int) -> Shown
             sizes = f"{label.shape}, its image {photo.shape[:2]}"
             raise DataError(f"{where}: label {member} is {sizes}; run `segstream verify`, then convert again")
     small = page.shrunk(Image.fromarray(photo), side, Image.Resampling.LANCZOS)
-    size_hw = (small.height, small.width)
-    return Shown(
-        key=entry.key,
-        size_hw=entry.size_hw,
-        photo=page.data_url(small, "JPEG", quality=80),
-        layers=tuple(_layer(view, stored[view.member], size_hw, where=where) for view in views),
-    )
+    labels, overlays = {}, {}
+    for source in sources:
+        label = stored[source.member]
+        label = remap_label(label, source.remap, where=where) if source.remap else label
+        labels[source.name] = _label_facts(label, source, where)
+        overlays[source.name] = _overlay(label, source.taxonomy, (small.height, small.width))
+    sample = {"key": entry.key, "size_hw": entry.size_hw, "labels": labels}
+    return sample, page.data_url(small, "JPEG", quality=80), overlays
 
 
-def _layer(view: View, stored: npt.NDArray[Any], size_hw: tuple[int, int], *, where: str) -> Layer:
-    label = remap_label(stored, view.remap, where=where) if view.remap else stored
+def _label_facts(label: npt.NDArray[Any], source: LabelSource, where: str) -> dict[str, Any]:
+    """The share of pixels without a class, and the classes present, the largest first."""
     ids, counts = np.unique(label, return_counts=True)
     pixels = dict(zip(ids.tolist(), counts.tolist(), strict=True))
     ignored = pixels.pop(IGNORE_INDEX, 0)
-    classes = view.taxonomy.classes
+    classes = source.taxonomy.classes
     strange = [i for i in pixels if i >= len(classes)]
     if strange:
         raise DataError(
-            f"{where}: label {view.member} has ids {strange[:8]}, outside the {len(classes)} classes of "
-            f"{view.taxonomy.name}; run `segstream verify`, then convert again"
+            f"{where}: label {source.member} has ids {strange[:8]}, outside the {len(classes)} classes of "
+            f"{source.taxonomy.name}; run `segstream verify`, then convert again"
         )
-    colors = class_colors(classes)
-    small = images.resize_label(label, size_hw)
-    painted = np.where((small == IGNORE_INDEX)[..., None], _stripes(size_hw), paint(small, colors))
-    marks = [
-        Mark(
-            id=i,
-            name=classes[i],
-            color="#{:02x}{:02x}{:02x}".format(*colors[i]),
-            pixels=pixels[i],
-            share=pixels[i] / label.size,
-        )
+    colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in class_colors(classes)]
+    present = [
+        {"id": i, "name": classes[i], "color": colors[i], "pixels": pixels[i], "share": pixels[i] / label.size}
         for i in sorted(pixels, key=lambda i: (-pixels[i], i))
     ]
-    picture = page.data_url(page.one_byte(Image.fromarray(painted)), "PNG", optimize=True)
-    return Layer(view=view.name, picture=picture, marks=tuple(marks), ignored=ignored / label.size)
+    return {"ignored": ignored / label.size, "classes": present}
 
 
-def _stripes(size_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8: black and white from the lower left to the upper right."""
-    rows, columns = np.indices(size_hw)
-    grey = np.where((rows + columns) // STRIPE_PX % 2, 255, 0).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+def _overlay(label: npt.NDArray[Any], taxonomy: Taxonomy, size_hw: tuple[int, int]) -> str:
+    """The label in its classes' colours, ignored pixels striped, as a `data:` URL."""
+    small = images.resize_label(label, size_hw)
+    stripes = np.where(np.indices(size_hw).sum(axis=0) // STRIPE_PX % 2, 255, 0).astype(np.uint8)  # black and white
+    painted = np.where(
+        (small == IGNORE_INDEX)[..., None], stripes[..., None], paint(small, class_colors(taxonomy.classes))
+    )
+    return page.data_url(page.one_byte(Image.fromarray(painted)), "PNG", optimize=True)

@@ -62,17 +62,6 @@ class PublishedTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedSpeed:
-    """Single-scale inference of one square crop."""
-
-    recipe: str
-    crop: int
-    """Side, pixels."""
-    fps: Mapping[str, float]
-    """GPU -> frames per second."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
     """Everything there is to compare with."""
 
@@ -81,7 +70,6 @@ class Published:
     zero_shot: PublishedTable
     training: PublishedTable
     zero_shot_ms: PublishedTable
-    speed: tuple[PublishedSpeed, ...]
 
 
 @functools.cache

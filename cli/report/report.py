@@ -14,11 +14,11 @@ from PIL import Image
 
 from segstream.cli.report.chart import NUM_COLORS, line_chart, read_curve
 from segstream.cli.report.confusion import OTHERS, plot, shares
-from segstream.cli.report.eval_result import EvalResult
 from segstream.cli.report.html import data_url, one_byte, render, shrunk
 from segstream.cli.report.results import Summary, read_json, read_models, summarize
 from segstream.cli.report.text_table import best_of, percent
 from segstream.colors import Rgb, legend
+from segstream.model.evaluation.metrics import EvalResult
 from segstream.shards.errors import DataError
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.format.reader import open_shards

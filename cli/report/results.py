@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from segstream.cli.report.eval_result import EvalResult
 from segstream.cli.report.text_table import HMEAN, Format, csv_text, percent, text_table
-from segstream.model.evaluation.metrics import harmonic_mean
+from segstream.model.evaluation.metrics import EvalResult, harmonic_mean
 from segstream.shards.errors import DataError
 from segstream.shards.schema import parse
 

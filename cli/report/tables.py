@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
-from segstream.cli.report.eval_result import EvalResult
 from segstream.cli.report.published import PublishedTable, published
 from segstream.cli.report.results import ModelResults
 from segstream.cli.report.text_table import HMEAN, Format, csv_text, percent, text_table
-from segstream.model.evaluation.metrics import harmonic_mean
+from segstream.model.evaluation.metrics import EvalResult, harmonic_mean
 from segstream.shards.errors import DataError
 
 TableName = Literal["zero-shot", "training", "training-own", "oracle"]

@@ -85,7 +85,7 @@ def protocols(
         if scheme == "universal" or (scheme == "auto" and model.kind == "universal" and native.kind == "train"):
             if model.kind != "universal":
                 raise DataError(
-                    f"a model of the classes of {model.name!r} cannot be judged in universal classes; "
+                    f"a model of the classes of {model.name!r} cannot be evaluated in universal classes; "
                     f"write --taxonomy native, or evaluate a universal model"
                 )
             if "universal" not in members:

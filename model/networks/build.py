@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 from torch import nn
 
 from segstream.model.networks import hmsa, hrnet, ocr, pspnet
 from segstream.model.networks.hmsa import HMSA, HMSAConfig
-from segstream.model.networks.hrnet import HRNet, HRNetConfig, Init, StageConfig
+from segstream.model.networks.hrnet import HRNet, HRNetConfig, Init
 from segstream.model.networks.ocr import OCRConfig, OCRNet
 from segstream.model.networks.pspnet import PSPNet
 from segstream.model.networks.resnet import ResNetConfig
 from segstream.shards.errors import DataError, UsageError, did_you_mean
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,40 +36,34 @@ class Options:
             if name not in known:
                 raise UsageError(f"{self.arch} has no option {name!r}; {did_you_mean(name, known)}")
 
+    def read(self, name: str, default: T, fits: Callable[[Any], bool], wrong: str) -> T:
+        """A value for which `fits` holds; `wrong` says what any other is or is not."""
+        value: T = self.values.get(name, default)
+        if not fits(value):
+            raise DataError(f"{self.arch} option {name}: {value!r} {wrong}")
+        return value
+
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
         """One of `choices`, by default the first."""
-        value = self.values.get(name, choices[0])
-        if value not in choices:
-            raise DataError(f"{self.arch} option {name}: {value!r} is not one of {', '.join(choices)}")
-        return str(value)
+        return self.read(name, choices[0], lambda v: v in choices, f"is not one of {', '.join(choices)}")
 
     def flag(self, name: str) -> bool:
         """True or False, by default False."""
-        value = self.values.get(name, False)
-        if not isinstance(value, bool):
-            raise DataError(f"{self.arch} option {name}: {value!r} is neither true nor false")
-        return value
+        return self.read(name, False, lambda v: isinstance(v, bool), "is neither true nor false")
 
     def integer(self, name: str, default: int) -> int:
         """Any integer."""
-        value = self.values.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise DataError(f"{self.arch} option {name}: {value!r} is not an integer")
-        return value
+        return self.read(name, default, lambda v: _is(v, int), "is not an integer")
 
     def share(self, name: str, default: float) -> float:
         """A number above 0 and at most 1."""
-        value = self.values.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-            raise DataError(f"{self.arch} option {name}: {value!r} is not a number above 0 and at most 1")
-        return float(value)
+        wrong = "is not a number above 0 and at most 1"
+        return float(self.read(name, default, lambda v: _is(v, int, float) and 0 < v <= 1, wrong))
 
     def weight(self, name: str, default: float) -> float:
         """A finite number that is not negative."""
-        value = self.values.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise DataError(f"{self.arch} option {name}: {value!r} is not a number of at least 0")
-        return float(value)
+        wrong = "is not a number of at least 0"
+        return float(self.read(name, default, lambda v: _is(v, int, float) and 0 <= v < float("inf"), wrong))
 
     def count(self, name: str, default: int) -> int:
         """A positive integer."""
@@ -76,51 +72,40 @@ class Options:
     def counts(self, name: str, default: tuple[int, ...], *, spread: bool = True) -> tuple[int, ...]:
         """Positive integers as many as `default` has; one integer stands for all of them where `spread`."""
         value = self.values.get(name, default)
-        if isinstance(value, int) and not isinstance(value, bool) and spread:
+        if _is(value, int) and spread:
             value = (value,) * len(default)
         fits = isinstance(value, list | tuple) and len(value) == len(default)
-        if not fits or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in value):
+        if not fits or not all(_is(v, int) and v > 0 for v in value):
             raise DataError(f"{self.arch} option {name}: expected {len(default)} positive integers, found {value!r}")
         return tuple(value)
 
 
+def _is(value: Any, *kinds: type) -> bool:
+    """Of one of these types; true and false are no numbers."""
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _widths(finest: int) -> tuple[int, ...]:
+    return tuple(finest << i for i in range(4))
+
+
 Config = HRNetConfig | ResNetConfig | OCRConfig | HMSAConfig
-
-
-def _full(width: int) -> HRNetConfig:
-    widths = tuple(width << i for i in range(4))
-    return HRNetConfig(
-        stem=64,
-        stage1=StageConfig(modules=1, blocks=4, channels=(64,)),
-        stage2=StageConfig(modules=1, blocks=4, channels=widths[:2]),
-        stage3=StageConfig(modules=4, blocks=4, channels=widths[:3]),
-        stage4=StageConfig(modules=3, blocks=4, channels=widths),
-    )
-
-
-def _light(*, stem: int, mid: int, width: int, blocks: int) -> HRNetConfig:
-    widths = tuple(width << i for i in range(4))
-    return HRNetConfig(
-        stem=stem,
-        stage1=StageConfig(modules=1, blocks=1, channels=(mid,)),
-        stage2=StageConfig(modules=1, blocks=blocks, channels=widths[:2]),
-        stage3=StageConfig(modules=1, blocks=blocks, channels=widths[:3]),
-        stage4=StageConfig(modules=1, blocks=blocks, channels=widths),
-    )
-
-
+ONCE = (1, 1, 1)
+W48 = HRNetConfig(widths=_widths(48))
 PRESETS: Mapping[str, Config] = {
-    "hrnet-w18": _full(18),
-    "hrnet-w32": _full(32),
-    "hrnet-w48": _full(48),
-    "hrnet-w18-small": _light(
-        stem=64, mid=32, width=16, blocks=2
-    ),  # the authors' "small v1": 16 channels despite its name
-    "hrnet-tiny": _light(stem=32, mid=16, width=16, blocks=1),  # ours, for a demo on two cores
+    "hrnet-w18": HRNetConfig(widths=_widths(18)),
+    "hrnet-w32": HRNetConfig(widths=_widths(32)),
+    "hrnet-w48": W48,
+    # the authors' "small v1": 16 channels despite its name
+    "hrnet-w18-small": HRNetConfig(
+        widths=_widths(16), stage1_width=32, stage1_blocks=1, blocks=(2, 2, 2), modules=ONCE
+    ),
+    # ours, for a demo on two cores
+    "hrnet-tiny": HRNetConfig(widths=_widths(16), stem=32, stage1_width=16, stage1_blocks=1, blocks=ONCE, modules=ONCE),
     "pspnet-50": ResNetConfig(blocks=(3, 4, 6, 3)),
     "pspnet-101": ResNetConfig(blocks=(3, 4, 23, 3)),
-    "hrnet-ocr": OCRConfig(trunk=_full(48)),
-    "hmsa": HMSAConfig(ocr=OCRConfig(trunk=_full(48))),
+    "hrnet-ocr": OCRConfig(trunk=W48),
+    "hmsa": HMSAConfig(ocr=OCRConfig(trunk=W48)),
 }
 """Architecture name -> sizes. All but the tiny one are the authors' own."""
 
@@ -148,6 +133,9 @@ def build(arch: str, num_classes: int, **options: Any) -> nn.Module:
               classes, 512) and `ocr_key_width` (of query, key and value, 256);
             - `hmsa`: those of `hrnet-ocr`; `n_scales` (numbers, the scales that eval mode combines, 1 among them),
               `scale_weight` (what the losses of single scales count, 0) and `attention_width` (256).
+
+    Returns:
+        The network on the CPU, float32, in train mode.
 
     Raises:
         UsageError: an unknown architecture or option, with the nearest known one.
@@ -211,20 +199,14 @@ def _init(asked: Options) -> Init:
 
 
 def _trunk(config: HRNetConfig, asked: Options) -> HRNetConfig:
-    stages = [config.stage2, config.stage3, config.stage4]
-    widths = asked.counts("widths", config.stage4.channels, spread=False)
-    blocks = asked.counts("blocks", tuple(s.blocks for s in stages))
-    modules = asked.counts("modules", tuple(s.modules for s in stages))
-    first = replace(
-        config.stage1,
-        blocks=asked.count("stage1_blocks", config.stage1.blocks),
-        channels=(asked.count("stage1_width", config.stage1.channels[0]),),
+    return HRNetConfig(
+        widths=asked.counts("widths", config.widths, spread=False),
+        stem=asked.count("stem", config.stem),
+        stage1_width=asked.count("stage1_width", config.stage1_width),
+        stage1_blocks=asked.count("stage1_blocks", config.stage1_blocks),
+        blocks=asked.counts("blocks", config.blocks),
+        modules=asked.counts("modules", config.modules),
     )
-    stages = [
-        replace(stage, blocks=blocks[i], modules=modules[i], channels=widths[: i + 2]) for i, stage in enumerate(stages)
-    ]
-    stem = asked.count("stem", config.stem)
-    return HRNetConfig(stem=stem, stage1=first, stage2=stages[0], stage3=stages[1], stage4=stages[2])
 
 
 _COMMON = ("bn_momentum", "seed", "checkpointing")

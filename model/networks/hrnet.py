@@ -3,7 +3,7 @@
 Shapes for an input of (B, 3, H, W), h = ceil(H/4), w = ceil(W/4), branch widths C0..C3 (W48: 48, 96, 192, 384):
 
     conv1, conv2     3x3 stride 2 each         (B, stem, h, w)
-    layer1           bottlenecks               (B, 4 * stage1.channels, h, w)
+    layer1           bottlenecks               (B, 4 * stage1_width, h, w)
     stage2           2 branches                (B, C0, h, w), (B, C1, h/2, w/2)
     stage3           3 branches                ... (B, C2, h/4, w/4)
     stage4           4 branches                ... (B, C3, h/8, w/8)
@@ -37,33 +37,30 @@ Init = Literal["reference", "kaiming"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StageConfig:
-    """One stage: `modules` exchanges between `len(channels)` branches, each `blocks` residual blocks deep."""
-
-    modules: int
-    blocks: int
-    channels: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HRNetConfig:
-    """Sizes of a network; `stem` channels first, then a stage of bottlenecks, then 2, 3 and 4 branches."""
+    """Sizes: a stage of bottlenecks, then stages of 2, 3 and 4 branches that keep exchanging. The defaults are the
+    authors', whatever the widths."""
 
-    stem: int
-    stage1: StageConfig
-    stage2: StageConfig
-    stage3: StageConfig
-    stage4: StageConfig
+    widths: tuple[int, ...]
+    """Channels of the four branches, finest first."""
+    stem: int = 64
+    """Channels before the first stage."""
+    stage1_width: int = 64
+    """Of the bottlenecks' 3x3 convolutions."""
+    stage1_blocks: int = 4
+    blocks: tuple[int, ...] = (4, 4, 4)
+    """Residual blocks of a branch between two exchanges, in stages 2, 3 and 4."""
+    modules: tuple[int, ...] = (1, 4, 3)
+    """Exchanges of those stages."""
 
 
 class Exchange(nn.Module):
     """Residual blocks on each branch, then every branch receives the sum of all, each brought to its size and width."""
 
-    def __init__(self, stage: StageConfig) -> None:
+    def __init__(self, widths: Sequence[int], blocks: int) -> None:
         super().__init__()
-        widths = stage.channels
         self.branches = nn.ModuleList(
-            nn.Sequential(*(BasicBlock(width, width) for _ in range(stage.blocks))) for width in widths
+            nn.Sequential(*(BasicBlock(width, width) for _ in range(blocks))) for width in widths
         )
         self.fuse_layers = nn.ModuleList(
             nn.ModuleList(_fuse(widths, source, target) for source in range(len(widths)))
@@ -97,21 +94,21 @@ class HRNetTrunk(nn.Module):
     def __init__(self, config: HRNetConfig, *, checkpointing: bool = False) -> None:
         super().__init__()
         self.checkpointing = checkpointing
-        self.num_features = sum(config.stage4.channels)
-        stem, wide = config.stem, config.stage1.channels[0] * Bottleneck.expansion
-        self.conv1 = conv(3, stem, 3, stride=2)
-        self.bn1 = norm(stem)
-        self.conv2 = conv(stem, stem, 3, stride=2)
-        self.bn2 = norm(stem)
-        first = Bottleneck(stem, config.stage1.channels[0])
-        rest = (Bottleneck(wide, config.stage1.channels[0]) for _ in range(config.stage1.blocks - 1))
-        self.layer1 = nn.Sequential(first, *rest)
-        self.transition1 = _transition((wide,), config.stage2.channels)
-        self.stage2 = _stage(config.stage2)
-        self.transition2 = _transition(config.stage2.channels, config.stage3.channels)
-        self.stage3 = _stage(config.stage3)
-        self.transition3 = _transition(config.stage3.channels, config.stage4.channels)
-        self.stage4 = _stage(config.stage4)
+        widths, mid = config.widths, config.stage1_width
+        self.num_features = sum(widths)
+        self.conv1 = conv(3, config.stem, 3, stride=2)
+        self.bn1 = norm(config.stem)
+        self.conv2 = conv(config.stem, config.stem, 3, stride=2)
+        self.bn2 = norm(config.stem)
+        wide = mid * Bottleneck.expansion
+        rest = (Bottleneck(wide, mid) for _ in range(config.stage1_blocks - 1))
+        self.layer1 = nn.Sequential(Bottleneck(config.stem, mid), *rest)
+        self.transition1 = _transition((wide,), widths[:2])
+        self.stage2 = _stage(config, 2)
+        self.transition2 = _transition(widths[:2], widths[:3])
+        self.stage3 = _stage(config, 3)
+        self.transition3 = _transition(widths[:3], widths)
+        self.stage4 = _stage(config, 4)
 
     def features(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) -> the four branches at 1/4 size, stacked: (B, C0 + C1 + C2 + C3, h, w)."""
@@ -213,8 +210,9 @@ def _fuse(widths: Sequence[int], source: int, target: int) -> nn.Module:
     return nn.Sequential(*steps)
 
 
-def _stage(stage: StageConfig) -> nn.Sequential:
-    return nn.Sequential(*(Exchange(stage) for _ in range(stage.modules)))
+def _stage(config: HRNetConfig, branches: int) -> nn.Sequential:
+    widths, blocks, modules = config.widths[:branches], config.blocks[branches - 2], config.modules[branches - 2]
+    return nn.Sequential(*(Exchange(widths, blocks) for _ in range(modules)))
 
 
 def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:

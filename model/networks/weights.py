@@ -74,30 +74,6 @@ class Loaded:
     the caller asked for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mismatch:
-    """How a file's names and shapes differ from a network's; empty where they agree."""
-
-    missing: tuple[str, ...]
-    """In the network only."""
-    unexpected: tuple[str, ...]
-    """In the file only."""
-    misshapen: tuple[str, ...]
-    """In both, with another shape: `NAME: 3x4 in the file, 5x4 in the network`."""
-
-    @property
-    def count(self) -> int:
-        """Tensors that differ."""
-        return len(self.missing) + len(self.unexpected) + len(self.misshapen)
-
-    def __bool__(self) -> bool:
-        return self.count > 0
-
-    def __str__(self) -> str:
-        groups = (("missing", self.missing), ("unexpected", self.unexpected), ("wrongly shaped", self.misshapen))
-        return "; ".join(f"{len(names)} {group} ({_listed(names)})" for group, names in groups if names)
-
-
 @dataclass(frozen=True, slots=True)
 class _Found:
     kind: str
@@ -113,6 +89,9 @@ def load_weights(net: nn.Module, path: str | Path, *, fresh: Sequence[str] = ())
         path: see the module's docstring for what is recognised.
         fresh: parts of the network (`last_layer.3`, `ocr.cls_head`) to leave as they are although the file may have
             them: heads for another number of classes.
+
+    Returns:
+        What the file was, its SHA-256, how many tensors were copied, and which of the network's were left as they were.
 
     Raises:
         DataError: the file is missing, damaged, holds code or is none of the above; its names or shapes differ from
@@ -158,8 +137,8 @@ def copy_weights(net: nn.Module, path: str | Path, content: Any, *, fresh: Seque
     wrong = compare(weights, expected)
     if wrong:
         raise DataError(
-            f"{path}: {found.kind} does not fit this network: {wrong}. Build the architecture and number of classes "
-            f"that the file is of, or name parts of the network to leave freshly drawn (`fresh`)"
+            f"{path}: {found.kind} does not fit this network: {_told(wrong)}. Build the architecture and number of "
+            f"classes that the file is of, or name parts of the network to leave freshly drawn (`fresh`)"
         )
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
@@ -169,17 +148,22 @@ def copy_weights(net: nn.Module, path: str | Path, content: Any, *, fresh: Seque
     return Loaded(kind=found.kind, sha256=file_sha256(path), num_tensors=len(weights), fresh=kept)
 
 
-def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Mismatch:
-    """Names and shapes of a file's tensors against a network's; batch norm's counter may be missing."""
-    return Mismatch(
-        missing=tuple(name for name in expected if name not in found and not name.endswith(COUNTER)),
-        unexpected=tuple(name for name in found if name not in expected),
-        misshapen=tuple(
+def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """How names and shapes of a file's tensors differ from a network's; batch norm's counter may be missing.
+
+    Returns:
+        By kind of difference, the tensors; empty where they agree.
+    """
+    wrong = {
+        "missing": [name for name in expected if name not in found and not name.endswith(COUNTER)],
+        "unexpected": [name for name in found if name not in expected],
+        "wrongly shaped": [
             f"{name}: {_shape(found[name])} in the file, {_shape(tensor)} in the network"
             for name, tensor in expected.items()
             if name in found and found[name].shape != tensor.shape
-        ),
-    )
+        ],
+    }
+    return {kind: names for kind, names in wrong.items() if names}
 
 
 def file_sha256(path: str | Path) -> str:
@@ -277,6 +261,11 @@ def _shape(tensor: Tensor) -> str:
     return "x".join(str(side) for side in tensor.shape) or "scalar"
 
 
+def _told(wrong: Mapping[str, Sequence[str]]) -> str:
+    """`2 missing (a, b); 1 unexpected (c)`."""
+    return "; ".join(f"{len(names)} {kind} ({_listed(names)})" for kind, names in wrong.items())
+
+
 def _listed(names: Sequence[str]) -> str:
     more = f", and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more
@@ -323,8 +312,8 @@ def recognised(path: str | Path, weights: Mapping[str, Tensor], num_classes: int
             wrong[arch] = compare(weights, build(arch, num_classes).state_dict())
         if not wrong[arch]:
             return arch
-    nearest = min(wrong, key=lambda arch: wrong[arch].count)
-    raise DataError(f"{path}: of no known architecture; nearest is {nearest}: {wrong[nearest]}")
+    nearest = min(wrong, key=lambda arch: sum(map(len, wrong[arch].values())))
+    raise DataError(f"{path}: of no known architecture; nearest is {nearest}: {_told(wrong[nearest])}")
 
 
 def _check_classes(path: str | Path, found: int, expected: int | None) -> None:

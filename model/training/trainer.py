@@ -17,6 +17,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -36,20 +37,9 @@ from segstream.model.training.train_state import TrainState
 from segstream.model.types import Batch, BatchSource
 from segstream.shards.errors import DataError
 
-SHAPING = (
-    "steps",
-    "lr",
-    "optimizer",
-    "momentum",
-    "weight_decay",
-    "power",
-    "loss",
-    "class_balance",
-    "mgda",
-    "clip_norm",
-    "ema",
-    "precision",
-)  # the fields of TrainConfig that the result depends on
+_NAMES = [field.name for field in fields(TrainConfig)]
+SHAPING = [name for name in _NAMES[: _NAMES.index("precision") + 1] if name != "crops"]
+"""The fields of TrainConfig that the result depends on: those that it lists first, crops being steps by now."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # what schedulers send before they kill; SLURM's --signal=USR1@120
 GIVE_UP = 10  # updates skipped in a row
 
@@ -93,6 +83,7 @@ def train(
     meta: Mapping[str, Any],
     seed: int,
     group: ProcessGroup | None = None,
+    on_start: Callable[[int], None] | None = None,
     on_log: Callable[[LogRow], None] | None = None,
     on_note: Note | None = None,
     on_validate: Callable[[nn.Module, int], None] | None = None,
@@ -108,6 +99,7 @@ def train(
         meta: JSON-able, stored with the weights: arch, num_classes, options, taxonomy, recipe.
         seed: of this run; keys the network's own randomness (dropout) by step and process.
         group: the processes of this run, all of which make this call; None: this one alone.
+        on_start: called on rank 0 with the step that the run starts or goes on with, before it asks for a batch.
         on_log: called on rank 0 with a row every `config.log_every` steps and after the last.
         on_note: called on rank 0 with a line for what a person should know: where the run goes on, what was skipped.
         on_validate: called on every rank with the network in eval mode, holding the weights that would be published,
@@ -157,6 +149,8 @@ def train(
                 checkpoints.save(checkpoint)
 
         # 3. Steps.
+        if on_start is not None and group.is_main:
+            on_start(start)
         metrics = MetricsLog(source.datasets)
         stream = SyncedBatches(
             batches=source.batches(start, steps),

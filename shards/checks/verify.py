@@ -11,13 +11,13 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from segstream.shards.checks.stats import label_taxonomies
-from segstream.shards.codecs.images import UnreadableError, decode_ids, decode_picture
-from segstream.shards.errors import DataError
+from segstream.shards.codecs.images import decode_ids, decode_picture
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.format import manifest as manifests
 from segstream.shards.format.index import (
     IMAGE_SUFFIXES,
@@ -37,8 +37,7 @@ from segstream.shards.storage.base import Store
 from segstream.shards.storage.open import open_store
 from segstream.shards.taxonomy import IGNORE_INDEX, remap_label, universal_remap
 
-FaultClass = Literal["manifest", "shard", "index", "checksum", "decode", "size", "label", "count"]
-FAULT_CLASSES: tuple[FaultClass, ...] = (
+FaultClass = Literal[
     "manifest",  # missing, unreadable, or of another version
     "shard",  # missing, of another length or hash, not a tar
     "index",  # missing, unreadable, or at odds with the tar
@@ -47,7 +46,8 @@ FAULT_CLASSES: tuple[FaultClass, ...] = (
     "size",  # image, label and index do not agree on it
     "label",  # an id outside the taxonomy, or labels that contradict one another
     "count",  # class counts of index or manifest
-)
+]
+FAULT_CLASSES: tuple[FaultClass, ...] = get_args(FaultClass)
 
 
 class Fault(NamedTuple):
@@ -60,7 +60,7 @@ class Fault(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class VerifyResult:
     """What was checked and what is wrong."""
 
     url: str
@@ -75,7 +75,7 @@ class Report:
         return not self.faults
 
 
-def verify(url: str | Path, *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> Report:
+def verify(url: str | Path, *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> VerifyResult:
     """Check hashes, indexes, checksums, decodability, sizes, label values and class counts of a whole set.
 
     Args:
@@ -90,7 +90,7 @@ def verify(url: str | Path, *, workers: int = 1, progress: Callable[[int, int], 
             raise DataError(f"incomplete: there is no {manifests.NAME}, which is written last")
         manifest = manifests.load_manifest(read_manifest(store), where=manifests.NAME)
     except DataError as error:
-        return _report(store.url, [], [Fault("manifest", manifests.NAME, str(error))])
+        return _result(store.url, [], [Fault("manifest", manifests.NAME, str(error))])
     faults: list[Fault] = []
     indexes: dict[int, ShardIndex] = {}
     check = functools.partial(_check_shard, store, manifest)
@@ -104,13 +104,13 @@ def verify(url: str | Path, *, workers: int = 1, progress: Callable[[int, int], 
     ordered = [indexes[n] for n in sorted(indexes)]
     if len(ordered) == len(manifest.shards):  # or the missing one is the fault
         faults += _across_shards(manifest, ordered)
-    return _report(store.url, ordered, faults)
+    return _result(store.url, ordered, faults)
 
 
-def _report(url: str, indexes: Sequence[ShardIndex], faults: Sequence[Fault]) -> Report:
+def _result(url: str, indexes: Sequence[ShardIndex], faults: Sequence[Fault]) -> VerifyResult:
     by_kind = {kind: tuple(sorted(f for f in faults if f.kind == kind)) for kind in FAULT_CLASSES}
     found = {kind: some for kind, some in by_kind.items() if some}
-    return Report(url=url, shards=len(indexes), samples=sum(len(i.samples) for i in indexes), faults=found)
+    return VerifyResult(url=url, shards=len(indexes), samples=sum(len(i.samples) for i in indexes), faults=found)
 
 
 def _across_shards(manifest: Manifest, indexes: list[ShardIndex]) -> Iterator[Fault]:

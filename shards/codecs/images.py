@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -15,8 +15,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from segstream.shards.codecs import jpeg, png
+from segstream.shards.errors import UnreadableError as UnreadableError
 
-T = TypeVar("T")
 Rgb = npt.NDArray[np.uint8]
 """(H, W, 3) uint8, RGB."""
 
@@ -26,10 +26,6 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM", "GIF")
 _MCU_PX = 16  # side of a minimum coded unit at 4:2:0
 _TILE_MCUS = range(12, 3, -1)  # widths of a tile, best first: markers grow the file by about 4 bytes a tile
 _ORIENTATION = 0x0112  # EXIF tag
-
-
-class UnreadableError(Exception):
-    """A file cannot be decoded as what it should be; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +48,7 @@ class Picture:
         if not isinstance(self.content, bytes):
             return self.content
         if self.content.startswith(jpeg.SIGNATURE):
-            return _of_jpeg(jpeg.decode, self.content)
+            return jpeg.decode(self.content)
         with _opened(self.content) as image:
             return _rgb(image)
 
@@ -71,7 +67,7 @@ def decode_picture(data: bytes) -> Picture:
         upright = _orientation(image) == 1
         as_is = suffix if plain and upright else None
         if data.startswith(jpeg.SIGNATURE):
-            _of_jpeg(jpeg.check, data)
+            jpeg.check(data)
         if as_is or (data.startswith(jpeg.SIGNATURE) and upright and image.mode == "L"):
             return Picture(size_hw=(image.height, image.width), content=data, as_is=as_is)
         pixels = _rgb(image, upright=upright)
@@ -156,16 +152,18 @@ def resize_label(label: npt.NDArray[np.uint8], size_hw: tuple[int, int]) -> npt.
 
 
 def encode_jpeg(pixels: Rgb, quality: int) -> bytes:
-    """JPEG of an RGB picture, cut by restart markers into tiles an MCU high (see `shards.slices`).
+    """JPEG of an RGB picture, cut by restart markers into tiles an MCU high (see `row_blocks`).
 
     Tiles are equally wide, or as wide as the picture where its MCUs have no divisor that would do.
     """
     across = -(-pixels.shape[1] // _MCU_PX)
     interval = next((wide for wide in _TILE_MCUS if across % wide == 0), across)
-    options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
-    return _encode(
-        ".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality, *options, cv2.IMWRITE_JPEG_RST_INTERVAL, interval]
-    )
+    options = {
+        cv2.IMWRITE_JPEG_QUALITY: quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+        cv2.IMWRITE_JPEG_RST_INTERVAL: interval,
+    }
+    return _encode(".jpg", pixels, [number for option in options.items() for number in option])
 
 
 def encode_png(pixels: Rgb) -> bytes:
@@ -191,8 +189,8 @@ def _opened(data: bytes) -> Image.Image:
             png.check_rows(data, png.check(data))
         with _warnings("ignore"):  # they are about EXIF, see `_orientation`
             return Image.open(io.BytesIO(data), formats=_FORMATS)
-    except png.BrokenPngError as error:
-        raise UnreadableError(str(error)) from error
+    except UnreadableError:
+        raise
     except UnidentifiedImageError as error:
         raise UnreadableError("empty file" if not data else "not an image file that can be read") from error
     except Exception as error:
@@ -216,13 +214,6 @@ def _load(image: Image.Image) -> None:
 def _damaged(error: Exception) -> UnreadableError:
     """Decoders raise nearly every kind of exception over bytes that are not what they seem."""
     return UnreadableError(f"damaged or truncated ({' '.join(str(error).split()) or type(error).__name__})")
-
-
-def _of_jpeg(read: Callable[[bytes], T], data: bytes) -> T:
-    try:
-        return read(data)
-    except jpeg.BrokenJpegError as error:
-        raise UnreadableError(str(error)) from error
 
 
 def _orientation(image: Image.Image) -> int:

@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from segstream.shards.errors import UnreadableError
+
 SIGNATURE = b"\xff\xd8\xff"
 _LIBJPEG = re.compile(
     rb"(Corrupt JPEG data[^\n]*|Premature end of JPEG[^\n]*|Inconsistent progression[^\n]*|Invalid SOS[^\n]*)\n?"
@@ -25,15 +27,11 @@ _STDERR = 2
 _one_at_a_time = threading.Lock()  # the process has one standard error
 
 
-class BrokenJpegError(Exception):
-    """The bytes are not one whole JPEG file; the message says why."""
-
-
 def decode(data: bytes) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB as stored, EXIF orientation not applied.
 
     Raises:
-        BrokenJpegError: it does not decode, or the decoder warns.
+        UnreadableError: it does not decode, or the decoder warns.
     """
     return cv2.cvtColor(_decoded(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
@@ -42,7 +40,7 @@ def check(data: bytes) -> None:
     """Read all of the data, but draw a picture of an eighth of the size, in half the time.
 
     Raises:
-        BrokenJpegError: as `decode`.
+        UnreadableError: as `decode`.
     """
     _decoded(data, cv2.IMREAD_REDUCED_GRAYSCALE_8)
 
@@ -60,9 +58,9 @@ def _decoded(data: bytes, mode: int) -> npt.NDArray[np.uint8]:
     if rest := _LIBJPEG.sub(b"", said):
         os.write(_STDERR, rest)  # of other threads
     if warning:
-        raise BrokenJpegError(f"damaged JPEG ({warning[1].decode('ascii', 'replace').strip()})")
+        raise UnreadableError(f"damaged JPEG ({warning[1].decode('ascii', 'replace').strip()})")
     if pixels is None:
-        raise BrokenJpegError("damaged or truncated JPEG")
+        raise UnreadableError("damaged or truncated JPEG")
     return pixels  # type: ignore[return-value]
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segstream.shards.errors import UnreadableError
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY = 0  # PNG colour type
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
@@ -23,10 +25,6 @@ LABEL_ROWS = 64
 """Of a label, in each IDAT chunk."""
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
-
-
-class BrokenPngError(Exception):
-    """The bytes are not one whole PNG file; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +45,22 @@ def check(data: bytes) -> Header:
     """Test the structure and the CRC of every chunk.
 
     Raises:
-        BrokenPngError: cut short, a failed checksum, chunks that cannot be, or not a PNG at all.
+        UnreadableError: cut short, a failed checksum, chunks that cannot be, or not a PNG at all.
     """
     if not data.startswith(SIGNATURE):
-        raise BrokenPngError("not a PNG file")
+        raise UnreadableError("not a PNG file")
     head, palette = b"", 0
     for kind, body in _chunks(data):
         if (kind == b"IHDR") == bool(head) or (kind == b"IHDR" and len(body) != 13):
-            raise BrokenPngError("damaged PNG (not one header of 13 bytes, first of all)")
+            raise UnreadableError("damaged PNG (not one header of 13 bytes, first of all)")
         if kind[0] < ord("a") and kind not in _CRITICAL:
-            raise BrokenPngError(f"PNG with unknown chunk {kind.decode('latin-1')!r} that may not be passed over")
+            raise UnreadableError(f"PNG with unknown chunk {kind.decode('latin-1')!r} that may not be passed over")
         head = head or bytes(body)
         palette = len(body) // 3 if kind == b"PLTE" else palette
         if kind == b"IEND":
             width, height, depth, colour_type, _, _, interlaced = struct.unpack(">IIBBBBB", head)
             return Header((height, width), depth, colour_type, bool(interlaced), palette)
-    raise BrokenPngError("truncated PNG (no end marker)")
+    raise UnreadableError("truncated PNG (no end marker)")
 
 
 def check_rows(data: bytes, header: Header) -> None:
@@ -71,7 +69,7 @@ def check_rows(data: bytes, header: Header) -> None:
     Decoders leave rows black that the data does not reach.
 
     Raises:
-        BrokenPngError: it does not.
+        UnreadableError: it does not.
     """
     passes = [(rows, 1 + -(-columns * _bits(header) // 8)) for rows, columns in _passes(header) if columns]
     expected = sum(rows * row for rows, row in passes)
@@ -81,13 +79,13 @@ def check_rows(data: bytes, header: Header) -> None:
         found = unpacker.decompress(packed, expected + 1)
         unpacker.decompress(unpacker.unconsumed_tail, 1)  # the end mark and the checksum
     except zlib.error as error:
-        raise BrokenPngError(f"damaged PNG ({error})") from error
+        raise UnreadableError(f"damaged PNG ({error})") from error
     if len(found) != expected or not unpacker.eof:
-        raise BrokenPngError(f"damaged PNG (pixel data of {len(found)} bytes, its header says {expected})")
+        raise UnreadableError(f"damaged PNG (pixel data of {len(found)} bytes, its header says {expected})")
     at = 0
     for rows, row in passes:
         if max(found[at : at + rows * row : row], default=0) > _LAST_FILTER:
-            raise BrokenPngError("damaged PNG (a row without a filter type)")
+            raise UnreadableError("damaged PNG (a row without a filter type)")
         at += rows * row
 
 
@@ -132,9 +130,9 @@ def _chunks(data: bytes, until: bytes = b"") -> Iterator[tuple[bytes, Any]]:
         if end > len(data):
             break
         if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-            raise BrokenPngError(f"damaged PNG (checksum of chunk {kind.decode('latin-1')!r} at byte {at} fails)")
+            raise UnreadableError(f"damaged PNG (checksum of chunk {kind.decode('latin-1')!r} at byte {at} fails)")
         if kind == until:
             return
         yield kind, view[at + 8 : end - 4]
         at = end
-    raise BrokenPngError(f"truncated PNG ({len(data)} bytes)")
+    raise UnreadableError(f"truncated PNG ({len(data)} bytes)")

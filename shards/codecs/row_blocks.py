@@ -2,7 +2,7 @@
 
 A baseline JPEG decodes from any restart marker. With one at the end of every row of its MCUs, some of the rows make a
 picture; with more of them, at equal steps, the picture is cut into tiles, and so do any neighbouring tiles. A label PNG
-as `shards.png.encode_label` writes it holds 64 rows in each IDAT chunk, which unpack on their own.
+as `png.encode_label` writes it holds 64 rows in each IDAT chunk, which unpack on their own.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Blocks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
+class EncodedRows:
     """Some neighbouring rows of a member, still encoded."""
 
     top: int
@@ -83,20 +83,20 @@ def label_blocks(data: bytes) -> Blocks:
     return _blocks(data, LABEL_ROWS, ends)
 
 
-def slice_jpeg(part: Slice, left: int, right: int) -> tuple[bytes, tuple[int, int]]:
+def cut_jpeg(rows: EncodedRows, left: int, right: int) -> tuple[bytes, tuple[int, int]]:
     """A JPEG of just these rows, and of no more columns than are needed for those from `left` to `right` - 1.
 
     Returns:
         The file, and its first column and the one after the last.
     """
-    grid = _grid(part.head)
+    grid = _grid(rows.head)
     assert grid is not None  # or the rows had no blocks
     wide, tiles = grid.tile_hw[1], grid.tiles
     first, last = left // wide, min(-(-right // wide), tiles)
     columns = first * wide, min(last * wide, grid.width)
-    head = bytearray(part.head)
-    struct.pack_into(">HH", head, grid.frame + 5, part.bottom - part.top, columns[1] - columns[0])
-    data = b"".join(part.blocks)
+    head = bytearray(rows.head)
+    struct.pack_into(">HH", head, grid.frame + 5, rows.bottom - rows.top, columns[1] - columns[0])
+    data = b"".join(rows.blocks)
     ends = _marker_places(data)
     starts = [0, *(end + 2 for end in ends)]
     chosen = (tile for row in range(0, len(ends), tiles) for tile in range(row + first, row + last))
@@ -106,16 +106,16 @@ def slice_jpeg(part: Slice, left: int, right: int) -> tuple[bytes, tuple[int, in
     return b"".join([*pieces[:-1], _EOI]), columns
 
 
-def unpack_label(part: Slice, width: int) -> npt.NDArray[np.uint8] | None:
+def unpack_label(rows: EncodedRows, width: int) -> npt.NDArray[np.uint8] | None:
     """(rows, width) ids; None if they are not as many as they should be."""
-    packed = [block[8:-4] for block in part.blocks]
-    if part.top == 0:
+    packed = [block[8:-4] for block in rows.blocks]
+    if rows.top == 0:
         packed[0] = packed[0][2:]  # zlib's own header
-    size = (part.bottom - part.top) * (width + 1)
-    rows: bytes = zlib_ng.decompress(b"".join([*packed, _LAST]), -zlib.MAX_WBITS, size)  # in 0.4 of zlib's time
-    if len(rows) != size:
+    size = (rows.bottom - rows.top) * (width + 1)
+    pixels: bytes = zlib_ng.decompress(b"".join([*packed, _LAST]), -zlib.MAX_WBITS, size)  # in 0.4 of zlib's time
+    if len(pixels) != size:
         return None
-    return np.frombuffer(rows, np.uint8).reshape(-1, width + 1)[:, 1:]
+    return np.frombuffer(pixels, np.uint8).reshape(-1, width + 1)[:, 1:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from segstream.shards.codecs.row_blocks import jpeg_blocks, label_blocks
 from segstream.shards.convert.relabel import LEFT_OUT, outcome_of, relabel
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Pair
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.files import RUN_AGAIN, writing
 from segstream.shards.format.index import (
     RelabelOutcome,
@@ -33,7 +33,7 @@ from segstream.shards.format.index import (
 )
 from segstream.shards.format.left_out import BadFileError, LeftOut
 from segstream.shards.format.manifest import ShardInfo
-from segstream.shards.format.writer import Sample, Written, write_shard
+from segstream.shards.format.writer import ShardSample, Written, write_shard
 from segstream.shards.taxonomy import IGNORE_INDEX, Remap, remap_label
 
 _FLOAT_EXACT = 1 << 24  # OpenCV counts in float32, whole numbers up to here
@@ -52,10 +52,10 @@ class Setup:
     """Native ids -> universal ids; None leaves the `universal` member out."""
     relabel: bool
     """Write `universal-relabeled` as well, with the pairs' `edits`."""
-    lossy: bool
-    """Images as JPEG at most `short_side` high or wide (training); else the source's own pixels."""
     short_side: int | None
-    jpeg_quality: int
+    """Images are shrunk to be at most so high or wide (training)."""
+    jpeg_quality: int | None
+    """Of images as JPEG (training); None: the source's own pixels."""
     identity: str
     """Digest of everything above but `release`, of the tables' contents, and of the tool: part of the fingerprint."""
 
@@ -74,23 +74,83 @@ class Made:
     info: ShardInfo | None
     """None if not one of its samples could be used, so that it was not written."""
     index: ShardIndex
-    """but for its samples, which may be many."""
+    """But for its samples, which may be many."""
     kept: bool
     """It was there already."""
 
 
 @dataclass(slots=True)
-class _Totals:
-    """What accumulates while the samples of a shard pass by."""
+class _Builder:
+    """A shard at work, and what accumulates while its samples pass by."""
 
+    setup: Setup
     left_out: list[LeftOut] = field(default_factory=list)
     outcomes: list[RelabelOutcome] = field(default_factory=list)
     sources: list[Any] = field(default_factory=list)
     counts: dict[str, dict[int, tuple[int, int]]] = field(default_factory=lambda: defaultdict(dict))
 
-    def count(self, labels: Mapping[str, npt.NDArray[np.uint8]], universal: Remap | None) -> tuple[int, ...]:
+    def samples(self, pairs: Sequence[Pair]) -> Iterator[ShardSample]:
+        """Those of the pairs that can be used."""
+        for pair in pairs:
+            files = _files(self.setup.release, pair)
+            self.sources.append(_identity(pair, files))
+            try:
+                yield self._sample(pair, files)
+            except BadFileError as error:
+                self.left_out.append(LeftOut(key=pair.key, path=error.path, reason=error.reason))
+                if pair.edits:
+                    self.outcomes.append(outcome_of(pair.edits, [LEFT_OUT] * len(pair.edits.records)))
+
+    def _sample(self, pair: Pair, read: _Files) -> ShardSample:
+        for path, data in read.items():
+            if isinstance(data, str):
+                raise BadFileError(path, data)
+        files = {path: data for path, data in read.items() if isinstance(data, bytes)}
+        try:
+            picture = self.setup.dataset.read_image(files[pair.image])
+            size_hw = images.fit(picture.size_hw, self.setup.short_side)
+            suffix, member = _image_member(self.setup.jpeg_quality, files[pair.image], picture, size_hw)
+        except UnreadableError as error:
+            raise BadFileError(pair.image, str(error)) from error
+        labels = self._labels(pair, pair.label, files, picture.size_hw, size_hw) if pair.label is not None else {}
+        classes = self._count(labels)
+        members = {suffix: member, "json": _json(self.setup, pair, picture.size_hw)}
+        encoded = {f"{name}.png": encode_label(label) for name, label in labels.items()}
+        blocks = {name: label_blocks(data) for name, data in encoded.items()}
+        if suffix == "jpg" and (found := jpeg_blocks(member)):
+            blocks["jpg"] = found
+        return ShardSample(key=pair.key, size_hw=size_hw, classes=classes, members=members | encoded, blocks=blocks)
+
+    def _labels(
+        self, pair: Pair, path: str, files: Mapping[str, bytes], original: tuple[int, int], size_hw: tuple[int, int]
+    ) -> dict[str, npt.NDArray[np.uint8]]:
+        """Label members by name, each (H, W) of the stored size."""
+        dataset, universal = self.setup.dataset, self.setup.universal
+        assert dataset.remap is not None
+        try:
+            whole = remap_label(dataset.read_label(files[path], pair), dataset.remap, where=path)
+        except (UnreadableError, DataError) as error:
+            raise BadFileError(path, str(error).removeprefix(f"{path}: ")) from error
+        if whole.shape != original:
+            raise BadFileError(path, f"label is {_by(whole.shape)}, {pair.image} is {_by(original)} (height x width)")
+        native = whole if size_hw == original else images.resize_label(whole, size_hw)
+        if universal is None:
+            return {"native": native}
+        labels = {"native": native, "universal": remap_label(native, universal, where=path)}
+        if self.setup.relabel:
+            labels["universal-relabeled"] = labels["universal"]
+            if pair.edits:
+                assert dataset.segments is not None
+                before = remap_label(whole, universal, where=path)
+                after, outcome = relabel(before, pair.edits, dataset.segments, files[pair.edits.file])
+                self.outcomes.append(outcome)  # nothing after this leaves the sample out
+                labels["universal-relabeled"] = after if size_hw == original else images.resize_label(after, size_hw)
+        return labels
+
+    def _count(self, labels: Mapping[str, npt.NDArray[np.uint8]]) -> tuple[int, ...]:
         """Add the pixels of a sample's labels; returns the native ids present, ascending."""
         pixels = {name: _histogram(label) for name, label in labels.items() if name != "universal"}
+        universal = self.setup.universal
         if universal is not None and "native" in pixels:  # the same pixels by other names
             pixels["universal"] = np.zeros_like(pixels["native"])
             np.add.at(pixels["universal"], universal.table, pixels["native"])
@@ -125,8 +185,8 @@ def build_shard(setup: Setup, planned: Planned) -> Made:
     cv2.setNumThreads(1)  # shards are made side by side
     if kept := _whole_shard(setup, planned):
         return _made(kept, kept=True)
-    totals = _Totals()
-    samples = _samples(setup, planned, totals)
+    builder = _Builder(setup)
+    samples = builder.samples(planned.pairs)
     first = next(samples, None)
     written = Written(0, "", ())
     if first is not None:
@@ -135,11 +195,11 @@ def build_shard(setup: Setup, planned: Planned) -> Made:
         shard=planned.path.name,
         bytes=written.bytes,
         sha256=written.sha256,
-        fingerprint=_fingerprint(setup, totals.sources),
+        fingerprint=_fingerprint(setup, builder.sources),
         samples=written.samples,
-        counts={member: dict(by_id) for member, by_id in totals.counts.items()},
-        left_out=tuple(totals.left_out),
-        relabel=merge_outcomes(totals.outcomes) if setup.relabel else None,
+        counts={member: dict(by_id) for member, by_id in builder.counts.items()},
+        left_out=tuple(builder.left_out),
+        relabel=merge_outcomes(builder.outcomes) if setup.relabel else None,
     )
     with writing(planned.path.with_name(index_name(planned.path.name)), advice=RUN_AGAIN) as file:
         file.write(dump_index(index))
@@ -157,82 +217,15 @@ def _made(index: ShardIndex, *, kept: bool) -> Made:
     return Made(info=info if index.samples else None, index=replace(index, samples=()), kept=kept)
 
 
-def _samples(setup: Setup, planned: Planned, totals: _Totals) -> Iterator[Sample]:
-    for pair in planned.pairs:
-        files = _files(setup.release, pair)
-        totals.sources.append(_identity(pair, files))
-        try:
-            yield _convert(setup, pair, files, totals)
-        except BadFileError as error:
-            totals.left_out.append(LeftOut(key=pair.key, path=error.path, reason=error.reason))
-            if pair.edits:
-                totals.outcomes.append(outcome_of(pair.edits, [LEFT_OUT] * len(pair.edits.records)))
-
-
-def _convert(setup: Setup, pair: Pair, read: _Files, totals: _Totals) -> Sample:
-    for path, data in read.items():
-        if isinstance(data, str):
-            raise BadFileError(path, data)
-    files = {path: data for path, data in read.items() if isinstance(data, bytes)}
-    try:
-        picture = setup.dataset.read_image(files[pair.image])
-        original = picture.size_hw
-        size_hw = images.fit(original, setup.short_side if setup.lossy else None)
-        suffix, member = _image_member(setup, files[pair.image], picture, size_hw)
-    except images.UnreadableError as error:
-        raise BadFileError(pair.image, str(error)) from error
-    labels = {} if pair.label is None else _labels(setup, pair, pair.label, files, original, size_hw, totals)
-    classes = totals.count(labels, setup.universal)
-    members = {suffix: member, "json": _json(setup, pair, original)}
-    encoded = {f"{name}.png": encode_label(label) for name, label in labels.items()}
-    blocks = {name: label_blocks(data) for name, data in encoded.items()}
-    if suffix == "jpg" and (found := jpeg_blocks(member)):
-        blocks["jpg"] = found
-    return Sample(key=pair.key, size_hw=size_hw, classes=classes, members=members | encoded, blocks=blocks)
-
-
-def _labels(
-    setup: Setup,
-    pair: Pair,
-    path: str,
-    files: Mapping[str, bytes],
-    original: tuple[int, int],
-    size_hw: tuple[int, int],
-    totals: _Totals,
-) -> dict[str, npt.NDArray[np.uint8]]:
-    """Label members by name, each (H, W) of the stored size."""
-    assert setup.dataset.remap is not None
-    try:
-        whole = remap_label(setup.dataset.read_label(files[path], pair), setup.dataset.remap, where=path)
-    except (images.UnreadableError, DataError) as error:
-        raise BadFileError(path, str(error).removeprefix(f"{path}: ")) from error
-    if whole.shape != original:
-        raise BadFileError(path, f"label is {_by(whole.shape)}, {pair.image} is {_by(original)} (height x width)")
-    native = whole if size_hw == original else images.resize_label(whole, size_hw)
-    labels = {"native": native}
-    if setup.universal is not None:
-        labels["universal"] = remap_label(native, setup.universal, where=path)
-    if setup.relabel:
-        labels["universal-relabeled"] = labels["universal"]
-        if pair.edits:
-            assert setup.universal is not None
-            assert setup.dataset.segments is not None
-            universal = remap_label(whole, setup.universal, where=path)
-            label, outcome = relabel(universal, pair.edits, setup.dataset.segments, files[pair.edits.file])
-            totals.outcomes.append(outcome)  # nothing after this leaves the sample out
-            labels["universal-relabeled"] = label if size_hw == original else images.resize_label(label, size_hw)
-    return labels
-
-
-def _image_member(setup: Setup, data: bytes, picture: images.Picture, size_hw: tuple[int, int]) -> tuple[str, bytes]:
+def _image_member(
+    jpeg_quality: int | None, data: bytes, picture: images.Picture, size_hw: tuple[int, int]
+) -> tuple[str, bytes]:
     """(suffix, bytes); the source's own bytes wherever they are what is wanted."""
-    if not setup.lossy:
+    if jpeg_quality is None:
         return (picture.as_is, data) if picture.as_is else ("png", images.encode_png(picture.pixels))
     if size_hw != picture.size_hw:
-        return "jpg", images.encode_jpeg(images.resize_picture(picture.pixels, size_hw), setup.jpeg_quality)
-    if picture.as_is == "jpg":
-        return "jpg", data
-    return "jpg", images.encode_jpeg(picture.pixels, setup.jpeg_quality)
+        return "jpg", images.encode_jpeg(images.resize_picture(picture.pixels, size_hw), jpeg_quality)
+    return "jpg", data if picture.as_is == "jpg" else images.encode_jpeg(picture.pixels, jpeg_quality)
 
 
 def _json(setup: Setup, pair: Pair, size_hw: tuple[int, ...]) -> bytes:

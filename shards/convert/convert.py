@@ -26,7 +26,7 @@ from segstream.shards.datasets.sources import Dataset, Found, Pair
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.files import RUN_AGAIN, make_folder, sole_writer, staging, writing
 from segstream.shards.format import manifest as manifests
-from segstream.shards.format.index import RelabelOutcome, index_name, merge_counts, merge_outcomes
+from segstream.shards.format.index import index_name, merge_counts, merge_outcomes
 from segstream.shards.format.keys import unescape
 from segstream.shards.format.left_out import LeftOut, check_left_out
 from segstream.shards.format.manifest import Manifest
@@ -109,7 +109,13 @@ def convert(
         raise UsageError(f"{data.name} has no split {split!r}; {did_you_mean(split, data.splits)}")
     found = data.find(release, split)
     pairs = _ordered(found, where=f"{release} ({data.name}, {split})")
-    chosen, records, unused = _relabelling(data, split, release, pairs, relabel, limit)
+    chosen: Sequence[Pair] = pairs[:limit]
+    records = unused = None
+    if relabel is not None:
+        if data.segments is None:
+            raise UsageError(f"{data.name}: has no relabelled segments; leave out --relabel")
+        records = read_records(Path(relabel), data.name, split)
+        chosen, unused = assign(records, data.segments, release, pairs, limit=limit)
     lossy = split.startswith("train")
     params: dict[str, Any] = {
         "image": "jpeg" if lossy else "source",
@@ -118,7 +124,7 @@ def convert(
         "limit": limit,
         "shard_samples": shard_samples,
         "shard_bytes": shard_bytes,
-        **({"records_sha256": records} if records else {}),
+        **({"records_sha256": records.sha256} if records is not None else {}),
     }
     setup = Setup(
         dataset=data,
@@ -126,9 +132,8 @@ def convert(
         release=release,
         universal=universal_remap(data.taxonomy) if data.taxonomy.to_universal is not None else None,
         relabel=records is not None,
-        lossy=lossy,
-        short_side=short_side,
-        jpeg_quality=jpeg_quality,
+        short_side=params["short_side"],
+        jpeg_quality=params["jpeg_quality"],
         identity=_identity(data, split, params),
     )
     with _target(str(out), data.name, split, staged=staged) as (folder, url), sole_writer(folder):
@@ -214,19 +219,6 @@ def _ordered(found: Found, *, where: str) -> list[Pair]:
                 f"{where}: {one.image} and {other.image} have the same key {unescape(one.key)!r}; rename one of them"
             )
     return pairs
-
-
-def _relabelling(
-    data: Dataset, split: str, release: Release, pairs: Sequence[Pair], path: str | Path | None, limit: int | None
-) -> tuple[Sequence[Pair], str | None, RelabelOutcome | None]:
-    """The pairs to convert, with their records; the records' digest; what became of those that no such pair has."""
-    if path is None:
-        return pairs[:limit], None, None
-    if data.segments is None:
-        raise UsageError(f"{data.name}: has no relabelled segments; leave out --relabel")
-    records = read_records(Path(path), data.name, split)
-    chosen, unused = assign(records, data.segments, release, pairs, limit=limit)
-    return chosen, records.sha256, unused
 
 
 def _identity(data: Dataset, split: str, params: dict[str, Any]) -> str:

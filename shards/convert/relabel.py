@@ -15,11 +15,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from segstream.shards.codecs.images import UnreadableError
 from segstream.shards.convert.relabel_records import Records
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Edits, Pair, Record, Segments
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.format.index import RelabelExample, RelabelOutcome, merge_outcomes
 from segstream.shards.format.left_out import BadFileError
 

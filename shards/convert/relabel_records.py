@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
+from segstream.shards.datasets.registry import registry
 from segstream.shards.datasets.sources import Record
 from segstream.shards.errors import DataError, did_you_mean
 from segstream.shards.taxonomy import IGNORE_INDEX, TRAINING_TAXONOMIES, load_taxonomy
@@ -31,26 +32,6 @@ _DIGITS = 19  # fewer fit 64 bits
 
 _LIST = "label_preparation/dataset_update_records.py"
 _TEXTS = "relabeled_data"
-_SPELLINGS = {
-    "ade20k": "ade20k-150",
-    "ade20k-v1": "ade20k-150",
-    "bdd": "bdd",
-    "cityscapes": "cityscapes-19",
-    "cocop": "coco-panoptic-133",
-    "cocopanoptic": "coco-panoptic-133",
-    "cocopanoptic-v1": "coco-panoptic-133",
-    "idd": "idd-39",
-    "mapillary-public65": "mapillary-public65",
-    "sunrgbd": "sunrgbd-37",
-}
-_PARENTS = {  # (train, val); the others carry theirs in the line
-    "ade20k-150": ("training", "validation"),
-    "bdd": ("train", "val"),
-    "coco-panoptic-133": ("train2017", "val2017"),
-    "mapillary-public65": ("labels", "labels"),
-    "sunrgbd-37": ("train", "test"),
-}
-_PREFIX = {"cityscapes-19": r"seq([^_]+)_", "idd-39": r"seq([^_]+)_", "mapillary-public65": r"mapillary_()"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +145,9 @@ def _published(folder: Path) -> bytes:
 def _listed(root: Path) -> Iterator[tuple[str, ...]]:
     """Values of a CSV row for every line of every text file that the list of a checkout names."""
     path = root / _LIST
+    known = {
+        name: (of, facts.records) for of, facts in registry().items() if facts.records for name in facts.records.names
+    }
     try:
         calls = [node for node in ast.walk(ast.parse(_read(path))) if isinstance(node, ast.Call)]
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -174,16 +158,15 @@ def _listed(root: Path) -> Iterator[tuple[str, ...]]:
         if len(values) != 5 or len(call.args) != 5:
             raise DataError(f"{where}: expected (dataset, split, class, new class, text file); check the revision")
         spelled, split, original, new, text = values
-        if spelled not in _SPELLINGS or split not in _SPLITS:
+        if spelled not in known or split not in _SPLITS:
             raise DataError(f"{where}: unknown dataset or split {spelled!r}, {split!r}; check the revision")
         if ".." in Path(text).parts or Path(text).is_absolute():
             raise DataError(f"{where}: {text!r} leads out of {_TEXTS}; check the revision")
-        dataset = _SPELLINGS[spelled]
-        parent = _PARENTS.get(dataset, ("", ""))[_SPLITS.index(split)]
-        form = re.compile(_PREFIX.get(dataset, "()") + r"([^,\"]+)_([0-9]+)\.[a-z]+")
+        dataset, spelling = known[spelled]
+        form = re.compile(spelling.prefix + r"([^,\"]+)_([0-9]+)\.[a-z]+")
         names = _read(root / _TEXTS / text).decode("utf-8", "replace").splitlines()
         for number, name in enumerate(names, 1):
             match = form.fullmatch(name.strip())
             if match is None:
                 raise DataError(f"{root / _TEXTS / text}:{number}: {name!r} names no segment of {dataset}; mend it")
-            yield dataset, split, original, new, match[1] or parent, match[2], match[3], text
+            yield dataset, split, original, new, match[1] or spelling.parents[split], match[2], match[3], text

@@ -3,5 +3,6 @@
 `dataset.yaml` says what is known of the release and where its files lie (`registry.Facts`), `classes.yaml` its classes
 and the ids of its label files (`shards/taxonomy.py`), `SPLIT.txt` which images a split has where the files do not tell
 (`layout`). `source.py` stands only where there is more to say: its `adapt(stated: Dataset) -> Dataset` replaces what is
-read in another way. A dataset that builds on another names it as its `base`; no other dataset's folder is read.
+read in another way. A dataset that builds on another names it as its `base`, or its classes as its
+`taxonomy`; no other dataset's folder is read.
 """

@@ -35,7 +35,7 @@ class SplitCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RawCheck:
+class ReleaseCheck:
     """What a raw folder holds of a dataset."""
 
     name: str
@@ -51,7 +51,7 @@ class RawCheck:
         object.__setattr__(self, "ok", not self.problems and all(split.problem is None for split in self.splits))
 
 
-def check_raw(name: str, raw: Path | None = None) -> RawCheck:
+def check_release(name: str, raw: Path | None = None) -> ReleaseCheck:
     """Compare a raw folder with what the release should hold; reads names and the release's own lists, no pictures.
 
     Raises:
@@ -64,19 +64,23 @@ def check_raw(name: str, raw: Path | None = None) -> RawCheck:
     where = Release(root)
     splits = tuple(_check_split(data, where, split) for split in data.splits)
     if is_own(name):
-        return RawCheck(name=data.name, raw=str(root), splits=splits)
+        return ReleaseCheck(name=data.name, raw=str(root), splits=splits)
     facts = registry()[name]
     seen = {sign.says: sign.wrong for sign in facts.signs if _shows(where, sign)}
-    problems = [says for says, wrong in seen.items() if wrong] + _surplus(facts, splits) + _total(facts, splits)
+    problems = [says for says, wrong in seen.items() if wrong]
+    for split in splits:
+        if split.expected is not None and split.images > split.expected:
+            hint = facts.more or "another release, or files of something else among them"
+            problems.append(f"{split.split}: {split.images - split.expected} images more than expected; {hint}")
+    images = sum(split.images for split in splits)
+    if facts.total not in (None, images):
+        problems.append(
+            f"{images} images in all, expected {facts.total}; check that every archive is unpacked, of this release"
+        )
     if problems or any(split.problem for split in splits):
         problems += _elsewhere(where, facts) + _packed(where, facts)
-    return RawCheck(
-        name=name,
-        raw=str(root),
-        splits=splits,
-        problems=tuple(problems),
-        notes=tuple(says for says, wrong in seen.items() if not wrong),
-    )
+    notes = tuple(says for says, wrong in seen.items() if not wrong)
+    return ReleaseCheck(name=name, raw=str(root), splits=splits, problems=tuple(problems), notes=notes)
 
 
 def tops(layout: Mapping[str, str]) -> tuple[str, ...]:
@@ -124,22 +128,6 @@ def _present(release: Release, paths: Iterable[str]) -> set[str]:
     asked = set(paths)
     folders = {path.rpartition("/")[0] for path in asked}
     return {f"{folder}/{name}" if folder else name for folder in folders for name in release.below(folder)} & asked
-
-
-def _surplus(facts: Facts, splits: Iterable[SplitCheck]) -> list[str]:
-    problems = []
-    for found in splits:
-        if found.expected is not None and found.images > found.expected:
-            hint = facts.more or "another release, or files of something else among them"
-            problems.append(f"{found.split}: {found.images - found.expected} images more than expected; {hint}")
-    return problems
-
-
-def _total(facts: Facts, splits: Iterable[SplitCheck]) -> list[str]:
-    images = sum(found.images for found in splits)
-    if facts.total is None or images == facts.total:
-        return []
-    return [f"{images} images in all, expected {facts.total}; check that every archive is unpacked, of this release"]
 
 
 def _shows(release: Release, sign: Sign) -> bool:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segstream.shards.codecs.images import UnreadableError
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 
 _HEADER = b"MATLAB 5.0 MAT-file"
 

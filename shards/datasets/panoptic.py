@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segstream.shards.codecs.images import UnreadableError, decode_rgb
+from segstream.shards.codecs.images import decode_rgb
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Found, Ids, Pair
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.schema import parse_json
 from segstream.shards.taxonomy import IGNORE_INDEX
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from segstream.shards.codecs.images import UnreadableError
+from segstream.shards.errors import UnreadableError
 from segstream.shards.schema import parse_json
 
 _LEAST = 3  # vertices of an object that is drawn into a label map

@@ -53,6 +53,18 @@ class SegmentCoding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordNames:
+    """How a checkout of mseg-api writes the update records of a dataset."""
+
+    names: tuple[str, ...]
+    """What its list calls the dataset."""
+    prefix: str = "()"
+    """Pattern of what stands before an image's name; its group is the folder that directly holds the label file."""
+    parents: Mapping[str, str] = field(default_factory=dict)
+    """That folder by split, where the prefix does not say it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
     """A file that the publisher offers."""
 
@@ -109,6 +121,8 @@ class Facts:
     """Where the files of a split are; none: `source.py` finds them."""
     segments: SegmentCoding | None = None
     """None where the dataset was not relabelled, or `source.py` says how."""
+    records: RecordNames | None = None
+    """None where MSeg did not relabel it."""
     more: str | None = None
     """What more images than the release has would mean."""
     signs: tuple[Sign, ...] = ()
@@ -204,16 +218,14 @@ def describe(name: str) -> dict[str, Any]:
         raise UsageError(f"dataset {name!r} is unknown; {did_you_mean(name, dataset_names())}")
     facts = registry()[name.removesuffix(_RELABELED)]
     taxonomy = load_taxonomy(name if name.endswith(_RELABELED) else facts.taxonomy or name)
-    return _described(name, taxonomy, facts.role, facts.splits) | {
-        "title": facts.title,
-        "labels": facts.labels,
-        "total": facts.total,
-        "licence": facts.licence,
-        "home": facts.home,
-        "layout": dict(facts.layout),
-        "archives": [asdict(archive) for archive in facts.archives],
-        "download": facts.downloads,
-    }
+    stated = asdict(facts)
+    told = {key: stated[key] for key in ("title", "labels", "total", "licence", "home", "layout")}
+    archives = [asdict(archive) for archive in facts.archives]
+    return (
+        _described(name, taxonomy, facts.role, facts.splits)
+        | told
+        | {"archives": archives, "download": facts.downloads}
+    )
 
 
 def _described(name: str, taxonomy: Taxonomy, role: Role, splits: Mapping[str, int | None]) -> dict[str, Any]:

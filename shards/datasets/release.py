@@ -20,7 +20,7 @@ from pathlib import Path
 from segstream.shards.errors import DataError
 
 _PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
-_MAC = "__MACOSX"  # what macOS adds to archives: copies of names, not of files
+MAC_COPIES = "__MACOSX/"  # what macOS adds to archives: copies of names, not of files
 
 
 class Release:
@@ -42,7 +42,7 @@ class Release:
 
     def has(self, path: str) -> bool:
         """There is such a file, or a link of that name, wherever it leads: reading it will say."""
-        if _escapes(path):
+        if escapes(path):
             return False
         place = self.root / path
         return place.is_symlink() or place.is_file() or self._zipped(path) is not None
@@ -103,7 +103,7 @@ class Release:
         Raises:
             PermissionError: its name leads out of the root.
         """
-        if _escapes(path):
+        if escapes(path):
             raise PermissionError(errno.EPERM, f"leads out of {self.root}, which is not followed", path)
         return self.root / path
 
@@ -185,9 +185,9 @@ def _archive(path: Path, size: int, changed: int) -> _Archive:
     members: dict[str, zipfile.ZipInfo] = {}
     for member in file.infolist():
         name = member.filename
-        if member.is_dir() or name.startswith(f"{_MAC}/") or name.rpartition("/")[2].startswith("._"):
+        if member.is_dir() or name.startswith(MAC_COPIES) or name.rpartition("/")[2].startswith("._"):
             continue
-        if _escapes(name):
+        if escapes(name):
             raise DataError(f"{path}: holds the name {name!r}, which leads out of its folder; download it again")
         if name in members and members[name].CRC != member.CRC:
             raise DataError(f"{path}: holds two different files {name!r}; download it again")
@@ -200,7 +200,8 @@ def _archive(path: Path, size: int, changed: int) -> _Archive:
     return _Archive(path, file, members, tuple(sorted(members)), packed)
 
 
-def _escapes(path: str) -> bool:
+def escapes(path: str) -> bool:
+    """The name leads out of its folder."""
     return path.startswith("/") or "\0" in path or ".." in path.split("/")
 
 

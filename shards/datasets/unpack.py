@@ -10,10 +10,10 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
+from segstream.shards.datasets.release import MAC_COPIES, escapes
 from segstream.shards.errors import DataError
 from segstream.shards.files import replacing
 
@@ -27,11 +27,9 @@ _BROKEN = (
     NotImplementedError,  # or packed by a method that zipfile does not know
 )
 _TAR_BLOCK = 512
-_MAC = "__MACOSX/"  # what macOS adds to archives: copies of names, not of files
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
+class _Member(NamedTuple):
     name: str
     size: int
     plain: bool
@@ -41,13 +39,13 @@ class _Member:
     """Where in the archive it begins, in bytes."""
 
 
-def unpack(path: Path, rules: Mapping[str, str], folder: Path, report: Callable[[int, int], None]) -> int:
+def unpack(path: Path, rules: Mapping[str, str], folder: Path, progress: Callable[[int, int], None]) -> int:
     """Unpack those members whose names begin with one of the rules' prefixes, which is replaced by the rule's value.
 
     Files that are there in their full size are kept, so an interrupted unpacking goes on where it stopped.
 
     Args:
-        report: called with (MB of the archive done, MB in all).
+        progress: called with (MB of the archive done, MB in all).
 
     Returns:
         The number of files written.
@@ -56,25 +54,31 @@ def unpack(path: Path, rules: Mapping[str, str], folder: Path, report: Callable[
         DataError: the archive is damaged, or holds none of the prefixes, or a name or link that leads out of the
             folder; or the disk refuses.
     """
-    total = path.stat().st_size
-    written = 0
-    missing = set(rules)
-    parents: set[Path] = set()
+    total = path.stat().st_size // 10**6
+    written, missing, parents = 0, set(rules), set[Path]()
     try:
         with path.open("rb") as file:
             for member in _members(file, path):
-                name = _safe(member.name, path)
+                if escapes(member.name):
+                    raise DataError(
+                        f"{path}: holds the name {member.name!r}, which leads out of its folder; download the archive "
+                        f"again"
+                    )
+                name = member.name.removeprefix("./")
                 prefix = max((p for p in rules if name.startswith(p)), key=len, default=None)
-                if prefix is None or member.name.endswith("/") or name.startswith(_MAC):
+                if prefix is None or name.endswith("/") or name.startswith(MAC_COPIES):
                     continue
                 missing.discard(prefix)
                 if not member.plain:
                     raise DataError(f"{path}: {name!r} is a link or device, not a file; download the archive again")
                 target = folder / (rules[prefix] + name.removeprefix(prefix))
                 if target.parent not in parents:
-                    parents.add(_parent(target.parent, folder))
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    if not target.parent.resolve().is_relative_to(folder.resolve()):
+                        raise DataError(f"{target.parent}: a link out of {folder}; put a folder there")
+                    parents.add(target.parent)
                 written += _write(member, target)
-                report(member.position // 10**6, total // 10**6)
+                progress(member.position // 10**6, total)
     except _BROKEN as error:
         what = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: damaged ({what}); remove it and run again") from error
@@ -83,7 +87,7 @@ def unpack(path: Path, rules: Mapping[str, str], folder: Path, report: Callable[
         raise DataError(f"{where}: cannot be written ({error.strerror or error}); make room and run again") from error
     if missing:
         raise DataError(f"{path}: holds nothing below {', '.join(sorted(missing))}; is it the right archive?")
-    report(total // 10**6, total // 10**6)
+    progress(total, total)
     return written
 
 
@@ -91,10 +95,9 @@ def _members(file: IO[bytes], path: Path) -> Iterator[_Member]:
     if path.suffix == ".zip":
         with zipfile.ZipFile(file) as archive:
             for info in archive.infolist():
-                mode = info.external_attr >> 16
-                plain = stat.S_IFMT(mode) in (0, stat.S_IFREG)
-                name, at = info.filename, info.header_offset
-                yield _Member(name, info.file_size, plain, functools.partial(archive.open, info), at)
+                plain = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
+                content = functools.partial(archive.open, info)
+                yield _Member(info.filename, info.file_size, plain, content, info.header_offset)
         return
     with tarfile.open(fileobj=file, mode="r:*") as tar:
         for entry in tar:
@@ -107,29 +110,6 @@ def _members(file: IO[bytes], path: Path) -> Iterator[_Member]:
                 raise tarfile.ReadError("unexpected end of data")
         while tar.fileobj.read(1 << 20):  # to the checksum at the end
             pass
-
-
-def _safe(name: str, path: Path) -> str:
-    """The name without `./`.
-
-    Raises:
-        DataError: it leads out of the folder.
-    """
-    if name.startswith("/") or "\0" in name or ".." in name.split("/"):
-        raise DataError(f"{path}: holds the name {name!r}, which leads out of its folder; download the archive again")
-    return name.removeprefix("./")
-
-
-def _parent(parent: Path, folder: Path) -> Path:
-    """Make a folder to write into.
-
-    Raises:
-        DataError: it lies elsewhere by a link.
-    """
-    parent.mkdir(parents=True, exist_ok=True)
-    if not parent.resolve().is_relative_to(folder.resolve()):
-        raise DataError(f"{parent}: a link out of {folder}; put a folder there")
-    return parent
 
 
 def _write(member: _Member, target: Path) -> bool:

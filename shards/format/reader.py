@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zlib_ng import zlib_ng
 
-from segstream.shards.codecs.row_blocks import Slice
+from segstream.shards.codecs.row_blocks import EncodedRows
 from segstream.shards.errors import DataError
 from segstream.shards.format import manifest as manifests
 from segstream.shards.format.index import Entry, ShardIndex, index_name, load_index, member_suffix
@@ -82,7 +82,7 @@ class ShardSet:
         what = f"{entry.key}.{suffix}"
         return self._pieces(name, span.offset, (span.size,), (span.crc32,), lambda n: what)[0]
 
-    def read_rows(self, i: int, member: str, top: int, bottom: int) -> Slice | None:
+    def read_rows(self, i: int, member: str, top: int, bottom: int) -> EncodedRows | None:
         """The blocks of a member that hold rows top to bottom - 1, or None where only the whole can be had.
 
         Raises:
@@ -108,7 +108,9 @@ class ShardSet:
             pieces = pieces[first:]
         else:
             head, *pieces = [*read(0, 1), *read(1 + first, 1 + last)]
-        return Slice(top=first * blocks.rows, bottom=min(last * blocks.rows, height), head=head, blocks=tuple(pieces))
+        return EncodedRows(
+            top=first * blocks.rows, bottom=min(last * blocks.rows, height), head=head, blocks=tuple(pieces)
+        )
 
     def _pieces(
         self, name: str, offset: int, sizes: Sequence[int], crc32s: Sequence[int], what: Callable[[int], str]

@@ -17,7 +17,7 @@ from segstream.shards.format.index import Entry, Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class ShardSample:
     """A sample ready to be stored."""
 
     key: str
@@ -37,7 +37,7 @@ class Written(NamedTuple):
     samples: tuple[Entry, ...]
 
 
-def write_shard(path: Path, samples: Iterable[Sample]) -> Written:
+def write_shard(path: Path, samples: Iterable[ShardSample]) -> Written:
     """Write one tar and note where each member lies.
 
     Raises:

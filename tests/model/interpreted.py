@@ -40,15 +40,6 @@ def test_value_and_gradient_are_those_of_the_plain_composition(low_hw, size_hw, 
     torch.testing.assert_close(fused.grad.double(), plain.grad, rtol=rounding, atol=rounding)
 
 
-def test_an_ignored_batch_has_no_loss_and_no_gradient():
-    logits = torch.randn(1, 3, 2, 2, requires_grad=True)
-    labels, weights = torch.full((1, 3, 3), 255, dtype=torch.uint8), torch.zeros(1, 3, 3)
-    loss = fused_pixel_losses(logits, labels, weights, (3, 3))
-    loss.sum().backward()
-    assert loss.item() == 0.0
-    assert logits.grad.abs().max() == 0.0
-
-
 def test_extreme_logits_stay_finite():
     logits = (torch.tensor([-1e4, 0.0, 1e4]).view(1, 3, 1, 1) * torch.ones(1, 3, 2, 2)).requires_grad_()
     loss = fused_pixel_losses(logits, torch.zeros(1, 3, 3, dtype=torch.int16), torch.ones(1, 3, 3), (3, 3))

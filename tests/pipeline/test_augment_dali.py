@@ -14,7 +14,7 @@ from segstream.pipeline.config import AugmentConfig
 from segstream.pipeline.decode import EncodedRegion
 from segstream.pipeline.geometry import compose, draw
 from segstream.shards.codecs.images import encode_jpeg
-from segstream.shards.codecs.row_blocks import Slice, jpeg_blocks, slice_jpeg
+from segstream.shards.codecs.row_blocks import EncodedRows, cut_jpeg, jpeg_blocks
 from segstream.shards.errors import DataError
 from tests.pipeline.fakes import png, textured
 
@@ -128,10 +128,10 @@ def test_parts_give_the_crops_of_the_whole(device_id):
     for drawn in draws:
         top, left, bottom, right = box_touched(drawn)
         first, last = max(top - 1, 0) // 16, min(bottom + 1, 208 + 15) // 16 + 1
-        rows = Slice(
+        rows = EncodedRows(
             top=16 * first, bottom=min(16 * last, 208), head=pieces[0], blocks=tuple(pieces[1 + first : 1 + last])
         )
-        cut, (x0, x1) = slice_jpeg(rows, max(left - 1, 0), min(right + 1, 320))
+        cut, (x0, x1) = cut_jpeg(rows, max(left - 1, 0), min(right + 1, 320))
         parts.append(EncodedRegion(data=cut, box=(rows.top, x0, rows.bottom, x1)))
     assert sum(part.size_hw[0] < 208 and part.size_hw[1] < 320 for part in parts) > 12
     engine = DaliEngine(batch=24, crop_hw=(64, 64), threads=2, device_id=device_id)

@@ -10,9 +10,7 @@ from segstream.pipeline.geometry import FILL_RGB, compose, draw, source_box
 from tests.pipeline.fakes import textured
 from tests.pipeline.reference_rule import resize_nearest, step_by_step
 
-SHARED = Path(__file__).parents[3] / "shared"
-CAMVID = SHARED / "camvid"
-ADE20K = SHARED / "mseg" / "samples" / "mseg-api" / "ADE20K_test_data" / "ADEChallengeData2016"
+CAMVID = Path(__file__).parents[3] / "shared" / "camvid"
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +36,6 @@ def test_a_plain_crop_is_exact(scene):
     assert (image == scene[0][7:47, 11:61]).all()
     assert (label == scene[1][7:47, 11:61]).all()
     assert image.dtype == label.dtype == np.uint8
-
-
-def test_a_mirrored_crop_is_exact(scene):
-    image, label = augment(*scene, composed(scene, corner=(7, 11), flip=True))
-    assert (image == scene[0][:, ::-1][7:47, 11:61]).all()
-    assert (label == scene[1][:, ::-1][7:47, 11:61]).all()
 
 
 @pytest.mark.parametrize("scale", [0.5318, 0.7071, 1.4142, 1.9321])
@@ -150,13 +142,6 @@ def test_one_warp_is_the_rule_done_step_by_step(scene, short_side, crop):
     assert min(ignored) > 0.99
 
 
-@pytest.mark.parametrize("scale", [0.61, 1.0, 1.7])
-def test_the_floor_rule_of_the_reference_is_opencv_s_nearest(scene, scale):
-    """Keeps the reference honest: its labels, with centre 0, are those that OpenCV's resize makes."""
-    expected = cv2.resize(scene[1], None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
-    assert (resize_nearest(scene[1], expected.shape, (scale, scale), 0.0) == expected).all()
-
-
 def test_one_warp_is_the_rule_on_real_photographs():
     if not CAMVID.is_dir():
         pytest.skip("no real images beside this checkout")
@@ -176,25 +161,3 @@ def test_one_warp_is_the_rule_on_real_photographs():
     assert np.mean(apart) < 1.2
     assert np.mean(agree) > 0.985
     assert np.mean(floor_agree) > 0.97  # OpenCV's nearest resize shifts labels by up to half a pixel; ours does not
-
-
-@pytest.mark.parametrize(("short_side", "crop"), [(480, 473), (1080, 713)])
-def test_one_warp_is_the_rule_on_samples_of_ade20k(short_side, crop):
-    files = sorted(ADE20K.glob("images/*/*.jpg"))
-    if not files:
-        pytest.skip("no real images beside this checkout")
-    config = AugmentConfig(short_side=short_side, crop=crop)
-    apart, agree = [], []
-    for step in range(8):
-        for slot, path in enumerate(files):
-            image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-            label_path = ADE20K / "annotations" / path.parent.name / f"{path.stem}.png"
-            label = cv2.imread(str(label_path), cv2.IMREAD_UNCHANGED)
-            d = draw(config, seed=1, step=step, slot=slot, size_hw=label.shape)
-            made, made_label = augment(image, label, d)
-            expected, expected_label = step_by_step(image, label, d, short_side)
-            apart.append(np.abs(made - expected).mean())
-            agree.append((made_label == expected_label).mean())
-    print(f"mean absolute difference {np.mean(apart):.3f}, labels {np.mean(agree):.4f}")
-    assert np.mean(apart) < 1.8
-    assert np.mean(agree) > 0.985

@@ -1,7 +1,6 @@
 """Crops from some rows of the stored files are those from the whole files, for whatever files there are."""
 
 import itertools
-import json
 from dataclasses import replace
 
 import cv2
@@ -120,23 +119,6 @@ def test_pixels_are_exact_wherever_the_cuts_are(shards, name):
             assert np.array_equal(strips[top - row : bottom - row], label[top:bottom])
 
 
-def test_a_part_is_a_picture_for_any_decoder(shards):
-    i, size_hw = sample(shards, "tiles"), SIZE_WH[::-1]
-    part = read_image(shards, i, (100, 70, 120, 90), size_hw)
-    top, left, bottom, right = part.box
-    assert (top, left, bottom, right) == (96, 64, 128, 128)
-    found = cv2.imdecode(np.frombuffer(part.data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    whole = cv2.imdecode(np.frombuffer(shards.read(i, "image"), np.uint8), cv2.IMREAD_COLOR_RGB)
-    assert np.array_equal(found[1:-1, 1:-1], whole[top + 1 : bottom - 1, left + 1 : right - 1])
-
-
-def test_the_decoder_is_that_of_opencv(shards):
-    for i in range(len(shards)):
-        data = shards.read(i, "image")
-        expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-        assert np.array_equal(decode_image(data, where=""), expected)
-
-
 @pytest.mark.parametrize("name", ["420", "progressive"])
 def test_damage_that_a_decoder_could_draw_over_is_an_error(shards, name):
     data = shards.read(sample(shards, name), "image")
@@ -194,14 +176,6 @@ def test_an_index_that_says_another_size(shards):
     part = replace(read_image(shards, i, (20, 0, 60, 200), SIZE_WH[::-1]), box=(16, 0, 64, 200))
     with pytest.raises(DataError, match=r"image \(48, 255\) and index \(48, 200\) differ in size"):
         decode_region(part, Scratch(), where="w")
-
-
-def test_the_index_says_where_blocks_lie(shards):
-    text = json.loads((open_path(shards) / "shard-000000.idx.json").read_bytes())
-    listed = next(row for row in text["samples"] if row["key"] == "420")["blocks"]["jpg"]
-    found = blocks(shards, "420", "jpg")
-    assert listed == [16, list(found.sizes), list(found.crc32s)]
-    assert len(found.sizes) == 1 + -(-331 // 16)
 
 
 def open_path(shards):

@@ -73,14 +73,6 @@ def test_samples_from_real_servers_through_faults(
         pytest.skip(str(error))
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(3600)
-def test_ten_thousand_samples_from_real_servers_through_faults(
-    s3: S3Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    http_and_s3(s3, tmp_path, monkeypatch, images=2000, count=10_000, seed=12)
-
-
 def test_a_server_that_breaks_for_good_ends_the_stream_with_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from segstream.pipeline.config import AugmentConfig
-from segstream.pipeline.geometry import canvas_size, compose, draw, resized_size
+from segstream.pipeline.geometry import canvas_size, draw, resized_size
 
 RULE = AugmentConfig(short_side=120, crop=100)
 SIZE_HW = (90, 150)
@@ -98,19 +98,6 @@ def test_the_matrix_is_the_rule_applied_to_a_point():
         x, y = (x + 0.5) / d.scale - 0.5, (y + 0.5) / d.scale - 0.5
         x, y = (x + 0.5) * 150 / 200 - 0.5, (y + 0.5) * 90 / 120 - 0.5
         assert np.allclose(np.array(d.matrix) @ (u, v, 1), (x, y), atol=1e-9)
-
-
-def test_a_plain_crop_is_a_shift():
-    d = compose(
-        (50, 60), short_side=50, scale=1.0, angle_deg=0.0, flip=False, blur=False, corner_px=(3, 5), crop_hw=(20, 20)
-    )
-    assert d.matrix == ((1, 0, 5), (0, 1, 3))
-    mirrored = replace(d, flip=True)
-    assert mirrored.matrix == d.matrix  # a Draw is a record: compose makes the matrix
-    again = compose(
-        (50, 60), short_side=50, scale=1.0, angle_deg=0.0, flip=True, blur=False, corner_px=(3, 5), crop_hw=(20, 20)
-    )
-    assert again.matrix == ((-1, 0, 54), (0, 1, 3))
 
 
 def by_the_rule(rng):

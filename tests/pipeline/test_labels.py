@@ -43,11 +43,6 @@ def test_a_set_that_was_not_relabelled_says_how_to_get_there():
         label_views("universal-relabeled", manifests(CAMVID))
 
 
-def test_native_labels_are_taken_as_stored():
-    view = label_views("native", manifests(CAMVID))["camvid-11"]
-    assert (view.member, view.taxonomy, view.dtype) == ("native", CAMVID, np.uint8)
-
-
 def test_naive_labels_are_looked_up_and_ids_above_a_byte_survive():
     views = label_views("naive", manifests(ADE, SUN))
     naive = load_taxonomy("naive")
@@ -67,11 +62,6 @@ def test_an_id_that_the_dataset_does_not_have_is_an_error_naming_the_sample():
     view = label_views("naive", manifests(SUN))["sunrgbd-37"]
     with pytest.raises(DataError, match=r"there/k: 1 of 2 pixels carry ids \[200\]"):
         view.of(np.array([[3, 200]], np.uint8), where="there/k")
-
-
-def test_a_held_out_dataset_has_no_universal_labels():
-    with pytest.raises(DataError, match=r"data\.mix\.camvid-11: its shards hold no universal labels .*native"):
-        label_views("universal", manifests(ADE, CAMVID))
 
 
 def test_own_classes_of_several_datasets_do_not_mix():

@@ -135,10 +135,6 @@ def test_what_is_kept_of_batches_is_never_written_over(sets):
     assert len(places) <= 6
 
 
-def test_seeds_give_different_batches(sets):
-    assert contents(0, 1)[0] != contents(0, 1, seed=8)[0]
-
-
 def test_what_a_loader_says_of_itself(sets):
     with load() as loader:
         assert loader.datasets == NAMES
@@ -154,12 +150,6 @@ def test_naive_labels_above_a_byte_arrive(sets):
     assert batch.labels.max() > 255
     native = {name.lower() for name in load_taxonomy("sunrgbd-37").classes}
     assert {naive.classes[i] for i in batch.labels.unique().tolist() if i != 255} <= native
-
-
-def test_own_classes_stream_without_a_mapping(sets):
-    with load({"toy": 1}, taxonomy="native") as loader:
-        batch = next(loader.batches(0, 1))
-    assert set(batch.labels.unique().tolist()) <= {0, 1, 2, 255}
 
 
 def test_the_fingerprint_is_json_and_differs_with_all_that_matters(sets):
@@ -377,8 +367,3 @@ def test_the_engine_and_why(engine, cuda, installed, expected, monkeypatch):
     chosen = choose_engine(engine)
     assert (chosen.dali, chosen.device_id) == expected[:2]
     assert expected[2] in chosen.why
-
-
-def test_the_loader_says_which(sets):
-    with load() as loader:
-        assert loader.engine_note == "engine opencv, as the recipe says"

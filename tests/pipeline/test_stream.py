@@ -21,7 +21,6 @@ from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
 from segstream.pipeline.loader import Batches, Loader
 from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
-from segstream.shards.format.reader import open_shards
 from tests.pipeline.fakes import textured
 
 ROOT = Path(__file__).parents[2]
@@ -85,13 +84,6 @@ def test_a_mix_of_converted_datasets_keeps_its_proportions(root):
     assert counts == {0: 27, 1: 9}
     seen = {universal.classes[i] for batch in batches for i in batch.labels.unique().tolist() if i != 255}
     assert seen == {"terrain", "vegetation"}
-
-
-def test_the_fingerprint_names_the_data(root):
-    with loader(root, {"garden": 1}) as stream:
-        (entry,) = stream.fingerprint["mix"]
-    digest = open_shards(root / "shards" / "garden" / "train").manifest.digest
-    assert entry == {"dataset": "garden", "weight": "1", "manifest": digest}
 
 
 def test_damage_after_opening_is_an_error_naming_the_sample(root, tmp_path):

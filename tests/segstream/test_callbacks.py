@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from segstream import callbacks
-from segstream.callbacks import GAP, WIDEST, crop_panel, curve_values, open_curves, write_jpeg, write_scores
+from segstream.callbacks import GAP, WIDEST, Curves, crop_panel, curve_values, write_jpeg, write_scores
 from segstream.model.checkpoint import load_final
 from segstream.model.config import InferConfig
 from segstream.model.evaluation.metrics import ClassResult, EvalResult
@@ -36,10 +36,10 @@ def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def test_points_that_a_resumed_run_makes_again_stand_once(tmp_path: Path) -> None:
     for steps, value in (((2, 4, 6), 1.0), ((4, 6, 8), 2.0)):
-        with open_curves(tmp_path, print, tensorboard=True) as curves:
-            for step in steps:
-                for one in curves:
-                    one.log(step, {"loss": value, "val/camvid-11/miou": value})
+        curves = Curves(tmp_path, print, tensorboard=True)
+        for step in steps:
+            curves.log(step, {"loss": value, "val/camvid-11/miou": value})
+        curves.close()
     expected = [(2, 1.0), (4, 2.0), (6, 2.0), (8, 2.0)]
     assert points(tmp_path / "tensorboard")["loss"] == expected
     for name in ("loss", "val/camvid-11/miou"):

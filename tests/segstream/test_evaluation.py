@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import os
 import re
 import shutil
@@ -13,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -34,11 +32,11 @@ from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import IGNORE_INDEX, load_taxonomy
 from tests.cli.conftest import Command
+from tests.model.literal_inference import MEAN, STD, literal
 from tests.model.toy import TINY
 from tests.shards import trees
 
 ROOT = Path(__file__).parents[2]
-MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
 CONFIG = InferConfig(crop=24, short_side=24, batch=2, device="cpu")
 OPTIONS = TINY | {"init": "kaiming"}
 HEADER = "dataset,split,original_class,new_class,parent,image_stem,segment_id"
@@ -105,37 +103,8 @@ def universal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoint(tmp_path_factory.mktemp("run") / "toy.pt")
 
 
-def literal_pred(
-    net: torch.nn.Module, image: np.ndarray, matrix: np.ndarray, *, base: int, crop: int, scales: Any
-) -> np.ndarray:
-    """The published procedure step by step in float64: every window and its mirror image alone."""
-    height, width = image.shape[:2]
-    total = np.zeros((len(matrix), height, width))
-    for scale in scales:
-        short = round(scale * base)
-        size = (round(short / width * height), short) if height > width else (short, round(short / height * width))
-        scaled = cv2.resize(image.astype(np.float64), size[::-1], interpolation=cv2.INTER_LINEAR)
-        full = [max(side, crop) for side in size]
-        top, left = (full[0] - size[0]) // 2, (full[1] - size[1]) // 2
-        padded = np.tile(MEAN, (*full, 1))
-        padded[top : top + size[0], left : left + size[1]] = scaled
-        sums, visits = np.zeros((len(matrix), *full)), np.zeros(full)
-        stride = math.ceil(crop * 2 / 3)
-        for i in range(math.ceil((full[0] - crop) / stride) + 1):
-            for j in range(math.ceil((full[1] - crop) / stride) + 1):
-                y, x = min(i * stride, full[0] - crop), min(j * stride, full[1] - crop)
-                window = (padded[y : y + crop, x : x + crop] - MEAN) / STD
-                for mirrored in (False, True):
-                    view = window[:, ::-1] if mirrored else window
-                    with torch.no_grad():
-                        logits = net(torch.from_numpy(view.transpose(2, 0, 1).copy())[None])[0].numpy()
-                    e = np.exp(logits - logits.max(axis=0))
-                    scores = np.tensordot(matrix, e / e.sum(axis=0), axes=1)
-                    sums[:, y : y + crop, x : x + crop] += (scores[:, :, ::-1] if mirrored else scores) / 2
-                visits[y : y + crop, x : x + crop] += 1
-        maps = (sums / visits)[:, top : top + size[0], left : left + size[1]]
-        total += np.stack([cv2.resize(m, (width, height), interpolation=cv2.INTER_LINEAR) for m in maps])
-    return total.argmax(axis=0)
+def literal_pred(net: torch.nn.Module, image: np.ndarray, matrix: np.ndarray, base: int, scales: Any) -> np.ndarray:
+    return literal(net, image, matrix, base=base, crop=24, scales=scales, flip=True).argmax(axis=0)
 
 
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 1.25)])
@@ -148,14 +117,14 @@ def test_rows_are_those_of_the_procedure_written_out_in_float64(
         *(("bdd", 24), ("bdd", 31)),
         *(("universal", 24), ("universal", 31)),
     ]
-    net = load_any(str(universal))[0].double()
+    net = load_any(str(universal))[0]
     images = EvalImages(sets["bdd"])
     for result in found[1:3]:
         protocol, side = result.protocol, result.short_side
         matrix = np.eye(194) if protocol.projection is None else protocol.projection
         labels, preds = [], []
         for _, image, by_member in images.read(range(len(images)), protocol.members):
-            pred = literal_pred(net, image, matrix, base=side, crop=24, scales=scales)
+            pred = literal_pred(net, image, matrix, side, scales)
             labels.append(by_member[protocol.label].ravel())
             preds.append(pred.ravel())
         label, pred = np.concatenate(labels), np.concatenate(preds)
@@ -221,9 +190,9 @@ def test_relabelled_models_are_judged_by_released_labels(tmp_path: Path, sets: d
     (result,) = evaluate(learnt, [sets["bdd"]])
     assert (plain.relabeled, result.relabeled) == (False, True)
     expected = np.zeros((194, 195), np.int64)
-    net = load_any(str(learnt))[0].double()
+    net = load_any(str(learnt))[0]
     for i, (_, image, labels) in enumerate(EvalImages(sets["bdd"]).read(range(3), result.protocol.members)):
-        pred = literal_pred(net, image, np.eye(194), base=24, crop=24, scales=(1.0,))
+        pred = literal_pred(net, image, np.eye(194), 24, (1.0,))
         released, changed = labels["universal"], labels["universal-relabeled"]
         assert (released != changed).any() == (i < 2)
         for p, g, r in zip(pred.ravel(), released.ravel(), changed.ravel(), strict=True):

@@ -11,7 +11,7 @@ import torch
 
 from segstream import run_metadata
 from segstream.model.training.trainer import Stopped
-from segstream.run_metadata import RunMetadata
+from segstream.run_metadata import run_metadata as account_of
 from segstream.shards.errors import DataError
 from segstream.training import train
 from tests.model.toy import ToySource
@@ -50,8 +50,11 @@ def test_it_says_what_ran_on_what_with_which_versions(tmp_path: Path) -> None:
 def test_every_start_is_kept_and_how_it_ended(tmp_path: Path) -> None:
     recipe = toy(tmp_path)
     for step, error in ((0, Stopped("stop")), (3, DataError("disk")), (4, KeyboardInterrupt()), (5, None)):
-        with suppress(DataError, KeyboardInterrupt), RunMetadata(tmp_path, recipe, {}, world_size=2) as file:
-            file.begin(step)
+        with (
+            suppress(DataError, KeyboardInterrupt),
+            account_of(tmp_path, recipe, {}, world_size=2) as begin,
+        ):
+            begin(step)
             if error is not None:
                 raise error
     starts = account(tmp_path)["starts"]

@@ -9,6 +9,7 @@ import torch
 
 from segstream.model.checkpoint import load_final
 from segstream.model.networks.build import build
+from segstream.model.training.metrics_log import LogRow
 from segstream.model.training.trainer import SIGNALS, Stopped
 from segstream.recipe import Recipe
 from segstream.shards.errors import DataError
@@ -43,6 +44,23 @@ def test_training_starts_from_the_file_and_the_run_knows_its_hash(tmp_path: Path
     other = recipe(tmp_path, f"model.weights={file_of(tmp_path, seed=8)}")
     with pytest.raises(DataError, match=rf"belongs to another run: network.weights.sha256 is '{digest[:20]}"):
         train(other, tmp_path / "run")
+
+
+def test_a_staged_run_goes_on_beside_its_folder_and_appears_whole(tmp_path: Path) -> None:
+    chosen = toy(tmp_path, "train.steps=4", "train.checkpoint_every=1", "train.log_every=1")
+
+    def stop(row: LogRow) -> None:
+        if row.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(chosen, tmp_path / "runs/toy", staged=True, on_log=stop)
+    assert not (tmp_path / "runs/toy").exists()
+    notes = list[str]()
+    assert train(chosen, tmp_path / "runs/toy", staged=True, on_note=notes.append) == tmp_path / "runs/toy/final.pt"
+    assert any("/.partial/toy/checkpoints/step-00000002.pt at step 2 of 4" in note for note in notes), notes
+    assert (tmp_path / "runs/toy/final.pt").exists()
+    assert not list((tmp_path / "runs/.partial").iterdir())
 
 
 def test_a_run_without_weights_says_nothing_of_them(tmp_path: Path) -> None:

@@ -164,17 +164,8 @@ def swift_environment() -> Path:
         if (folder / "ready").exists():
             return folder
         shutil.rmtree(folder, ignore_errors=True)
-        pip = [
-            folder / "bin" / "pip",
-            "install",
-            "--quiet",
-            "--retries",
-            "1",
-            "--timeout",
-            "20",
-            SWIFT,
-            "setuptools<81",
-        ]
+        options = ("--quiet", "--retries", "1", "--timeout", "20")
+        pip = [folder / "bin" / "pip", "install", *options, SWIFT, "setuptools<81"]
         try:
             for command in ([sys.executable, "-m", "venv", folder], pip):
                 subprocess.run(command, check=True, capture_output=True, text=True, timeout=240)
@@ -206,10 +197,8 @@ def certificate(folder: Path) -> Certificate:
 
 
 @contextlib.contextmanager
-def nginx(
-    folder: Path, work: Path, port: int | None = None, *, tls: Certificate | None = None, upstream: str = ""
-) -> Iterator[str]:
-    """The URL under which Debian's nginx serves a folder, or passes on what `upstream` serves.
+def nginx(folder: Path, work: Path, port: int | None = None) -> Iterator[str]:
+    """The URL under which Debian's nginx serves a folder.
 
     Raises:
         NoServiceError: it is not installed.
@@ -222,17 +211,15 @@ def nginx(
     places = "".join(
         f"{name}_temp_path {work}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    options = f" ssl; ssl_certificate {tls.chain}; ssl_certificate_key {tls.key}" if tls else ""
-    passed = f"location / {{ proxy_pass {upstream}; proxy_set_header Host $http_host; }}" if upstream else ""
     (work / "conf").write_text(
         f"daemon off; worker_processes 1; pid {work}/pid; error_log {work}/errors; user {getpass.getuser()};\n"
         f"events {{ }}\nhttp {{ access_log off; {places}\n"
-        f"  server {{ listen 127.0.0.1:{port}{options}; root {folder}; {passed} }} }}\n"
+        f"  server {{ listen 127.0.0.1:{port}; root {folder}; }} }}\n"
     )
     command = [binary, "-e", work / "errors", "-c", work / "conf"]
     with _process(command, work / "log", stop=signal.SIGTERM) as process:
         _wait_for(process, port, work / "log")
-        yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}"
 
 
 def free_ports(count: int) -> list[int]:

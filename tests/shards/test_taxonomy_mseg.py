@@ -16,6 +16,7 @@ from segstream.shards.taxonomy import (
     naive_remap,
     native_taxonomy,
     projection,
+    release_classes,
     release_remap,
     remap_label,
     universal_remap,
@@ -269,6 +270,7 @@ def test_every_id_of_the_other_releases_in_cityscapes_classes(name):
     expected = {int(r["native_id"]): int(r["cityscapes_train_id"]) for r in rows}
     assert len(expected) == {"gta5": 34, "shift": 23, "wilddash2": 81}.get(VARIANTS[name], len(rows))
     assert look(release_remap(name), [*expected]) == list(expected.values())
+    assert [n for n, _ in release_classes(name)] == [r["native_name"] for r in rows if r["native_id"] != "255"]
     assert native_taxonomy(name) is load_taxonomy("cityscapes-19")
     beyond = max(i for i in expected if i != IGNORE_INDEX) + 1
     with pytest.raises(DataError, match=rf"ids \[{beyond}\]"):

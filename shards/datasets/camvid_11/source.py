@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from segstream.shards.codecs.images import UnreadableError, decode_rgb
+from segstream.shards.codecs.images import decode_rgb
 from segstream.shards.datasets.sources import Dataset, Ids, Pair
+from segstream.shards.errors import UnreadableError
 from segstream.shards.taxonomy import release_classes
 
 _UNKNOWN = 255

@@ -11,12 +11,12 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from segstream.shards.codecs.images import Picture, UnreadableError, decode_ids, decode_picture
+from segstream.shards.codecs.images import Picture, decode_ids, decode_picture
 from segstream.shards.datasets.layout import find_listed
 from segstream.shards.datasets.mat import need_scipy, read_integers
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Found, Ids, Pair
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.taxonomy import IGNORE_INDEX
 
 _SIZE_HW = (1052, 1914)  # some pictures and some labels have another, not always the same for both

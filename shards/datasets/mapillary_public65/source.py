@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segstream.shards.codecs.images import UnreadableError, decode_palette
+from segstream.shards.codecs.images import decode_palette
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Found, Ids, Pair
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.schema import parse_json
 from segstream.shards.taxonomy import release_classes
 

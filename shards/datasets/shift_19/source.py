@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from segstream.shards.codecs import png
-from segstream.shards.codecs.images import UnreadableError, decode_picture
+from segstream.shards.codecs.images import decode_picture
 from segstream.shards.datasets.sources import Dataset, Ids, Pair
+from segstream.shards.errors import UnreadableError
 
 _COLOUR_TYPES = (2, 6)  # of PNG: RGB, RGBA
 
@@ -17,11 +18,8 @@ def adapt(stated: Dataset) -> Dataset:
 
 
 def _read_label(data: bytes, pair: Pair) -> Ids:
-    try:
-        header = png.check(data)
-        png.check_rows(data, header)
-    except png.BrokenPngError as error:
-        raise UnreadableError(str(error)) from error
+    header = png.check(data)
+    png.check_rows(data, header)
     if header.depth != 8 or header.colour_type not in _COLOUR_TYPES:
         raise UnreadableError(
             f"PNG of colour type {header.colour_type} and {header.depth} bits, expected 8-bit RGB or RGBA"

@@ -10,21 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from segstream.cli.commands.eval import _without
-
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.mark.parametrize(
-    ("args", "kept"),
-    [
-        (["eval", "c.pt", "--processes", "2", "--json"], ["eval", "c.pt", "--json"]),
-        (["eval", "--processes=2", "c.pt"], ["eval", "c.pt"]),
-        (["eval", "c.pt"], ["eval", "c.pt"]),
-    ],
-)
-def test_an_option_is_taken_out_with_its_value(args: list[str], kept: list[str]) -> None:
-    assert _without(args, "--processes") == kept
 
 
 CHILD = """#!{python}

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from segstream.cli.report.eval_result import ClassResult, EvalResult
 from segstream.cli.report.results import ModelResults, read_any, read_models, read_summary, summarize
+from segstream.model.evaluation.metrics import ClassResult, EvalResult
 from segstream.shards.errors import DataError
 
 

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from segstream.cli.report.eval_result import EvalResult
 from segstream.cli.report.results import ModelResults
 from segstream.cli.report.tables import TABLES, build_table, render_table, table_dict
 from segstream.cli.report.text_table import HMEAN
+from segstream.model.evaluation.metrics import EvalResult
 from segstream.shards.errors import DataError
 
 HELD_OUT = ("voc2012", "pascal-context-60", "camvid-11", "wilddash-19", "kitti-19", "scannet-20")

@@ -71,7 +71,7 @@ def test_relabelled_labels_are_used_where_they_were_learnt_and_are_there(learnt,
     ("model", "native", "options", "says"),
     [
         ("camvid-11", "voc2012", {}, "cannot be scored in 'voc2012'"),
-        ("naive", "bdd", {"schemes": ("universal",)}, "'naive' cannot be judged in universal classes"),
+        ("naive", "bdd", {"schemes": ("universal",)}, "'naive' cannot be evaluated in universal classes"),
         ("universal", "bdd", {"relabeled": True}, "no relabelled labels; convert it with --relabel"),
         ("universal", "voc2012", {"relabeled": True}, "leave out --relabeled"),
     ],

@@ -21,9 +21,9 @@ from segstream.model.networks.build import build
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
 from segstream.shards.taxonomy import projection as taxonomy_projection
+from tests.model.literal_inference import MEAN, STD, literal
 
 TINY = {"stem": 8, "stage1_width": 4, "widths": [4, 4, 6, 8], "blocks": 1, "init": "kaiming"}
-MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
 NUM = 6
 SHARED = Path(__file__).resolve().parents[3].parent / "shared"
 
@@ -52,48 +52,6 @@ def settled(arch, classes, **options):
 
 def scores_of(net, image, matrices, config):
     return predict(net, [image], matrices, config)[0]
-
-
-def literal(net, image, matrix, *, base, crop, scales, flip):
-    """The procedure step by step in float64, one window at a time; the network itself runs in float64 too."""
-    native_h, native_w = image.shape[:2]
-    total = np.zeros((len(matrix), native_h, native_w))
-    for scale in scales:
-        short = round(scale * base)
-        if native_h > native_w:
-            new_h, new_w = round(short / native_w * native_h), short
-        else:
-            new_h, new_w = short, round(short / native_h * native_w)
-        scaled = cv2.resize(image.astype(np.float64), (new_w, new_h), interpolation=cv2.INTER_LINEAR)
-        full_h, full_w = max(new_h, crop), max(new_w, crop)
-        top, left = (full_h - new_h) // 2, (full_w - new_w) // 2
-        padded = np.empty((full_h, full_w, 3))
-        padded[:] = MEAN
-        padded[top : top + new_h, left : left + new_w] = scaled
-        sums, visits = np.zeros((len(matrix), full_h, full_w)), np.zeros((full_h, full_w))
-        stride = math.ceil(crop * 2 / 3)
-        for i in range(math.ceil((full_h - crop) / stride) + 1):
-            for j in range(math.ceil((full_w - crop) / stride) + 1):
-                bottom, right = min(i * stride + crop, full_h), min(j * stride + crop, full_w)
-                y, x = bottom - crop, right - crop
-                window = (padded[y:bottom, x:right] - MEAN) / STD
-                scores = projected(net, window, matrix)
-                if flip:
-                    scores = (scores + projected(net, window[:, ::-1], matrix)[:, :, ::-1]) / 2
-                sums[:, y:bottom, x:right] += scores
-                visits[y:bottom, x:right] += 1
-        maps = (sums / visits)[:, top : top + new_h, left : left + new_w]
-        total += np.stack([cv2.resize(m, (native_w, native_h), interpolation=cv2.INTER_LINEAR) for m in maps])
-    return total / len(scales)
-
-
-def projected(net, window, matrix):
-    images = torch.from_numpy(np.ascontiguousarray(window.transpose(2, 0, 1)))[None]
-    with torch.no_grad():
-        logits = net.double()(images)[0].numpy()
-    net.float()
-    e = np.exp(logits - logits.max(axis=0))
-    return np.tensordot(matrix, e / e.sum(axis=0), axes=1)
 
 
 def random_image(h, w, seed=0):

@@ -22,7 +22,7 @@ def test_the_kernels_compute_the_loss():
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:]
-    assert "9 passed" in done.stdout
+    assert "8 passed" in done.stdout
 
 
 @pytest.mark.gpu

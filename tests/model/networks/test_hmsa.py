@@ -3,19 +3,12 @@ import torch
 from torch import Tensor
 
 from segstream.model.networks.build import build
-from segstream.model.types import Coarse, TrainOutput
-from segstream.shards.errors import DataError, UsageError
+from segstream.model.types import TrainOutput
 from tests.model.networks.test_ocr import TINY as TINY_OCR
 from tests.model.networks.test_ocr import images, ocr_head
-from tests.model.plain import Plain, bilinear, published, rows, shaken
+from tests.model.plain import Plain, bilinear, shaken
 
 TINY = TINY_OCR | {"attention_width": 6}
-
-
-def test_names_and_shapes_are_the_published_ones():
-    with torch.device("meta"):
-        net = build("hmsa", 19)
-    assert rows(net) == published("hmsa_mscale_ocr_19.tsv")
 
 
 def test_corners_of_the_structure():
@@ -92,19 +85,6 @@ def test_three_scales_by_hand_from_high_to_low():
         torch.testing.assert_close(net(x).double(), p, rtol=1e-4, atol=1e-5)
 
 
-def test_a_scale_between_the_highest_and_one_is_combined_at_its_own_size():
-    net = shaken(build("hmsa", 5, **TINY)).eval()
-    x = images(size_hw=(33, 41))
-    with torch.no_grad():
-        p, _, _ = one_scale(net, x, 2.0)
-        logits, _, a = one_scale(net, x, 1.5)
-        assert logits.shape[2:] == (49, 61)
-        p = a * logits + (1 - a) * bilinear(p, (49, 61), aligned=False)
-        logits, _, a = one_scale(net, x, 1.0)
-        p = a * logits + (1 - a) * bilinear(p, (33, 41), aligned=False)
-        torch.testing.assert_close(net(x, n_scales=(1.0, 2.0, 1.5)).double(), p, rtol=1e-4, atol=1e-5)
-
-
 def test_one_scale_alone_is_the_network_without_attention():
     net = shaken(build("hmsa", 5, **TINY)).eval()
     single = build("hrnet-ocr", 5, **TINY_OCR).eval()
@@ -136,48 +116,8 @@ def test_gradients_are_those_of_the_plain_composition():
     torch.testing.assert_close(got, wanted, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("size_hw", [(1, 1), (8, 9), (64, 17)])
-def test_logits_come_at_input_size_whatever_it_is(size_hw):
-    net = build("hmsa", 4, n_scales=(0.25, 1.0, 1.75), **TINY).eval()
-    with torch.no_grad():
-        assert net(images(1, size_hw)).shape == (1, 4, *size_hw)
-
-
 def test_scales_are_combined_in_float32():
     net = shaken(build("hmsa", 4, **TINY)).train()
     with torch.autocast("cpu", torch.bfloat16):
         output = net(images())
     assert output.logits.dtype == output.aux[0].logits.dtype == torch.float32
-
-
-def test_channels_last_changes_nothing():
-    net = shaken(build("hmsa", 4, **TINY)).eval()
-    with torch.no_grad():
-        expected = net(images())
-        got = net.to(memory_format=torch.channels_last)(images().to(memory_format=torch.channels_last))
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "text"),
-    [
-        (lambda: build("hmsa", 3, n_scales=(0.5, 2.0)), DataError, r"n_scales \(0.5, 2.0\) are not .* 1.0 among them"),
-        (lambda: build("hmsa", 3, n_scales=(1.0, 1.0)), DataError, r"are not distinct"),
-        (lambda: build("hmsa", 3, n_scales=(1.0, -2)), DataError, r"are not distinct positive"),
-        (lambda: build("hmsa", 3, n_scales=1.0), DataError, r"n_scales 1.0 are not"),
-        (lambda: build("hmsa", 3, n_scale=(1.0,)), UsageError, r"'n_scale'; did you mean 'n_scales'\?"),
-        (lambda: build("hmsa", 3, scale_weight="x"), DataError, r"scale_weight: 'x' is not a number of at least 0"),
-        (lambda: build("hmsa", 3, **TINY)(images(), n_scales=(1.0,)), DataError, r"n_scales in train mode"),
-        (lambda: build("hmsa", 3, **TINY).eval()(images(), n_scales=(0.5,)), DataError, r"1.0 among them"),
-    ],
-)
-def test_bad_calls_are_named(call, error, text):
-    with pytest.raises(error, match=text):
-        call()
-
-
-def test_only_networks_that_align_corners_offer_coarse_logits():
-    """Whoever takes them upsamples with aligned corners."""
-    offered = {"hrnet-tiny": True, "pspnet-50": True, "hrnet-ocr": False, "hmsa": False}
-    with torch.device("meta"):
-        assert {arch: isinstance(build(arch, 3), Coarse) for arch in offered} == offered

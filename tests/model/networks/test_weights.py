@@ -1,8 +1,6 @@
 """Files that people have, drawn from small networks and from the published names."""
 
 import hashlib
-import os
-import re
 import warnings
 
 import numpy as np
@@ -11,10 +9,10 @@ import torch
 
 from segstream.model.checkpoint import Checkpoint, Final, save_checkpoint, save_final
 from segstream.model.networks.build import build
-from segstream.model.networks.weights import load_weights
-from segstream.shards.errors import DataError
+from segstream.model.networks.weights import load_any, load_weights
+from segstream.shards.errors import DataError, UsageError
 from tests.model.plain import published
-from tests.model.toy import TINY
+from tests.model.toy import CLASSES, META, TINY
 
 OCR = TINY | {"ocr_width": 8, "ocr_key_width": 4}
 NETS = {
@@ -85,15 +83,6 @@ def test_published_checkpoints_are_loaded(tmp_path, arch, zipped):
     assert loaded.sha256 == hashlib.sha256((tmp_path / "w.pth").read_bytes()).hexdigest()
 
 
-def test_a_checkpoint_need_not_come_from_several_gpus(tmp_path):
-    weights = shaken("hrnet-tiny")
-    for i, content in enumerate(({"state_dict": weights}, weights)):
-        torch.save(content, tmp_path / f"{i}.pth")
-        net = net_of("hrnet-tiny")
-        load_weights(net, tmp_path / f"{i}.pth")
-        assert equal(net, weights)
-
-
 @pytest.mark.parametrize("kind", ["final", "progress"])
 def test_our_own_files_are_loaded(tmp_path, kind):
     weights = shaken("hrnet-tiny")
@@ -151,18 +140,6 @@ def published_weights(table):
     return {name: shaped(tuple(shape)) for name, shape in sides.items()}
 
 
-@pytest.mark.parametrize("table", PUBLISHED)
-def test_files_with_the_published_names_fit(tmp_path, table):
-    arch, classes = PUBLISHED[table]
-    weights = published_weights(table)
-    torch.save({"state_dict": {f"module.{n}": t for n, t in weights.items()}}, tmp_path / "w.pth")
-    with torch.device("meta"):
-        net = build(arch, classes)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nothing can be copied into a network without storage
-        assert load_weights(net, tmp_path / "w.pth").num_tensors == len(weights)
-
-
 @pytest.mark.parametrize(
     ("table", "arch", "tensors"),
     [
@@ -207,24 +184,11 @@ def test_a_backbone_must_match_to_the_last_tensor(tmp_path, arch):
         load_weights(net_of(arch), tmp_path / "w.pth")
 
 
-def test_a_checkpoint_that_lost_its_head_is_no_backbone(tmp_path):
-    weights = {n: t for n, t in shaken("hrnet-tiny").items() if not n.startswith("last_layer")}
-    torch.save({"state_dict": weights}, tmp_path / "w.pth")
-    with pytest.raises(DataError, match=r"missing \(last_layer.0.weight"):
-        load_weights(net_of("hrnet-tiny"), tmp_path / "w.pth")
-
-
 @pytest.mark.parametrize(("source", "target"), [("hrnet-tiny", "pspnet-50"), ("pspnet-50", "hmsa")])
 def test_another_familys_backbone_is_refused(tmp_path, source, target):
     torch.save(trunk(source, shaken(source))[0], tmp_path / "w.pth")
     with pytest.raises(DataError, match=r"backbone of .* which this network is not built on"):
         load_weights(net_of(target), tmp_path / "w.pth")
-
-
-def test_long_lists_are_cut(tmp_path):
-    torch.save({"state_dict": {f"x{i}": torch.ones(1) for i in range(50)}}, tmp_path / "w.pth")
-    with pytest.raises(DataError, match=r"50 unexpected \(x0, .*x19, and 30 more\)"):
-        load_weights(net_of("hrnet-tiny"), tmp_path / "w.pth")
 
 
 def test_a_head_for_other_classes_is_left_fresh_on_request_only(tmp_path):
@@ -242,55 +206,88 @@ def test_a_head_for_other_classes_is_left_fresh_on_request_only(tmp_path):
         load_weights(net, tmp_path / "w.pth", fresh=("ocr.cls",))
 
 
-class Code:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, zipped):
-    content = {"state_dict": shaken("hrnet-tiny"), "extra": Code(tmp_path / "ran")}
-    torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(DataError, match=r"w.pth: holds code or objects \(posix.mkdir\) besides tensors.*not loaded"):
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([1], "neither a checkpoint"),
+        ({"state_dict": {"a": 1}}, "neither a checkpoint"),
+        ({"format": "segstream-checkpoint", "version": 99, "kind": "final", "weights": {}}, "version 99, expected 1"),
+        ({"state_dict": {f"x{i}": torch.ones(1) for i in range(50)}}, r"50 unexpected \(x0, .*x19, and 30 more\)"),
+        ({"state_dict": shaken("hrnet-tiny") | {"bn1.weight": torch.full((8,), torch.nan)}}, "bn1.weight holds nan or"),
+    ],
+)
+def test_what_is_no_file_of_weights_is_said(tmp_path, content, text):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(DataError, match=f"w.pth: .*{text}") as caught:
         load_weights(net_of("hrnet-tiny"), tmp_path / "w.pth")
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("name", ["missing", "text", "empty", "cut", "flipped", "list", "numbers", "nan", "version"])
-def test_what_is_no_file_of_weights_is_said(tmp_path, name):
-    path, weights = tmp_path / "w.pth", shaken("hrnet-tiny")
-    torch.save({"state_dict": weights}, path)
-    whole = path.read_bytes()
-    text = "cannot be read"
-    if name == "missing":
-        path.unlink()
-        text = "no such file"
-    elif name == "text":
-        path.write_text("<html>404</html>")
-    elif name == "empty":
-        path.write_bytes(b"")
-    elif name == "cut":
-        path.write_bytes(whole[: len(whole) // 2])
-    elif name == "flipped":
-        middle = whole.index(weights["conv2.weight"].numpy().tobytes())
-        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
-        text = "fails its checksum"
-    elif name == "list":
-        torch.save([torch.ones(2)], path)
-        text = "neither a checkpoint"
-    elif name == "numbers":
-        torch.save({"state_dict": {"a": 1}}, path)
-        text = "neither a checkpoint"
-    elif name == "nan":
-        weights["bn1.weight"][0] = torch.nan
-        torch.save({"state_dict": weights}, path)
-        text = "bn1.weight holds nan or infinity"
-    else:
-        torch.save({"format": "segstream-checkpoint", "version": 99, "kind": "final", "weights": weights}, path)
-        text = "version 99, expected 1"
-    with pytest.raises(DataError, match=f"^{re.escape(str(path))}: .*({text})") as caught:
-        load_weights(net_of("hrnet-tiny"), path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "arch", "kind", "taxonomy"),
+    [
+        ("mseg_hrnet_w48_194.tsv", "hrnet-w48", "MSeg checkpoint", "universal"),
+        ("hmsa_mscale_ocr_19.tsv", "hmsa", "HMSA checkpoint", "cityscapes-19"),
+    ],
+)
+def test_files_of_the_published_layout_are_loaded(tmp_path, names, arch, kind, taxonomy):
+    one = torch.full((), 0.25)  # expanded: a tensor of any shape takes four bytes on the disk
+    count = torch.zeros((), dtype=torch.int64)
+    weights = {
+        f"module.{name}": count if kind_ == "int64" else one.expand([int(n) for n in shape.split("x")])
+        for name, shape, kind_ in published(names)
+    }
+    torch.save({"epoch": 1, "arch": "x", "state_dict": weights, "optimizer": {"state": {}}}, tmp_path / "a.pth")
+    net, meta = load_any(tmp_path / "a.pth")
+    assert (meta["arch"], meta["kind"], meta["taxonomy"]["name"]) == (arch, kind, taxonomy)
+    assert all((tensor == 0.25).all() for tensor in net.state_dict().values() if tensor.is_floating_point())
+
+
+def write(path, arch, classes, **changes):
+    net = build(arch, classes, seed=7)
+    weights = {f"module.{name}": tensor for name, tensor in net.state_dict().items()} | changes
+    torch.save({"epoch": 2, "state_dict": weights, "mean_iu": np.float64(0.5)}, path)
+    return net.eval()
+
+
+@pytest.mark.parametrize(("classes", "taxonomy"), [(194, "universal"), (316, "naive"), (5, None)])
+def test_a_published_file_becomes_its_network(tmp_path, classes, taxonomy):
+    expected = write(tmp_path / "a.pth", "hrnet-tiny", classes)
+    net, meta = load_any(tmp_path / "a.pth")
+    assert (meta["arch"], meta["num_classes"], meta.get("taxonomy", {}).get("name")) == (
+        "hrnet-tiny",
+        classes,
+        taxonomy,
+    )
+    image = torch.randn(1, 3, 32, 32)
+    assert not net.training
+    assert torch.equal(net(image), expected(image))
+
+
+def test_our_own_file_says_what_it_is(tmp_path):
+    weights = build("hrnet-tiny", 3, **TINY).state_dict()
+    save_final(tmp_path / "final.pt", Final(identity={}, meta=META, step=1, weights=weights))
+    net, meta = load_any(tmp_path / "final.pt")
+    assert meta == META
+    assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in weights.items())
+    assert len(CLASSES) == load_any(tmp_path / "final.pt", num_classes=3)[1]["num_classes"]
+    with pytest.raises(DataError, match="has 3 classes, not 4"):
+        load_any(tmp_path / "final.pt", num_classes=4)
+
+
+def test_what_cannot_be_used_is_refused(tmp_path):
+    write(tmp_path / "a.pth", "hrnet-tiny", 5)
+    with pytest.raises(DataError, match="has 5 classes, not 194"):
+        load_any(tmp_path / "a.pth", num_classes=194)
+    with pytest.raises(DataError, match="does not fit this network"):
+        load_any(tmp_path / "a.pth", arch="hrnet-w18-small")
+    with pytest.raises(UsageError, match="did you mean 'hrnet-tiny'"):
+        load_any(tmp_path / "a.pth", arch="hrnet-tini")
+    write(tmp_path / "b.pth", "hrnet-tiny", 5, **{"module.conv1.weight": torch.zeros(7, 3, 3, 3)})
+    with pytest.raises(DataError, match=r"nearest is hrnet-tiny: 1 wrongly shaped \(conv1.weight: 7x3x3x3 in the file"):
+        load_any(tmp_path / "b.pth")
+    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "c.pth")
+    with pytest.raises(UsageError, match="without a head"):
+        load_any(tmp_path / "c.pth")
+    with pytest.raises(DataError, match="no such file"):
+        load_any(tmp_path / "none.pth")

@@ -83,12 +83,6 @@ def test_without_a_whole_one_it_refuses(keeper):
     assert keeper.latest(IDENTITY, print) is None
 
 
-def test_another_run_is_refused(keeper):
-    save(keeper, 2)
-    with pytest.raises(DataError, match="belongs to another run: seed is 1, this run has 2"):
-        keeper.latest({"seed": 2}, print)
-
-
 def test_a_full_disk_is_told_at_the_next_step_and_the_last_good_one_stays(keeper, monkeypatch):
     save(keeper, 2)
 

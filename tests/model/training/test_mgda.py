@@ -77,24 +77,10 @@ def test_a_dataset_without_gradient_takes_it_all():  # nothing is shorter than z
     np.testing.assert_allclose(check(gram), [0, 1, 0], atol=1e-9)
 
 
-def test_one_dominating_vector_gets_no_share():
-    np.testing.assert_allclose(check(gram_of(np.array([[1e6, 1e6], [1.0, 0.0], [0.0, 1.0]]))), [0, 0.5, 0.5], atol=1e-3)
-    np.testing.assert_allclose(check(gram_of(np.array([[1e3, 1e3], [1.0, 0.0], [0.0, 1.0]]))), [0, 0.5, 0.5], atol=1e-6)
-
-
 def test_opposite_vectors_cancel():
     vectors = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
     shares = check(gram_of(vectors))
     np.testing.assert_allclose(vectors.T @ shares.numpy(), 0, atol=1e-9)
-
-
-def test_products_with_rounding_errors_of_float32():
-    rng = np.random.default_rng(7)
-    vectors = rng.normal(size=(7, 10_000)).astype(np.float32)
-    vectors[3] = vectors[2]
-    noisy = torch.from_numpy((vectors @ vectors.T).astype(np.float64))
-    shares = check(noisy)
-    assert float(shares[2]) == pytest.approx(float(shares[3]), abs=1e-3)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -10,7 +10,7 @@ from segstream.shards.checks.verify import verify
 from segstream.shards.codecs.images import encode_jpeg
 from segstream.shards.codecs.png import encode_label
 from segstream.shards.format.reader import open_shards
-from segstream.shards.format.writer import Sample, write_shard
+from segstream.shards.format.writer import ShardSample, write_shard
 from tests.shards.servers import serving
 from tests.shards.trees import picture
 
@@ -29,7 +29,7 @@ def rewrite(folder, shard, replace):
     stored |= replace
     index = json.loads(idx_path.read_text())
     samples = [
-        Sample(
+        ShardSample(
             key=s["key"],
             size_hw=tuple(s["size_hw"]),
             classes=tuple(s["classes"]),

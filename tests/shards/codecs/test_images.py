@@ -1,7 +1,6 @@
 import io
 import os
 import struct
-import zlib
 
 import cv2
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from segstream.shards.codecs import images, jpeg
-from tests.shards.trees import picture
+from tests.shards.trees import picture, png_file
 
 RGB = picture(np.random.default_rng(0), (40, 60))
 
@@ -97,11 +96,7 @@ def test_grey_labels_give_the_stored_values_at_any_depth(bits):
     packed = np.unpackbits(ids.astype(">u2").view(np.uint8).reshape(8, width, 2), axis=2)[..., 16 - bits :]
     lines = b"".join(b"\0" + np.packbits(row.ravel()).tobytes() for row in packed)
 
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 8, bits, 0, 0, 0, 0))
-    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    data = png_file(lines, (width, 8, bits, 0, 0, 0, 0))
     assert np.array_equal(images.decode_ids(data), ids)
 
 
@@ -172,10 +167,7 @@ def test_the_words_of_others_on_standard_error_pass(capfd, monkeypatch):
 
 def test_pngs_whose_data_ends_early_are_not_half_black():
     rows = bytes([0, *[200] * 6]) * 3
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 6, 5, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    data = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
-    )
+    data = png_file(rows, (6, 5, 8, 0, 0, 0, 0))
     for decode in (images.decode_ids, images.decode_picture):
         with pytest.raises(images.UnreadableError, match="pixel data of 21 bytes, its header says 35"):
             decode(data)
@@ -183,14 +175,7 @@ def test_pngs_whose_data_ends_early_are_not_half_black():
 
 def test_indices_beyond_the_palette_are_not_ids():
     def with_palette(colours):  # written here: some versions of Pillow fill palettes up
-        chunks = {
-            b"IHDR": struct.pack(">IIBBBBB", 8, 8, 8, 3, 0, 0, 0),
-            b"PLTE": bytes(3 * colours),
-            b"IDAT": zlib.compress((b"\0" + b"\x09" * 8) * 8),
-            b"IEND": b"",
-        }
-        packed = (struct.pack(">I", len(b)) + n + b + struct.pack(">I", zlib.crc32(n + b)) for n, b in chunks.items())
-        return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+        return png_file((b"\0" + b"\x09" * 8) * 8, (8, 8, 8, 3, 0, 0, 0), (b"PLTE", bytes(3 * colours)))
 
     assert (images.decode_ids(with_palette(10)) == 9).all()
     with pytest.raises(images.UnreadableError, match="label with index 9 and a palette of 9 colours"):

@@ -405,18 +405,6 @@ def test_parameters_out_of_range(tmp_path, changes, message):
         converted(tmp_path, tmp_path, **changes)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("ade20k-151", "dataset 'ade20k-151' is unknown; did you mean 'ade20k-150'"),
-        ("ade20k-150-relabeled", "is a taxonomy of ade20k-150, not a dataset; take 'ade20k-150'"),
-    ],
-)
-def test_unknown_datasets(tmp_path, name, message):
-    with pytest.raises(UsageError, match=message):
-        converted(tmp_path, tmp_path, dataset=name)
-
-
 def test_images_without_labels(tmp_path):
     rng = np.random.default_rng(0)
     for path in ("bravo_ACDC/a.png", "bravo_SMIYC/b.jpg"):

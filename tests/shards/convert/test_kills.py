@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: whatever was killed, the next run completes to the very same bytes."""
+"""Killed processes and full disks: nothing half-written is taken for whole, the next run completes."""
 
 import os
 import random
@@ -9,6 +9,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from segstream.shards.checks.verify import verify
@@ -23,18 +24,28 @@ SHARDS = 12
 LASTS_S = 0.9  # a conversion slowed down by the script, so that kills come in the midst of it
 START_S = 0.5  # of two workers
 CONVERT = """
-import sys, time
-from pathlib import Path
-from segstream.shards.convert import build_shard as job
+import resource, sys, time
+from segstream.shards.convert import build_shard
 from segstream.shards.convert.convert import convert
-raw, out, workers = sys.argv[1:]
-encode = job.encode_label
-job.encode_label = lambda label: (time.sleep(0.008), encode(label))[1]
+raw, out, workers, limit = sys.argv[1:]
+if int(limit):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+encode = build_shard.encode_label
+build_shard.encode_label = lambda label: (time.sleep(0.008), encode(label))[1]
 if __name__ == "__main__":
     print("begun", flush=True)
-    where = {"raw": Path(raw), "out": out, "workers": int(workers)}
-    convert(dataset="ade20k-150", split="train", shard_samples=4, short_side=40, **where)
+    side = None if int(limit) else 40
+    convert("ade20k-150", split="train", raw=raw, out=out, workers=int(workers), shard_samples=4, short_side=side)
 """
+
+
+def start(tmp_path, raw, out, workers, limit=0):
+    """A conversion in a process of its own, with the largest file that it may write, in bytes."""
+    script = tmp_path / "convert_script.py"
+    script.write_text(CONVERT)
+    command = [sys.executable, str(script), str(raw), str(out), str(workers), str(limit)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
 def release(root, packed):
@@ -58,8 +69,6 @@ def whole_shards(folder):
 def campaign(tmp_path, kills, seed):
     """Kill so many conversions, on folders and zips, with one worker and with two; returns how far each had come."""
     rng = random.Random(seed)
-    script = tmp_path / "kill_script.py"
-    script.write_text(CONVERT)
     raws = [release(tmp_path / str(packed), packed) for packed in (False, True)]
     expected = []
     for n, raw in enumerate(raws):
@@ -75,10 +84,8 @@ def campaign(tmp_path, kills, seed):
         while not finished:
             workers = rng.choice([1, 2])
             before = whole_shards(folder)
-            command = [sys.executable, str(script), str(raw), str(out), str(workers)]
-            env = {**os.environ, "PYTHONPATH": str(ROOT)}
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
-            assert process.stdout.readline() == b"begun\n", process.stderr.read()
+            process = start(tmp_path, raw, out, workers)
+            assert process.stdout.readline() == "begun\n", process.stderr.read()
             if len(reached) < kills:
                 try:
                     process.wait(rng.uniform(0, LASTS_S if workers == 1 else START_S + LASTS_S / 2))
@@ -103,6 +110,28 @@ def campaign(tmp_path, kills, seed):
 
 def test_killed_at_random_moments_the_result_is_the_undisturbed_one(tmp_path):
     campaign(tmp_path, kills=4, seed=4)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_one_clear_error_and_the_next_run_finishes(tmp_path, workers):
+    raw = trees.ade20k(tmp_path / "raw", train=12)
+    big = raw / "images/training/ADE_train_00000006.jpg"
+    rng = np.random.default_rng(0)
+    trees.save(big, rng.integers(0, 255, (200, 200, 3), dtype=np.uint8), quality=100)
+    trees.save(raw / "annotations/training/ADE_train_00000006.png", np.ones((200, 200), np.uint8))
+    out = tmp_path / "out"
+    process = start(tmp_path, raw, out, workers, limit=40_000)  # writes past it fail as on a full disk
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 1
+    last = errors.strip().splitlines()[-1]
+    folder = out / "ade20k-150" / "train"
+    assert f"DataError: {folder}/shard-000001.tar: cannot be written (File too large); make room" in last
+    assert not list(folder.glob("*.part"))
+    assert not (folder / "shard-000001.tar").exists()
+    with pytest.raises(DataError, match="incomplete"):
+        open_shards(folder)
+    convert(dataset="ade20k-150", split="train", raw=raw, out=out, shard_samples=4)
+    assert verify(folder).ok
 
 
 @pytest.mark.soak

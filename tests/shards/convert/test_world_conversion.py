@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from segstream.shards.checks.verify import verify
 from segstream.shards.convert.convert import convert
-from segstream.shards.datasets.check import check_raw
+from segstream.shards.datasets.check import check_release
 from segstream.shards.datasets.registry import registry
 from segstream.shards.format.reader import open_shards
 from segstream.shards.synthetic import DATASETS, draw
@@ -50,7 +50,7 @@ def test_labels_are_what_was_drawn(tmp_path: Path, dataset: str) -> None:
             if split in registry()[dataset].splits
             for i in range(count)
         }
-    checked = check_raw(dataset, tmp_path / dataset)
+    checked = check_release(dataset, tmp_path / dataset)
     assert not [problem for problem in checked.problems if "images in all" not in problem]
     drawn = Counter(split for split, _ in truth)  # GTA5's test split names the pictures of val once more
     assert {s.split: (s.images, s.labels) for s in checked.splits if s.split in drawn} == {

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from segstream.shards.datasets.check import check_raw, tops
+from segstream.shards.datasets.check import check_release, tops
 from segstream.shards.datasets.layout import split_list
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import UsageError
@@ -32,7 +32,7 @@ def camvid(root):
 
 def test_complete_releases_are_complete(tmp_path):
     for name, tree in (("kitti-19", kitti), ("camvid-11", camvid)):
-        found = check_raw(name, tree(tmp_path / name))
+        found = check_release(name, tree(tmp_path / name))
         assert found.ok, found
         assert {s.split: (s.images, s.labels) for s in found.splits} == {
             split: (count, count) for split, count in registry()[name].splits.items()
@@ -47,7 +47,7 @@ def test_missing_files_are_counted_and_named(tmp_path):
     (raw / f"training/image_2/{first}.png").unlink()
     (raw / f"training/semantic/{second}.png").unlink()
     (raw / f"training/semantic/{third}.png").unlink()
-    train, val = check_raw("kitti-19", raw).splits
+    train, val = check_release("kitti-19", raw).splits
     assert train.problem is None
     assert (val.images, val.labels, val.missing_images, val.missing_labels) == (49, 47, 1, 2)
     assert val.problem == "1 images (their labels were not looked for) and 2 other labels are missing"
@@ -62,7 +62,7 @@ def test_where_the_folder_is_the_list_images_and_labels_are_counted_against_the_
     names(tmp_path, *(f"{stem}.{'jpg' if stem.startswith('images') else 'png'}" for stem in files))
     (tmp_path / "annotations/training/ADE_train_00000002.png").unlink()
     (tmp_path / "images/training/ADE_train_00000003.jpg").unlink()
-    found = check_raw("ade20k-150", tmp_path)
+    found = check_release("ade20k-150", tmp_path)
     train, val = found.splits
     assert (train.expected, train.images, train.labels) == (20210, 4, 3)
     assert (train.missing_images, train.missing_labels) == (20206, 20206)
@@ -81,14 +81,14 @@ def test_where_the_folder_is_the_list_images_and_labels_are_counted_against_the_
 def test_what_relabelling_needs_is_noted(tmp_path):
     city, vistas = tmp_path / "city", tmp_path / "vistas"
     names(city, "leftImg8bit/train/ulm/a_leftImg8bit.png", "gtFine/train/ulm/a_gtFine_labelIds.png")
-    (note,) = check_raw("cityscapes-19", city).notes
+    (note,) = check_release("cityscapes-19", city).notes
     assert note == "without the *_gtFine_polygons.json --relabel cannot apply its records"
     names(city, "gtFine/train/ulm/a_gtFine_polygons.json")
-    assert check_raw("cityscapes-34", city).notes == ()
+    assert check_release("cityscapes-34", city).notes == ()
     names(vistas, "training/images/a.jpg", "training/labels/a.png")
-    assert "without instances/" in check_raw("mapillary-public65", vistas).notes[0]
+    assert "without instances/" in check_release("mapillary-public65", vistas).notes[0]
     names(vistas, "training/instances/a.png")
-    assert check_raw("mapillary-public65", vistas).notes == ()
+    assert check_release("mapillary-public65", vistas).notes == ()
 
 
 def test_a_zip_that_is_read_in_place_is_not_a_problem(tmp_path):
@@ -99,7 +99,7 @@ def test_a_zip_that_is_read_in_place_is_not_a_problem(tmp_path):
     place = tmp_path / "raw"
     place.mkdir()
     (tmp_path / "data_semantics.zip").rename(place / "data_semantics.zip")
-    assert check_raw("kitti-19", place).ok
+    assert check_release("kitti-19", place).ok
 
 
 WRONG = {
@@ -163,7 +163,7 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_versions_and_places_are_told_by_their_signs(tmp_path, case):
     name, files, says = WRONG[case]
-    found = check_raw(name, names(tmp_path, *files))
+    found = check_release(name, names(tmp_path, *files))
     assert not found.ok
     with pytest.raises(AssertionError, match=says):
         raise AssertionError("\n".join(found.problems))
@@ -173,7 +173,7 @@ def test_nobody_is_told_to_unpack_a_zip_that_is_read_in_place(tmp_path):
     with zipfile.ZipFile(tmp_path / "data_semantics.zip", "w") as archive:
         for kind in ("image_2", "semantic"):
             archive.writestr(f"training/{kind}/{split_list('kitti-19', 'val')[0]}.png", "")
-    found = check_raw("kitti-19", tmp_path)
+    found = check_release("kitti-19", tmp_path)
     assert [split.images for split in found.splits] == [0, 1]
     assert found.problems == (
         "data_semantics.zip lies here packed; it counts as unpacked; if files of it are missing, download it again",
@@ -183,7 +183,7 @@ def test_nobody_is_told_to_unpack_a_zip_that_is_read_in_place(tmp_path):
 def test_a_folder_too_low_is_told(tmp_path):
     names(tmp_path / "release", "seg/images/train/a.jpg", "seg/labels/train/a_train_id.png")
     for low in ("seg", "seg/images"):
-        (problem,) = check_raw("bdd", tmp_path / "release" / low).problems
+        (problem,) = check_release("bdd", tmp_path / "release" / low).problems
         assert problem == f"{tmp_path / 'release'} looks like the release's root; give that folder"
 
 
@@ -200,7 +200,7 @@ def test_images_of_another_part_among_them_are_told_by_their_number(tmp_path):
         *(f"leftImg8bit/val/1/{n:06d}_leftImg8bit.png" for n in range(983)),
         *(f"gtFine/val/1/{n:06d}_gtFine_polygons.json" for n in range(983)),
     )
-    found = check_raw("idd-39", raw)
+    found = check_release("idd-39", raw)
     assert found.splits[1].problem is None
     (problem,) = found.problems
     assert problem.startswith("val: 2 images more than expected; images of part II")
@@ -215,7 +215,7 @@ def test_totals_are_checked_where_splits_are_not_known(tmp_path):
     (raw / "random_split").mkdir()
     for part, listed in ids.items():
         (raw / f"random_split/{part}.txt").write_text("".join(f"{n}\n" for n in listed))
-    found = check_raw("wilddash2-19", raw)
+    found = check_release("wilddash2-19", raw)
     assert [(s.split, s.expected, s.images, s.problem) for s in found.splits] == [
         ("train", None, 3, None),
         ("val", None, 2, None),
@@ -224,12 +224,12 @@ def test_totals_are_checked_where_splits_are_not_known(tmp_path):
 
 
 def test_datasets_without_labels(tmp_path):
-    found = check_raw("bravo", names(tmp_path, "bravo_ACDC/fog/a.png", "bravo_SMIYC/b.jpg"))
+    found = check_release("bravo", names(tmp_path, "bravo_ACDC/fog/a.png", "bravo_SMIYC/b.jpg"))
     (test,) = found.splits
     assert (test.images, test.labels, test.problem, found.ok) == (2, None, None, True)
     assert found.notes == tuple(f"bravo_{s}/ is not here" for s in ("outofcontext", "synflare", "synobjs", "synrain"))
     (tmp_path / "empty").mkdir()
-    (test,) = check_raw("bravo", tmp_path / "empty").splits
+    (test,) = check_release("bravo", tmp_path / "empty").splits
     assert (test.images, test.labels, test.missing_labels) == (0, None, 0)
     assert "bravo_ACDC: no such folder" in test.problem
 
@@ -240,15 +240,15 @@ def test_own_data_and_bad_use(tmp_path):
         "{name: own, root: data, splits: {train: {images: a/*.jpg, labels: b/*.png}}, classes: [{name: a}, {name: b}]}"
     )
     names(tmp_path / "data", "a/1.jpg", "a/2.jpg", "b/1.png")
-    (train,) = check_raw(str(own)).splits
+    (train,) = check_release(str(own)).splits
     assert (train.expected, train.images, train.labels, train.first_missing) == (None, 2, 1, ("b/2.png",))
     with pytest.raises(UsageError, match="give the folder of the data"):
-        check_raw("kitti-19")
+        check_release("kitti-19")
     with pytest.raises(UsageError, match="is a taxonomy of bdd"):
-        check_raw("bdd-relabeled", tmp_path)
+        check_release("bdd-relabeled", tmp_path)
 
 
 def test_a_missing_folder_is_one_problem_of_each_split(tmp_path):
-    found = check_raw("ade20k-150", tmp_path / "nowhere")
+    found = check_release("ade20k-150", tmp_path / "nowhere")
     assert all("nowhere: no such folder" in split.problem for split in found.splits)
     assert not found.ok

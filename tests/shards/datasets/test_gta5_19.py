@@ -1,6 +1,5 @@
 """GTA5: Cityscapes ids as palette indices, splits in a MATLAB file, two blank pictures and some of another size."""
 
-import csv
 import io
 import tarfile
 import zipfile
@@ -14,7 +13,6 @@ from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
 from tests.shards.datasets.reading import VOID, dataset, found, natives, noise, write
-from tests.shards.shared import TAXONOMY, needs_mseg
 
 NAME = "gta5-19"
 SIZE_HW = (1052, 1914)
@@ -63,15 +61,6 @@ def test_every_id_and_those_no_class_has(tmp_path):
     assert native[0, :256].tolist() == [TRAIN_IDS.get(i, VOID) for i in range(256)]
     assert (native[1:] == 0).all()
     assert dataset(NAME).taxonomy is load_taxonomy("cityscapes-19")
-
-
-@needs_mseg
-def test_the_table_is_that_of_the_bravo_work():
-    with (TAXONOMY / "derived/cityscapes19_variants.csv").open(newline="") as file:
-        rows = [r for r in csv.DictReader(file) if r["dataset"] == "gta5"]
-    assert {int(r["native_id"]): int(r["cityscapes_train_id"]) for r in rows} == {
-        i: int(v) for i, v in enumerate(dataset(NAME).remap.table[:34])
-    }
 
 
 def test_a_label_of_another_size_is_resized_by_nearest(tmp_path):

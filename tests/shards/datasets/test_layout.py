@@ -21,21 +21,11 @@ LISTS = {
 
 @needs_mseg
 @pytest.mark.parametrize(("ours", "published"), LISTS.items())
-def test_lists_are_the_published_ones(ours, published):
-    with (SHARED / "mseg/splits/list_files.csv").open(newline="") as file:
-        row = next(r for r in csv.DictReader(file) if (r["taxonomy"], r["list"]) == published)
-    listed = split_list(*ours)
-    assert len(listed) == len(set(listed)) == int(row["distinct_images"])
-    for stem, path in ((listed[0], row["first_image"]), (listed[-1], row["last_image"])):
-        assert path.rpartition("/")[2].rpartition(".")[0] == stem
-
-
-@needs_mseg
-@pytest.mark.parametrize(("ours", "published"), LISTS.items())
 def test_every_line_is_in_the_published_list(ours, published):
     """By its checksum: our stems, put in the paths of the list's first pair."""
     with (SHARED / "mseg/splits/list_files.csv").open(newline="") as file:
         row = next(r for r in csv.DictReader(file) if (r["taxonomy"], r["list"]) == published)
+    assert len(split_list(*ours)) == int(row["distinct_images"])
     spell = {"sunrgbd-37": lambda stem: stem.removeprefix("img-").zfill(8)}.get(ours[0], str)
     first = split_list(*ours)[0]
     image, label = row["first_image"].replace(first, "{}"), row["first_label"].replace(spell(first), "{}")

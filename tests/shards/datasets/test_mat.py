@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from segstream.shards.codecs.images import UnreadableError
 from segstream.shards.datasets.mat import read_integers
+from segstream.shards.errors import UnreadableError
 
 LABEL = np.arange(600, dtype=np.uint16).reshape(20, 30)
 

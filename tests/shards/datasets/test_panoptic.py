@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segstream.shards.codecs.images import UnreadableError
 from segstream.shards.datasets.panoptic import category_ids, read_annotations, segment_ids
 from segstream.shards.datasets.release import Release
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 
 SEGMENTS = {0: 255, 1: 4, 300: 9, 65_536: 4, 16_777_215: 200, 8_922_372: 0}  # segment -> category
 

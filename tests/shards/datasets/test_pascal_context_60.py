@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import scipy.io
 
-from segstream.shards.codecs.images import UnreadableError
 from segstream.shards.datasets.layout import split_list
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.taxonomy import load_taxonomy
 from tests.shards.datasets.reading import dataset, found, natives, noise, write
-from tests.shards.shared import SHARED, TAXONOMY, needs_mseg
+from tests.shards.shared import SHARED, needs_mseg
 
 NAME = "pascal-context-60"
 
@@ -72,32 +71,11 @@ def test_classes_by_known_ids(tmp_path):
     assert classes.index("background") == 1
 
 
-@needs_mseg
-def test_every_one_of_460_ids_by_name(tmp_path):
-    """Names of the release against MSeg's table of names, read here line by line."""
-    names = (TAXONOMY / "pascal-context-460_names.txt").read_text().splitlines()
-    rows = (TAXONOMY / "pascal-context-460_to_pascal-context-60.tsv").read_text().splitlines()[1:]
-    becomes = dict(row.rstrip("\r").split("\t")[:2] for row in rows)
-    classes = (TAXONOMY / "pascal-context-60_names.txt").read_text().splitlines()
-    release(tmp_path, [np.arange(460, dtype=np.uint16).reshape(20, 23)])
-    (native,) = natives(NAME, tmp_path, "train").values()
-    assert native.dtype == np.uint8
-    assert [classes[i] for i in native.ravel()] == [becomes[name] for name in names]
-    assert sum(becomes[name] == "background" for name in names) == 401
-    assert 255 not in native
-
-
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float64])
 def test_matlab_stores_small_or_double_numbers_too(tmp_path, dtype):
     release(tmp_path, [np.array([[0, 2], [23, 98]], dtype)])
     (native,) = natives(NAME, tmp_path, "train").values()
     assert native.tolist() == [[1, 0], [6, 20]]
-
-
-def test_an_id_above_459_is_refused(tmp_path):
-    release(tmp_path, [np.array([[460, 2]], np.uint16)])
-    with pytest.raises(DataError, match=r"1 of 2 pixels carry ids \[460\], which pascal-context-460 does not have"):
-        natives(NAME, tmp_path, "train")
 
 
 def test_what_is_missing_is_named(tmp_path):

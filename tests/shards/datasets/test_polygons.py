@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from segstream.shards.codecs.images import UnreadableError
 from segstream.shards.datasets.polygons import fill, object_masks, parse_polygons, rasterise
+from segstream.shards.errors import UnreadableError
 
 IDS = {"sky": 1, "car": 2, "polegroup": 3, "pole": 4}
 

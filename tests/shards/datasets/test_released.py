@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segstream.shards.codecs.images import UnreadableError
 from segstream.shards.datasets.layout import split_list
-from segstream.shards.datasets.registry import dataset
+from segstream.shards.datasets.registry import dataset, registry
 from segstream.shards.datasets.release import Release
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.taxonomy import load_taxonomy, remap_label
 from tests.shards import trees
 
@@ -161,15 +160,12 @@ def test_a_colour_of_no_class_is_an_error_not_class_0(tmp_path):
         natives("camvid-11", raw, "val")
 
 
-NAMES = ["ade20k-150", "cityscapes-19", "coco-panoptic-133", "sunrgbd-37", "voc2012", "kitti-19", "camvid-11"]
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", registry())
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_missing_folder_is_named(tmp_path, name, exists):
     raw = tmp_path if exists else tmp_path / "nowhere"
     with pytest.raises(DataError, match=rf"^{raw}.*: no such folder; --raw must name"):
-        found(name, raw, "train")
+        found(name, raw, next(iter(registry()[name].splits)))
 
 
 def test_labels_without_an_image_are_reported(tmp_path):

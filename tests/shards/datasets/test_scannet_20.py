@@ -1,14 +1,12 @@
 """ScanNet 25k: scenes of the benchmark's lists, NYU40 ids, 20 classes in alphabetical order."""
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from segstream.shards.datasets.layout import split_list
-from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
 from tests.shards.datasets.reading import VOID, found, natives, noise, write
-from tests.shards.shared import SAMPLES, SHARED, TAXONOMY, needs_mseg
+from tests.shards.shared import SAMPLES, SHARED, needs_mseg
 
 NAME = "scannet-20"
 
@@ -54,24 +52,6 @@ def test_classes_by_known_ids(tmp_path):
     assert (native == VOID).sum() == 21
 
 
-@needs_mseg
-def test_every_id_by_name(tmp_path):
-    names = (TAXONOMY / "scannet-41_names.txt").read_text().splitlines()
-    rows = (TAXONOMY / "scannet-41_to_scannet-20.tsv").read_text().splitlines()[1:]
-    becomes = dict(row.rstrip("\r").split("\t")[:2] for row in rows)
-    classes = [*(TAXONOMY / "scannet-20_names.txt").read_text().splitlines()]
-    ids = {c: i for i, c in enumerate(classes)} | {"unlabeled": VOID}
-    release(tmp_path, ["scene0568_00/000000"], np.arange(41)[None])
-    (native,) = natives(NAME, tmp_path, "val").values()
-    assert native[0].tolist() == [ids[becomes[name]] for name in names]
-
-
-def test_an_id_that_nyu40_lacks(tmp_path):
-    release(tmp_path, ["scene0191_00/000000"], np.full((2, 2), 41))
-    with pytest.raises(DataError, match=r"000000\.png: 4 of 4 pixels carry ids \[41\]"):
-        natives(NAME, tmp_path, "train")
-
-
 def test_labels_of_16_bits_are_read_alike(tmp_path):
     release(tmp_path, ["scene0191_00/000000"], np.zeros((2, 2)))
     label = Image.fromarray(np.array([[1, 40], [0, 36]], np.uint16))
@@ -89,8 +69,3 @@ def test_scenes_are_the_official_ones_and_the_first_and_last_frames_those_of_mse
         assert len(set(official)) == count
     assert "scannet-20,train,19466,19466,scene0191_00/" in (SHARED / "mseg/splits/list_files.csv").read_text()
     assert not {*split_list(NAME, "train")} & {*split_list(NAME, "val")}
-
-
-def test_what_is_missing_is_named(tmp_path):
-    with pytest.raises(DataError, match="scannet_frames_25k: no such folder"):
-        found(NAME, tmp_path, "train")

@@ -13,7 +13,7 @@ from segstream.shards.checks.verify import verify
 from segstream.shards.format.index import dump_index, load_index
 from segstream.shards.format.manifest import dump_manifest, load_manifest
 from segstream.shards.format.reader import open_shards
-from segstream.shards.format.writer import Sample, write_shard
+from segstream.shards.format.writer import ShardSample, write_shard
 
 SET = Path(__file__).parents[2] / "data/revision-1600adb/shards/bdd/train"
 
@@ -65,7 +65,7 @@ def test_its_tars_would_be_written_the_same(tmp_path, number):
     index = load_index((SET / f"{name}.idx.json").read_bytes(), where="")
     data = (SET / f"{name}.tar").read_bytes()
     samples = [
-        Sample(
+        ShardSample(
             key=row.key,
             size_hw=row.size_hw,
             classes=row.classes,

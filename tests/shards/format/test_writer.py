@@ -7,13 +7,13 @@ import pytest
 import webdataset as wds
 
 from segstream.shards.errors import DataError
-from segstream.shards.format.writer import Sample, write_shard
+from segstream.shards.format.writer import ShardSample, write_shard
 
 
 def samples(keys):
     rng = np.random.default_rng(0)
     return [
-        Sample(
+        ShardSample(
             key=key,
             size_hw=(2, 3),
             classes=(1,),

@@ -137,40 +137,6 @@ def test_the_remote_names_the_ca_of_its_server(project, tmp_path, monkeypatch):
             local.unlink()
 
 
-def test_two_tags_pushed_to_a_real_bucket_and_read_from_a_fresh_clone(s3, tmp_path, monkeypatch):
-    pytest.importorskip("dvc_s3")
-    for name, value in s3.environment(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    repo, clone = tmp_path / "repo", tmp_path / "clone"
-    (repo / "data").mkdir(parents=True)
-    git(repo, "init", "-q")
-    (repo / ".dvc").mkdir()
-    with s3.bucket() as bucket:
-        remote = f"['remote \"store\"']\n    url = s3://{bucket}/store\n    endpointurl = {s3.endpoint}\n"
-        (repo / ".dvc" / "config").write_text(f"[core]\n    remote = store\n{remote}")
-        for seed in (1, 2):
-            shutil.rmtree(repo / "data" / "ade", ignore_errors=True)
-            shutil.copytree(ade(tmp_path, seed), repo / "data" / "ade" / "train")
-            dvc(repo, "add", "-q", "data/ade")
-            dvc(repo, "push", "-q")
-            git(repo, "add", "-A")
-            git(repo, "commit", "-qm", f"version {seed}")
-            git(repo, "tag", f"v{seed}")
-        git(tmp_path, "clone", "-q", str(repo), str(clone))
-        sets = [open_shards(f"dvc://data/ade/train?rev=v{seed}&repo={clone}") for seed in (1, 2)]
-        own = [open_shards(tmp_path / f"out{seed}/ade20k-150/train") for seed in (1, 2)]
-        for i in range(5):  # in turns
-            for ours, local in zip(sets, own, strict=True):
-                assert ours.read(i, "image") == local.read(i, "image")
-                assert ours.read(i, "native") == local.read(i, "native")
-        assert sets[0].manifest.digest != sets[1].manifest.digest
-        assert not (clone / "data" / "ade").exists()
-        assert not (clone / ".dvc" / "cache").exists()
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-        with pytest.raises(DataError, match=r"refused \(the server answers 403.*check AWS_ACCESS_KEY_ID"):
-            open_shards(f"dvc://data/ade/train?rev=v1&repo={clone}")
-
-
 @pytest.mark.parametrize(
     ("path", "rev", "message"),
     [

@@ -2,25 +2,15 @@ import concurrent.futures
 import multiprocessing
 import pickle
 import random
-import socket
 import time
 from pathlib import Path
 
 import pytest
 
-from segstream.pipeline import samples as pipeline_samples
-from segstream.pipeline.config import AugmentConfig, DataConfig
-from segstream.pipeline.samples import Samples
-from segstream.shards.checks.stats import class_table
-from segstream.shards.checks.verify import verify
-from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.format.reader import open_set, open_shards
 from segstream.shards.storage.http import HttpOrigin
-from segstream.shards.storage.open import open_store
 from segstream.shards.storage.remote import RemoteStore, Retries
-from tests.shards import trees
-from tests.shards.convert.test_convert import members
 from tests.shards.servers import serving
 
 PATIENT = Retries(num_attempts=25, sleep=lambda seconds: None)
@@ -50,19 +40,6 @@ def store_at(server, retries=PATIENT, timeout_s=5.0):
     return RemoteStore(HttpOrigin(server.url, timeout_s=timeout_s), retries)
 
 
-def test_a_set_on_a_web_server_is_the_set_on_disk(ade, server):
-    stored = members(ade)
-    with open_shards(f"{server.url}/") as shards:
-        for i in range(5):
-            key = shards.entry(i).key
-            assert shards.read(i, "image") == stored[f"{key}.jpg"]
-            assert shards.read(i, "native") == stored[f"{key}.native.png"]
-        assert shards.manifest.digest == open_shards(ade).manifest.digest
-        assert class_table(shards.manifest) == class_table(open_shards(ade).manifest)
-    assert verify(server.url).ok
-    assert verify(server.url, workers=2).ok
-
-
 def test_one_connection_serves_a_thread_and_only_members_are_fetched(ade, server):
     shards = open_shards(server.url)
     before = server.sent
@@ -84,16 +61,6 @@ def test_threads_copies_and_forks_read_the_same(ade, server):
     assert shards.read(1, "image") == expected[1]
     assert queue.get(timeout=20) == expected[2]
     child.join()
-
-
-@pytest.mark.parametrize("fault", ["503", "429", "reset", "truncate", "flip", "nolength", "stall"])
-def test_a_fault_costs_another_request_and_nothing_else(ade, fault):
-    with serving(ade, stall_s=0.3) as server:
-        shards = open_set(store_at(server, timeout_s=0.15 if fault == "stall" else 5.0))
-        shards.entry(3)
-        server.script += [fault, fault]
-        assert shards.read(3, "native") == open_shards(ade).read(3, "native")
-        assert server.failed == [fault, fault]
 
 
 def test_faults_while_opening(ade):
@@ -148,25 +115,6 @@ def test_the_budget_in_seconds_holds_too(tmp_path):
         with pytest.raises(DataError, match=r"/manifest\.json: failed \d+ times in \d\d s, lastly: .* answers 503"):
             open_set(store)
     assert 45 < sum(clock.waits) <= 60
-
-
-def never_heard_of(url):
-    clock = FakeTime()
-    with pytest.raises(DataError, match=r"set/manifest\.json: failed \d times in \d s, lastly: no answer .*the URL"):
-        open_set(RemoteStore(HttpOrigin(url), clock.retries()))
-    assert 1 < sum(clock.waits) <= 5
-
-
-def test_a_server_never_heard_of_is_given_up_soon(monkeypatch):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
-        never_heard_of(f"http://127.0.0.1:{unused.getsockname()[1]}/set")
-
-    def unknown(*_, **__):
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    never_heard_of("http://mistyped.example/set")
 
 
 def test_a_server_that_goes_away_is_waited_for(ade):
@@ -255,40 +203,3 @@ def test_a_thousand_openings_leave_no_connection(ade, server):
         with open_shards(server.url):
             pass
     assert len(list(Path("/proc/self/fd").iterdir())) < open_files + 10  # the server's own ends may linger
-
-
-def stream(folder, url, monkeypatch, count, retries=PATIENT):
-    """(key, image bytes, label bytes) of `count` slots of one mix, read from `url`; folder only names the data."""
-
-    def opener(where):
-        store = open_store(where)
-        if isinstance(store, RemoteStore):
-            store = RemoteStore(type(store._origin)(where, timeout_s=0.25), retries)
-        return open_set(store)
-
-    monkeypatch.setattr(pipeline_samples, "open_shards", opener)
-    augment = AugmentConfig(short_side=None, crop=16)
-    mix = Samples(DataConfig(shards=url, mix={"ade20k-150": 1}), augment, seed=5, batch=4)
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda n: mix.at(n // 4, n % 4), range(count)))
-    mix.close()
-    return [(sample.key, sample.image.tobytes(), sample.label.tobytes()) for sample in found]
-
-
-def faulty_stream(tmp_path, monkeypatch, images, count, share, s3=False):
-    raw = trees.ade20k(tmp_path / "raw", train=images)
-    out = tmp_path / "out"
-    convert(dataset="ade20k-150", split="train", raw=raw, out=str(out), shard_samples=16)
-    expected = stream(out, str(out), monkeypatch, count)
-    with serving(tmp_path, share=share, seed=11, stall_s=0.4, s3=s3) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        found = stream(out, "s3://out" if s3 else f"{server.url}/out", monkeypatch, count)
-        failed = list(server.failed)
-    assert found == expected
-    assert len(failed) > count * share / 2
-    return failed
-
-
-def test_samples_through_a_faulty_network_are_the_right_ones_in_order(tmp_path, monkeypatch):
-    failed = faulty_stream(tmp_path, monkeypatch, images=60, count=240, share=0.12)
-    assert set(failed) == {"503", "429", "reset", "stall", "truncate", "flip", "nolength"}

@@ -1,16 +1,14 @@
 import pickle
-import socket
 
 import pytest
 
 from segstream.shards.checks.verify import verify
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.format.reader import open_set, open_shards
+from segstream.shards.format.reader import open_shards
 from segstream.shards.storage.remote import RemoteStore, Retries
 from segstream.shards.storage.s3 import S3Origin
 from tests.shards.convert.test_convert import members
 from tests.shards.servers import KEY, SECRET, serving
-from tests.shards.storage.test_http import faulty_stream
 
 pytest.importorskip("boto3")
 PATIENT = Retries(num_attempts=25, sleep=lambda seconds: None)
@@ -57,16 +55,6 @@ def test_a_set_in_a_bucket_is_the_set_on_disk(ade, server, variable, monkeypatch
     assert verify(SET).ok
 
 
-@pytest.mark.parametrize("fault", ["503", "429", "reset", "truncate", "flip", "nolength", "stall"])
-def test_a_fault_costs_another_request_and_nothing_else(ade, server, fault):
-    server.stall_s = 0.4
-    shards = open_set(RemoteStore(S3Origin(SET, timeout_s=0.2 if fault == "stall" else 5.0), PATIENT))
-    shards.entry(3)
-    server.script += [fault, fault]
-    assert shards.read(3, "native") == open_shards(ade).read(3, "native")
-    assert server.failed == [fault, fault]
-
-
 @pytest.mark.parametrize("fault", ["503", "429", "reset", "stall"])
 def test_a_fault_while_looking_for_a_file(server, fault):
     server.stall_s = 0.4
@@ -77,29 +65,6 @@ def test_a_fault_while_looking_for_a_file(server, fault):
     server.script += [None, fault]  # then when asking for the bucket
     assert RemoteStore(S3Origin(SET, timeout_s=0.2 if fault == "stall" else 5.0), PATIENT).size("no") is None
     assert server.failed == [fault] * 5
-
-
-def test_a_server_that_stays_broken_is_an_error_naming_all(server):
-    shards = open_set(RemoteStore(S3Origin(SET), Retries(num_attempts=4, sleep=lambda seconds: None)))
-    shards.entry(0)
-    server.share, server.faults = 1.0, ("503",)
-    with pytest.raises(
-        DataError, match=r"^s3://bucket/sets/ade/train/shard-000000\.tar: failed 4 times .*lastly: .*503"
-    ):
-        shards.read(0, "image")
-
-
-def test_a_server_never_heard_of_is_given_up_soon():
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
-        account = {"endpointurl": f"http://127.0.0.1:{unused.getsockname()[1]}"}
-        waits: list[float] = []
-        store = RemoteStore(S3Origin(SET, account=account), Retries(sleep=waits.append, clock=lambda: sum(waits)))
-        with pytest.raises(
-            DataError, match=r"manifest\.json: failed \d times .*lastly: the connection failed .*the URL"
-        ):
-            open_set(store)
-    assert 1 < sum(waits) <= 5
 
 
 def one_line(call):
@@ -155,8 +120,3 @@ def test_buckets_are_addressed_by_host_or_path(endpoint, config, host, monkeypat
     client = S3Origin("s3://bucket/x", account=account).client()
     url = client.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "x/y"})
     assert url.startswith(f"https://{host}")
-
-
-def test_samples_through_a_faulty_network_are_the_right_ones_in_order(tmp_path, monkeypatch):
-    failed = faulty_stream(tmp_path, monkeypatch, images=40, count=160, share=0.12, s3=True)
-    assert len(set(failed)) == 7

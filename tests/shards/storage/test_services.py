@@ -15,7 +15,7 @@ from segstream.shards.storage.http import HttpOrigin
 from segstream.shards.storage.remote import RemoteStore, Retries
 from segstream.shards.storage.s3 import S3Origin
 from tests.shards import trees
-from tests.shards.services import DOMAIN, NoServiceError, certificate, free_ports, nginx
+from tests.shards.services import DOMAIN, NoServiceError, free_ports, nginx
 
 
 @pytest.fixture
@@ -110,34 +110,6 @@ def test_a_bucket_that_is_a_host_name(bucket, s3, ade, tmp_path, hosts, monkeypa
     assert f"no bucket {bucket}-absent; check the URL" in refusal(lambda: open_shards(f"s3://{bucket}-absent/sets"))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     assert "refused (the server answers 403" in refusal(lambda: open_shards(f"s3://{bucket}/sets/by-host/train"))
-
-
-def test_servers_behind_tls(bucket, s3, ade, tmp_path, hosts, monkeypatch):
-    """nginx with a certificate of an unknown CA: before Swift, buckets as host names, and serving the folder itself."""
-    if s3.name != "swift":
-        pytest.skip(f"{s3.endpoint} may know no host names of buckets")
-    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "no-config").write_text("[default]\ns3 =\n    addressing_style = virtual\n")
-    try:
-        tls = certificate(tmp_path)
-        with (
-            nginx(tmp_path, tmp_path / "front", tls=tls, upstream=s3.endpoint) as front,
-            nginx(ade, tmp_path / "files", tls=tls) as files,
-        ):
-            monkeypatch.setenv("AWS_ENDPOINT_URL", front.replace("127.0.0.1", DOMAIN))
-            url = f"s3://{bucket}/sets"
-            assert "certificate is not trusted" in refusal(lambda: open_shards(url))
-            assert "certificate is not trusted" in refusal(lambda: Target(url).publish(ade))
-            assert "certificate is not trusted" in refusal(lambda: open_shards(files))
-            monkeypatch.setenv("AWS_CA_BUNDLE", str(tls.ca))
-            publish_and_read(bucket, ade, "by-tls")
-            assert f"{bucket}.{DOMAIN}" in hosts
-            assert DOMAIN not in hosts
-            monkeypatch.setenv("SSL_CERT_FILE", str(tls.ca))
-            assert verify(files).ok
-    except NoServiceError as error:
-        pytest.skip(str(error))
 
 
 def refusal(action):
