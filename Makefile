@@ -4,6 +4,7 @@
 #   make demo    set up, run the whole pipeline on the embedded world, print the results
 #   make test    set up, run all tests (TESTS="tests/shards -k order" to choose)
 #   make check   format, lint, types, version = changelog
+#   make wheel   build the wheel and use it in an environment of its own, away from here
 #   make soak    the long campaigns
 #   make clean   remove environments and tool caches; data, runs and results stay
 #
@@ -19,7 +20,7 @@ PIP = "$(VENV)/bin/python" -m pip install --quiet --quiet --disable-pip-version-
 ACTIVATE = PATH="$$(cd "$(VENV)/bin" && pwd):$$PATH"; export PATH
 export DVC_NO_ANALYTICS = 1
 
-.PHONY: help demo test check soak clean
+.PHONY: help demo test check wheel soak clean
 .DELETE_ON_ERROR:
 
 help:
@@ -53,6 +54,9 @@ check: $(VENV)/.dev-ready
 	echo "==> ruff check"; ruff check .; \
 	echo "==> mypy"; mypy; \
 	echo "==> version = changelog"; python -m pytest --quiet tests/test_version.py
+
+wheel: $(VENV)/.dev-ready
+	@PYTHON="$$(cd "$(VENV)/bin" && pwd)/python" .ci/wheel
 
 clean:
 	rm -rf .venv .ci-venv build dist segstream.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

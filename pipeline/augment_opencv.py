@@ -17,35 +17,6 @@ BLUR_PX = 5  # side of the Gaussian's kernel; OpenCV derives its sigma, 1.1
 REACH_PX = BLUR_PX // 2
 
 
-def augment(
-    image: npt.NDArray[np.uint8],
-    label_HW: npt.NDArray[Any],
-    draw: Draw,
-    *,
-    image_at: tuple[int, int] = (0, 0),
-    label_row: int = 0,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]:
-    """Apply a draw to one sample.
-
-    Bilinear without antialiasing for the image, nearest pixel centre for the label; where the crop shows nothing of
-    the image, `FILL_RGB` and 255. The blur sees what lies around the crop, as if it came before the crop.
-
-    Args:
-        image: (H, W, 3) RGB, or (H, W, 4) with anything fourth, of the size the draw was made for; or of that a part
-            which holds the pixels of `box_touched`.
-        label_HW: ids, uint8 or int16, of the same size; it may lack rows outside that box.
-        image_at: (y, x) in the stored image of the part's first pixel.
-        label_row: the stored label's row with which the part begins.
-
-    Returns:
-        The crop, (h, w, 3) uint8, and its label, (h, w) of the label's dtype.
-    """
-    crop, label = np.empty((*draw.crop_hw, 3), np.uint8), np.empty(draw.crop_hw, label_HW.dtype)
-    crop_image(image, draw, crop, Scratch(), at=image_at)
-    crop_label(label_HW, draw, label, first_row=label_row)
-    return crop, label
-
-
 def crop_image(
     image: npt.NDArray[np.uint8],
     draw: Draw,
@@ -54,7 +25,16 @@ def crop_image(
     *,
     at: tuple[int, int] = (0, 0),
 ) -> None:
-    """The image's part of `augment`, written to `out_HW3`."""
+    """Apply a draw to an image: bilinear without antialiasing, `FILL_RGB` where the crop shows nothing of it.
+
+    The blur sees what lies around the crop, as if it came before the crop.
+
+    Args:
+        image: (H, W, 3) RGB, or (H, W, 4) with anything fourth, of the size the draw was made for; or of that a part
+            which holds the pixels of `box_touched`.
+        out_HW3: where the crop goes, (h, w, 3).
+        at: (y, x) in the stored image of the part's first pixel.
+    """
     seen, (top, left, bottom, right) = seen_by(draw), draw.valid
     warped = _warp_image(image, draw, seen, at, scratch)
     rgb = (*warped.shape[:2], 3)
@@ -71,7 +51,13 @@ def crop_image(
 
 
 def crop_label(label_HW: npt.NDArray[Any], draw: Draw, out_HW: npt.NDArray[Any], *, first_row: int = 0) -> None:
-    """The label's part of `augment`, written to `out_HW`."""
+    """Apply a draw to a label: nearest pixel centre, 255 where the crop shows nothing of it.
+
+    Args:
+        label_HW: ids, uint8 or int16, of the size the draw was made for; it may lack rows outside `box_touched`.
+        out_HW: where the crop goes, (h, w) of the label's dtype.
+        first_row: the stored label's row with which `label_HW` begins.
+    """
     top, _, bottom, _ = source_box(draw, draw.valid)
     rows = label_HW[top - first_row : bottom - first_row]
     padded = draw.valid != (0, 0, *draw.crop_hw)

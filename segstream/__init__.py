@@ -33,30 +33,22 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_MODULES = {  # where each name comes from; the imports above say the same to type checkers
-    "AugmentConfig": "pipeline.config",
-    "Batch": "pipeline.loader",
-    "Batches": "pipeline.loader",
-    "Converted": "shards.convert.convert",
-    "DataConfig": "pipeline.config",
-    "DataError": "shards.errors",
-    "EvalResult": "model.evaluation.metrics",
-    "InferConfig": "model.config",
-    "Loader": "pipeline.loader",
-    "LoaderConfig": "pipeline.config",
-    "Predictor": "model.inference.predictor",
-    "Recipe": "recipe",
-    "ShardSet": "shards.format.reader",
-    "UsageError": "shards.errors",
-    "build": "model.networks.build",
-    "convert": "shards.convert.convert",
-    "evaluate": "evaluation",
-    "load_recipe": "recipe",
-    "load_weights": "model.networks.weights",
-    "open_shards": "shards.format.reader",
-    "recipe_names": "recipe",
-    "train": "training",
+_NAMES = {  # by module, what it gives; the imports above say the same to type checkers
+    "evaluation": ["evaluate"],
+    "model.config": ["InferConfig"],
+    "model.evaluation.metrics": ["EvalResult"],
+    "model.inference.predictor": ["Predictor"],
+    "model.networks.build": ["build"],
+    "model.networks.weights": ["load_weights"],
+    "pipeline.config": ["AugmentConfig", "DataConfig", "LoaderConfig"],
+    "pipeline.loader": ["Batch", "Batches", "Loader"],
+    "recipe": ["Recipe", "load_recipe", "recipe_names"],
+    "shards.convert.convert": ["Converted", "convert"],
+    "shards.errors": ["DataError", "UsageError"],
+    "shards.format.reader": ["ShardSet", "open_shards"],
+    "training": ["train"],
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = ["__version__", *_MODULES]
 
 

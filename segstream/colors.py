@@ -123,18 +123,6 @@ def paint(label: npt.NDArray[np.integer], colors: Rgb) -> Rgb:
     return colored
 
 
-def overlay(image: Rgb, label: npt.NDArray[np.integer], num_classes: int, *, opacity: float = 0.55) -> Rgb:
-    """The image with its label laid over it; ignored pixels show the image alone.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        label: (H, W) ids, as for `colorize`.
-        opacity: 0 shows the image only, 1 the label only.
-    """
-    mixed = cv2.addWeighted(colorize(label, num_classes), opacity, image, 1 - opacity, 0)
-    return np.where((label == IGNORE_INDEX)[..., None], image, mixed).astype(np.uint8)
-
-
 def legend(pictures: Sequence[Rgb], classes: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Which classes occur in colorized labels, the largest area first.
 

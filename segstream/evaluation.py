@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from segstream.model.distributed import ProcessGroup
 from segstream.model.evaluation.evaluator import evaluate as evaluate_net
 from segstream.model.evaluation.metrics import EvalResult
 from segstream.model.evaluation.protocol import RELABELED, Protocol, Rule, Scheme, protocols
-from segstream.model.evaluation.resume_log import remove, resume_log
+from segstream.model.evaluation.resume_log import SetLog, remove, resume_log
 from segstream.model.inference.predictor import Predictor, with_own_scales
 from segstream.pipeline.eval_images import EvalImages
 from segstream.recipe import Recipe
@@ -26,6 +26,8 @@ from segstream.shards.errors import DataError
 from segstream.shards.files import write_text
 from segstream.shards.taxonomy import Taxonomy
 
+EvalSet = tuple[EvalImages, tuple[Protocol, ...]]
+"""A shard set and how a model is evaluated on it."""
 Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """Given a title, a context whose value is called with the number of images done, and of all."""
 
@@ -68,7 +70,7 @@ def evaluate(
     """
     model = EvalModel.load(checkpoint, short_sides=short_sides, **infer)
     schemes, urls = ([value] if isinstance(value, str) else value for value in (taxonomy, data))
-    with open_sets(model, urls, schemes=schemes, relabeled=relabeled, rule=rule) as sets:  # type: ignore[arg-type]
+    with open_sets(model, urls, schemes=schemes, relabeled=relabeled, rule=rule) as sets:
         return run_evaluation(
             model, sets, ProcessGroup(), out=None if out is None else Path(out), restart_changed=restart_changed
         )
@@ -138,24 +140,16 @@ class EvalModel:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvalSet:
-    """A shard set and how a model is evaluated on it."""
-
-    images: EvalImages
-    protocols: tuple[Protocol, ...]
-
-
 @contextmanager
 def open_sets(
     model: EvalModel,
     urls: Sequence[str],
-    *,
-    schemes: Sequence[Scheme] = ("auto",),
-    relabeled: bool | None = None,
-    rule: Rule = "mseg",
+    **how: Any,
 ) -> Iterator[list[EvalSet]]:
     """Open sets and find out how the model is evaluated on each.
+
+    Args:
+        how: `schemes`, `relabeled` and `rule` of `model.evaluation.protocol.protocols`.
 
     Raises:
         DataError: a set cannot be evaluated on, or its classes do not fit the model's.
@@ -164,20 +158,12 @@ def open_sets(
         sets = []
         for url in urls:
             images = opened.enter_context(EvalImages(url))
-            manifest = images.shards.manifest
+            native, members = images.shards.manifest.native, images.shards.manifest.members
             try:
-                found = protocols(
-                    model.taxonomy,
-                    manifest.native,
-                    manifest.members,
-                    schemes=schemes,
-                    learnt_relabeled=model.learnt_relabeled,
-                    relabeled=relabeled,
-                    rule=rule,
-                )
+                found = protocols(model.taxonomy, native, members, learnt_relabeled=model.learnt_relabeled, **how)
             except DataError as error:
                 raise DataError(f"{url}: {error}") from error
-            sets.append(EvalSet(images=images, protocols=found))
+            sets.append((images, found))
         yield sets
 
 
@@ -207,16 +193,15 @@ def run_evaluation(
     facts = {"model": model.name, "checkpoint": model.checkpoint, "seed": model.seed}
     found = []
     with ExitStack() as stack:
-        logs = None
+        logs: Sequence[SetLog | None] = [None] * len(sets)
         if out is not None:
             folder, identity = out.with_name(f"{out.name}.journal"), _identity(model, sets)
             logs = stack.enter_context(resume_log(folder, identity, len(sets), ranks, restart_changed=restart_changed))
-        for n, (images, protocols_of) in enumerate((s.images, s.protocols) for s in sets):
+        for (images, ways), log in zip(sets, logs, strict=True):
             shown = progress if ranks.is_main else None
             with shown(f"eval {model.name} on {images.url}") if shown else nullcontext() as report:
-                log = None if logs is None else logs[n]
                 found += evaluate_net(
-                    net, images, protocols_of, model.configs, ranks=ranks, log=log, report=report, facts=facts
+                    net, images, ways, model.configs, ranks=ranks, log=log, report=report, facts=facts
                 )
         if out is not None and ranks.is_main:
             rows = [result.to_json() for result in found]
@@ -232,56 +217,48 @@ def _identity(model: EvalModel, sets: Sequence[EvalSet]) -> dict[str, Any]:
         "inference": {str(n): dataclasses.asdict(config) for n, config in enumerate(model.configs, start=1)},
         "device": str(pick_device(model.configs[0].device)),
         "data": {
-            f"{n} {s.images.dataset}/{s.images.split}": {
-                "manifest": s.images.digest,
-                "labels": {p.taxonomy.name: f"{p.label}{', relabelled' if p.relabeled else ''}" for p in s.protocols},
+            f"{n} {images.dataset}/{images.split}": {
+                "manifest": images.digest,
+                "labels": {p.taxonomy.name: p.label + (", relabelled" if p.relabeled else "") for p in ways},
             }
-            for n, s in enumerate(sets, start=1)
+            for n, (images, ways) in enumerate(sets, start=1)
         },
     }
 
 
-class Validation:
-    """The shard sets of a recipe's `validate.data`, opened once. A context manager.
+@contextmanager
+def open_validation(
+    urls: Sequence[str], limit: int | None, model: EvalModel, ranks: ProcessGroup
+) -> Iterator[Callable[[nn.Module], dict[str, EvalResult]]]:
+    """The shard sets of a recipe's `validate.data`, opened once.
 
-    Each process segments its share of the images; what is added up are whole numbers of pixels, so the results are
-    those of one process, whatever the number of processes.
+    Args:
+        limit: images of each set, evenly spread over it; None: all.
+        model: whose classes are evaluated, and how images are segmented; its network is not used.
+
+    Returns:
+        Evaluates a network, in eval mode, on every set: results by name. Every process calls it, segments its share of
+        the images and gets the same: what is added up are whole numbers of pixels.
+
+    Raises:
+        DataError: a set is incomplete, has no labels, or the model's classes say nothing about its own.
     """
+    with open_sets(model, urls) as sets:
+        named: dict[str, EvalSet] = {}
+        for images, ways in sets:
+            name = images.dataset if images.dataset not in named else f"{images.dataset}-{images.split}"
+            if name in named:
+                raise DataError(f"validate.data: {images.url}: a set of {name} is named twice; remove one")
+            named[name] = images, ways
 
-    def __init__(self, urls: Sequence[str], limit: int | None, model: EvalModel, ranks: ProcessGroup) -> None:
-        """Open the sets and find the rule by which each is evaluated.
+        def results(net: nn.Module) -> dict[str, EvalResult]:
+            found = {}
+            for name, (images, ways) in named.items():
+                samples = spread(len(images), limit)
+                (found[name],) = evaluate_net(net, images, ways, model.configs, samples=samples, ranks=ranks)
+            return found
 
-        Args:
-            limit: images of each set, evenly spread over it; None: all.
-            model: whose classes are evaluated, and how images are segmented; its network is not used.
-
-        Raises:
-            DataError: a set is incomplete, has no labels, or the model's classes say nothing about its own.
-        """
-        self._ranks, self._configs = ranks, model.configs
-        self._sets: dict[str, tuple[EvalSet, Sequence[int]]] = {}
-        with ExitStack() as stack:
-            for opened in stack.enter_context(open_sets(model, urls)):
-                name = _name(opened.images, self._sets)
-                self._sets[name] = opened, spread(len(opened.images), limit)
-            self._open = stack.pop_all()
-
-    def __enter__(self) -> Validation:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
-
-    def results(self, net: nn.Module) -> dict[str, EvalResult]:
-        """Evaluate the network on every set; every process calls this and gets the same.
-
-        Args:
-            net: in eval mode; it is not changed.
-        """
-        return {
-            name: evaluate_net(net, s.images, s.protocols, self._configs, samples=samples, ranks=self._ranks)[0]
-            for name, (s, samples) in self._sets.items()
-        }
+        yield results
 
 
 def spread(size: int, limit: int | None) -> Sequence[int]:
@@ -289,16 +266,3 @@ def spread(size: int, limit: int | None) -> Sequence[int]:
     if limit is None or limit >= size:
         return range(size)
     return [i * size // limit for i in range(limit)]
-
-
-def headline(results: Mapping[str, EvalResult]) -> dict[str, float]:
-    """By curve, `val/DATASET/miou` and so on, the figures of a validation; shares in 0..1."""
-    return {f"val/{name}/{kind}": getattr(r, kind) for name, r in results.items() for kind in ("miou", "macc", "acc")}
-
-
-def _name(images: EvalImages, taken: Mapping[str, Any]) -> str:
-    """A set's name in curves: its dataset's; with its split where that is taken."""
-    name = images.dataset if images.dataset not in taken else f"{images.dataset}-{images.split}"
-    if name in taken:
-        raise DataError(f"validate.data: {images.url}: a set of {name} is named twice; remove one")
-    return name

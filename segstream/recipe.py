@@ -91,9 +91,10 @@ def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     except UsageError:
         raise
     except DataError as error:
-        if overrides and _is_sound(path):  # then it is not the file that has to be mended
-            raise UsageError(str(error).removeprefix(str(path)).lstrip(".: ")) from error
-        raise
+        if not overrides:
+            raise
+        _parse(path)  # raises if it is the file that has to be mended
+        raise UsageError(str(error).removeprefix(str(path)).lstrip(".: ")) from error
 
 
 def resolve(recipe: Recipe) -> Recipe:
@@ -141,20 +142,11 @@ def recipe_names() -> list[str]:
     return sorted({f.stem for f in files if not f.name.startswith("_")})
 
 
-def _parse(path: Path, overrides: Sequence[str]) -> Recipe:
+def _parse(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     values = _with_base(path)
     for override in overrides:
         _apply(values, override)
-    values.setdefault("name", path.stem)
-    return parse(Recipe, values, at=str(path))
-
-
-def _is_sound(path: Path) -> bool:
-    try:
-        _parse(path, ())
-    except DataError:
-        return False
-    return True
+    return parse(Recipe, {"name": path.stem, **values}, at=str(path))
 
 
 def _with_base(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:

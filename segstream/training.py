@@ -14,7 +14,7 @@ from torch import nn
 
 from segstream.callbacks import Curves, crop_panel, curve_values, write_jpeg, write_scores
 from segstream.colors import class_colors
-from segstream.evaluation import EvalModel, Validation, headline
+from segstream.evaluation import EvalModel, open_validation
 from segstream.model import distributed
 from segstream.model.device import pick_device, pick_precision
 from segstream.model.networks.build import build
@@ -71,7 +71,8 @@ def train(
         loader = opened.enter_context(Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed, **share))
         net, loaded = open_network(recipe, loader.taxonomy.num_classes)
         eval_model = EvalModel.of_run(recipe, net, loader.taxonomy)
-        validation = opened.enter_context(Validation(recipe.validate.data, recipe.validate.limit, eval_model, group))
+        urls, limit = recipe.validate.data, recipe.validate.limit
+        evaluate = opened.enter_context(open_validation(urls, limit, eval_model, group))
         if group.is_main:
             curves = Curves(place, note, tensorboard=tensorboard)
             opened.callback(curves.close)
@@ -95,13 +96,14 @@ def train(
 
         def validate(net: nn.Module, step: int) -> None:
             """Every process takes part in the results."""
-            results = validation.results(net)
+            results = evaluate(net)
             if not group.is_main:
                 return
             if results:
                 note(f"step {step}: " + ", ".join(f"{name} mIoU {100 * r.miou:.1f}" for name, r in results.items()))
                 write_scores(place / "validation.json", step, results)
-                curves.log(step, headline(results))
+                kinds = ("miou", "macc", "acc")
+                curves.log(step, {f"val/{name}/{k}": getattr(r, k) for name, r in results.items() for k in kinds})
             if count := recipe.validate.pictures:
                 first = next(iter(loader.batches(0, 1)))  # always the same crops: panels show what is learnt
                 panel = crop_panel(net, first, count, class_colors(loader.taxonomy.classes), recipe.eval)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import multiprocessing
 import os
@@ -73,9 +72,9 @@ def _end_with_parent() -> None:
     """A worker whose parent was killed would wait for work for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "runs in workers only"
-    threading.Thread(target=functools.partial(_watch, parent.join), daemon=True).start()
 
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
 
-def _watch(wait: Callable[[], None]) -> None:
-    wait()
-    os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -114,20 +114,16 @@ def _combined(name: str, files: Files, out: Path, rule: Rule, confidence: Confid
     pred, conf = (out / f"{name}_{kind}.png" for kind in ("pred", "conf"))
     if resume and newer([pred, conf], out / IDENTITY, *(file for file, _ in files)):
         return False
-    try:
-        result = combine(_read_ahead(files), rule=rule, confidence=confidence)
-    except DataError as error:
-        raise DataError(f"{name}: {error}") from error
-    write_label(conf, as_uint16(result.confidence))
-    write_label(pred, result.ids)
+    paths, weights = zip(*files, strict=True)
+    with ThreadPoolExecutor(1) as pool:  # the next model's file is unpacked while one is added; two at most are held
+        logits = read_ahead(pool, read_logits, paths, ahead=1)
+        try:
+            ids, sureness = combine(zip(logits, weights, strict=True), rule=rule, confidence=confidence)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
+    write_label(conf, as_uint16(sureness))
+    write_label(pred, ids)
     return True
-
-
-def _read_ahead(files: Files) -> Iterator[tuple[npt.NDArray[np.floating], float]]:
-    """The next model's file is unpacked while one is added; no more than two are held."""
-    with ThreadPoolExecutor(1) as pool:
-        logits = read_ahead(pool, read_logits, (file for file, _ in files), ahead=1)
-        yield from zip(logits, (weight for _, weight in files), strict=True)
 
 
 def _weights(text: str | None, count: int) -> list[float]:

@@ -17,9 +17,10 @@ from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import write_text
 
 if TYPE_CHECKING:
-    from segstream.evaluation import EvalModel, EvalSet
+    from segstream.evaluation import EvalModel
     from segstream.model.evaluation.metrics import EvalResult
-    from segstream.model.evaluation.protocol import Scheme
+    from segstream.model.evaluation.protocol import Protocol, Scheme
+    from segstream.pipeline.eval_images import EvalImages
 
 FOR_GRIDS = frozenset({"grid", "out", "json", "runner", "jobs", "retries", "print_script"})  # parameters of `eval`
 
@@ -142,8 +143,8 @@ def eval(
             for result in results:
                 write_confusion(confusion, result)
         if pictures is not None:
-            for evaluated in sets:
-                _draw(model, evaluated, pictures / evaluated.images.dataset, num_pictures)
+            for images, (protocol, *_) in sets:
+                _draw(model, images, protocol, pictures / images.dataset, num_pictures)
     if json:
         print_json([result.to_json() for result in results])
     else:
@@ -169,20 +170,16 @@ def _schemes(text: str) -> list[Scheme]:
     return [scheme for scheme in known if scheme in asked]
 
 
-def _draw(model: EvalModel, evaluated: EvalSet, folder: Path, count: int) -> None:
-    """Pictures of samples spread over a set, `N_image.jpg`, `N_label.png` and `N_pred.png`.
-
-    They show the first protocol at the first configuration.
-    """
+def _draw(model: EvalModel, images: EvalImages, protocol: Protocol, folder: Path, count: int) -> None:
+    """Samples spread over a set as `N_image.jpg`, `N_label.png` and `N_pred.png`, at the first shorter side."""
     import cv2
     import numpy as np
 
     from segstream.colors import colorize
     from segstream.model.inference.infer import segment
 
-    images, protocol, total = evaluated.images, evaluated.protocols[0], len(evaluated.images)
     folder.mkdir(parents=True, exist_ok=True)
-    numbers = np.linspace(0, total - 1, min(count, total)).astype(int).tolist()
+    numbers = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int).tolist()
     for i, (_, image, labels) in zip(numbers, images.read(numbers, [protocol.label]), strict=True):
         ((pred,),) = segment(model.net, [image], [protocol.projection], model.configs[0])
         label, pred = (colorize(ids, protocol.taxonomy.num_classes) for ids in (labels[protocol.label], pred))

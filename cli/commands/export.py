@@ -39,13 +39,11 @@ def export(
         size_hw = (crop, crop)
     note(f"export: {checkpoint} for images of {size_hw[0]} x {size_hw[1]}")
     known: dict[str, Any] = {name: meta[name] for name in ("arch", "num_classes", "taxonomy") if name in meta}
-    done = write(net, out, size_hw, meta=known)
+    difference, num_bytes = write(net, out, size_hw, meta=known), out.stat().st_size
     if json:
-        print_json({"file": done.path, "bytes": out.stat().st_size, "size_hw": size_hw, "difference": done.difference})
+        print_json({"file": str(out), "bytes": num_bytes, "size_hw": size_hw, "difference": difference})
         return
-    note(
-        f"export: {done.path}, {out.stat().st_size / 1e6:.1f} MB; logits within {done.difference:.1e} of the original's"
-    )
+    note(f"export: {out}, {num_bytes / 1e6:.1f} MB; logits within {difference:.1e} of the original's")
 
 
 def _size(text: str) -> tuple[int, int]:

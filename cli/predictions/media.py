@@ -6,7 +6,7 @@ import contextlib
 import glob
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,16 +19,15 @@ from PIL import Image, ImageOps
 from segstream.shards.codecs import png
 from segstream.shards.codecs.images import Rgb, decode_picture
 from segstream.shards.errors import DataError, UnreadableError
-from segstream.shards.files import ADVICE, replacing
+from segstream.shards.files import ADVICE, PART, replacing
 
 if TYPE_CHECKING:
-    from av.container import InputContainer, OutputContainer
+    from av.container import InputContainer
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 PAPER = (255, 255, 255, 255)  # what shows through where a picture is transparent
-CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}  # that we write: suffix -> FFmpeg's name
 CRF = 18  # x264's constant quality; differences to the source are hardly seen
 BT709 = 1  # of ITU-T H.273; what players assume of a video today
 USUAL_RATE = Fraction(25)  # frames/s of a stream that states none
@@ -153,65 +152,41 @@ def open_video(path: Path) -> Video:
 
 
 @contextlib.contextmanager
-def write_video(path: Path, size_hw: tuple[int, int], rate: Fraction) -> Iterator[VideoWriter]:
+def write_video(path: Path, size_hw: tuple[int, int], rate: Fraction) -> Iterator[Callable[[Rgb], None]]:
     """Write a video (H.264, 4:2:0, BT.709; the container by the suffix: mp4, mkv, mov), whole or not at all.
 
     The format has even sides only: the last row or column of an odd side is repeated.
 
+    Returns:
+        Appends a frame, (H, W, 3) uint8 RGB; a ValueError if it is of another size or type than the video.
+
     Raises:
-        DataError: unknown suffix, the file cannot be written, or PyAV (extra `video`) is not installed.
+        DataError: the file cannot be written, or PyAV (extra `video`) is not installed.
     """
     av = _av()
-    form = CONTAINERS.get(path.suffix.lower())
-    if form is None:
-        raise DataError(f"{path}: unknown kind of video; end the name in one of {', '.join(CONTAINERS)}")
-    with replacing(path) as part:
+    count = 0
+    with replacing(path, ending=f"{PART}{path.suffix}") as part:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _writing(path):
-            container = av.open(str(part), "w", format=form)
-        writer = VideoWriter(path, container, size_hw, rate)
-        try:
-            yield writer
-        finally:
-            with _writing(path):
-                writer.close()
+        with _writing(path), av.open(str(part), "w") as container:
+            stream = container.add_stream("libx264", rate=rate, options={"crf": str(CRF)})
+            stream.height, stream.width = (side + side % 2 for side in size_hw)
+            stream.pix_fmt, context = "yuv420p", stream.codec_context
+            context.colorspace = context.color_primaries = context.color_trc = BT709
 
+            def write(frame: Rgb) -> None:
+                nonlocal count
+                if frame.shape != (*size_hw, 3) or frame.dtype != np.uint8:
+                    raise ValueError(f"frame {count}: {frame.dtype} {frame.shape}, expected uint8 {(*size_hw, 3)}")
+                padded = np.pad(frame, ((0, size_hw[0] % 2), (0, size_hw[1] % 2), (0, 0)), mode="edge")
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
+                picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
+                picture.pts, picture.time_base = count, 1 / rate
+                container.mux(stream.encode(picture))
+                count += 1
 
-class VideoWriter:
-    """Frames into a container that `write_video` opened."""
-
-    def __init__(self, path: Path, container: OutputContainer, size_hw: tuple[int, int], rate: Fraction) -> None:
-        self._path, self._container, self._size_hw, self._rate, self._count = path, container, size_hw, rate, 0
-        height, width = (side + side % 2 for side in size_hw)
-        self._stream = container.add_stream("libx264", rate=rate, options={"crf": str(CRF)})
-        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-        context = self._stream.codec_context
-        context.colorspace = context.color_primaries = context.color_trc = BT709
-
-    def write(self, frame: Rgb) -> None:
-        """Append a frame, (H, W, 3) uint8 RGB.
-
-        Raises:
-            ValueError: of another size or type than the video.
-        """
-        import av
-
-        if frame.shape != (*self._size_hw, 3) or frame.dtype != np.uint8:
-            raise ValueError(f"frame {self._count}: {frame.dtype} {frame.shape}, expected uint8 {(*self._size_hw, 3)}")
-        odd_h, odd_w = (side % 2 for side in self._size_hw)
-        padded = np.pad(frame, ((0, odd_h), (0, odd_w), (0, 0)), mode="edge") if odd_h or odd_w else frame
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
-        picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
-        picture.pts, picture.time_base = self._count, 1 / self._rate
-        with _writing(self._path):
-            self._container.mux(self._stream.encode(picture))
-        self._count += 1
-
-    def close(self) -> None:
-        """Write what the encoder still holds, and the end of the file."""
-        with self._container:
-            if self._count:
-                self._container.mux(self._stream.encode(None))
+            yield write
+            if count:
+                container.mux(stream.encode(None))  # what the encoder still holds
 
 
 def _header(data: bytes) -> tuple[str, bool]:

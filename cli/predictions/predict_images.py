@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -23,8 +24,8 @@ from segstream.cli.predictions.output_folder import (
     write_scores,
 )
 from segstream.colors import Rgb
-from segstream.model.inference.infer import id_type
-from segstream.model.inference.predictor import Ids, Predictor
+from segstream.model.inference.infer import Ids, id_type, images_at_once, softmax
+from segstream.model.inference.predictor import Predictor
 from segstream.shards.errors import DataError
 from segstream.shards.parallel import read_ahead
 
@@ -57,7 +58,8 @@ def predict_images(predictor: Predictor, items: Iterable[Item], out: OutputFolde
                 else:
                     yield item, image
 
-        for group in grouped(readable(), lambda pair: pair[1].shape[:2], predictor.at_once):
+        at_once = partial(images_at_once, config=predictor.config)
+        for group in grouped(readable(), lambda pair: pair[1].shape[:2], at_once):
             results = _segmented(predictor, [image for _, image in group], out.dump)
             for (item, image), (ids, scores) in zip(group, results, strict=True):
                 written.append(writers.submit(_write, item, image, ids, scores, out, classes))
@@ -89,10 +91,7 @@ def _segmented(predictor: Predictor, images: Sequence[Rgb], dump: Dump | None) -
         return
     for logits in predictor.logits(images):
         ids = logits.argmax(axis=0).astype(id_type(len(logits)))
-        if dump == "probabilities":
-            logits = np.exp(logits - logits.max(axis=0))
-            logits /= logits.sum(axis=0)
-        yield ids, logits
+        yield ids, softmax(logits) if dump == "probabilities" else logits
 
 
 def _read(item: Item) -> tuple[Item, Rgb | DataError]:

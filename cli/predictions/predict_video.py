@@ -15,7 +15,8 @@ from segstream.cli.predictions.media import Video, write_video
 from segstream.cli.predictions.output_folder import IDENTITY, Item, OutputFolder, Row, newer, row_of, write_label
 from segstream.cli.predictions.predict_images import AHEAD, THREADS
 from segstream.colors import Rgb
-from segstream.model.inference.predictor import Ids, Predictor
+from segstream.model.inference.infer import Ids, images_at_once
+from segstream.model.inference.predictor import Predictor
 from segstream.shards.errors import DataError
 from segstream.shards.parallel import read_ahead
 
@@ -59,7 +60,7 @@ def predict_video(
     def segmented() -> Iterator[tuple[Rgb, Ids]]:
         """Frames with their ids; the next group is decoded while one is on the device."""
         nonlocal done
-        source, at_once = frames(), predictor.at_once(video.size_hw)
+        source, at_once = frames(), images_at_once(video.size_hw, predictor.config)
         with ThreadPoolExecutor(1) as pool:
             groups = read_ahead(pool, lambda _: list(itertools.islice(source, at_once)), itertools.count(), ahead=1)
             for group in itertools.takewhile(bool, groups):
@@ -74,9 +75,9 @@ def predict_video(
     if out.with_overlays:
         factor = overlay.enlargement(video.size_hw)
         drawn_hw = (video.size_hw[0] * factor, video.size_hw[1] * factor)
-        with write_video(partial, drawn_hw, video.rate) as writer, ThreadPoolExecutor(THREADS) as pool:
+        with write_video(partial, drawn_hw, video.rate) as write, ThreadPoolExecutor(THREADS) as pool:
             for drawn in read_ahead(pool, lambda pair: overlay.draw(*pair, classes), segmented(), ahead=AHEAD):
-                writer.write(drawn)
+                write(drawn)
         if error is None:
             partial.replace(out.overlay(item.name, ".mp4"))
     else:

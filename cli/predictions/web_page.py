@@ -31,11 +31,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 32 << 20
 MAX_PIXELS = 40_000_000  # what a photograph has today; the scores of every class are held at this size
 TOO_LARGE = f"a file of more than {MAX_BYTES >> 20} MB; make it smaller"
-POLICY = "; ".join(
-    (
-        *("default-src 'none'", "connect-src 'self'", "img-src data: blob:", "script-src 'unsafe-inline'"),
-        *("style-src 'unsafe-inline'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"),
-    )
+POLICY = (
+    "default-src 'none'; connect-src 'self'; img-src data: blob:; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
@@ -54,19 +52,6 @@ class Service:
     name: str
     predictor: Predictor
     _turn: threading.Lock = field(default_factory=threading.Lock)
-
-    def page(self) -> str:
-        """The HTML of the page."""
-        taxonomy = self.predictor.taxonomy
-        return render(
-            "serve.html",
-            name=self.name,
-            taxonomy=taxonomy.name,
-            classes=taxonomy.num_classes,
-            megabytes=MAX_BYTES >> 20,
-            max_bytes=MAX_BYTES,
-            too_large=TOO_LARGE,
-        )
 
     def answer(self, data: bytes) -> dict[str, Any]:
         """Segment a picture file.
@@ -111,7 +96,16 @@ def application(service: Service) -> Starlette:
         from starlette.routing import Route
     except ImportError as error:
         raise DataError("the web page needs Starlette; install it with: pip install 'segstream[serve]'") from error
-    page = service.page()
+    taxonomy = service.predictor.taxonomy
+    page = render(
+        "serve.html",
+        name=service.name,
+        taxonomy=taxonomy.name,
+        classes=taxonomy.num_classes,
+        megabytes=MAX_BYTES >> 20,
+        max_bytes=MAX_BYTES,
+        too_large=TOO_LARGE,
+    )
 
     async def home(request: Request) -> Response:
         return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"})

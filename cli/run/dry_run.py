@@ -84,7 +84,8 @@ def make_plan(recipe: Recipe) -> dict[str, Any]:
     )
     mix = []
     for name, share in shares(recipe.data.mix).items():
-        slots, images = float(share * batch), _images(name, recipe.data.split, manifests)
+        slots, known = float(share * batch), registry().get(name)
+        images = manifests[name].samples if name in manifests else known and known.splits.get(recipe.data.split)
         epochs = recipe.steps * slots / images if images else None
         row = {"dataset": name, "share": str(share), "slots_per_step": slots, "images": images, "epochs": epochs}
         mix.append(row | {"missing": missing.get(name)})
@@ -162,13 +163,6 @@ def _taxonomy(recipe: Recipe, manifests: Mapping[str, Manifest]) -> Taxonomy:
     name = next(iter(recipe.data.mix))
     known = registry().get(name)
     return load_taxonomy((known.taxonomy if known else None) or name)
-
-
-def _images(dataset: str, split: str, manifests: Mapping[str, Manifest]) -> int | None:
-    if dataset in manifests:
-        return manifests[dataset].samples
-    known = registry().get(dataset)
-    return None if known is None else known.splits.get(split)
 
 
 def _free(device: torch.device) -> int | None:

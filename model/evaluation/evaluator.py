@@ -73,10 +73,11 @@ def evaluate(
         DataError: an image or label cannot be read or does not fit the protocol (names it), or no pixel is labelled and
             the rule leaves absent classes out.
     """
-    ranks, report, start = ranks or ProcessGroup(), report or _silent, time.perf_counter()
+    ranks, report, start = ranks or ProcessGroup(), report or (lambda done, total: None), time.perf_counter()
     ways = [(protocol, config) for config in configs for protocol in protocols]
     samples, done = range(len(images)) if samples is None else samples, {} if log is None else log.done
-    totals = [_blank(protocol) for protocol, _ in ways]
+    sizes = [(p.taxonomy.num_classes, p.taxonomy.num_classes + p.relabeled) for p, _ in ways]
+    totals: list[Confusion] = [np.zeros(size, np.int64) for size in sizes]
     for noted in done.values() if ranks.is_main else ():
         for total, (at, pixels) in zip(totals, noted, strict=True):
             total.ravel()[at] += pixels
@@ -150,15 +151,6 @@ def image_confusion(
             pred, label = unrelabel(pred, label, labels[RELABELED])
         counts.append(confusion(label, pred, num_classes, no_class=protocol.relabeled))
     return counts
-
-
-def _blank(protocol: Protocol) -> Confusion:
-    num_classes = protocol.taxonomy.num_classes
-    return np.zeros((num_classes, num_classes + protocol.relabeled), np.int64)
-
-
-def _silent(done: int, total: int) -> None:
-    pass
 
 
 def _check(where: str, image: npt.NDArray[np.uint8], label: npt.NDArray[Any], num_classes: int) -> None:

@@ -13,28 +13,20 @@ Source: the rules of the ensembles submitted to the BRAVO challenge.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from segstream.model.inference.infer import id_type
+from segstream.model.inference.infer import Ids, id_type, softmax
 from segstream.shards.errors import DataError
 
 Rule = Literal["softmax", "max", "logits"]
 Confidence = Literal["max_softmax_mean_softmax", "max_softmax_min_softmax", "rba_mean_logit"]
 Scores = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Combined:
-    """What an ensemble says of an image."""
-
-    ids: npt.NDArray[np.integer]
-    """(H, W): uint8, or uint16 above 255 classes."""
-    confidence: Scores
-    """(H, W), 0 to 1."""
+FOLDS = {"softmax": np.add, "logits": np.add, "max": np.maximum, "min": np.minimum}
+"""How models are put together: weighted sums of probabilities or logits; the largest or least probability."""
+FOLD_OF = {"max_softmax_mean_softmax": "softmax", "max_softmax_min_softmax": "min", "rba_mean_logit": "logits"}
 
 
 def combine(
@@ -42,66 +34,45 @@ def combine(
     *,
     rule: Rule = "softmax",
     confidence: Confidence = "max_softmax_mean_softmax",
-) -> Combined:
+) -> tuple[Ids, Scores]:
     """Combine models.
 
     Args:
         models: (C, H, W) logits and a weight above 0 for each, at least one; read one after another, none is kept.
             Weights count in means, relative to their sum.
 
+    Returns:
+        (H, W) ids, uint8, or uint16 above 255 classes; (H, W) confidence, 0 to 1.
+
     Raises:
         DataError: there is no model, or their sizes differ.
     """
-    needed = {rule, confidence}
+    needed = {rule, FOLD_OF[confidence]}
     totals: dict[str, Scores] = {}
     sum_of_weights = 0.0
     for raw, weight in models:
         logits = raw.astype(np.float32)
-        if totals and next(iter(totals.values())).shape != logits.shape:
-            expected = next(iter(totals.values())).shape
-            raise DataError(f"logits of {logits.shape} beside {expected}; models must agree in classes and size")
+        if totals and totals[rule].shape != logits.shape:
+            raise DataError(
+                f"logits of {logits.shape} beside {totals[rule].shape}; models must agree in classes and size"
+            )
         sum_of_weights += weight
-        if needed & {"logits", "rba_mean_logit"}:
-            _add(totals, "logits", weight * logits)
-        if needed - {"logits", "rba_mean_logit"}:
-            shares = _softmax(logits)
-            if needed & {"softmax", "max_softmax_mean_softmax"}:
-                _add(totals, "softmax", weight * shares)
-            if "max" in needed:
-                totals["max"] = np.maximum(totals.get("max", shares), shares)
-            if "max_softmax_min_softmax" in needed:
-                totals["min"] = np.minimum(totals.get("min", shares), shares)
+        shares = softmax(logits) if needed != {"logits"} else logits
+        for name in needed:
+            scores = logits if name == "logits" else shares
+            scores = weight * scores if FOLDS[name] is np.add else scores
+            totals[name] = FOLDS[name](totals[name], scores) if name in totals else scores
     if not totals:
         raise DataError("an ensemble of no model; give at least one")
-    for name in ("softmax", "logits"):
-        if name in totals:
-            totals[name] /= sum_of_weights
-    best = totals[rule].argmax(axis=0)
-    return Combined(best.astype(id_type(len(totals[rule]))), _confidence(totals, confidence))
+    for name in needed & {"softmax", "logits"}:
+        totals[name] /= sum_of_weights
+    ids = totals[rule].argmax(axis=0).astype(id_type(len(totals[rule])))
+    basis = totals[FOLD_OF[confidence]]
+    if confidence == "rba_mean_logit":
+        return ids, (1 - np.tanh(basis).sum(axis=0) / len(basis)) / 2
+    return ids, basis.max(axis=0)
 
 
 def as_uint16(confidence: Scores) -> npt.NDArray[np.uint16]:
     """Confidence as BRAVO stores it: times 65535, truncated."""
     return (confidence.clip(0, 1) * np.float32(65535)).astype(np.uint16)
-
-
-def _confidence(totals: dict[str, Scores], rule: Confidence) -> Scores:
-    if rule == "max_softmax_mean_softmax":
-        return totals["softmax"].max(axis=0)  # type: ignore[no-any-return]
-    if rule == "max_softmax_min_softmax":
-        return totals["min"].max(axis=0)  # type: ignore[no-any-return]
-    mean = totals["logits"]
-    return (1 - np.tanh(mean).sum(axis=0) / len(mean)) / 2  # type: ignore[no-any-return]
-
-
-def _add(totals: dict[str, Scores], name: str, scores: Scores) -> None:
-    if name in totals:
-        totals[name] += scores
-    else:
-        totals[name] = scores
-
-
-def _softmax(logits: Scores) -> Scores:
-    e: Scores = np.exp(logits - logits.max(axis=0))
-    e /= e.sum(axis=0)
-    return e

@@ -11,7 +11,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +28,7 @@ NOTE = "segstream.json"  # of a .pt2 archive
 TRACED, TRIED = 2, 3  # batch sizes: the file must take others than the one it was made with
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
-    """What was written."""
-
-    path: str
-    difference: float
-    """Largest difference of a logit from the network's, as a share of the largest logit."""
-
-
-def export(net: nn.Module, path: str | Path, size_hw: tuple[int, int], *, meta: Mapping[str, Any]) -> Exported:
+def export(net: nn.Module, path: str | Path, size_hw: tuple[int, int], *, meta: Mapping[str, Any]) -> float:
     """Write `net`, in eval mode, for images of `size_hw`; the format goes by the name's end, .onnx or .pt2.
 
     Args:
@@ -47,6 +37,9 @@ def export(net: nn.Module, path: str | Path, size_hw: tuple[int, int], *, meta: 
         size_hw: height and width of the images.
         meta: JSON-able, stored in the file beside the mean and deviation of the pixels (`segstream.json` in a .pt2,
             metadata of an ONNX model).
+
+    Returns:
+        The largest difference of a logit from the network's, as a share of the largest logit.
 
     Raises:
         UsageError: another ending.
@@ -76,7 +69,7 @@ def export(net: nn.Module, path: str | Path, size_hw: tuple[int, int], *, meta: 
             raise DataError(
                 f"{path}: its logits differ from the network's by {difference:.2g} of the largest; report it"
             )
-    return Exported(path=str(path), difference=difference)
+    return difference
 
 
 def _write_onnx(program: ExportedProgram, path: Path, known: Mapping[str, Any]) -> None:

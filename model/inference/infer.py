@@ -32,6 +32,7 @@ from segstream.model.types import Coarse
 from segstream.shards.errors import DataError
 
 Image = npt.NDArray[np.uint8]
+Ids = npt.NDArray[np.integer]
 Projection = npt.NDArray[np.float32] | None
 LARGEST_8_BIT = 255  # classes; the value 255 itself means "none"
 FLOOR = 2.0**-24  # the smallest float16: what a probability of 0 counts as where its logarithm is asked for
@@ -142,6 +143,13 @@ def _mapped(matrix: Tensor, scores_Khw: Tensor) -> Tensor:
 def _best(scores: Tensor, size_hw: Sequence[int]) -> Tensor:
     """(K, h, w) -> (H, W) ids at the image's size."""
     return torch.cat([resized_rows(scores, size_hw, rows).argmax(dim=0) for rows in strips(scores, size_hw)])
+
+
+def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Probabilities of (classes, H, W) logits."""
+    e: npt.NDArray[np.float32] = np.exp(logits - logits.max(axis=0))
+    e /= e.sum(axis=0)
+    return e
 
 
 def id_type(num_classes: int) -> type[np.integer]:

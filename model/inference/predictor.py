@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from torch import nn
 
 from segstream.model.config import InferConfig
 from segstream.model.device import pick_device
-from segstream.model.inference.infer import Image, Projection, id_type, images_at_once, logits, predict, segment
+from segstream.model.inference.infer import Image, Projection, id_type, logits, predict, segment
 from segstream.model.networks.hmsa import HMSA
 from segstream.model.networks.weights import file_sha256, load_any
 from segstream.shards.errors import DataError
@@ -25,7 +25,6 @@ from segstream.shards.taxonomy import Taxonomy, native_taxonomy, projection
 REFERENCE_CROP = 713  # windows of MSeg's evaluation, whatever a model was trained at
 ONE_SCALE = (1.0,)
 NATIVE = "native"  # as a shorter side: the image's own
-Ids = npt.NDArray[np.integer]
 
 
 class Predictor:
@@ -78,12 +77,6 @@ class Predictor:
             self.net = self.net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sha256 = file_sha256(checkpoint)
 
-    @overload
-    def __call__(self, images: Image) -> Ids: ...
-    @overload
-    def __call__(self, images: Sequence[Image]) -> list[Ids]: ...
-    @overload
-    def __call__(self, images: Image | Sequence[Image], *, probabilities: bool) -> Any: ...
     def __call__(self, images: Image | Sequence[Image], *, probabilities: bool = False) -> Any:
         """Segment one image, or several of one size together.
 
@@ -110,10 +103,6 @@ class Predictor:
         """(classes, H, W) scores before softmax, see `infer.logits`."""
         with _enough_memory(images):
             return [scores.cpu().numpy() for scores in logits(self.net, images, self.projection, self.config)]
-
-    def at_once(self, size_hw: tuple[int, int]) -> int:
-        """How many images of a size to segment together."""
-        return images_at_once(size_hw, self.config)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -16,10 +16,9 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import numpy as np
@@ -53,25 +52,17 @@ class Stopped(DataError):  # noqa: N818 - the run is well
     """EX_TEMPFAIL of sysexits.h, "try again later": what launch scripts requeue on."""
 
 
-class StopRequest:
-    """Notes SIGTERM and SIGUSR1 instead of dying of them; a context manager, of the main thread (elsewhere deaf)."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        """Whether a signal has come."""
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        for number, handler in self._before.items():
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """SIGTERM and SIGUSR1 are listed instead of ending the process; in the main thread, elsewhere none is seen."""
+    came: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in SIGNALS} if main else {}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
 
 
 def train(
@@ -122,7 +113,7 @@ def train(
     final = Path(run_dir) / "final.pt"
     identity = run_identity(source, config, meta=meta, seed=seed)
     with ExitStack() as cleanup:
-        stopping = cleanup.enter_context(StopRequest())  # left last: a second signal must not cut a file short
+        signals = cleanup.enter_context(stop_signals())  # left last: a second signal must not cut a file short
         checkpoints = Checkpoints(Path(run_dir) / "checkpoints", keep=config.keep)
         cleanup.callback(checkpoints.close)
 
@@ -161,7 +152,7 @@ def train(
             class_weights=state.class_weights,
         )
         for step in range(start, steps):
-            batch, agreed = stream.take(step, stop=stopping.asked, failure=checkpoints.failure)
+            batch, agreed = stream.take(step, stop=bool(signals), failure=checkpoints.failure)
             if agreed.stop:
                 save(step)
                 group.from_main(checkpoints.wait)

@@ -83,9 +83,7 @@ def decode_ids(data: bytes) -> npt.NDArray[np.integer]:
     Raises:
         UnreadableError: truncated, damaged, or with colour channels.
     """
-    with _opened(data) as image:
-        if image.format == "JPEG":
-            raise UnreadableError("label is a JPEG, whose values are not exact")
+    with _opened_label(data) as image:
         if image.mode not in _ID_MODES:
             raise UnreadableError(f"label of mode {image.mode}, expected one channel of class ids")
         _load(image)
@@ -106,9 +104,7 @@ def decode_rgb(data: bytes) -> Rgb:
     Raises:
         UnreadableError: truncated, damaged, or not three channels of 8 bits.
     """
-    with _opened(data) as image:
-        if image.format == "JPEG":
-            raise UnreadableError("label is a JPEG, whose values are not exact")
+    with _opened_label(data) as image:
         _load(image)
         if image.mode == "P":  # the same colours, stored with a palette
             return np.asarray(image.convert("RGB"))
@@ -195,6 +191,13 @@ def _opened(data: bytes) -> Image.Image:
         raise UnreadableError("empty file" if not data else "not an image file that can be read") from error
     except Exception as error:
         raise _damaged(error) from error
+
+
+def _opened_label(data: bytes) -> Image.Image:
+    image = _opened(data)
+    if image.format == "JPEG":
+        raise UnreadableError("label is a JPEG, whose values are not exact")
+    return image
 
 
 def _rgb(image: Image.Image, *, upright: bool = True) -> Rgb:

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from segstream.shards.datasets import own_data
 from segstream.shards.datasets.layout import Files, find, folder_of
@@ -102,6 +102,8 @@ class Facts:
     """What `dataset.yaml` says of a released dataset."""
 
     title: str
+    listed: int
+    """Where it stands in lists of all: those to train on first, then those held out, then the extras."""
     role: Role
     taxonomy: str | None = None
     """Of its native labels; None: the dataset's own name."""
@@ -143,14 +145,14 @@ class Facts:
 
 @functools.cache
 def registry() -> Mapping[str, Facts]:
-    """The facts of every released dataset: those to train on first, then those held out, then the extras.
+    """The facts of every released dataset, in the order in which they are listed.
 
     Raises:
         DataError: a file in the package is damaged.
     """
     names = (path.parent.name.replace("_", "-") for path in sorted(Path(__file__).parent.glob("*/dataset.yaml")))
     facts = {name: parse(Facts, _stated(name), at=f"{name}: dataset.yaml") for name in names}
-    return dict(sorted(facts.items(), key=lambda item: get_args(Role).index(item[1].role)))
+    return dict(sorted(facts.items(), key=lambda item: item[1].listed))
 
 
 def _stated(name: str) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Shard sets beyond this machine's folders, and a cache for them. `shards.store.open_store` chooses by URL."""
+"""Where shard sets lie: folders, web servers, buckets, DVC remotes, and a cache for what is remote. `open` chooses."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributed import HashStore
 
-from segstream.model import distributed as ranks_module
+from segstream.model import distributed
 from segstream.model.distributed import ProcessGroup
 from segstream.shards.errors import DataError
 from tests.model.processes import together
@@ -61,7 +61,7 @@ def test_what_the_dead_left_in_the_store_is_not_seen():
 
     def come(rank: int) -> torch.distributed.Store:
         time.sleep(0.1 * (rank == 1))  # rank 0 sees the dead one's question first
-        return ranks_module._unused(store, ProcessGroup(rank=rank, world_size=3))
+        return distributed._unused(store, ProcessGroup(rank=rank, world_size=3))
 
     names = []
     with ThreadPoolExecutor(3) as threads:
@@ -75,25 +75,25 @@ def test_what_the_dead_left_in_the_store_is_not_seen():
 
 
 def test_a_process_that_never_comes_is_named(monkeypatch):
-    monkeypatch.setattr(ranks_module, "MEET_S", 0.1)
+    monkeypatch.setattr(distributed, "MEET_S", 0.1)
     with pytest.raises(DataError, match=r"processes \[1, 2\] of 3 did not come"):
-        ranks_module._unused(HashStore(), ProcessGroup(world_size=3))
+        distributed._unused(HashStore(), ProcessGroup(world_size=3))
 
 
 def test_alone_everything_is_the_identity(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    group = ranks_module.start()
+    group = distributed.start()
     assert group == ProcessGroup()
     assert group.is_main
     assert group.sum_(torch.tensor([2.0])).item() == 2.0
     assert group.any(True)
     assert not group.any(False)
     assert group.from_main(lambda: 7) == 7
-    ranks_module.stop()
+    distributed.stop()
 
 
 def test_half_an_environment_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(DataError, match="WORLD_SIZE is set but RANK is not usable"):
-        ranks_module.start()
+        distributed.start()

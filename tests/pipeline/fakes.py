@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from segstream.pipeline.augment_opencv import crop_image, crop_label
+from segstream.pipeline.buffers import Scratch
 from segstream.shards.errors import DataError
 from segstream.shards.format.index import Entry
 from segstream.shards.format.manifest import Manifest
@@ -29,6 +31,14 @@ def textured(rng: np.random.Generator, size_hw: tuple[int, int], classes: int) -
     image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     parts = rng.integers(0, classes, (max(2, height // 12), max(2, width // 12)), np.uint8)
     return image, cv2.resize(parts, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def augment(image, label_HW, draw, *, image_at=(0, 0), label_row=0) -> tuple[np.ndarray, np.ndarray]:
+    """One sample's crop and label, as the loader makes them by OpenCV."""
+    crop, label = np.empty((*draw.crop_hw, 3), np.uint8), np.empty(draw.crop_hw, label_HW.dtype)
+    crop_image(image, draw, crop, Scratch(), at=image_at)
+    crop_label(label_HW, draw, label, first_row=label_row)
+    return crop, label
 
 
 @dataclass

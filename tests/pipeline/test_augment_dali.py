@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from segstream.pipeline.augment_dali import DaliEngine
-from segstream.pipeline.augment_opencv import augment, box_touched
+from segstream.pipeline.augment_opencv import box_touched
 from segstream.pipeline.config import AugmentConfig
 from segstream.pipeline.decode import EncodedRegion
 from segstream.pipeline.geometry import compose, draw
 from segstream.shards.codecs.images import encode_jpeg
 from segstream.shards.codecs.row_blocks import EncodedRows, cut_jpeg, jpeg_blocks
 from segstream.shards.errors import DataError
-from tests.pipeline.fakes import png, textured
+from tests.pipeline.fakes import augment, png, textured
 
 pytest.importorskip("nvidia.dali", reason="nvidia-dali is not installed")
 CAMVID = Path(__file__).parents[3] / "shared" / "camvid"

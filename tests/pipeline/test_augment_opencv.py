@@ -4,10 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from segstream.pipeline.augment_opencv import augment
 from segstream.pipeline.config import AugmentConfig
 from segstream.pipeline.geometry import FILL_RGB, compose, draw, source_box
-from tests.pipeline.fakes import textured
+from tests.pipeline.fakes import augment, textured
 from tests.pipeline.reference_rule import resize_nearest, step_by_step
 
 CAMVID = Path(__file__).parents[3] / "shared" / "camvid"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segstream.pipeline.augment_opencv import augment, box_touched
+from segstream.pipeline.augment_opencv import box_touched
 from segstream.pipeline.buffers import Scratch
 from segstream.pipeline.config import AugmentConfig
 from segstream.pipeline.decode import decode_image, decode_label, decode_region, read_image, read_label
@@ -16,6 +16,7 @@ from segstream.pipeline.geometry import draw
 from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import open_shards
+from tests.pipeline.fakes import augment
 
 SIZE_WH = (255, 331)
 FACTORS = {

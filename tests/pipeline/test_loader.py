@@ -12,14 +12,13 @@ import torch
 
 from segstream.pipeline import samples
 from segstream.pipeline.augment_dali import choose_engine
-from segstream.pipeline.augment_opencv import augment
 from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
 from segstream.pipeline.geometry import draw
 from segstream.pipeline.loader import Loader
 from segstream.pipeline.order import Order
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
-from tests.pipeline.fakes import FakeShards, opener, own_taxonomy, png
+from tests.pipeline.fakes import FakeShards, augment, opener, own_taxonomy, png
 
 RULE = AugmentConfig(short_side=40, crop=(24, 32))
 NAMES = ("ade20k-150", "sunrgbd-37", "cityscapes-19")

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segstream.colors import class_colors, colorize, legend, overlay, palette
+from segstream.colors import class_colors, colorize, legend, palette
 from segstream.shards.taxonomy import IGNORE_INDEX, load_taxonomy, taxonomy_names
 
 
@@ -12,6 +12,9 @@ def test_colours_are_distinct_and_never_the_colour_of_ignored_pixels():
     assert colors.dtype == np.uint8
     assert len(np.unique(colors, axis=0)) == 316
     assert colors.max(1).min() > 60
+    assert (colors[:11] == palette(11)).all()  # a class keeps its colour in a longer palette
+    with pytest.raises(ValueError, match="can be told apart"):
+        palette(100_000)
 
 
 def test_the_first_classes_differ_clearly():
@@ -20,21 +23,9 @@ def test_the_first_classes_differ_clearly():
     assert apart.min() > 20  # a difference of 2 can just be seen
 
 
-def test_a_class_keeps_its_colour_in_a_longer_palette():
-    assert (palette(194)[:11] == palette(11)).all()
-
-
-def test_too_many_colours_are_refused():
-    with pytest.raises(ValueError, match="can be told apart"):
-        palette(100_000)
-
-
 def test_a_label_takes_the_colours_of_its_ids_and_black_where_ignored():
     picture = colorize(np.array([[0, 2, IGNORE_INDEX]], np.uint8), 3)
     assert picture.tolist() == [[palette(3)[0].tolist(), palette(3)[2].tolist(), [0, 0, 0]]]
-
-
-def test_more_than_255_classes_are_coloured_too():
     assert (colorize(np.array([[315]], np.int16), 316)[0, 0] == palette(316)[315]).all()
 
 
@@ -42,13 +33,6 @@ def test_more_than_255_classes_are_coloured_too():
 def test_an_id_outside_the_classes_is_named(wrong):
     with pytest.raises(ValueError, match=rf"\[{wrong}\] are outside the 3 classes"):
         colorize(np.array([[0, wrong]], np.int16), 3)
-
-
-def test_an_overlay_mixes_by_opacity_and_leaves_ignored_pixels_alone():
-    image = np.full((1, 2, 3), 100, np.uint8)
-    mixed = overlay(image, np.array([[1, IGNORE_INDEX]], np.uint8), 2, opacity=0.25)
-    assert np.abs(mixed[0, 0] - (0.25 * palette(2)[1] + 75)).max() <= 1
-    assert mixed[0, 1].tolist() == [100, 100, 100]
 
 
 def test_a_legend_names_what_occurs_by_area():

@@ -18,7 +18,7 @@ import torch
 from sklearn.metrics import confusion_matrix
 
 from segstream.cli import console
-from segstream.evaluation import EvalModel, EvalSet, evaluate, open_sets, run_evaluation
+from segstream.evaluation import EvalModel, evaluate, open_sets, run_evaluation
 from segstream.model import distributed
 from segstream.model.checkpoint import Final, save_final
 from segstream.model.config import InferConfig
@@ -427,7 +427,7 @@ def test_hierarchical_attention_is_judged_at_its_own_scales(
     assert EvalModel.load(path, crop=64).configs[0].n_scales is None
     assert EvalModel.load(path, n_scales=(0.5, 1.0)).configs[0].n_scales == (0.5, 1.0)
     images, taxonomy = EvalImages(sets["bdd"]), load_taxonomy("cityscapes-19")
-    opened = EvalSet(images=images, protocols=protocols(taxonomy, taxonomy, ("native",), rule="hmsa"))
+    opened = images, protocols(taxonomy, taxonomy, ("native",), rule="hmsa")
     (result,) = run_evaluation(model, [opened], ProcessGroup())
     expected = np.zeros((19, 19), np.int64)
     for _, image, labels in images.read(range(3), ["native"]):

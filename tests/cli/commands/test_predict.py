@@ -21,10 +21,8 @@ from segstream.model.inference.predictor import Predictor
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import load_any
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.taxonomy import load_taxonomy, projection
 from tests.model.toy import TINY
 
-HMSA = TINY | {"ocr_width": 8, "ocr_key_width": 4, "attention_width": 4}
 CLASSES = ("sky", "road", "tree")
 
 
@@ -188,22 +186,6 @@ def test_a_bad_picture_is_reported_and_the_others_are_made(tmp_path, final, caps
     assert "failed: " in capsys.readouterr().err
 
 
-def test_pictures_are_taken_as_a_person_sees_them(tmp_path, final):
-    source = tmp_path / "in"
-    source.mkdir()
-    exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned
-    Image.fromarray(picture(0)).save(source / "turned.png", exif=exif)
-    Image.fromarray(picture(0)).convert("CMYK").save(source / "cmyk.tif")
-    Image.fromarray(np.dstack([picture(0), np.full((40, 52), 128, np.uint8)])).save(source / "alpha.png")
-    Image.fromarray(picture(0)[..., 0].astype(np.uint16) * 257).save(source / "deep.png")
-    run(source, final, tmp_path / "out")
-    sizes = {p.stem: label(p).shape for p in (tmp_path / "out/labels").iterdir()}
-    assert sizes == {"turned": (52, 40), "cmyk": (40, 52), "alpha": (40, 52), "deep": (40, 52)}
-    turned = np.ascontiguousarray(np.rot90(picture(0), -1))
-    np.testing.assert_array_equal(label(tmp_path / "out/labels/turned.png"), expected(final, turned))
-
-
 def test_dumped_scores_are_float16_at_native_size(tmp_path, final):
     source = folder(tmp_path / "in", ("s/a.png",))
     run(source, final, tmp_path / "l", logits=True)
@@ -223,57 +205,11 @@ def test_dumped_scores_are_float16_at_native_size(tmp_path, final):
     np.testing.assert_array_equal(ids, wanted.argmax(axis=0))
 
 
-def test_hierarchical_networks_use_their_own_scales(tmp_path):
-    final = checkpoint(tmp_path / "final.pt", "hmsa", **HMSA)
-    load = lambda **asked: Predictor(final, **asked).config  # noqa: E731
-    assert load().n_scales == (1.0, 0.5)
-    assert load(n_scales=(0.5, 1.0, 2.0)).n_scales == (0.5, 1.0, 2.0)
-    assert load(crop=33).n_scales is None  # windows are asked for
-    source = folder(tmp_path / "in", ("a.png",))
-    run(source, final, tmp_path / "out", n_scales="0.5,1.0,2.0", logits=True)
-    net, _ = load_any(final)
-    with np.load(tmp_path / "out/logits/a_logits.npz") as file:
-        logits = file["logits"]
-    image = cv2.resize(picture(0).astype(np.float32), (42, 32), interpolation=cv2.INTER_LINEAR)
-    pixels = (torch.from_numpy(image) - torch.tensor([123.675, 116.28, 103.53])) / torch.tensor([58.395, 57.12, 57.375])
-    pixels = pixels.permute(2, 0, 1)[None]
-    with torch.no_grad():
-        mean = (net(pixels, (0.5, 1.0, 2.0)) + net(pixels.flip(3), (0.5, 1.0, 2.0)).flip(3)) / 2
-    wanted = torch.nn.functional.interpolate(mean, size=(40, 52), mode="bilinear", align_corners=False)[0]
-    np.testing.assert_allclose(logits, wanted, rtol=1e-3, atol=1e-3)
-
-
 def published(path, classes):
     """MSeg's layout; wide enough to be a preset."""
     net = build("hrnet-tiny", classes, seed=1)
     torch.save({"epoch": 1, "state_dict": {f"module.{n}": t for n, t in net.state_dict().items()}}, path)
     return path
-
-
-def test_a_published_universal_model_answers_in_the_classes_asked_for(tmp_path):
-    file = published(tmp_path / "mseg-3m.pth", 194)
-    predictor = Predictor(file, taxonomy="camvid-11", crop=33, device="cpu")
-    assert predictor.taxonomy == load_taxonomy("camvid-11")
-    np.testing.assert_array_equal(
-        predictor.projection, projection(load_taxonomy("universal"), load_taxonomy("camvid-11"))
-    )
-    own = Predictor(file, arch="hrnet-tiny", crop=33, device="cpu")
-    assert (own.taxonomy.name, own.projection, own.config.crop) == ("universal", None, 33)
-    assert own.identity != predictor.identity
-    (ids,) = predictor([picture(0)])
-    assert ids.max() < 11
-    with pytest.raises(UsageError, match="did you mean 'camvid-11'"):
-        Predictor(file, arch="hrnet-tiny", taxonomy="camvid-12")
-    with pytest.raises(DataError, match="has 194 classes, not 19"):
-        Predictor(file, num_classes=19)
-
-
-def test_classes_of_a_file_that_names_none(tmp_path):
-    file = published(tmp_path / "camvid-11-1m.pth", 11)
-    assert Predictor(file, arch="hrnet-tiny").taxonomy.classes[:2] == ("class 0", "class 1")
-    assert Predictor(file, arch="hrnet-tiny", taxonomy="camvid-11").taxonomy == load_taxonomy("camvid-11")
-    with pytest.raises(DataError, match="11 classes, cityscapes-19 has 19"):
-        Predictor(file, arch="hrnet-tiny", taxonomy="cityscapes-19")
 
 
 def test_more_than_255_classes_are_written_with_16_bits(tmp_path):
@@ -330,9 +266,9 @@ def test_groups_are_of_one_size_and_lose_nothing():
 
 def video(path, count=5, size_hw=(48, 64)):
     frames = [picture(i, size_hw) for i in range(count)]
-    with write_video(path, size_hw, Fraction(15)) as writer:
+    with write_video(path, size_hw, Fraction(15)) as write:
         for frame in frames:
-            writer.write(frame)
+            write(frame)
     return path
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,40 +21,38 @@ from segstream.shards.errors import DataError
 from tests.cli.conftest import Command
 
 ROOT = Path(__file__).parents[3]
+Grid = Callable[..., Path]
 
 
 @pytest.fixture
-def small(place: Path, tmp_path: Path) -> Path:
-    """A grid of one real model and one that is no checkpoint, on one set."""
-    (tmp_path / "broken.pt").write_bytes(b"no checkpoint")
-    models = {"real": str(place / "runs/recipe/final.pt"), "broken": str(tmp_path / "broken.pt")}
-    return written(tmp_path, models=models, data=[str(place / "shards/camvid-11/val")])
+def grid(place: Path, tmp_path: Path) -> Grid:
+    """Writes a grid of one real model and, if asked for, one that is no checkpoint, on one set."""
+
+    def write(*, broken: bool = False, **changes: Any) -> Path:
+        (tmp_path / "broken.pt").write_bytes(b"no checkpoint")
+        models = {"real": str(place / "runs/recipe/final.pt")} | (
+            {"broken": str(tmp_path / "broken.pt")} if broken else {}
+        )
+        values = {"models": models, "data": [str(place / "shards/camvid-11/val")]} | changes
+        (tmp_path / "grid.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+        return tmp_path / "grid.yaml"
+
+    return write
 
 
-def written(folder: Path, **values: Any) -> Path:
-    (folder / "grid.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    return folder / "grid.yaml"
-
-
-def test_jobs_are_all_combinations(small: Path, place: Path, tmp_path: Path) -> None:
-    values = yaml.safe_load(small.read_text()) | {
-        "data": [str(place / "shards/camvid-11/val"), str(place / "shards/ade20k-150/val")],
-        "short_sides": [48, "native"],
-        "scales": ["multi", [0.5, 1]],
-        "options": {"crop": 49, "flip": False, "rule": "hmsa"},
-    }
-    jobs = plan(read_grid(written(tmp_path, **values)), tmp_path / "out")
+def test_jobs_are_all_combinations(grid: Grid, place: Path, tmp_path: Path) -> None:
+    data = [str(place / "shards/camvid-11/val"), str(place / "shards/ade20k-150/val")]
+    options = {"crop": 49, "flip": False, "rule": "hmsa"}
+    path = grid(broken=True, data=data, short_sides=[48, "native"], scales=["multi", [0.5, 1]], options=options)
+    jobs = plan(read_grid(path), tmp_path / "out")
     assert len(jobs) == 16
-    job = next(c for c in jobs if c.name == "real camvid-11-val native 0.5,1.0")
+    job = next(job for job in jobs if job.name == "real camvid-11-val native 0.5,1.0")
     how = ("--short-side", "native", "--scales", "0.5,1.0", "--crop", "49", "--no-flip", "--rule", "hmsa")
-    assert job.args == ("eval", values["models"]["real"], "--data", values["data"][0], *how)
+    assert job.args == ("eval", str(place / "runs/recipe/final.pt"), "--data", data[0], *how)
     assert job.result == tmp_path / "out/real/camvid-11-val/native/0.5-1.0.json"
-    assert len({c.result for c in jobs}) == len({json.dumps([c.model, c.identity]) for c in jobs}) == 16
-
-
-def test_recipes_settings_are_not_named_in_the_command(small: Path, tmp_path: Path) -> None:
-    job = plan(read_grid(small), tmp_path)[0]
-    assert job.args[2:] == ("--data", yaml.safe_load(small.read_text())["data"][0])
+    assert len({job.result for job in jobs}) == len({json.dumps([job.model, job.identity]) for job in jobs}) == 16
+    (job,) = plan(read_grid(grid()), tmp_path)  # what the recipe says is not named in the command
+    assert job.args[2:] == ("--data", data[0])
     assert job.result == tmp_path / "real/camvid-11-val/recipe/recipe.json"
 
 
@@ -70,18 +68,15 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_a_grid_file_may_not_say(small: Path, tmp_path: Path, case: str) -> None:
+def test_what_a_grid_file_may_not_say(grid: Grid, tmp_path: Path, case: str) -> None:
     change, reason = BAD[case]
-    path = written(tmp_path, **yaml.safe_load(small.read_text()) | change)
     with pytest.raises(DataError, match=reason):
-        plan(read_grid(path), tmp_path)
+        plan(read_grid(grid(**change)), tmp_path)
 
 
-def test_the_same_set_twice_is_refused(small: Path, tmp_path: Path) -> None:
-    values = yaml.safe_load(small.read_text())
-    path = written(tmp_path, **values | {"data": [*values["data"], *values["data"]]})
+def test_the_same_set_twice_is_refused(grid: Grid, place: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="twice"):
-        plan(read_grid(path), tmp_path)
+        plan(read_grid(grid(data=[str(place / "shards/camvid-11/val")] * 2)), tmp_path)
 
 
 def jobs_of(folder: Path, *names: str) -> list[EvalJob]:
@@ -120,22 +115,16 @@ def test_failed_jobs_are_tried_again_after_all_others(tmp_path: Path, capsys: py
     assert seen[-1] == (2, 4)
     assert "always d: failed (bad luck); will be tried again" in capsys.readouterr().err
     again = Moody()
+    jobs[0].identity["checkpoint"] = "trained longer"
     outcomes = run_jobs(jobs, again, retries=0, report=lambda done, total: None)
-    assert [o.state for o in outcomes] == ["kept", "kept", "done", "done"]
-    assert again.ran == ["hopeless", "always"]
+    assert [o.state for o in outcomes] == ["done", "kept", "done", "done"]
+    assert again.ran == ["hopeless", "always", "good"]
+    assert "good d: was evaluated with another checkpoint; again" in capsys.readouterr().err
 
 
-def test_a_result_that_is_stale_is_made_again_and_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (job,) = jobs_of(tmp_path, "m")
-    run_jobs([job], Moody(), retries=0, report=lambda done, total: None)
-    job.identity["checkpoint"] = "trained longer"
-    (outcome,) = run_jobs([job], Moody(), retries=0, report=lambda done, total: None)
-    assert outcome.state == "done"
-    assert "m d: was evaluated with another checkpoint; again" in capsys.readouterr().err
-
-
-def test_a_job_that_fails_does_not_stop_the_others(here: Command, small: Path, tmp_path: Path) -> None:
-    done = here("eval", "--grid", small, "--out", tmp_path / "out", "--jobs", 2, "--retries", 0, "--json")
+def test_a_job_that_fails_does_not_stop_the_others(here: Command, grid: Grid, tmp_path: Path) -> None:
+    path = grid(broken=True)
+    done = here("eval", "--grid", path, "--out", tmp_path / "out", "--jobs", 2, "--retries", 0, "--json")
     assert done.code == 1
     real, broken = json.loads(done.out)
     assert (real["state"], broken["state"], broken["tries"]) == ("done", "failed", 1)
@@ -143,15 +132,13 @@ def test_a_job_that_fails_does_not_stop_the_others(here: Command, small: Path, t
     assert "Traceback" not in done.err
     rows = json.loads((tmp_path / "out/real.json").read_text())
     assert [row["miou"] for row in rows] == list(real["miou"].values())
-    again = here("eval", "--grid", small, "--out", tmp_path / "out", "--retries", 0)
+    again = here("eval", "--grid", path, "--out", tmp_path / "out", "--retries", 0)
     assert again.code == 1
     assert [line.split()[-1] for line in again.out.splitlines()[1:]] == ["kept", "failed"]
 
 
-def test_a_killed_grid_goes_on_where_it_was(small: Path, place: Path, tmp_path: Path, here: Command) -> None:
-    values = yaml.safe_load(small.read_text())
-    values["models"].pop("broken")
-    path = written(tmp_path, **values | {"short_sides": [40, 48]})
+def test_a_killed_grid_goes_on_where_it_was(grid: Grid, tmp_path: Path, here: Command) -> None:
+    path = grid(short_sides=[40, 48])
     command = [sys.executable, "-m", "segstream.cli.main", "eval", "--grid", str(path), "--out", str(tmp_path / "out")]
     first = tmp_path / "out/real/camvid-11-val/40/recipe.json"
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as process:
@@ -166,9 +153,8 @@ def test_a_killed_grid_goes_on_where_it_was(small: Path, place: Path, tmp_path: 
     assert first.stat().st_mtime_ns == made
 
 
-def test_the_array_script_runs_the_jobs_that_are_left(here: Command, small: Path, tmp_path: Path) -> None:
-    values = yaml.safe_load(small.read_text()) | {"slurm": {"partition": "gpu", "time": 90, "gpus_per_node": 1}}
-    path = written(tmp_path, **values)
+def test_the_array_script_runs_the_jobs_that_are_left(here: Command, grid: Grid, tmp_path: Path) -> None:
+    path = grid(broken=True, slurm={"partition": "gpu", "time": 90, "gpus_per_node": 1})
     done = here("eval", "--grid", path, "--out", tmp_path / "out", "--jobs", 4, "--print")
     assert done.code == 0, done.err
     lines = done.out.splitlines()
@@ -180,16 +166,12 @@ def test_the_array_script_runs_the_jobs_that_are_left(here: Command, small: Path
     assert ran.returncode == 1
     assert ran.stderr.startswith("error: broken camvid-11-val: exit code 1")
     assert read_job(tmp_path / "out/.grid/cells.json", 0).model == "real"
+    assert "'\"'\"'" in array_script(tmp_path / "a folder's name/cells.json", 3, 3, {})  # quoted for the shell
 
 
-def test_script_quotes_what_a_shell_would_take_apart(tmp_path: Path) -> None:
-    folder = tmp_path / "a folder's name"
-    assert "'\"'\"'" in array_script(folder / "cells.json", 3, 3, {})
-
-
-def test_slurm_tasks_go_through_submitit(small: Path, tmp_path: Path) -> None:
+def test_slurm_tasks_go_through_submitit(grid: Grid, tmp_path: Path) -> None:
     submitit = pytest.importorskip("submitit")
-    (job,) = [job for job in plan(read_grid(small), tmp_path / "out") if job.model == "real"]
+    (job,) = plan(read_grid(grid()), tmp_path / "out")
     (outcome,) = run_on_slurm([job], submitit.LocalExecutor(tmp_path / "jobs"))
     assert (outcome.job, outcome.error) == (job, None)
     assert job.finished()
@@ -201,10 +183,8 @@ def test_without_slurm_it_is_said_what_to_do(tmp_path: Path) -> None:
         slurm_executor(tmp_path / "jobs", None, {})
 
 
-def test_closing_a_local_run_stops_its_processes(small: Path, tmp_path: Path) -> None:
-    values = yaml.safe_load(small.read_text()) | {"short_sides": [40, 200, 201]}
-    values["models"].pop("broken")
-    jobs = plan(read_grid(written(tmp_path, **values)), tmp_path / "out")
+def test_closing_a_local_run_stops_its_processes(grid: Grid, tmp_path: Path) -> None:
+    jobs = plan(read_grid(grid(short_sides=[40, 200, 201])), tmp_path / "out")
     outcomes = run_locally(jobs, 1)
     assert next(outcomes).error is None
     outcomes.close()  # type: ignore[attr-defined]
@@ -232,11 +212,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.soak
-def test_a_ray_node_that_dies_loses_nothing(cluster: Any, small: Path, tmp_path: Path) -> None:
+def test_a_ray_node_that_dies_loses_nothing(cluster: Any, grid: Grid, tmp_path: Path) -> None:
     node = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
-    values = yaml.safe_load(small.read_text()) | {"short_sides": [40, 48, 56, 64, 72]}
-    values["models"].pop("broken")
-    jobs = plan(read_grid(written(tmp_path, **values)), tmp_path / "out")
+    jobs = plan(read_grid(grid(short_sides=[40, 48, 56, 64, 72])), tmp_path / "out")
     outcomes = run_on_ray(jobs, {"num_cpus": 1, "scheduling_strategy": "SPREAD"})
     ended = [next(outcomes)]
     cluster.remove_node(node, allow_graceful=False)
@@ -246,8 +224,8 @@ def test_a_ray_node_that_dies_loses_nothing(cluster: Any, small: Path, tmp_path:
     assert all(job.finished() for job in jobs)
 
 
-def test_jobs_run_on_ray(cluster: Any, small: Path, tmp_path: Path) -> None:
-    jobs = plan(read_grid(small), tmp_path / "out")
+def test_jobs_run_on_ray(cluster: Any, grid: Grid, tmp_path: Path) -> None:
+    jobs = plan(read_grid(grid(broken=True)), tmp_path / "out")
     outcomes = {outcome.job.model: outcome.error for outcome in run_on_ray(jobs, {"num_cpus": 1})}
     assert outcomes["real"] is None
     assert "broken.pt" in str(outcomes["broken"])

@@ -180,9 +180,9 @@ def number_of(frame: Rgb) -> int:
 
 
 def _write(path: Path, frames: Sequence[Rgb]) -> None:
-    with write_video(path, (32, 96), Fraction(30000, 1001)) as video:
+    with write_video(path, (32, 96), Fraction(30000, 1001)) as write:
         for frame in frames:
-            video.write(frame)
+            write(frame)
 
 
 def written(path: Path, count: int = 50) -> Path:
@@ -203,8 +203,8 @@ def test_every_frame_comes_back_once_and_in_order(tmp_path: Path, suffix: str) -
 
 def test_colours_survive_a_video(tmp_path: Path) -> None:
     pytest.importorskip("av")
-    with write_video(tmp_path / "a.mp4", (64, 96), Fraction(10)) as video:
-        video.write(patches(64, 96))
+    with write_video(tmp_path / "a.mp4", (64, 96), Fraction(10)) as write:
+        write(patches(64, 96))
     (frame,) = open_video(tmp_path / "a.mp4").frames()
     for y, x in ((16, 16), (16, 48), (16, 80), (48, 16), (48, 48), (48, 80)):
         assert np.abs(frame[y, x].astype(int) - patches(64, 96)[y, x]).max() <= 6
@@ -212,8 +212,8 @@ def test_colours_survive_a_video(tmp_path: Path) -> None:
 
 def test_an_odd_side_is_repeated_once(tmp_path: Path) -> None:
     pytest.importorskip("av")
-    with write_video(tmp_path / "a.mp4", (33, 97), Fraction(10)) as video:
-        video.write(patches(33, 97))
+    with write_video(tmp_path / "a.mp4", (33, 97), Fraction(10)) as write:
+        write(patches(33, 97))
     assert open_video(tmp_path / "a.mp4").size_hw == (34, 98)
     (frame,) = open_video(tmp_path / "a.mp4").frames()
     expected = np.pad(patches(33, 97), ((0, 1), (0, 1), (0, 0)), mode="edge")
@@ -302,8 +302,6 @@ def test_a_video_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="frame 1"):
         _write(tmp_path / "a.mp4", [numbered(0), numbered(1)[:16]])
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(DataError, match="unknown kind"), write_video(tmp_path / "a.gif", (32, 96), Fraction(25)):
-        pass
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written"), write_video(tmp_path / "file/a.mp4", (8, 8), Fraction(1)):
         pass

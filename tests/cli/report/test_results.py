@@ -83,12 +83,9 @@ def test_the_text_table_is_aligned_and_marks_the_best(summary):
     assert re.split(r"\s{2,}", lines[2]) == ["union", "50.0", "40.0*", "44.4*"]
     ends = {line.index(value) + len(value) for line, value in zip(lines[2:5], ("50.0", "90.0", "80.0"), strict=True)}
     assert ends == {lines[0].index("camvid-11") + len("camvid-11")}
-
-
-def test_bold_adds_nothing_but_escapes(summary):
     bold = summary.render("text", bold=True)
     assert bold.count("\x1b[1m") == 3
-    assert re.sub(r"\x1b\[\d+m", "", bold) == summary.render("text")
+    assert re.sub(r"\x1b\[\d+m", "", bold).splitlines() == lines  # nothing but escapes
 
 
 def test_csv_keeps_every_digit(summary):
@@ -98,22 +95,13 @@ def test_csv_keeps_every_digit(summary):
     assert rows[3]["hmean"] == ""
 
 
-EVAL = [
-    {
-        "dataset": "camvid-11",
-        "taxonomy": "camvid-11",
-        "miou": 0.5,
-        "macc": 0.6,
-        "acc": 0.9,
-        "classes": [{"name": "Sky", "iou": 1, "pixels": 10}, {"name": "Car", "iou": None, "pixels": 0}],
-        "images": 2,
-        "a key of a later version": [],
-    }
-]
+CLASSES = [{"name": "Sky", "iou": 1, "pixels": 10}, {"name": "Car", "iou": None, "pixels": 0}]
+EVAL = {"dataset": "camvid-11", "taxonomy": "camvid-11", "miou": 0.5, "macc": 0.6, "acc": 0.9, "images": 2}
+EVAL |= {"classes": CLASSES, "a key of a later version": []}
 
 
 def test_a_file_of_eval_is_read_and_unknown_keys_are_left(tmp_path):
-    (tmp_path / "union-universal.json").write_text(json.dumps(EVAL))
+    (tmp_path / "union-universal.json").write_text(json.dumps([EVAL]))
     (found,) = read_models(tmp_path)
     assert found.name == "union-universal"
     assert found.results[0].classes[0] == ClassResult(name="Sky", iou=1.0, pixels=10)
@@ -126,9 +114,9 @@ def test_a_file_of_eval_is_read_and_unknown_keys_are_left(tmp_path):
         ("[{", "not valid JSON"),
         ("{}", "expected a list"),
         ("[3]", r"m\.json\[0\]: expected `key: value` pairs"),
-        (json.dumps([{k: v for k, v in EVAL[0].items() if k != "miou"}]), r"m\.json\[0\]\.miou: missing"),
-        (json.dumps([{**EVAL[0], "classes": 3}]), r"m\.json\[0\]\.classes: expected a list"),
-        (json.dumps([{**EVAL[0], "miou": "high"}]), r"m\.json\[0\]\.miou: expected float"),
+        (json.dumps([{k: v for k, v in EVAL.items() if k != "miou"}]), r"m\.json\[0\]\.miou: missing"),
+        (json.dumps([{**EVAL, "classes": 3}]), r"m\.json\[0\]\.classes: expected a list"),
+        (json.dumps([{**EVAL, "miou": "high"}]), r"m\.json\[0\]\.miou: expected float"),
     ],
 )
 def test_a_damaged_file_is_one_line_that_names_it(tmp_path, text, says):
@@ -138,9 +126,7 @@ def test_a_damaged_file_is_one_line_that_names_it(tmp_path, text, says):
         read_any(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_missing_files_are_named(tmp_path):
+    path.unlink()
     with pytest.raises(DataError, match="no results"):
         read_any(tmp_path)
     with pytest.raises(DataError, match=r"nothing\.json: cannot be read"):

@@ -13,7 +13,6 @@ from segstream.model.inference.infer import (
     logits,
     num_windows,
     predict,
-    resize_short_side,
     segment,
     window_starts,
 )
@@ -90,28 +89,6 @@ def test_the_procedure_is_the_literal_one(net, size_hw, short_side, crop, scales
     assert (own.numpy().argmax(axis=0) == expected_own.argmax(axis=0)).mean() > 0.999
 
 
-def test_probabilities_are_mapped_before_argmax(net):
-    """Two halves of a class may lose one by one and win together."""
-    image = random_image(33, 33)
-    config = InferConfig(crop=33, flip=False, device="cpu")
-    (own,) = scores_of(net, image, [None], config)
-    merged = np.zeros((2, NUM), np.float32)
-    strongest = int(own.mean(dim=(1, 2)).argmax())
-    merged[1] = 1
-    merged[:, strongest] = 1, 0
-    (scores,) = scores_of(net, image, [merged], config)
-    np.testing.assert_allclose(scores[1].numpy(), (1 - own[strongest]).numpy(), atol=1e-6)
-    assert ((own.argmax(dim=0) == strongest) & (scores.argmax(dim=0) == 1)).any()
-
-
-def test_flip_makes_prediction_mirror_symmetric(net):
-    image = random_image(33, 33)
-    config = InferConfig(crop=33, device="cpu")
-    (one,) = scores_of(net, image, [None], config)
-    (two,) = scores_of(net, np.ascontiguousarray(image[:, ::-1]), [None], config)
-    np.testing.assert_allclose(one.numpy(), two.numpy()[:, :, ::-1], atol=1e-6)
-
-
 def test_a_network_that_cannot_stop_early_scores_the_same(net):
     class Plain(torch.nn.Module):
         def __init__(self):
@@ -137,24 +114,11 @@ def test_logits_far_apart_give_probabilities(net):
     np.testing.assert_allclose(own.sum(dim=0).numpy(), 1, atol=1e-5)
 
 
-def test_the_batch_of_windows_changes_nothing(net):
-    image = random_image(70, 90)
-    one, many = (scores_of(net, image, [None], InferConfig(crop=33, batch=batch, device="cpu"))[0] for batch in (1, 16))
-    np.testing.assert_allclose(one.numpy(), many.numpy(), atol=1e-6)
-
-
 def test_windows_cover_and_the_published_strides():
     for crop, stride in ((713, 476), (593, 396), (473, 316)):
         assert window_starts(crop + stride + 1, crop) == [0, stride, stride + 1]
     assert window_starts(33, 33) == [0]
     assert window_starts(34, 33) == [0, 1]
-
-
-def test_resizing_keeps_the_shorter_side():
-    assert resize_short_side(np.zeros((50, 75, 3), np.uint8), 30).shape == (30, 45, 3)
-    assert resize_short_side(np.zeros((75, 50, 3), np.uint8), 31).shape == (46, 31, 3)  # 46.5 to even
-    image = random_image(20, 30)
-    assert (resize_short_side(image, 20) == image).all()
 
 
 @pytest.mark.parametrize(("batch", "crop", "scales"), [(5, 33, (1.0,)), (4, 71, (1.0,)), (3, 33, (0.5, 1.25))])

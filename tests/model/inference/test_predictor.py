@@ -4,7 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from segstream.evaluation import EvalModel
@@ -12,8 +14,8 @@ from segstream.model.checkpoint import Final, save_final
 from segstream.model.config import MULTI_SCALE, InferConfig
 from segstream.model.inference.predictor import Predictor, infer_config
 from segstream.model.networks.build import build
-from segstream.shards.errors import DataError
-from segstream.shards.taxonomy import load_taxonomy
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.taxonomy import load_taxonomy, projection
 from tests.model.toy import TINY
 
 HMSA = TINY | {"ocr_width": 8, "ocr_key_width": 4, "attention_width": 4}
@@ -73,3 +75,40 @@ def test_predict_and_eval_segment_alike(tmp_path: Path, arch: str, recipe: bool)
     ):
         ours = Predictor(path, short_side=sides and sides[0], **asked).config
         assert (ours,) == EvalModel.load(path, short_sides=sides, **asked).configs
+
+
+def published(path, classes):
+    """MSeg's layout; wide enough to be a preset."""
+    net = build("hrnet-tiny", classes, seed=1)
+    torch.save({"epoch": 1, "state_dict": {f"module.{n}": t for n, t in net.state_dict().items()}}, path)
+    return path
+
+
+def test_a_published_universal_model_answers_in_the_classes_asked_for(tmp_path):
+    file = published(tmp_path / "mseg-3m.pth", 194)
+    predictor = Predictor(file, taxonomy="camvid-11", crop=33, device="cpu")
+    assert predictor.taxonomy == load_taxonomy("camvid-11")
+    np.testing.assert_array_equal(
+        predictor.projection, projection(load_taxonomy("universal"), load_taxonomy("camvid-11"))
+    )
+    own = Predictor(file, arch="hrnet-tiny", crop=33, device="cpu")
+    assert (own.taxonomy.name, own.projection, own.config.crop) == ("universal", None, 33)
+    assert own.identity != predictor.identity
+    image = np.random.default_rng(0).integers(0, 256, (40, 52, 3), np.uint8)
+    ids, shares = predictor(image, probabilities=True)
+    assert (ids.shape, shares.shape) == ((40, 52), (11, 40, 52))
+    np.testing.assert_array_equal(ids, shares.argmax(axis=0))
+    np.testing.assert_array_equal(ids, predictor(image))
+    np.testing.assert_array_equal(predictor([image, image]), [ids, ids])
+    with pytest.raises(UsageError, match="did you mean 'camvid-11'"):
+        Predictor(file, arch="hrnet-tiny", taxonomy="camvid-12")
+    with pytest.raises(DataError, match="has 194 classes, not 19"):
+        Predictor(file, num_classes=19)
+
+
+def test_classes_of_a_file_that_names_none(tmp_path):
+    file = published(tmp_path / "camvid-11-1m.pth", 11)
+    assert Predictor(file, arch="hrnet-tiny").taxonomy.classes[:2] == ("class 0", "class 1")
+    assert Predictor(file, arch="hrnet-tiny", taxonomy="camvid-11").taxonomy == load_taxonomy("camvid-11")
+    with pytest.raises(DataError, match="11 classes, cityscapes-19 has 19"):
+        Predictor(file, arch="hrnet-tiny", taxonomy="cityscapes-19")

@@ -13,7 +13,7 @@ from segstream.model.config import TrainConfig
 from segstream.model.device import normalise
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import load_any
-from segstream.model.training.trainer import SHAPING, Stopped, StopRequest, poly_lr, run_identity, train
+from segstream.model.training.trainer import SHAPING, Stopped, poly_lr, run_identity, stop_signals, train
 from segstream.shards.errors import DataError
 from tests.model.toy import META, TINY, ToySource, run
 
@@ -239,10 +239,10 @@ def test_it_is_the_curve_of_the_reference():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_is_noted_and_the_handlers_come_back(number):
     before = signal.getsignal(number)
-    with StopRequest() as stopping:
-        assert not stopping.asked
+    with stop_signals() as came:
+        assert came == []
         os.kill(os.getpid(), number)
-        assert stopping.asked
+        assert came == [number]
     assert signal.getsignal(number) is before
 
 

@@ -127,7 +127,7 @@ def fetch(server, tmp_path, monkeypatch, waits):
         return run_all(Archive(**archive))
 
     def run_all(*archives):
-        facts = Facts(title="", role="extra", splits={}, licence="", home="", layout={}, archives=archives)
+        facts = Facts(title="", listed=0, role="extra", splits={}, licence="", home="", layout={}, archives=archives)
         monkeypatch.setattr(downloads, "registry", lambda: {"toy": facts})
         return download("toy", tmp_path, sleep=waits.append)
 
