@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segstream.shards.schema import parse
-from segstream.shards.synthetic.objects import table
+from segstream.shards.synthetic.read_table import table
 
 Range = tuple[float, float]
 

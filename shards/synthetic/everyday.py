@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from segstream.shards.schema import parse
 from segstream.shards.synthetic.canvas import Camera
 from segstream.shards.synthetic.domains import Range
-from segstream.shards.synthetic.objects import chosen, extent, mixed, object_named, spread, table
+from segstream.shards.synthetic.objects import chosen, extent, mixed, object_named, spread
+from segstream.shards.synthetic.read_table import table
 from segstream.shards.synthetic.rooms import Walls, draw_walls, hang
 from segstream.shards.synthetic.stage import Stage, Weights
 

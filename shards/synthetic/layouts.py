@@ -1,4 +1,4 @@
-"""The releases' folder trees: names of images, where they and their labels lie, and what comes once per release.
+"""The releases' folder trees (`tables/layouts.yaml`): names of images, where they and their labels lie, and more.
 
 Sources: the release notes as MSeg (Lambert et al., CVPR 2020) and the BRAVO challenge use them.
 """
@@ -21,9 +21,11 @@ from segstream.shards.datasets.layout import split_list
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.files import write_bytes
+from segstream.shards.schema import parse
 from segstream.shards.synthetic import encodings
 from segstream.shards.synthetic.canvas import Scene
 from segstream.shards.synthetic.encodings import Encoder
+from segstream.shards.synthetic.read_table import table
 from segstream.shards.taxonomy import release_classes
 
 Split = Literal["train", "val"]
@@ -48,14 +50,14 @@ Annotation = dict[str, Any] | None
 _UNSTATED = 9999  # images of a split whose size nobody states: what the names below have digits for
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """Where a release keeps an image and its labels, and how it codes them."""
 
     image: str
     """Path below the root; what `path_fields` gives is filled in."""
-    labels: Mapping[str, Encoder]
-    """Path -> coding."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Path -> coding: a function of `encodings`."""
     folders: Mapping[str, str]
     """Split -> folder name."""
     stems: Mapping[str, str] = field(default_factory=dict)
@@ -121,7 +123,8 @@ def write(root: Path, dataset: str, split: Split, stem: str, scene: Scene, photo
     layout, parts = LAYOUTS[dataset], path_fields(LAYOUTS[dataset].folders[split], stem)
     image = root / layout.image.format(**parts)
     save(image, encodings.picture(image.suffix, photo))
-    for path, encode in layout.labels.items():
+    for path, coding in layout.labels.items():
+        encode: Encoder = getattr(encodings, coding)
         save(root / path.format(**parts), encode(dataset, scene))
     return encodings.panoptic_record(dataset, scene, stem) if dataset in _PANOPTIC else None
 
@@ -178,107 +181,6 @@ def _config(dataset: str) -> bytes:
 
 
 _PANOPTIC = ("coco-panoptic-133", "wilddash2-19")
-_PLAIN = {"train": "train", "val": "val"}
-_WORDS = {"train": "training", "val": "validation"}
-_NONE = {"train": "", "val": ""}
-_CITYSCAPES = Layout(
-    "leftImg8bit/{folder}/{stem}_leftImg8bit.png",
-    {
-        "gtFine/{folder}/{stem}_gtFine_labelIds.png": encodings.index,
-        "gtFine/{folder}/{stem}_gtFine_polygons.json": encodings.polygons,
-    },
-    _PLAIN,
-    dict.fromkeys(_PLAIN, "{city}/{city}_{turn:06d}_000019"),
-)
-LAYOUTS = {
-    "ade20k-150": Layout(
-        "images/{folder}/{stem}.jpg",
-        {
-            "annotations/{folder}/{stem}.png": encodings.index,
-            "ADE20K_2016_07_26/images/{folder}/{scene}/{stem}_seg.png": encodings.parts,
-        },
-        _WORDS,
-        {"train": "ADE_train_{n:08d}", "val": "ADE_val_{n:08d}"},
-    ),
-    "coco-panoptic-133": Layout(
-        "images/{folder}/{stem}.jpg",
-        {"annotations/panoptic_{folder}/{stem}.png": encodings.panoptic},
-        {"train": "train2017", "val": "val2017"},
-        dict.fromkeys(_PLAIN, "{n:012d}"),
-    ),
-    "cityscapes-19": _CITYSCAPES,
-    "sunrgbd-37": Layout(
-        "image/{folder}/{stem}.jpg",
-        {"label38/{folder}/{number:08d}.png": encodings.index},
-        {"train": "train", "val": "test"},
-        {"train": "img-{n:06d}"},
-    ),
-    "camvid-11": Layout("701_StillsRaw_full/{stem}.png", {"Labels32-RGB/{stem}_L.png": encodings.colour}, _NONE),
-    "voc2012": Layout("JPEGImages/{stem}.jpg", {"SegmentationClassAug/{stem}.png": encodings.outlined}, _NONE),
-    "kitti-19": Layout("training/image_2/{stem}.png", {"training/semantic/{stem}.png": encodings.index}, _NONE),
-    "cityscapes-34": _CITYSCAPES,
-    "bdd": Layout(
-        "seg/images/{folder}/{stem}.jpg",
-        {"seg/labels/{folder}/{stem}_train_id.png": encodings.index},
-        _PLAIN,
-        dict.fromkeys(_PLAIN, "{a}-{b}"),
-    ),
-    "idd-39": Layout(
-        "leftImg8bit/{folder}/{stem}_leftImg8bit.png",
-        {"gtFine/{folder}/{stem}_gtFine_polygons.json": encodings.numbered_polygons},
-        _PLAIN,
-        dict.fromkeys(_PLAIN, "{drive}/{frame:06d}"),
-    ),
-    "mapillary-public65": Layout(
-        "{folder}/images/{stem}.jpg",
-        {"{folder}/labels/{stem}.png": encodings.palette, "{folder}/instances/{stem}.png": encodings.instances},
-        _WORDS,
-        {"train": "{token}", "val": "-{token:.21}"},
-    ),
-    "pascal-context-60": Layout("JPEGImages/{stem}.jpg", {"trainval/{stem}.mat": encodings.matrix}, _NONE),
-    "wilddash-19": Layout("wd_val_01/{stem}.png", {"wd_val_01/{stem}_labelIds.png": encodings.index}, {"val": ""}),
-    "scannet-20": Layout(
-        "scannet_frames_25k/{top}/color/{name}.jpg",
-        {"scannet_frames_25k/{top}/label/{name}.png": encodings.index},
-        _NONE,
-    ),
-    "gta5-19": Layout(
-        "images/{stem}.png",
-        {"labels/{stem}.png": encodings.palette},
-        _NONE,
-        {"train": "{n:05d}", "val": "1{n:04d}"},
-    ),
-    "shift-19": Layout(
-        "discrete/images/{folder}/front/{stem}_img_front.jpg",
-        {"discrete/labels/{folder}/front/{stem}_semseg_front.png": encodings.red_channel},
-        _PLAIN,
-        dict.fromkeys(_PLAIN, "{a}/{n:08d}"),
-    ),
-    "mapillary-19": Layout(
-        "{folder}/images/{stem}.jpg",
-        {"{folder}/labels/{stem}.png": encodings.palette},
-        _WORDS,
-        {"train": "{token}", "val": "-{token:.21}"},
-    ),
-    "bdd100k-19": Layout(
-        "images/10k/{folder}/{stem}.jpg",
-        {"labels/sem_seg/masks/{folder}/{stem}.png": encodings.index},
-        _PLAIN,
-        dict.fromkeys(_PLAIN, "{a}-{b}"),
-    ),
-    "idd-19": Layout(
-        "leftImg8bit/{folder}/{stem}_leftImg8bit.jpg",
-        {"gtFine/{folder}/{stem}_gtFine_polygons.json": encodings.numbered_polygons},
-        _PLAIN,
-        dict.fromkeys(_PLAIN, "{drive}/frame{n:04d}"),
-    ),
-    "wilddash2-19": Layout(
-        "images/{stem}.jpg",
-        {"panoptic/{stem}.png": encodings.panoptic},
-        _WORDS,
-        {"train": "us{n:04d}_100000", "val": "de{n:04d}_100000"},
-    ),
-    "bravo": Layout("{stem}", {}, {"val": ""}, {"val": "{bravo}"}),
-}
+LAYOUTS = {name: parse(Layout, content, at=f"layouts.yaml: {name}") for name, content in table("layouts").items()}
 DATASETS = tuple(LAYOUTS)
 DEMO = DATASETS[:7]

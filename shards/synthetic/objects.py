@@ -6,14 +6,11 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from random import Random
-from typing import Any
-
-import yaml
 
 from segstream.shards.schema import parse
 from segstream.shards.synthetic.canvas import Camera, Canvas, Point, Spot
+from segstream.shards.synthetic.read_table import table
 from segstream.shards.synthetic.textures import Material, Paint
 
 CAP = -1
@@ -109,13 +106,6 @@ class Item:
     def solid(self) -> bool:
         """It has thickness."""
         return any(shape.wide for shape in self.parts)
-
-
-@functools.cache
-def table(name: str) -> Any:
-    """A table of the package, parsed."""
-    text = resources.files("segstream.shards.synthetic").joinpath("tables", f"{name}.yaml").read_text(encoding="utf-8")
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 @functools.cache

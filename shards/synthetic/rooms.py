@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from segstream.shards.schema import parse
 from segstream.shards.synthetic.canvas import Camera
 from segstream.shards.synthetic.domains import Range
-from segstream.shards.synthetic.objects import draw_object, mixed, spread, table
+from segstream.shards.synthetic.objects import draw_object, mixed, spread
+from segstream.shards.synthetic.read_table import table
 from segstream.shards.synthetic.stage import NONE, Stage, Weights
 
 _NEAR = 0.35  # metres to where floor and walls begin

@@ -11,7 +11,8 @@ from random import Random
 from segstream.shards.schema import parse
 from segstream.shards.synthetic.canvas import Camera, Canvas, Point
 from segstream.shards.synthetic.domains import Domain
-from segstream.shards.synthetic.objects import chosen, draw_object, extent, mixed, object_named, table
+from segstream.shards.synthetic.objects import chosen, draw_object, extent, mixed, object_named
+from segstream.shards.synthetic.read_table import table
 from segstream.shards.synthetic.textures import Colour, Material, blend
 
 FAR = 140.0  # metres to where the ground ends

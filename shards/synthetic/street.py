@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from segstream.shards.schema import parse
 from segstream.shards.synthetic.domains import Range
-from segstream.shards.synthetic.objects import extent, mixed, object_named, spread, table
+from segstream.shards.synthetic.objects import extent, mixed, object_named, spread
+from segstream.shards.synthetic.read_table import table
 from segstream.shards.synthetic.stage import NONE, Stage, Weights
 
 _END = 65.0  # metres: nothing stands farther away, but for buildings

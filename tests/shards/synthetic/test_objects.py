@@ -1,7 +1,8 @@
 import pytest
 
 from segstream.shards.synthetic.canvas import Camera
-from segstream.shards.synthetic.objects import object_named, spread, table
+from segstream.shards.synthetic.objects import object_named, spread
+from segstream.shards.synthetic.read_table import table
 from segstream.shards.synthetic.textures import tile
 from segstream.shards.taxonomy import universal_ids
 
