@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +22,6 @@ from segstream.model import distributed
 from segstream.model.checkpoint import Final, save_final
 from segstream.model.config import InferConfig
 from segstream.model.distributed import ProcessGroup
-from segstream.model.evaluation.protocol import protocols
 from segstream.model.evaluation.resume_log import SetLog
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import load_any
@@ -32,7 +30,7 @@ from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import IGNORE_INDEX, load_taxonomy
 from tests.cli.conftest import Command
-from tests.model.literal_inference import MEAN, STD, literal
+from tests.model.literal_inference import literal
 from tests.model.toy import TINY
 from tests.shards import trees
 
@@ -213,16 +211,6 @@ def test_absent_classes_count_by_the_rule(universal: Path, sets: dict[str, str])
     assert mseg.miou == pytest.approx(sum(v or 0 for v in ious) / 11, abs=1e-9)
 
 
-def test_oracle_and_naive_models(tmp_path: Path, sets: dict[str, str]) -> None:
-    url = sets["camvid-11"]
-    (own,) = evaluate(checkpoint(tmp_path / "own.pt", "camvid-11"), [url])
-    (naive,) = evaluate(checkpoint(tmp_path / "naive.pt", "naive"), [url])
-    assert (own.regime, naive.regime) == ("oracle", "naive")
-    assert len(own.classes) == len(naive.classes) == 11
-    unmatched = [i for i in range(11) if not naive.protocol.projection[i].any()]
-    assert naive.confusion[:, unmatched].sum() == 0  # a class that no name matches is never said
-
-
 KILLED = """
 import os, signal, sys
 from segstream.model.evaluation.resume_log import SetLog
@@ -378,21 +366,6 @@ def test_what_cannot_be_judged_is_said(
             EvalImages(sets["bdd"])
 
 
-def test_a_label_of_another_size_is_named(
-    universal: Path, sets: dict[str, str], monkeypatch: pytest.MonkeyPatch, here: Command
-) -> None:
-    real = EvalImages.at
-
-    def cut(self: EvalImages, *args: Any) -> Any:
-        where, image, labels = real(self, *args)
-        return where, image, {name: label[1:] for name, label in labels.items()}
-
-    monkeypatch.setattr(EvalImages, "at", cut)
-    done = here("eval", universal, "--data", sets["bdd"])
-    assert done.code == 1
-    assert re.search(r"^error: \S+bdd/val/\w+: image is 24 x 32, label 23 x 32", done.err, re.MULTILINE)
-
-
 @pytest.mark.parametrize(
     ("name", "learnt"), [("mseg-3m-480p", True), ("mseg-unrelabeled-1m", False), ("coco-panoptic-133-1m", False)]
 )
@@ -409,35 +382,6 @@ def test_published_files_are_judged_by_their_names_rule(
     assert (model.name, model.seed, model.learnt_relabeled) == (name, None, learnt)
     assert model.taxonomy == load_taxonomy("universal")
     assert [(c.crop, c.short_side, c.flip) for c in model.configs] == [(713, 360, True), (713, 720, True)]
-
-
-def test_hierarchical_attention_is_judged_at_its_own_scales(
-    sets: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A published file, stood in for by a small network: the whole image at once, unless windows are asked for."""
-    sizes = OPTIONS | {"ocr_width": 8, "ocr_key_width": 4, "attention_width": 4}
-    net = build("hmsa", 19, seed=2, **sizes).eval()
-    meta = {"num_classes": 19, "taxonomy": dataclasses.asdict(load_taxonomy("cityscapes-19"))}
-    loader = "segstream.model.inference.predictor"
-    monkeypatch.setattr(f"{loader}.load_any", lambda *_: (net, json.loads(json.dumps(meta))))
-    monkeypatch.setattr(f"{loader}.file_sha256", lambda path: "0")
-    path = Path("cityscapes_ocrnet.pth")
-    model = EvalModel.load(path)
-    assert model.configs[0].n_scales == tuple(net.n_scales)
-    assert EvalModel.load(path, crop=64).configs[0].n_scales is None
-    assert EvalModel.load(path, n_scales=(0.5, 1.0)).configs[0].n_scales == (0.5, 1.0)
-    images, taxonomy = EvalImages(sets["bdd"]), load_taxonomy("cityscapes-19")
-    opened = images, protocols(taxonomy, taxonomy, ("native",), rule="hmsa")
-    (result,) = run_evaluation(model, [opened], ProcessGroup())
-    expected = np.zeros((19, 19), np.int64)
-    for _, image, labels in images.read(range(3), ["native"]):
-        with torch.inference_mode():
-            pixels = torch.from_numpy(((image - MEAN) / STD).transpose(2, 0, 1).copy()).float()[None]
-            both = net(pixels, net.n_scales) + net(pixels.flip(3), net.n_scales).flip(3)
-        pred, label = both[0].argmax(dim=0).numpy(), labels["native"]
-        keep = label != IGNORE_INDEX
-        expected += confusion_matrix(label[keep], pred[keep], labels=range(19))
-    assert np.abs(expected - result.confusion).sum() <= 4
 
 
 def test_a_result_that_cannot_be_written_is_said_before_any_work(
