@@ -94,11 +94,9 @@ def _print_dataset(known: dict[str, Any]) -> None:
     for name, fact in facts.items():
         typer.echo(f"  {name}: {fact}")
     stated = ((a["name"], a["size"], a["digest"]) for a in known.get("archives", ()) if not a["inside"])
-    archives = ["  ".join(word for word in words if word) for words in stated]
-    for title, rows in (
-        ("archives", archives),
-        ("below --raw", [f"{pattern}  ({what})" for pattern, what in known.get("layout", {}).items()]),
-    ):
+    archives = ["  ".join(filter(None, words)) for words in stated]
+    layout = [f"{pattern}  ({what})" for pattern, what in known.get("layout", {}).items()]
+    for title, rows in (("archives", archives), ("below --raw", layout)):
         if rows:
             typer.echo("\n    ".join([f"  {title}:", *rows]))
 

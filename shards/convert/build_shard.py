@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,13 +21,15 @@ from segstream.shards.convert.relabel import LEFT_OUT, outcome_of, relabel
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Pair
 from segstream.shards.errors import DataError, UnreadableError
-from segstream.shards.files import RUN_AGAIN, writing
+from segstream.shards.files import RUN_AGAIN, digest, writing
 from segstream.shards.format.index import (
+    Counts,
     RelabelOutcome,
     ShardIndex,
     dump_index,
     index_name,
     load_index,
+    merge_counts,
     merge_outcomes,
 )
 from segstream.shards.format.left_out import BadFileError, LeftOut
@@ -87,7 +88,7 @@ class _Builder:
     left_out: list[LeftOut] = field(default_factory=list)
     outcomes: list[RelabelOutcome] = field(default_factory=list)
     sources: list[Any] = field(default_factory=list)
-    counts: dict[str, dict[int, tuple[int, int]]] = field(default_factory=lambda: defaultdict(dict))
+    counts: list[Counts] = field(default_factory=list)
 
     def samples(self, pairs: Sequence[Pair]) -> Iterator[ShardSample]:
         """Those of the pairs that can be used."""
@@ -154,12 +155,9 @@ class _Builder:
         if universal is not None and "native" in pixels:  # the same pixels by other names
             pixels["universal"] = np.zeros_like(pixels["native"])
             np.add.at(pixels["universal"], universal.table, pixels["native"])
-        for name, counts in pixels.items():
-            totals = self.counts[name]
-            for i in np.flatnonzero(counts[:IGNORE_INDEX]).tolist():
-                before = totals.get(i, (0, 0))
-                totals[i] = (before[0] + int(counts[i]), before[1] + 1)
-        return tuple(np.flatnonzero(pixels["native"][:IGNORE_INDEX]).tolist()) if "native" in pixels else ()
+        shown = {name: {i: (n, 1) for i, n in enumerate(p[:IGNORE_INDEX].tolist()) if n} for name, p in pixels.items()}
+        self.counts.append(shown)
+        return tuple(shown.get("native", ()))
 
 
 def _histogram(label: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
@@ -197,7 +195,7 @@ def build_shard(setup: Setup, planned: Planned) -> Made:
         sha256=written.sha256,
         fingerprint=_fingerprint(setup, builder.sources),
         samples=written.samples,
-        counts={member: dict(by_id) for member, by_id in builder.counts.items()},
+        counts={**{name: {} for shown in builder.counts for name in shown}, **merge_counts(builder.counts)},
         left_out=tuple(builder.left_out),
         relabel=merge_outcomes(builder.outcomes) if setup.relabel else None,
     )
@@ -247,7 +245,7 @@ def _whole_shard(setup: Setup, planned: Planned) -> ShardIndex | None:
         index = load_index(data, where=planned.path.name)
         if dump_index(index) != data:
             return None
-        if index.samples and (planned.path.stat().st_size != index.bytes or _sha256(planned.path) != index.sha256):
+        if index.samples and (planned.path.stat().st_size != index.bytes or digest(planned.path) != index.sha256):
             return None
     except (OSError, DataError):
         return None  # whatever it is, it is made again
@@ -280,11 +278,6 @@ def _read(release: Release, path: str) -> bytes | str:
         return "missing file"
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -85,8 +85,12 @@ def check_release(name: str, raw: Path | None = None) -> ReleaseCheck:
 
 def tops(layout: Mapping[str, str]) -> tuple[str, ...]:
     """Names at the top of a raw root, by the layout's patterns; those for relabelling alone are left out."""
-    firsts = [pattern.split("/")[0] for pattern, what in layout.items() if "--relabel" not in what]
-    return tuple(dict.fromkeys(name for first in firsts for name in _alternatives(first)))
+    names = []
+    for first in (pattern.split("/")[0] for pattern, what in layout.items() if "--relabel" not in what):
+        before, _, rest = first.partition("{")
+        words, _, after = rest.partition("}")
+        names += [f"{before}{word}{after}" for word in words.split(",")]  # `{a,b}c` -> `ac`, `bc`
+    return tuple(dict.fromkeys(names))
 
 
 def _check_split(data: Dataset, release: Release, split: str) -> SplitCheck:
@@ -173,12 +177,3 @@ def _advice(archive: Archive) -> str:
         return "it counts as unpacked; if files of it are missing, download it again"
     goal = f" so that {', '.join(sorted(archive.unpack.values()))} appears" if archive.unpack else ""
     return f"unpack it{goal} (again, if files are missing)"
-
-
-def _alternatives(name: str) -> list[str]:
-    """`{a,b}c` -> `ac`, `bc`."""
-    before, brace, rest = name.partition("{")
-    if not brace:
-        return [name]
-    inner, _, after = rest.partition("}")
-    return [f"{before}{word}{after}" for word in inner.split(",")]

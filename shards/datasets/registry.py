@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,13 +43,9 @@ class SegmentCoding:
 
     def segments(self) -> Segments:
         """What reads them."""
-        masks = {
-            "ids": functools.partial(id_masks, offset=self.offset),
-            "objects": functools.partial(object_masks, by_id=False),
-            "objects-by-id": functools.partial(object_masks, by_id=True),
-        }
-        files = functools.partial(label_files, instead=self.instead)
-        return Segments(strict=self.strict, masks=masks[self.coding], files=files)
+        of_objects = functools.partial(object_masks, by_id=self.coding == "objects-by-id")
+        masks = functools.partial(id_masks, offset=self.offset) if self.coding == "ids" else of_objects
+        return Segments(strict=self.strict, masks=masks, files=functools.partial(label_files, instead=self.instead))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,8 +194,11 @@ def dataset(name: str) -> Dataset:
     folder = folder_of(name)
     if not (folder / "source.py").is_file():
         return stated
-    adapted: Dataset = importlib.import_module(f"{__package__}.{folder.name}.source").adapt(stated)
-    return adapted
+    own = vars(importlib.import_module(f"{__package__}.{folder.name}.source"))
+    better: dict[str, Any] = {part: own[part] for part in ("read_label", "read_image", "segments") if part in own}
+    if "find" in own:
+        better["find"] = functools.partial(own["find"], stated=stated.find)
+    return replace(stated, **better)
 
 
 def is_own(name: str) -> bool:
@@ -222,12 +221,8 @@ def describe(name: str) -> dict[str, Any]:
     taxonomy = load_taxonomy(name if name.endswith(_RELABELED) else facts.taxonomy or name)
     stated = asdict(facts)
     told = {key: stated[key] for key in ("title", "labels", "total", "licence", "home", "layout")}
-    archives = [asdict(archive) for archive in facts.archives]
-    return (
-        _described(name, taxonomy, facts.role, facts.splits)
-        | told
-        | {"archives": archives, "download": facts.downloads}
-    )
+    told |= {"archives": list(stated["archives"]), "download": facts.downloads}
+    return _described(name, taxonomy, facts.role, facts.splits) | told
 
 
 def _described(name: str, taxonomy: Taxonomy, role: Role, splits: Mapping[str, int | None]) -> dict[str, Any]:

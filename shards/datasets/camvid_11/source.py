@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from segstream.shards.codecs.images import decode_rgb
-from segstream.shards.datasets.sources import Dataset, Ids, Pair
+from segstream.shards.datasets.sources import Ids, Pair
 from segstream.shards.errors import UnreadableError
 from segstream.shards.taxonomy import release_classes
 
 _UNKNOWN = 255
 
 
-def adapt(stated: Dataset) -> Dataset:
-    """With labels read by their colours."""
-    return replace(stated, read_label=_read_label)
-
-
-def _read_label(data: bytes, pair: Pair) -> Ids:
+def read_label(data: bytes, pair: Pair) -> Ids:
+    """Labels by their colours."""
     colours = decode_rgb(data).astype(np.uint32)
     codes = colours[..., 0] << 16 | colours[..., 1] << 8 | colours[..., 2]
     ids: Ids = _ids_by_code()[codes]

@@ -5,23 +5,17 @@ The release's root holds `leftImg8bit` and `gtFine` of both parts, or the folder
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from segstream.shards.datasets.idd_39.source import read_polygons
+from segstream.shards.datasets.idd_39.source import read_label as read_label
 from segstream.shards.datasets.layout import find_all
 from segstream.shards.datasets.release import Release
-from segstream.shards.datasets.sources import Dataset, Found
+from segstream.shards.datasets.sources import Find, Found
 
 _ROOTS = ("", "IDD_Segmentation/", "idd20kII/")  # the parts put together, or as each is unpacked
 _IMAGE_ENDS = (".png", ".jpg")  # of part I and of part II
 
 
-def adapt(stated: Dataset) -> Dataset:
-    """With the pictures of both parts, wherever they are."""
-    return replace(stated, find=_find, read_label=read_polygons)
-
-
-def _find(release: Release, split: str) -> Found:
+def find(release: Release, split: str, stated: Find) -> Found:
+    """The pictures of both parts, wherever they are."""
     roots = [root for root in _ROOTS if release.has_folder(f"{root}leftImg8bit/{split}")] or [""]
     found = [
         find_all(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,26 +11,14 @@ import numpy.typing as npt
 
 from segstream.shards.codecs.images import decode_palette
 from segstream.shards.datasets.release import Release
-from segstream.shards.datasets.sources import Dataset, Found, Ids, Pair
+from segstream.shards.datasets.sources import Find, Found, Ids, Pair
 from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.schema import parse_json
 from segstream.shards.taxonomy import release_classes
 
 
-def adapt(stated: Dataset) -> Dataset:
-    """With a look at `config.json` and at the labels' colours."""
-    find = functools.partial(find_checked, stated.find, dataset=stated.name, field="readable", version="1.1")
-    return replace(stated, find=find, read_label=_read_label)
-
-
 def find_checked(
-    stated: Callable[[Release, str], Found],
-    release: Release,
-    split: str,
-    *,
-    dataset: str,
-    field: str,
-    version: str | None = None,
+    release: Release, split: str, stated: Find, *, dataset: str, field: str, version: str | None = None
 ) -> Found:
     """Pairs of a release that is the one meant.
 
@@ -49,15 +35,17 @@ def find_checked(
     return found
 
 
+find = functools.partial(find_checked, dataset="mapillary-public65", field="readable", version="1.1")
+
+
 def _check_config(release: Release, dataset: str, field: str, version: str | None) -> None:
     """Compare what the release states of itself with what we know: another version has other ids."""
     where = f"{release}/config.json"
+    data = release.required("config.json", "unpack the archive again")
     try:
-        content: Any = parse_json(release.read("config.json"))
+        content: Any = parse_json(data)
         stated = [label[field] for label in content["labels"]]
         found = str(content.get("version", version))
-    except OSError as error:
-        raise DataError(f"{where}: cannot be read ({error.strerror}); unpack the archive again") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{where}: not Mapillary's class list ({error!r}); unpack the archive again") from error
     names = [name for name, _ in release_classes(dataset)]
@@ -69,7 +57,7 @@ def _check_config(release: Release, dataset: str, field: str, version: str | Non
         )
 
 
-def _read_label(data: bytes, pair: Pair) -> Ids:
+def read_label(data: bytes, pair: Pair) -> Ids:
     """Upstream goes by the colours, others by the indices; a file in which they disagree is not the released one."""
     ids, palette = decode_palette(data)
     used = np.unique(ids)  # few
