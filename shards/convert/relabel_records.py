@@ -43,9 +43,6 @@ class Records:
     by_image: Mapping[tuple[str, str], tuple[Record, ...]]
     """(folder that directly holds the label file, image name without extension) -> its records, in file order."""
 
-    def __len__(self) -> int:
-        return sum(map(len, self.by_image.values()))
-
 
 def read_records(path: Path, dataset: str, split: str) -> Records:
     """Read the records of one split; those of all the others are checked as well.

@@ -20,6 +20,7 @@ from pathlib import Path
 from segstream.shards.errors import DataError
 
 _PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # the last: encrypted, or packed by unknown means
 MAC_COPIES = "__MACOSX/"  # what macOS adds to archives: copies of names, not of files
 
 
@@ -171,8 +172,7 @@ class _Archive:
     def read(self, member: zipfile.ZipInfo) -> bytes:
         try:
             return self.file.read(member)
-        # RuntimeError: encrypted; NotImplementedError: packed by a method that zipfile does not know.
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        except BROKEN_ZIP as error:
             raise OSError(errno.EIO, f"damaged in {self.path}: {error}", member.filename) from error
 
 

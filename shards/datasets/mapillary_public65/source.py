@@ -20,7 +20,7 @@ from segstream.shards.taxonomy import release_classes
 def find_checked(
     release: Release, split: str, stated: Find, *, dataset: str, field: str, version: str | None = None
 ) -> Found:
-    """Pairs of a release that is the one meant.
+    """Pairs of a release that is the one meant: another version has other ids.
 
     Args:
         field: which of each label's names our table has.
@@ -30,31 +30,27 @@ def find_checked(
         DataError: it is another version, or not readable.
     """
     found = stated(release, split)
-    if release.has("config.json"):
-        _check_config(release, dataset, field, version)
-    return found
-
-
-find = functools.partial(find_checked, dataset="mapillary-public65", field="readable", version="1.1")
-
-
-def _check_config(release: Release, dataset: str, field: str, version: str | None) -> None:
-    """Compare what the release states of itself with what we know: another version has other ids."""
+    if not release.has("config.json"):
+        return found
     where = f"{release}/config.json"
     data = release.required("config.json", "unpack the archive again")
     try:
         content: Any = parse_json(data)
-        stated = [label[field] for label in content["labels"]]
-        found = str(content.get("version", version))
+        labels = [label[field] for label in content["labels"]]
+        theirs = str(content.get("version", version))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{where}: not Mapillary's class list ({error!r}); unpack the archive again") from error
     names = [name for name, _ in release_classes(dataset)]
-    differ = [n for n, (a, b) in enumerate(itertools.zip_longest(stated, names)) if a != b]
-    if differ or (version and found != version):
-        what = f"class {differ[0]} of {len(stated)} differs from ours" if differ else f"version {found}, not {version}"
+    differ = [n for n, (a, b) in enumerate(itertools.zip_longest(labels, names)) if a != b]
+    if differ or (version and theirs != version):
+        what = f"class {differ[0]} of {len(labels)} differs from ours" if differ else f"version {theirs}, not {version}"
         raise DataError(
             f"{where}: {what}; this is another release than {dataset}'s (see `segstream datasets {dataset}`)"
         )
+    return found
+
+
+find = functools.partial(find_checked, dataset="mapillary-public65", field="readable", version="1.1")
 
 
 def read_label(data: bytes, pair: Pair) -> Ids:
