@@ -50,15 +50,9 @@ def datasets(
 
 
 def _row(known: dict[str, Any]) -> tuple[Any, ...]:
-    return (
-        known["name"],
-        known["role"],
-        len(known["classes"]) if known["labels"] else "-",
-        _universal(known) or "-",
-        _counts(known, " "),
-        "yes" if known["download"] else "no",
-        known["licence"],
-    )
+    classes = len(known["classes"]) if known["labels"] else "-"
+    images, offered = _counts(known, " "), "yes" if known["download"] else "no"
+    return known["name"], known["role"], classes, _universal(known) or "-", images, offered, known["licence"]
 
 
 def _universal(known: dict[str, Any]) -> int:

@@ -22,16 +22,7 @@ from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Pair
 from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.files import RUN_AGAIN, digest, writing
-from segstream.shards.format.index import (
-    Counts,
-    RelabelOutcome,
-    ShardIndex,
-    dump_index,
-    index_name,
-    load_index,
-    merge_counts,
-    merge_outcomes,
-)
+from segstream.shards.format import index as indexes
 from segstream.shards.format.left_out import BadFileError, LeftOut
 from segstream.shards.format.manifest import ShardInfo
 from segstream.shards.format.writer import ShardSample, Written, write_shard
@@ -74,7 +65,7 @@ class Made:
 
     info: ShardInfo | None
     """None if not one of its samples could be used, so that it was not written."""
-    index: ShardIndex
+    index: indexes.ShardIndex
     """But for its samples, which may be many."""
     kept: bool
     """It was there already."""
@@ -86,9 +77,9 @@ class _Builder:
 
     setup: Setup
     left_out: list[LeftOut] = field(default_factory=list)
-    outcomes: list[RelabelOutcome] = field(default_factory=list)
+    outcomes: list[indexes.RelabelOutcome] = field(default_factory=list)
     sources: list[Any] = field(default_factory=list)
-    counts: list[Counts] = field(default_factory=list)
+    counts: list[indexes.Counts] = field(default_factory=list)
 
     def samples(self, pairs: Sequence[Pair]) -> Iterator[ShardSample]:
         """Those of the pairs that can be used."""
@@ -186,31 +177,29 @@ def build_shard(setup: Setup, planned: Planned) -> Made:
     builder = _Builder(setup)
     samples = builder.samples(planned.pairs)
     first = next(samples, None)
-    written = Written(0, "", ())
-    if first is not None:
-        written = write_shard(planned.path, itertools.chain([first], samples))
-    index = ShardIndex(
+    written = write_shard(planned.path, itertools.chain([first], samples)) if first else Written(0, "", ())
+    index = indexes.ShardIndex(
         shard=planned.path.name,
         bytes=written.bytes,
         sha256=written.sha256,
         fingerprint=_fingerprint(setup, builder.sources),
         samples=written.samples,
-        counts={**{name: {} for shown in builder.counts for name in shown}, **merge_counts(builder.counts)},
+        counts={**{name: {} for shown in builder.counts for name in shown}, **indexes.merge_counts(builder.counts)},
         left_out=tuple(builder.left_out),
-        relabel=merge_outcomes(builder.outcomes) if setup.relabel else None,
+        relabel=indexes.merge_outcomes(builder.outcomes) if setup.relabel else None,
     )
-    with writing(planned.path.with_name(index_name(planned.path.name)), advice=RUN_AGAIN) as file:
-        file.write(dump_index(index))
+    with writing(planned.path.with_name(indexes.index_name(planned.path.name)), advice=RUN_AGAIN) as file:
+        file.write(indexes.dump_index(index))
     return _made(index, kept=False)
 
 
-def _made(index: ShardIndex, *, kept: bool) -> Made:
+def _made(index: indexes.ShardIndex, *, kept: bool) -> Made:
     info = ShardInfo(
         name=index.shard,
         bytes=index.bytes,
         sha256=index.sha256,
         samples=len(index.samples),
-        index_sha256=hashlib.sha256(dump_index(index)).hexdigest(),
+        index_sha256=hashlib.sha256(indexes.dump_index(index)).hexdigest(),
     )
     return Made(info=info if index.samples else None, index=replace(index, samples=()), kept=kept)
 
@@ -238,12 +227,12 @@ def _json(setup: Setup, pair: Pair, size_hw: tuple[int, ...]) -> bytes:
     return json.dumps(content, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogateescape")
 
 
-def _whole_shard(setup: Setup, planned: Planned) -> ShardIndex | None:
+def _whole_shard(setup: Setup, planned: Planned) -> indexes.ShardIndex | None:
     """The index of a finished shard made from these very files and parameters, if there is one."""
     try:
-        data = planned.path.with_name(index_name(planned.path.name)).read_bytes()
-        index = load_index(data, where=planned.path.name)
-        if dump_index(index) != data:
+        data = planned.path.with_name(indexes.index_name(planned.path.name)).read_bytes()
+        index = indexes.load_index(data, where=planned.path.name)
+        if indexes.dump_index(index) != data:
             return None
         if index.samples and (planned.path.stat().st_size != index.bytes or digest(planned.path) != index.sha256):
             return None

@@ -103,8 +103,7 @@ def relabel(
         masks = segments.masks(data, [record.segment for record in edits.records], size_hw)
         for record, mask in zip(edits.records, masks, strict=True):
             if mask.shape != size_hw:
-                what = f"segments of an image of {mask.shape}, not {size_hw} (height, width)"
-                raise BadFileError(edits.file, what)
+                raise BadFileError(edits.file, f"segments of an image of {mask.shape}, not {size_hw} (height, width)")
             reasons.append(_refusal(label, record, mask, segments))
             if reasons[-1] is None:
                 label[mask] = record.new

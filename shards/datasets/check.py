@@ -97,9 +97,7 @@ def _check_split(data: Dataset, release: Release, split: str) -> SplitCheck:
     problem, found, there = None, Found(), set[str]()
     try:
         found = data.find(release, split)
-        there = _present(
-            release, (path for pair in found.pairs for path in (pair.image, pair.label) if path is not None)
-        )
+        there = _present(release, [p for pair in found.pairs for p in (pair.image, pair.label) if p is not None])
     except DataError as error:
         problem = str(error)
     images = [pair.image for pair in found.pairs]
@@ -152,12 +150,8 @@ def _elsewhere(release: Release, facts: Facts) -> list[str]:
     if any(_exists(release, name) for name in names):
         return []
     root = release.root.absolute()
-    places = (
-        *(place for pattern in ("*", "*/*") for place in sorted(root.glob(pattern))),
-        root.parent,
-        root.parents[1],
-    )
-    for place in places:
+    inside = (place for pattern in ("*", "*/*") for place in sorted(root.glob(pattern)))
+    for place in (*inside, root.parent, root.parents[1]):
         if any(os.path.exists(place / name) for name in names):  # noqa: PTH110 - asks where it may not look, too
             return [f"{place} looks like the release's root; give that folder"]
     return []

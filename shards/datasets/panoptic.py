@@ -52,23 +52,17 @@ def read_annotations(release: Release, path: str) -> dict[str, _Segments]:
     """
     data = release.required(path, "unpack the panoptic annotations there")
     try:
-        content: Any = parse_json(data)
-        entries = [
-            (
-                a["file_name"].removesuffix(".png"),
-                tuple((index(s["id"]), index(s["category_id"])) for s in a["segments_info"]),
-            )
-            for a in content["annotations"]
-        ]
+        listed: Any = parse_json(data)["annotations"]
+        names = [a["file_name"].removesuffix(".png") for a in listed]
+        segments = [tuple((index(s["id"]), index(s["category_id"])) for s in a["segments_info"]) for a in listed]
+        twice = [name for name, count in Counter(names).items() if count > 1]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{release}/{path}: not COCO panoptic annotations ({error!r}); unpack the archive again"
         ) from error
-    by_name = dict(entries)
-    if len(by_name) < len(entries):
-        twice = next(name for name, count in Counter(name for name, _ in entries).items() if count > 1)
-        raise DataError(f"{release}/{path}: describes {twice}.png twice; unpack the archive again")
-    return by_name
+    if twice:
+        raise DataError(f"{release}/{path}: describes {twice[0]}.png twice; unpack the archive again")
+    return dict(zip(names, segments, strict=True))
 
 
 def segment_ids(data: bytes) -> npt.NDArray[np.uint32]:

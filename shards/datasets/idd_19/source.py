@@ -17,15 +17,8 @@ _IMAGE_ENDS = (".png", ".jpg")  # of part I and of part II
 def find(release: Release, split: str, stated: Find) -> Found:
     """The pictures of both parts, wherever they are."""
     roots = [root for root in _ROOTS if release.has_folder(f"{root}leftImg8bit/{split}")] or [""]
-    found = [
-        find_all(
-            release,
-            f"{root}leftImg8bit/{split}/**/*_leftImg8bit{end}",
-            f"{root}gtFine/{split}/**/*_gtFine_polygons.json",
-        )
-        for root in roots
-        for end in _IMAGE_ENDS
-    ]
+    image, label = f"leftImg8bit/{split}/**/*_leftImg8bit", f"gtFine/{split}/**/*_gtFine_polygons.json"
+    found = [find_all(release, f"{root}{image}{end}", f"{root}{label}") for root in roots for end in _IMAGE_ENDS]
     pairs = tuple(pair for one in found for pair in one.pairs)
     orphans = {label for one in found for label in one.orphans} - {pair.label for pair in pairs}
     return Found(pairs=pairs, orphans=tuple(sorted(orphans)))

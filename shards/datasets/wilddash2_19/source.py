@@ -19,17 +19,13 @@ read_label = read_categories
 def find(release: Release, split: str, stated: Find) -> Found:
     """The pairs of the release's own lists, with the segments of its JSON."""
     here = {pair.image: pair for pair in stated(release, split).pairs}
-    listed = [f"images/{name}.jpg" for name in _names(release, f"random_split/{_LISTS[split]}.txt")]
+    path = f"random_split/{_LISTS[split]}.txt"
+    try:
+        listed = [f"images/{name}.jpg" for name in release.read(path).decode().split()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{release}/{path}: cannot be read ({error}); it lists the images of a split") from error
+    if not listed:
+        raise DataError(f"{release}/{path}: names no images")
     pairs = tuple(here[image] for image in listed if image in here)
     absent = tuple(image for image in listed if image not in here)
     return described(Found(pairs=pairs, absent=absent), release, "panoptic.json")
-
-
-def _names(release: Release, path: str) -> list[str]:
-    try:
-        names = release.read(path).decode().split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{release}/{path}: cannot be read ({error}); it lists the images of a split") from error
-    if not names:
-        raise DataError(f"{release}/{path}: names no images")
-    return names
