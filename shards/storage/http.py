@@ -15,7 +15,7 @@ from segstream.shards.storage.remote import (
     RangeRead,
     TransientError,
     UnreachableError,
-    distrust,
+    require_trust,
     total_of,
 )
 
@@ -29,7 +29,6 @@ _NO_RANGES = (
     "the server does not answer Range requests, so every sample would cost a whole shard; "
     "serve the files with one that does (nginx, any object store), or copy them to this machine"
 )
-_TRUST = "if a CA of your own has signed it, set SSL_CERT_FILE to the file of that CA's certificate"
 
 
 class HttpOrigin(Origin):
@@ -47,12 +46,11 @@ class HttpOrigin(Origin):
         response = self._request("GET", name, {"Range": f"bytes={start}-{stop - 1}"})
         try:
             total = self._total(response, name, start, stop)
-            data = response.read()
+            return RangeRead(response.read(), total, response.headers.get("ETag"))
         except (HTTPError, OSError) as error:
             raise TransientError(f"the connection broke ({_cause(error)})") from error
         finally:
             response.close()  # back in the pool by now if all was read
-        return RangeRead(data, total, response.headers.get("ETag"))
 
     def head(self, name: str) -> int:
         """See `Origin.head`."""
@@ -74,8 +72,8 @@ class HttpOrigin(Origin):
             raise UsageError(f"{url}: not a URL ({error}); correct it") from error
         except (HTTPError, OSError) as error:
             reason = getattr(error, "reason", error)
-            if isinstance(reason, SSLError) and (why := distrust(error)):
-                raise DataError(f"{url}: the server's certificate is not trusted ({why}); {_TRUST}") from error
+            if isinstance(reason, SSLError):
+                require_trust(error, where=url, variable="SSL_CERT_FILE")
             kind = UnreachableError if isinstance(reason, (NewConnectionError, SSLError)) else TransientError
             raise kind(f"no answer ({_cause(error)})") from error
         if response.status in (200, 206):
