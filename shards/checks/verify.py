@@ -90,20 +90,17 @@ def verify(url: str | Path, *, workers: int = 1, progress: Callable[[int, int], 
         manifest = manifests.load_manifest(read_manifest(store), where=manifests.NAME)
     except DataError as error:
         return _result(store.url, [], [Fault("manifest", manifests.NAME, str(error))])
-    faults: list[Fault] = []
-    indexes: dict[int, ShardIndex] = {}
+    checked: dict[int, tuple[ShardIndex | None, list[Fault]]] = {}
     check = functools.partial(_check_shard, store, manifest)
-    results = as_they_finish(check, manifest.shards, workers=workers, what=f"verify {store.url}")
-    for done, (n, (index, found)) in enumerate(results, 1):
-        faults += found
-        if index is not None:
-            indexes[n] = index
+    for n, result in as_they_finish(check, manifest.shards, workers=workers, what=f"verify {store.url}"):
+        checked[n] = result
         if progress:
-            progress(done, len(manifest.shards))
-    ordered = [indexes[n] for n in sorted(indexes)]
-    if len(ordered) == len(manifest.shards):  # or the missing one is the fault
-        faults += _across_shards(manifest, ordered)
-    return _result(store.url, ordered, faults)
+            progress(len(checked), len(manifest.shards))
+    indexes = [index for _, (index, _) in sorted(checked.items()) if index is not None]
+    faults = [fault for _, found in checked.values() for fault in found]
+    if len(indexes) == len(manifest.shards):  # or the missing one is the fault
+        faults += _across_shards(manifest, indexes)
+    return _result(store.url, indexes, faults)
 
 
 def _result(url: str, indexes: Sequence[ShardIndex], faults: Sequence[Fault]) -> VerifyResult:
@@ -212,18 +209,15 @@ def _check_members(
     labels: dict[str, Any] = {}
     taxonomies = label_taxonomies(manifest)
     for suffix, data in intact.items():
-        member = suffix.removesuffix(".png")
+        member, size_hw = suffix.removesuffix(".png"), entry.size_hw
         try:
             if suffix == "json":
                 parse_json(data)
-                continue
-            if suffix in IMAGE_SUFFIXES:
+            elif suffix in IMAGE_SUFFIXES:
                 size_hw = decode_picture(data).size_hw
             elif member in taxonomies:
                 labels[member] = decode_ids(data)
                 size_hw = labels[member].shape
-            else:
-                continue
         except (UnreadableError, ValueError) as error:
             yield Fault("decode", f"{where}.{suffix}", f"not JSON ({error})" if suffix == "json" else str(error))
             continue

@@ -12,7 +12,6 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -30,8 +29,7 @@ CHROMA_PX = 1
 than the next pixel: at a cut, that one row or column alone differs from the whole picture's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(NamedTuple):
     """The blocks of a member; they follow one another, and the head precedes them."""
 
     rows: int
@@ -47,8 +45,7 @@ class Blocks:
         return len(ends) == 1 + -(-height // self.rows) and self == _blocks(data, self.rows, ends)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedRows:
+class EncodedRows(NamedTuple):
     """Some neighbouring rows of a member, still encoded."""
 
     top: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from segstream.shards.codecs.row_blocks import Blocks
@@ -139,7 +139,7 @@ def dump_index(index: ShardIndex) -> bytes:
             "size_hw": entry.size_hw,
             "classes": entry.classes,
             "members": {k: [m.offset, m.size, m.crc32] for k, m in sorted(entry.members.items())},
-            "blocks": {k: astuple(m.blocks) for k, m in sorted(entry.members.items()) if m.blocks},
+            "blocks": {k: m.blocks for k, m in sorted(entry.members.items()) if m.blocks},
         }
         for entry in index.samples
     ]

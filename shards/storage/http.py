@@ -21,10 +21,8 @@ from segstream.shards.storage.remote import (
 
 TIMEOUT_S = 20.0  # to connect, and between two arrivals of bytes
 TRY_AGAIN = (408, 425, 429)  # and all from 500 on
-_CONNECTIONS = 32
-_REDIRECTS = urllib3.Retry(
-    total=None, connect=0, read=0, status=0, other=0, redirect=5, respect_retry_after_header=False
-)
+CONNECTIONS = 32
+_REDIRECTS = urllib3.Retry(connect=0, read=0, status=0, other=0, redirect=5, respect_retry_after_header=False)
 _NO_RANGES = (
     "the server does not answer Range requests, so every sample would cost a whole shard; "
     "serve the files with one that does (nginx, any object store), or copy them to this machine"
@@ -101,11 +99,10 @@ class HttpOrigin(Origin):
 
     def connect(self) -> urllib3.PoolManager:
         """See `Origin.connect`."""
-        timeout = urllib3.Timeout(connect=self._timeout_s, read=self._timeout_s)
         proxy = urllib.request.getproxies().get(self._parts.scheme)
         if proxy and not urllib.request.proxy_bypass(self._parts.netloc):
-            return urllib3.ProxyManager(proxy, maxsize=_CONNECTIONS, timeout=timeout)
-        return urllib3.PoolManager(maxsize=_CONNECTIONS, timeout=timeout)
+            return urllib3.ProxyManager(proxy, maxsize=CONNECTIONS, timeout=self._timeout_s)
+        return urllib3.PoolManager(maxsize=CONNECTIONS, timeout=self._timeout_s)
 
 
 def _cause(error: Exception) -> str:

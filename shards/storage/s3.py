@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.storage.http import TIMEOUT_S, TRY_AGAIN
+from segstream.shards.storage.http import CONNECTIONS, TIMEOUT_S, TRY_AGAIN
 from segstream.shards.storage.remote import (
     MissingError,
     Origin,
@@ -25,7 +25,6 @@ from segstream.shards.storage.remote import (
     total_of,
 )
 
-_CONNECTIONS = 32
 _MISSING = ("404", "NoSuchKey", "NotFound")
 _CREDENTIALS = (
     "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE), AWS_ENDPOINT_URL, and the account's rights"
@@ -124,7 +123,7 @@ class S3Origin(Origin):
                     retries={"total_max_attempts": 1, "mode": "standard"},
                     connect_timeout=self._timeout_s,
                     read_timeout=self._timeout_s,
-                    max_pool_connections=_CONNECTIONS,
+                    max_pool_connections=CONNECTIONS,
                     s3={"addressing_style": style or ("path" if own or settings.get("endpoint_url") else "auto")},
                     request_checksum_calculation="when_required",  # servers other than AWS may not know the new ones
                     response_checksum_validation="when_required",
