@@ -6,6 +6,7 @@ Inside the project nothing re-checks and nothing assigns: whoever holds such a d
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import types
 import typing
@@ -88,7 +89,7 @@ def parse(cls: type[C], values: Mapping[str, Any], *, at: str) -> C:
     """
     if not isinstance(values, Mapping):
         raise DataError(f"{at}: expected `key: value` pairs, found {values!r}")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in known:
@@ -101,6 +102,11 @@ def parse(cls: type[C], values: Mapping[str, Any], *, at: str) -> C:
         return cls(**built)
     except DataError as error:
         raise DataError(f"{at}: {error}") from error
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _convert(hint: Any, value: Any, *, at: str) -> Any:
