@@ -27,13 +27,13 @@ class _Strict(yaml.SafeLoader):
     """Plain values only, and no key twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        if twice := _twice(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            raise yaml.MarkedYAMLError(problem=f"key {twice[0]!r} is given twice", problem_mark=node.start_mark)
+        if (twice := _twice(k.value for k, _ in node.value if isinstance(k, yaml.ScalarNode))) is not None:
+            raise yaml.MarkedYAMLError(problem=f"key {twice!r} is given twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
 
 
-def _twice(keys: Iterable[str]) -> list[str]:
-    return [key for key, count in Counter(keys).items() if count > 1]
+def _twice(keys: Iterable[str]) -> str | None:
+    return next((key for key, count in Counter(keys).items() if count > 1), None)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -66,9 +66,10 @@ def parse_json(data: bytes) -> Any:
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if twice := _twice(key for key, _ in pairs):
-            raise ValueError(f"key {twice[0]!r} is given twice")
-        return dict(pairs)
+        made = dict(pairs)
+        if len(made) < len(pairs):  # faster than counting, in files of millions of objects
+            raise ValueError(f"key {_twice(key for key, _ in pairs)!r} is given twice")
+        return made
 
     try:
         return json.loads(data, object_pairs_hook=once)

@@ -7,7 +7,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -87,7 +87,7 @@ def decode_ids(data: bytes) -> npt.NDArray[np.integer]:
     with _opened(data, lossless=True) as image:
         if image.mode not in _ID_MODES:
             raise UnreadableError(f"label of mode {image.mode}, expected one channel of class ids")
-        ids = _loaded(image)
+        ids = np.asarray(_loaded(image))
         colours = len(image.getpalette() or ()) // 3
         if image.mode == "P" and ids.max() >= colours:
             raise UnreadableError(f"label with index {ids.max()} and a palette of {colours} colours")
@@ -122,7 +122,7 @@ def decode_palette(data: bytes) -> tuple[npt.NDArray[np.uint8], Rgb]:
     with _opened(data) as image:
         if image.mode != "P":
             raise UnreadableError(f"label of mode {image.mode}, expected a palette")
-        return _loaded(image), np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        return np.asarray(_loaded(image)), np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
 
 
 def fit(size_hw: tuple[int, int], short_side: int | None) -> tuple[int, int]:
@@ -182,15 +182,15 @@ def _opened(data: bytes, *, lossless: bool = False) -> Image.Image:
 
 
 def _rgb(image: Image.Image, *, upright: bool = True) -> Rgb:
-    _loaded(image)
-    return np.asarray((image if upright else ImageOps.exif_transpose(image)).convert("RGB"))
+    whole = _loaded(image)
+    return np.asarray((whole if upright else ImageOps.exif_transpose(whole)).convert("RGB"))
 
 
-def _loaded(image: Image.Image) -> npt.NDArray[Any]:
+def _loaded(image: Image.Image) -> Image.Image:
     """Decode in full: pillow is the decoder that refuses what is cut short."""
     with _damage("error"):
         image.load()
-    return np.asarray(image)
+    return image
 
 
 def _orientation(image: Image.Image) -> int:
