@@ -55,12 +55,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def street(folder: Path) -> Path:
-    rng = np.random.default_rng(0)
-    for kind, shape in (("images", (48, 64, 3)), ("labels", (48, 64))):
+    for kind, ending in (("images", "jpg"), ("labels", "png")):
         (folder / kind / "train").mkdir(parents=True)
-        Image.fromarray(rng.integers(0, 11, shape, np.uint8)).save(folder / kind / "train" / "a.png")
-        if kind == "images":
-            (folder / kind / "train" / "a.png").rename(folder / kind / "train" / "a.jpg")
+        shape = (48, 64, 3) if kind == "images" else (48, 64)
+        Image.fromarray(np.full(shape, 3, np.uint8)).save(folder / kind / "train" / f"a.{ending}")
     return folder
 
 
