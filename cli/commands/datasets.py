@@ -50,15 +50,9 @@ def datasets(
 
 
 def _row(known: dict[str, Any]) -> tuple[Any, ...]:
-    return (
-        known["name"],
-        known["role"],
-        len(known["classes"]) if known["labels"] else "-",
-        _universal(known) or "-",
-        _counts(known, " "),
-        "yes" if known["download"] else "no",
-        known["licence"],
-    )
+    classes = len(known["classes"]) if known["labels"] else "-"
+    images, offered = _counts(known, " "), "yes" if known["download"] else "no"
+    return known["name"], known["role"], classes, _universal(known) or "-", images, offered, known["licence"]
 
 
 def _universal(known: dict[str, Any]) -> int:
@@ -94,11 +88,9 @@ def _print_dataset(known: dict[str, Any]) -> None:
     for name, fact in facts.items():
         typer.echo(f"  {name}: {fact}")
     stated = ((a["name"], a["size"], a["digest"]) for a in known.get("archives", ()) if not a["inside"])
-    archives = ["  ".join(word for word in words if word) for words in stated]
-    for title, rows in (
-        ("archives", archives),
-        ("below --raw", [f"{pattern}  ({what})" for pattern, what in known.get("layout", {}).items()]),
-    ):
+    archives = ["  ".join(filter(None, words)) for words in stated]
+    layout = [f"{pattern}  ({what})" for pattern, what in known.get("layout", {}).items()]
+    for title, rows in (("archives", archives), ("below --raw", layout)):
         if rows:
             typer.echo("\n    ".join([f"  {title}:", *rows]))
 
