@@ -98,15 +98,10 @@ def _print_dataset(known: dict[str, Any]) -> None:
 def _print_check(found: ReleaseCheck) -> None:
     typer.echo(f"{found.name} in {found.raw}: {'complete' if found.ok else 'NOT complete'}")
     for split in found.splits:
-        typer.echo(f"  {split.split}: {_found(split)}")
-        if split.problem:
-            typer.echo(f"    {split.problem}")
-        for path in split.first_missing:
-            typer.echo(f"    missing: {path}")
-    for problem in found.problems:
-        typer.echo(f"  problem: {problem}")
-    for text in found.notes:
-        typer.echo(f"  note: {text}")
+        told = [split.problem, *(f"missing: {path}" for path in split.first_missing)]
+        typer.echo("\n    ".join([f"  {split.split}: {_found(split)}", *filter(None, told)]))
+    for text in (*(f"problem: {text}" for text in found.problems), *(f"note: {text}" for text in found.notes)):
+        typer.echo(f"  {text}")
 
 
 def _found(split: SplitCheck) -> str:

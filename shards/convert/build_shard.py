@@ -172,8 +172,19 @@ def build_shard(setup: Setup, planned: Planned) -> Made:
         DataError: the system refuses to write.
     """
     cv2.setNumThreads(1)  # shards are made side by side
-    if kept := _whole_shard(setup, planned):
-        return _made(kept, kept=True)
+    kept = _whole_shard(setup, planned)
+    index = kept or _build(setup, planned)
+    info = ShardInfo(
+        name=index.shard,
+        bytes=index.bytes,
+        sha256=index.sha256,
+        samples=len(index.samples),
+        index_sha256=hashlib.sha256(indexes.dump_index(index)).hexdigest(),
+    )
+    return Made(info=info if index.samples else None, index=replace(index, samples=()), kept=kept is not None)
+
+
+def _build(setup: Setup, planned: Planned) -> indexes.ShardIndex:
     builder = _Builder(setup)
     samples = builder.samples(planned.pairs)
     first = next(samples, None)
@@ -190,18 +201,7 @@ def build_shard(setup: Setup, planned: Planned) -> Made:
     )
     with writing(planned.path.with_name(indexes.index_name(planned.path.name)), advice=RUN_AGAIN) as file:
         file.write(indexes.dump_index(index))
-    return _made(index, kept=False)
-
-
-def _made(index: indexes.ShardIndex, *, kept: bool) -> Made:
-    info = ShardInfo(
-        name=index.shard,
-        bytes=index.bytes,
-        sha256=index.sha256,
-        samples=len(index.samples),
-        index_sha256=hashlib.sha256(indexes.dump_index(index)).hexdigest(),
-    )
-    return Made(info=info if index.samples else None, index=replace(index, samples=()), kept=kept)
+    return index
 
 
 def _image_member(

@@ -207,20 +207,16 @@ def describe(name: str) -> dict[str, Any]:
     """
     if is_own(name):
         own = dataset(name)
-        return _described(own.name, own.taxonomy, own.role, own.splits) | {"licence": own.licence}
-    if name not in dataset_names():
-        raise UsageError(f"dataset {name!r} is unknown; {did_you_mean(name, dataset_names())}")
-    facts = registry()[name.removesuffix(_RELABELED)]
-    taxonomy = taxonomies.load_taxonomy(name if name.endswith(_RELABELED) else facts.taxonomy or name)
-    stated = asdict(facts)
-    told = {key: stated[key] for key in ("title", "labels", "total", "licence", "home", "layout")}
-    told |= {"archives": list(stated["archives"]), "download": facts.downloads}
-    return _described(name, taxonomy, facts.role, facts.splits) | told
-
-
-def _described(
-    name: str, taxonomy: taxonomies.Taxonomy, role: Role, splits: Mapping[str, int | None]
-) -> dict[str, Any]:
+        name, role, splits, taxonomy = own.name, own.role, own.splits, own.taxonomy
+        told: dict[str, Any] = {"licence": own.licence}
+    else:
+        if name not in dataset_names():
+            raise UsageError(f"dataset {name!r} is unknown; {did_you_mean(name, dataset_names())}")
+        facts = registry()[name.removesuffix(_RELABELED)]
+        role, splits, stated = facts.role, facts.splits, asdict(facts)
+        taxonomy = taxonomies.load_taxonomy(name if name.endswith(_RELABELED) else facts.taxonomy or name)
+        told = {key: stated[key] for key in ("title", "labels", "total", "licence", "home", "layout")}
+        told |= {"archives": list(stated["archives"]), "download": facts.downloads}
     to_universal = taxonomy.to_universal
     to_naive = taxonomies.naive_remap(taxonomy).table if taxonomy.name in taxonomies.TRAINING_TAXONOMIES else None
     return {
@@ -232,4 +228,4 @@ def _described(
         "to_universal": None if to_universal is None else {str(i): u for i, u in enumerate(to_universal)},
         "from_universal": None if taxonomy.from_universal is None else [list(p) for p in taxonomy.from_universal],
         "to_naive": None if to_naive is None else {str(i): int(to_naive[i]) for i in range(taxonomy.num_classes)},
-    }
+    } | told
