@@ -56,12 +56,7 @@ class ProcessGroup:
     def sum_later_(self, tensor: Tensor) -> Callable[[], None]:
         """Begin `sum_`; what comes back waits for it."""
         with _together():
-            work = dist.all_reduce(tensor, async_op=True)
-
-        def wait() -> None:
-            with _together():
-                work.wait()
-
+            wait: Callable[[], None] = _together()(dist.all_reduce(tensor, async_op=True).wait)
         return wait
 
     def broadcast_(self, tensor: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, softmax
 
-from segstream.model.networks.blocks import conv, draw_uniform, norm, set_momentum
+from segstream.model.networks.blocks import conv, draw_uniform, set_momentum
 from segstream.model.networks.hrnet import HRNetConfig, HRNetTrunk, Init, draw_trunk
 from segstream.model.types import Aux, TrainOutput
 
@@ -191,4 +191,4 @@ def _conv_norm(num_in: int, num_out: int) -> tuple[nn.Module, nn.Module]:
 
 
 def _norm_relu(num: int) -> nn.Sequential:
-    return nn.Sequential(norm(num), nn.ReLU(inplace=True))
+    return nn.Sequential(nn.BatchNorm2d(num), nn.ReLU(inplace=True))

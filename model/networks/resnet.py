@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from segstream.model.networks.blocks import Bottleneck, call_block, conv, norm
+from segstream.model.networks.blocks import Bottleneck, call_block, conv_bn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +60,9 @@ class ResNet(nn.Module):
         self.checkpointing = checkpointing
         c = config.width
         self.layer0 = nn.Sequential(
-            *(conv(3, c, 3, stride=2), norm(c), nn.ReLU(inplace=True)),
-            *(conv(c, c, 3), norm(c), nn.ReLU(inplace=True)),
-            *(conv(c, 2 * c, 3), norm(2 * c), nn.ReLU(inplace=True)),
+            *conv_bn(3, c, 3, stride=2),
+            *conv_bn(c, c, 3),
+            *conv_bn(c, 2 * c, 3),
             nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
         )
         self.layer1 = _stage(2 * c, c, config.blocks[0])

@@ -22,9 +22,12 @@ class Checkpoints:
         self._folder, self._keep = Path(folder), keep
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
-        self.failure: DataError | None = None
-        """Of a write that has failed by now."""
         self._lock: IO[bytes] | None = None
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Of a write that has failed by now."""
+        return self._writing.exception() if self._writing is not None and self._writing.done() else None
 
     def claim(self) -> None:
         """Keep other runs out of the run folder, until `close` or the end of this process, however it ends.
@@ -85,11 +88,9 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Until what was begun is on the disk; raises the DataError of a write that failed."""
-        if self._writing is not None:
-            self._writing.result()
-        failure, self.failure = self.failure, None
-        if failure is not None:
-            raise failure
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def close(self) -> None:
         """Let go of the thread, after what it writes, and of the folder."""
@@ -111,7 +112,5 @@ class Checkpoints:
             save_checkpoint(path, checkpoint)
             for old in [other for other in self.paths() if other <= path][self._keep :]:
                 old.unlink(missing_ok=True)
-        except DataError as error:
-            self.failure = error
         except OSError as error:
-            self.failure = DataError(f"{self._folder}: cannot be used ({error}); free space, or check permissions")
+            raise DataError(f"{self._folder}: cannot be used ({error}); free space, or check permissions") from error
