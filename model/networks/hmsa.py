@@ -136,10 +136,9 @@ class HMSA(nn.Module):
     def at_scale(self, images: Tensor, scale: float) -> ScaleOutput:
         """What the network makes of the images at one scale."""
         size_hw = _scaled(images, scale)
-        out = self.ocr(self.backbone.features(images if scale == 1 else half_pixel(images, size_hw)))
-        attention = self.scale_attn(out.pixels)
-        logits, aux, attention = (half_pixel(at_least_float32(x), size_hw) for x in (out.logits, out.aux, attention))
-        return ScaleOutput(logits, aux, attention)
+        logits, aux, pixels = self.ocr(self.backbone.features(images if scale == 1 else half_pixel(images, size_hw)))
+        attention = self.scale_attn(pixels)
+        return ScaleOutput(*(half_pixel(at_least_float32(x), size_hw) for x in (logits, aux, attention)))
 
     def _train(self, images: Tensor) -> TrainOutput:
         size_hw = (images.shape[-2], images.shape[-1])

@@ -119,7 +119,7 @@ class HRNetTrunk(nn.Module):
         xs = [x]
         transitions = (self.transition1, self.transition2, self.transition3)
         for transition, stage in zip(transitions, (self.stage2, self.stage3, self.stage4), strict=True):
-            xs = _grow(transition, xs)
+            xs = [layer(xs[min(i, len(xs) - 1)]) for i, layer in enumerate(transition)]
             for exchange in stage:
                 xs = call_block(exchange, xs, checkpointing=self.checkpointing)
         size_hw = xs[0].shape[-2:]
@@ -225,7 +225,3 @@ def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
         else:
             layers.append(nn.Sequential(nn.Sequential(*conv_bn(before[-1], width, 3, stride=2))))
     return nn.ModuleList(layers)
-
-
-def _grow(transition: nn.ModuleList, xs: list[Tensor]) -> list[Tensor]:
-    return [layer(xs[min(i, len(xs) - 1)]) for i, layer in enumerate(transition)]

@@ -23,7 +23,6 @@ Network", CVPR 2017, with its published code's stem.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -36,15 +35,6 @@ class ResNetConfig:
 
     blocks: tuple[int, ...]
     width: int = 64
-
-
-class ResNetFeatures(NamedTuple):
-    """What heads read, at 1/8 of the input's size."""
-
-    layer3: Tensor
-    """(B, 16 * width, h, w)."""
-    layer4: Tensor
-    """(B, 32 * width, h, w)."""
 
 
 class ResNet(nn.Module):
@@ -70,15 +60,15 @@ class ResNet(nn.Module):
         self.layer3 = _stage(8 * c, 4 * c, config.blocks[2], dilation=2)
         self.layer4 = _stage(16 * c, 8 * c, config.blocks[3], dilation=4)
 
-    def features(self, images: Tensor) -> ResNetFeatures:
-        """Normalised images (B, 3, H, W) -> features of the last two stages at 1/8."""
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised images (B, 3, H, W) -> layer3, (B, 16 * width, h, w), and layer4, (B, 32 * width, h, w)."""
         x = self.layer0(images)
         stages = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in stage:
                 x = call_block(block, x, checkpointing=self.checkpointing)
             stages.append(x)
-        return ResNetFeatures(layer3=stages[2], layer4=stages[3])
+        return stages[2], stages[3]
 
 
 def _stage(num_in: int, num_mid: int, blocks: int, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:

@@ -273,10 +273,10 @@ def optimizer_of(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
 
     Those rates belong to SGD; AdamW scales every weight's step by itself.
     """
-    if config.optimizer == "adamw":
-        groups = [{"params": list(net.parameters()), "factor": 1.0}]
+    adamw = config.optimizer == "adamw"
+    parts = net.lr_groups() if isinstance(net, Grouped) and not adamw else ((net, 1.0),)
+    groups = [{"params": list(part.parameters()), "factor": factor} for part, factor in parts]
+    if adamw:
         betas = (config.momentum, 0.999)
         return torch.optim.AdamW(groups, lr=config.lr, betas=betas, weight_decay=config.weight_decay)
-    parts = net.lr_groups() if isinstance(net, Grouped) else ((net, 1.0),)
-    groups = [{"params": list(part.parameters()), "factor": factor} for part, factor in parts]
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
