@@ -22,12 +22,9 @@ class Checkpoints:
         self._folder, self._keep = Path(folder), keep
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
-        self._lock: IO[bytes] | None = None
-
-    @property
-    def failure(self) -> BaseException | None:
+        self.failure: DataError | None = None
         """Of a write that has failed by now."""
-        return self._writing.exception() if self._writing is not None and self._writing.done() else None
+        self._lock: IO[bytes] | None = None
 
     def claim(self) -> None:
         """Keep other runs out of the run folder, until `close` or the end of this process, however it ends.
@@ -88,9 +85,11 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Until what was begun is on the disk; raises the DataError of a write that failed."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
+        if self._writing is not None:
+            self._writing.result()
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
         """Let go of the thread, after what it writes, and of the folder."""
@@ -112,5 +111,7 @@ class Checkpoints:
             save_checkpoint(path, checkpoint)
             for old in [other for other in self.paths() if other <= path][self._keep :]:
                 old.unlink(missing_ok=True)
+        except DataError as error:
+            self.failure = error
         except OSError as error:
-            raise DataError(f"{self._folder}: cannot be used ({error}); free space, or check permissions") from error
+            self.failure = DataError(f"{self._folder}: cannot be used ({error}); free space, or check permissions")

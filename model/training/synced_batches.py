@@ -49,7 +49,7 @@ class SyncedBatches:
     wait_s: float = 0.0
     """Seconds spent waiting for batches so far."""
 
-    def take(self, step: int, *, stop: bool, failure: BaseException | None) -> tuple[Batch, Agreement]:
+    def take(self, step: int, *, stop: bool, failure: Exception | None) -> tuple[Batch, Agreement]:
         """The batch of a step.
 
         Args:
