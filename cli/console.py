@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -18,11 +18,8 @@ UNFOLDED = 10_000  # columns
 EVERY_S = 5.0  # between progress lines where there is no terminal
 
 
-class Report(Protocol):
-    """Called as work goes on."""
-
-    def __call__(self, done: int, total: int) -> None:
-        """`done` of `total` units are finished."""
+Advance = Callable[[int, int], None]
+"""Called as work goes on, with how many units are finished, and of how many."""
 
 
 def note(text: str) -> None:
@@ -49,7 +46,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 @contextmanager
-def progress(what: str, unit: str = "images") -> Iterator[Report]:
+def progress(what: str, unit: str = "images") -> Iterator[Advance]:
     """A bar in a terminal; elsewhere a line now and then, and one at the end."""
     if sys.stderr.isatty():
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

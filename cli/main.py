@@ -37,10 +37,10 @@ def main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Train and judge semantic-segmentation models on composites of many datasets.
+    """Train and evaluate semantic-segmentation models on composites of many datasets.
 
-    Releases become shards once (shard), shards stream into training (train), models are judged on datasets they
-    have never seen (eval), and tables and pages say what came out (results, report).
+    Releases become shards once (shard), shards stream into training (train), models are evaluated on datasets
+    they have never seen (eval), and tables and pages say what came out (results, report).
     """
     if "DVC_STAGE" in os.environ:
         check_checkout(Path.cwd())

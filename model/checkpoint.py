@@ -138,6 +138,24 @@ def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[s
     ]
 
 
+def stored_differences(path: Path, expected: Mapping[str, Any], *, advice: str) -> list[str] | None:
+    """`differences` of an identity in a JSON file; None if there is no such file.
+
+    Args:
+        advice: what to do about a file that holds none.
+
+    Raises:
+        DataError: it cannot be read, or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return differences(dict(found), expected)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); {advice}") from error
+
+
 def check_same(path: str | Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Refuse to go on from another run's file.
 

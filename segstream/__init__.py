@@ -1,4 +1,4 @@
-"""Train and judge semantic-segmentation models on composites of many datasets.
+"""Train and evaluate semantic-segmentation models on composites of many datasets.
 
 What the `segstream` command can do, a notebook can do by the names below; docs/python.md shows them at work. They are
 loaded when they are first asked for: `import segstream` loads neither torch nor OpenCV.

@@ -56,8 +56,8 @@ def train(
     Raises:
         DataError: the data, the weights to start from or the run folder cannot be used, the folder holds another run,
             or the loss is no longer finite.
-        Stopped: SIGTERM or SIGUSR1 came; all steps done are kept. From then on this process, which is to end, is deaf
-            to both: torchrun sends SIGTERM to the others as soon as the first has ended.
+        Stopped: SIGTERM or SIGUSR1 came; all steps done are kept. From then on this process, which is to end,
+            ignores both: torchrun sends SIGTERM to the others as soon as the first has ended.
     """
     folder = Path("runs") / recipe.name if run is None else Path(run)
     with ExitStack() as opened:
@@ -123,7 +123,7 @@ def train(
                 engine=loader.engine_note,
             )
         )
-        with _deaf_once_stopped():
+        with _ignore_signals_once_stopped():
             trainer.train(
                 net,
                 loader,
@@ -150,8 +150,8 @@ def open_network(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Loaded | 
 
 
 @contextmanager
-def _deaf_once_stopped() -> Iterator[None]:
-    """A process that stops is not cut short: see `train`."""
+def _ignore_signals_once_stopped() -> Iterator[None]:
+    """See `train`, `Stopped`."""
     try:
         yield
     except Stopped:
@@ -161,4 +161,4 @@ def _deaf_once_stopped() -> Iterator[None]:
 
 
 def _ignore(said: object) -> None:
-    """Nobody listens."""
+    """In the place of a callback that is not given."""

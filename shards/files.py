@@ -37,14 +37,13 @@ def replacing(path: Path, *, advice: str = ADVICE, durable: bool = False, ending
     """
     part = path.with_name(path.name + ending)
     try:
-        yield part
-        if durable:
-            _sync(part)
-        part.replace(path)
-        if durable:
-            _sync(path.parent)  # without this, a power cut may forget the rename
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}); {advice}") from error
+        with _refused(f"{path}: cannot be written", advice):
+            yield part
+            if durable:
+                _sync(part)
+            part.replace(path)
+            if durable:
+                _sync(path.parent)  # without this, a power cut may forget the rename
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
@@ -79,10 +78,8 @@ def make_folder(folder: Path, *, asked_by: str = "--out") -> Path:
     Raises:
         DataError: the system refuses.
     """
-    try:
+    with _refused(f"{folder}: cannot be created", f"choose another {asked_by}"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be created ({error.strerror}); choose another {asked_by}") from error
     return folder
 
 
@@ -118,11 +115,11 @@ def staging(folder: Path, *, when: bool = True) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _refused(what: str) -> Iterator[None]:
+def _refused(what: str, advice: str = ADVICE) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"{what} ({error.strerror or error}); {ADVICE}") from error
+        raise DataError(f"{what} ({error.strerror or error}); {advice}") from error
 
 
 def _our_code() -> str:
@@ -154,13 +151,10 @@ def sole_writer(folder: Path) -> Iterator[None]:
     Raises:
         DataError: another process holds it.
     """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
+    with _opened(folder) as handle:
         if not lock(handle):
             raise DataError(f"{folder}: another process is writing here; wait for it, or stop it")
         yield
-    finally:
-        os.close(handle)
 
 
 def lock(handle: int, *, wait: bool = False, children: bool = True) -> bool:
@@ -185,8 +179,14 @@ def lock(handle: int, *, wait: bool = False, children: bool = True) -> bool:
 
 
 def _sync(path: Path) -> None:
+    with _opened(path) as handle:
+        os.fsync(handle)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        yield handle
     finally:
         os.close(handle)

@@ -31,11 +31,11 @@ def as_they_finish(
     Raises:
         DataError: a worker died; and whatever `function` raises, after which no further item is begun.
     """
-    if min(workers, len(items)) <= 1:
+    processes = min(workers, len(items))
+    if processes <= 1:
         yield from ((n, function(item)) for n, item in enumerate(items))
         return
     context = multiprocessing.get_context("spawn")  # forking a process whose libraries hold threads can hang
-    processes = min(workers, len(items))
     waiting = iter(enumerate(items))
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as pool:
         running: dict[Future[R], int] = {}

@@ -23,8 +23,8 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,25 +128,19 @@ def load_taxonomy(name: str) -> Taxonomy:
     """
     if name == "naive":
         return _naive()
-    relabeled = _table("relabeled")
-    if name in relabeled:
-        ids = _universal_ids()
-        classes = tuple(relabeled[name])
-        return Taxonomy(name=name, kind="train", classes=classes, to_universal=tuple(ids[c] for c in classes))
     table = _table(name)
-    if "classes" not in table:
+    if relabeled := _table("relabeled").get(name):
+        table = {"kind": "train", "classes": [{"name": c, "to_universal": c} for c in relabeled]}
+    elif "classes" not in table:
         raise UsageError(f"taxonomy {name!r} is unknown; {did_you_mean(name, taxonomy_names())}")
-    rows = table["classes"]
-    classes = tuple(row["name"] for row in rows)
-    kind = table["kind"]
-    if kind == "universal":
-        return Taxonomy(name=name, kind=kind, classes=classes)
-    ids = _universal_ids()
+    rows, kind, ids = table["classes"], table["kind"], _universal_ids() | {None: IGNORE_INDEX}
+    made = Taxonomy(name=name, kind=kind, classes=tuple(row["name"] for row in rows))
     if kind == "train":
-        to_universal = tuple(IGNORE_INDEX if r["to_universal"] is None else ids[r["to_universal"]] for r in rows)
-        return Taxonomy(name=name, kind=kind, classes=classes, to_universal=to_universal)
-    pairs = sorted((ids[u], i) for i, row in enumerate(rows) for u in row["from_universal"])
-    return Taxonomy(name=name, kind=kind, classes=classes, from_universal=tuple(pairs))
+        return replace(made, to_universal=tuple(ids[row["to_universal"]] for row in rows))
+    if kind == "test":
+        pairs = sorted((ids[u], i) for i, row in enumerate(rows) for u in row["from_universal"])
+        return replace(made, from_universal=tuple(pairs))
+    return made
 
 
 @functools.cache
@@ -173,11 +167,11 @@ def release_remap(dataset: str) -> Remap:
     if "ids" in table:
         ids = {name: i for i, name in enumerate(native.classes)} | {None: IGNORE_INDEX}
         pairs = {release: ids[row.get("class")] for release, row in enumerate(table["ids"])}
-        return build_remap(table["release"], native.name, pairs | dict.fromkeys(table.get("void", ()), IGNORE_INDEX))
-    if "release" not in table:  # published with native ids as they are
+    elif "release" in table:
+        pairs = {release: i for i, row in enumerate(table["classes"]) for release in row["release"]}
+    else:  # published with native ids as they are
         return build_remap(dataset, dataset, {i: i for i in range(native.num_classes)})
-    pairs = {release: i for i, row in enumerate(table["classes"]) for release in row["release"]}
-    return build_remap(table["release"], dataset, pairs | dict.fromkeys(table["void"], IGNORE_INDEX))
+    return build_remap(table["release"], native.name, pairs | dict.fromkeys(table.get("void", ()), IGNORE_INDEX))
 
 
 def release_classes(dataset: str) -> tuple[tuple[str, tuple[int, int, int] | None], ...]:
@@ -208,8 +202,7 @@ def naive_remap(native: Taxonomy) -> Remap:
         DataError: a class name that no training dataset of the naive taxonomy has.
     """
     ids = {name: i for i, name in enumerate(load_taxonomy("naive").classes)}
-    unknown = [c for c in native.classes if c.lower() not in ids]
-    if unknown:
+    if unknown := [c for c in native.classes if c.lower() not in ids]:
         raise DataError(f"taxonomy {native.name!r}: classes {unknown[:5]} are not in the naive taxonomy")
     return build_remap(native.name, "naive", {i: ids[c.lower()] for i, c in enumerate(native.classes)})
 
@@ -225,26 +218,24 @@ def projection(source: Taxonomy, target: Taxonomy) -> npt.NDArray[np.float32]:
     Raises:
         DataError: no mapping between the two is known.
     """
-    matrix = np.zeros((target.num_classes, source.num_classes), np.float32)
+    pairs: Iterable[tuple[int, int]]
     if source.digest == target.digest:
-        np.fill_diagonal(matrix, 1)
-    elif source.kind == "universal" and target.from_universal is not None:
-        for universal, native in target.from_universal:
-            matrix[native, universal] = 1
+        return np.eye(source.num_classes, dtype=np.float32)
+    if source.kind == "universal" and target.from_universal is not None:
+        pairs = target.from_universal
     elif source.kind == "universal" and target.to_universal is not None:
-        for native, universal in enumerate(target.to_universal):
-            if universal != IGNORE_INDEX:
-                matrix[native, universal] = 1
+        pairs = ((u, native) for native, u in enumerate(target.to_universal) if u != IGNORE_INDEX)
     elif source.kind == "naive":
         ids = {name: i for i, name in enumerate(source.classes)}
-        for native, name in enumerate(target.classes):
-            if name.lower() in ids:
-                matrix[native, ids[name.lower()]] = 1
+        pairs = ((ids[c.lower()], native) for native, c in enumerate(target.classes) if c.lower() in ids)
     else:
         raise DataError(
             f"predictions in taxonomy {source.name!r} cannot be scored in {target.name!r}; evaluate on data with "
             f"the classes the model was trained in, or train a universal model"
         )
+    matrix = np.zeros((target.num_classes, source.num_classes), np.float32)
+    for predicted, scored in pairs:
+        matrix[scored, predicted] = 1
     return matrix
 
 
@@ -260,9 +251,8 @@ def universal_ids(names: Sequence[str], *, at: str) -> tuple[int, ...]:
         DataError: a name that the universal taxonomy does not have; `at` says where it stood.
     """
     ids = _universal_ids()
-    for name in names:
-        if name not in ids:
-            raise DataError(f"{at}: {name!r} is not a universal class; {did_you_mean(name, ids)}")
+    if unknown := [name for name in names if name not in ids]:
+        raise DataError(f"{at}: {unknown[0]!r} is not a universal class; {did_you_mean(unknown[0], ids)}")
     return tuple(ids[name] for name in names)
 
 
@@ -271,19 +261,13 @@ def build_remap(source: str, target: str, pairs: dict[int, int]) -> Remap:
     table = np.full(max(256, max(pairs) + 1), UNMAPPED, np.int32)
     if max(pairs) <= IGNORE_INDEX:  # an 8-bit coding: 255 is "no class" unless the release says otherwise
         table[IGNORE_INDEX] = IGNORE_INDEX
-    for key, value in pairs.items():
-        table[key] = value
+    table[list(pairs)] = list(pairs.values())
     return Remap(source=source, target=target, table=table)
 
 
 def _naive() -> Taxonomy:
-    classes: list[str] = []
-    for name in TRAINING_TAXONOMIES:
-        for native in load_taxonomy(name).classes:
-            if native.lower() not in classes:
-                if len(classes) == IGNORE_INDEX:  # 255 means "ignored" in a label, so no class has it
-                    classes.append("")
-                classes.append(native.lower())
+    classes = list(dict.fromkeys(c.lower() for name in TRAINING_TAXONOMIES for c in load_taxonomy(name).classes))
+    classes.insert(IGNORE_INDEX, "")  # 255 means "ignored" in a label, so no class has it
     return Taxonomy(name="naive", kind="naive", classes=tuple(classes))
 
 

@@ -1,4 +1,4 @@
-"""The house: which folder may import which, no circles, and sizes that can still be read (docs/architecture.md)."""
+"""Which folder may import which, no circles, and sizes that can still be read (docs/architecture.md)."""
 
 import ast
 from collections.abc import Iterator

@@ -13,8 +13,8 @@ import typer
 
 from segstream.cli.commands.options import Crop, Flip, Json, NScales, infer_fields, parse_side
 from segstream.cli.console import print_json, print_table, progress
-from segstream.shards.errors import DataError, UsageError
-from segstream.shards.files import write_text
+from segstream.shards.errors import UsageError
+from segstream.shards.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     from segstream.evaluation import EvalModel
@@ -178,15 +178,13 @@ def _draw(model: EvalModel, images: EvalImages, protocol: Protocol, folder: Path
     from segstream.colors import colorize
     from segstream.model.inference.infer import segment
 
-    folder.mkdir(parents=True, exist_ok=True)
     numbers = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int).tolist()
     for i, (_, image, labels) in zip(numbers, images.read(numbers, [protocol.label]), strict=True):
         ((pred,),) = segment(model.net, [image], [protocol.projection], model.configs[0])
         label, pred = (colorize(ids, protocol.taxonomy.num_classes) for ids in (labels[protocol.label], pred))
-        for ending, picture in (("image.jpg", image), ("label.png", label), ("pred.png", pred)):
-            path = f"{folder / images.key(i).replace('/', '_')}_{ending}"
-            if not cv2.imwrite(path, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-                raise DataError(f"{path}: cannot be written; check the folder and free space")
+        for name, picture in (("image.jpg", image), ("label.png", label), ("pred.png", pred)):
+            data = cv2.imencode(name[-4:], cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+            write_bytes(folder / f"{images.key(i).replace('/', '_')}_{name}", data)
 
 
 def _headline(results: Sequence[EvalResult]) -> dict[str, dict[str, float]]:

@@ -39,7 +39,12 @@ SHAPES = {  # of values that a job script can carry: pattern, and what is expect
     "shm": (QUANTITY, "a quantity, e.g. 16Gi"),
     "time": (r"\d+(:\d\d(:\d\d)?)?|\d+-\d+(:\d\d(:\d\d)?)?", "MINUTES, HH:MM:SS or DAYS-HH"),
 }
-RANGES = {"processes-per-node": (1, 1024), "port": (1024, 65535), "max-restarts": (0, 10_000), "grace": (10, 86_400)}
+RANGES = {  # by field of a job: option, least, most
+    "processes": ("--processes-per-node", 1, 1024),
+    "port": ("--port", 1024, 65535),
+    "max_restarts": ("--max-restarts", 0, 10_000),
+    "grace_s": ("--grace", 10, 86_400),
+}
 
 Recipe = Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file, as in `train`.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Passed on to `train`.")]
@@ -67,18 +72,10 @@ def slurm(
     gpus_per_node: Gpus = 1,
     processes: Processes = None,
     cpus_per_node: Annotated[int | None, typer.Option(min=1, help="Cores of each machine.")] = None,
-    time: Annotated[
-        str | None,
-        typer.Option(
-            help="Limit, e.g. 24:00:00; then the job is queued again.",
-        ),
-    ] = None,
+    time: Annotated[str | None, typer.Option(help="Limit, e.g. 24:00:00; then the job is queued again.")] = None,
     partition: Annotated[str | None, typer.Option(help="Of the cluster.")] = None,
     account: Annotated[str | None, typer.Option(help="Who pays.")] = None,
-    log: Annotated[
-        str,
-        typer.Option(help="Where the job's output goes."),
-    ] = "%x-%j.log",
+    log: Annotated[str, typer.Option(help="Where the job's output goes.")] = "%x-%j.log",
     name: Name = None,
     port: Port = 29400,
     max_restarts: Restarts = 3,
@@ -86,7 +83,9 @@ def slurm(
     out: Out = None,
 ) -> None:
     """A script for sbatch: torchrun on every node; queued again at the time limit and after a preemption."""
-    job = _job(recipe, overrides, run, name, nodes, processes or gpus_per_node, port, max_restarts, grace)
+    per_node = processes or max(gpus_per_node, 1)
+    shape = {"nodes": nodes, "processes": per_node, "port": port, "max_restarts": max_restarts}
+    job = _job(recipe, overrides, run, name, **shape, grace_s=grace)
     asked = checked(time=time, partition=partition, account=account, log=log)
     _hand_over(slurm_script(job, gpus=gpus_per_node or None, cpus=cpus_per_node, **asked), out, "sbatch {}")
 
@@ -103,30 +102,12 @@ def kubernetes(
     gpus_per_node: Gpus = 1,
     processes: Processes = None,
     namespace: Annotated[str | None, typer.Option(help="Of the cluster.")] = None,
-    claim: Annotated[
-        str | None,
-        typer.Option(
-            help="PersistentVolumeClaim that holds the run folder.",
-        ),
-    ] = None,
-    mount: Annotated[
-        str,
-        typer.Option(
-            help="Where the claim is mounted; also the working folder.",
-        ),
-    ] = "/data",
+    claim: Annotated[str | None, typer.Option(help="PersistentVolumeClaim that holds the run folder.")] = None,
+    mount: Annotated[str, typer.Option(help="Where the claim is mounted; also the working folder.")] = "/data",
     cpus: Annotated[str | None, typer.Option(help="Cores of a pod.")] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(help="Memory of a pod, e.g. 64Gi."),
-    ] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory of a pod, e.g. 64Gi.")] = None,
     shm: Annotated[str, typer.Option(help="Shared memory of a pod.")] = "16Gi",
-    secret: Annotated[
-        str | None,
-        typer.Option(
-            help="Secret with environment variables (of an object store).",
-        ),
-    ] = None,
+    secret: Annotated[str | None, typer.Option(help="Secret with environment variables (of an object store).")] = None,
     backoff: Annotated[int, typer.Option(min=0, help="Failed pods before the job has failed.")] = 6,
     name: Name = None,
     port: Port = 29400,
@@ -135,7 +116,9 @@ def kubernetes(
     out: Out = None,
 ) -> None:
     """A manifest for kubectl: a headless Service and an Indexed Job whose pods go on after an eviction."""
-    job = _job(recipe, overrides, run, name, nodes, processes or gpus_per_node, port, max_restarts, grace)
+    per_node = processes or max(gpus_per_node, 1)
+    shape = {"nodes": nodes, "processes": per_node, "port": port, "max_restarts": max_restarts}
+    job = _job(recipe, overrides, run, name, **shape, grace_s=grace)
     asked = checked(
         image=image, namespace=namespace, claim=claim, mount=mount, cpus=cpus, memory=memory, shm=shm, secret=secret
     )
@@ -148,12 +131,7 @@ def kubernetes(
 )
 def torchrun(
     recipe: Recipe,
-    host: Annotated[
-        str,
-        typer.Option(
-            help="Name or address of the first machine, as the others see it.",
-        ),
-    ],
+    host: Annotated[str, typer.Option(help="Name or address of the first machine, as the others see it.")],
     overrides: Overrides = None,
     run: RunFolder = None,
     nodes: Nodes = "2",
@@ -165,38 +143,28 @@ def torchrun(
     out: Out = None,
 ) -> None:
     """The line to type on every machine."""
-    job = _job(recipe, overrides, run, name, nodes, processes or gpus_per_node, port, max_restarts, 120)
+    per_node = processes or max(gpus_per_node, 1)
+    shape = {"nodes": nodes, "processes": per_node, "port": port, "max_restarts": max_restarts}
+    job = _job(recipe, overrides, run, name, **shape, grace_s=120)
     _hand_over(job.torchrun(**checked(host=host), run_id=job.name) + "\n", out, "on every machine: bash {}")
 
 
-def _job(
-    recipe: str,
-    overrides: list[str] | None,
-    run: Path | None,
-    name: str | None,
-    nodes: str,
-    processes: int,
-    port: int,
-    max_restarts: int,
-    grace: int,
-) -> Job:
-    """The run, its recipe and overrides checked now and not after hours in a queue."""
+def _job(recipe: str, overrides: list[str] | None, run: Path | None, name: str | None, **given: Any) -> Job:
+    """The run, its recipe and options checked now and not after hours in a queue."""
     from segstream.recipe import load_recipe
 
     batch = load_recipe(recipe, overrides or ()).loader.batch
     train = (recipe, *(overrides or ()), *(("--run", str(run)) if run is not None else ()))
     if any(not word.isprintable() for word in train):
         raise UsageError(f"{shlex.join(train)!r}: holds characters that a job script cannot carry")
-    shape = checked(name=job_name(recipe) if name is None else name, nodes=nodes)
-    numbers = {"processes-per-node": max(processes, 1), "port": port, "max-restarts": max_restarts, "grace": grace}
-    for option, value in numbers.items():
-        least, most = RANGES[option]
-        if not least <= value <= most:
-            raise UsageError(f"--{option}: {value}; must be from {least} to {most}")
-    job = Job(train=train, processes=max(processes, 1), port=port, max_restarts=max_restarts, grace_s=grace, **shape)
+    job = Job(train=train, name=job_name(recipe) if name is None else name, **given)
+    checked(name=job.name, nodes=job.nodes)
+    for field, (option, low, high) in RANGES.items():
+        if not low <= getattr(job, field) <= high:
+            raise UsageError(f"{option}: {getattr(job, field)}; must be from {low} to {high}")
     least, most = job.node_range
     if least > most:
-        raise UsageError(f"--nodes: {nodes!r}; the least is above the most")
+        raise UsageError(f"--nodes: {job.nodes!r}; the least is above the most")
     if most * job.processes > batch:
         raise UsageError(
             f"{most * job.processes} processes, but a batch has only {batch} crops (loader.batch); ask for fewer"

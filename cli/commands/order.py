@@ -13,17 +13,8 @@ if TYPE_CHECKING:
     from segstream.pipeline.samples import PlannedSample
 
 DRAWN = ("scale", "angle_deg", "corner_px", "crop_hw", "source_hw", "canvas_hw", "flip", "blur")
-COLUMNS = {  # of the table: title and key
-    "sample": "key",
-    "slot": "run_slot",
-    "n": "draw",
-    "epoch": "epoch",
-    "place": "place",
-    "shard": "shard",
-    "position": "position",
-    "scale": "scale",
-    "angle": "angle_deg",
-}
+COLUMNS = ("key", "run_slot", "draw", "epoch", "place", "shard", "position", "scale", "angle_deg")  # of the table
+TITLES = {"key": "sample", "run_slot": "slot", "draw": "n", "angle_deg": "angle"}  # where they are not the key
 
 
 def order(
@@ -54,7 +45,9 @@ def order(
     parts = ", ".join(f"{share} {name}" for name, share in mix.items())
     typer.echo(f"{chosen.name}, seed {chosen.seed}: step {step} is slots {step * batch} to {step * batch + batch - 1}")
     typer.echo(f"of a schedule that deals {parts}. The n-th slot of a dataset is sample n of its shuffled epochs.\n")
-    print_table([*COLUMNS, "corner y, x", "done to it"], [_cells(row) for row in rows])
+    print_table(
+        [*(TITLES.get(key, key) for key in COLUMNS), "corner y, x", "done to it"], [_cells(row) for row in rows]
+    )
 
 
 def _row(run_slot: int, slot: int, found: PlannedSample) -> dict[str, Any]:
@@ -74,4 +67,4 @@ def _cells(row: dict[str, Any]) -> list[Any]:
         "angle_deg": f"{row['angle_deg']:+.1f}" if row["angle_deg"] else "-",
     }
     done = [name for name in ("flip", "blur") if row[name]]
-    return [*(shown[key] for key in COLUMNS.values()), f"{top}, {left}", ", ".join(done) or "-"]
+    return [*(shown[key] for key in COLUMNS), f"{top}, {left}", ", ".join(done) or "-"]

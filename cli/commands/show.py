@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from segstream.cli.commands.options import Json, Sets
 from segstream.cli.console import note, print_json, progress
 from segstream.shards.files import write_text
-
-if TYPE_CHECKING:
-    pass
 
 
 def show(
@@ -33,32 +30,25 @@ def show(
     json: Json = False,
 ) -> None:
     """Write a page of samples with their labels laid over them: one HTML file, to be opened in any browser."""
-    from segstream.cli.report.gallery import (
-        choose,
-        draw_gallery,
-        find_keys,
-        label_sources,
-        picture_side,
-        render_galleries,
-    )
+    from segstream.cli.report import gallery as page
     from segstream.shards.format.reader import open_shards
 
     sets = [open_shards(url) for url in urls]
-    sources = [label_sources(shards, taxonomy or ()) for shards in sets]
+    sources = [page.label_sources(shards, taxonomy or ()) for shards in sets]
     if wanted := [key for key in keys.split(",") if key]:
-        places = find_keys(sets, wanted)
+        places = page.find_keys(sets, wanted)
     else:
         classes = [[shards.entry(i).classes for i in range(len(shards))] for shards in sets]
-        places = [choose(present, samples, seed) for present in classes]
+        places = [page.choose(present, samples, seed) for present in classes]
     total = sum(map(len, places))
-    side = picture_side(total)
+    side = page.picture_side(total)
     with progress(f"show {out}") as report:
         finished = iter(range(1, total + 1))
         galleries = [
-            draw_gallery(*of_set, side=side, done=lambda: report(next(finished), total))
+            page.draw_gallery(*of_set, side=side, done=lambda: report(next(finished), total))
             for of_set in zip(sets, places, sources, strict=True)
         ]
-    text = render_galleries(galleries)
+    text = page.render_galleries(galleries)
     write_text(out, text)
     if json:
         print_json({"out": str(out), "bytes": len(text.encode()), "sets": [gallery.facts for gallery in galleries]})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,17 +38,18 @@ def stats(
     member = taxonomy or common_member(list(manifests.values()))
     tables = {url: class_table(manifest, member) for url, manifest in manifests.items()}
     total = total_table(tables.values())
+    shown = sorted((row for row in total if row.images), key=lambda row: -row.pixels)
     if json:
         together = {"total": total} if len(tables) > 1 else {}
         print_json({k: [dataclasses.asdict(row) for row in rows] for k, rows in (tables | together).items()})
         return
     if len(tables) == 1:
-        rows = [(row.name, row.id, row.images, row.pixels, f"{row.share:.2%}") for row in _by_area(total)]
+        rows = [(row.name, row.id, row.images, row.pixels, f"{row.share:.2%}") for row in shown]
         print_table(("class", "id", "images", "pixels", "share"), rows)
     else:
         names = [f"{manifest.dataset} {manifest.split}" for manifest in manifests.values()]
         by_name = [{row.name.lower(): row for row in table} for table in tables.values()]
-        lines = [(row, [table.get(row.name.lower()) for table in by_name]) for row in _by_area(total)]
+        lines = [(row, [table.get(row.name.lower()) for table in by_name]) for row in shown]
         print_table(
             ("class", *names, "all", "share"),
             [(row.name, *map(_cell, cells), _cell(row), f"{row.share:.2%}") for row, cells in lines],
@@ -59,10 +59,6 @@ def stats(
     typer.echo(
         f"{len(total)} classes ({member}), {len(nowhere)} occur nowhere{': ' if nowhere else ''}{', '.join(nowhere)}"
     )
-
-
-def _by_area(rows: Sequence[ClassRow]) -> list[ClassRow]:
-    return sorted((row for row in rows if row.images), key=lambda row: -row.pixels)
 
 
 def _cell(row: ClassRow | None) -> str:

@@ -96,13 +96,12 @@ def _marked_when_stopped() -> Iterator[None]:
     """Leave the file that a job script looks for when the run stopped before its end; see `cli.jobs.scripts`."""
     from segstream.model.training.trainer import Stopped
 
-    path = os.environ.get(STOPPED)
-    mark = None if path is None else Path(path)
+    mark = os.environ.get(STOPPED)
     if mark is not None:
-        mark.unlink(missing_ok=True)
+        Path(mark).unlink(missing_ok=True)
     try:
         yield
     except Stopped:
         if mark is not None:
-            mark.touch()
+            Path(mark).touch()
         raise

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import typer
 
-from segstream.cli.console import Report, note, print_json, print_table, progress
+from segstream.cli.console import Advance, note, print_json, print_table, progress
 from segstream.cli.jobs.eval_job import EvalJob, JobOutcome, write_jobs
 from segstream.cli.jobs.runners import (
     Runner,
@@ -181,7 +181,7 @@ def evaluate_grid(
     return all(outcome.error is None for outcome in outcomes)
 
 
-def run_jobs(jobs: Sequence[EvalJob], runner: Runner, *, retries: int, report: Report) -> list[JobOutcome]:
+def run_jobs(jobs: Sequence[EvalJob], runner: Runner, *, retries: int, report: Advance) -> list[JobOutcome]:
     """Bring every job that is not finished to an end; failed ones again, `retries` times, after all others.
 
     Returns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import io
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -56,13 +57,19 @@ def read_picture(path: Path) -> Rgb:
         raise DataError(f"{path}: {error}; give a whole JPEG, PNG, BMP, TIFF or WebP file") from error
 
 
-def picture_of(data: bytes) -> Rgb:
+class TooLargeError(UnreadableError):
+    """A picture has more pixels than are to be held in memory."""
+
+
+def picture_of(data: bytes, *, max_pixels: float = math.inf) -> Rgb:
     """The bytes of a picture file as `read_picture` reads them.
 
     Raises:
-        UnreadableError: they are no whole picture; the message says why.
+        UnreadableError: they are no whole picture; the message says why. `TooLargeError` comes before any is decoded.
     """
-    mode, transparent = _header(data)
+    mode, transparent, pixels_promised = _header(data)
+    if pixels_promised > max_pixels:
+        raise TooLargeError(f"too large ({pixels_promised} pixels)")
     if mode.startswith("I;16"):
         return _upper_byte(data)
     pixels = decode_picture(data).pixels
@@ -189,17 +196,18 @@ def write_video(path: Path, size_hw: tuple[int, int], rate: Fraction) -> Iterato
                 container.mux(stream.encode(None))  # what the encoder still holds
 
 
-def _header(data: bytes) -> tuple[str, bool]:
-    """Pillow's mode, and whether there is transparency; only the header is read."""
+def _header(data: bytes) -> tuple[str, bool, int]:
+    """Pillow's mode, whether there is transparency, and how many pixels; only the header is read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
-                return image.mode, "A" in image.mode or "a" in image.mode or "transparency" in image.info
+                transparent = "A" in image.mode or "a" in image.mode or "transparency" in image.info
+                return image.mode, transparent, image.width * image.height
     except Image.DecompressionBombError as error:
-        raise UnreadableError(f"too large ({str(error).split(',')[0]})") from error
+        raise TooLargeError(f"too large ({str(error).split(',')[0]})") from error
     except Exception:
-        return "", False  # `decode_picture` says what is wrong
+        return "", False, 0  # `decode_picture` says what is wrong
 
 
 def _upper_byte(data: bytes) -> Rgb:

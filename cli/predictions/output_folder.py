@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from segstream.cli.predictions import overlay
 from segstream.colors import Rgb
-from segstream.model.checkpoint import differences
+from segstream.model.checkpoint import stored_differences
 from segstream.shards.codecs.png import encode_label
 from segstream.shards.errors import DataError, first_few
 from segstream.shards.files import write_bytes, write_text
@@ -93,13 +93,12 @@ def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
     Raises:
         DataError: they were made in another way, or the file cannot be read or written.
     """
-    found = _identity(path)
-    wrong = [] if found is None else differences(found, identity)
+    wrong = stored_differences(path, identity, advice="choose another --out, or delete the file")
     if wrong and not overwrite:
         raise DataError(f"{path}: made in another way: {first_few(wrong)}. Choose another --out, or --overwrite")
-    if wrong or found is None or overwrite:  # its time tells what an interrupted --overwrite has made since
+    if wrong != [] or overwrite:  # its time tells what an interrupted --overwrite has made since
         write_text(path, json.dumps(identity, indent=2) + "\n")
-    return found is not None and not overwrite
+    return wrong is not None and not overwrite
 
 
 def newer(paths: Sequence[Path], *than: Path) -> bool:
@@ -128,18 +127,6 @@ def named(paths: Sequence[Path], root: Path) -> list[Item]:
         first[name.lower()] = path
         items.append(Item(path, name))
     return items
-
-
-def _identity(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); choose another --out, or delete the file") from error
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: not of this command; choose another --out")
-    return found
 
 
 def write_label(path: Path, ids: npt.NDArray[np.integer]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segstream.cli.console import Report
+from segstream.cli.console import Advance
 from segstream.cli.predictions import overlay
 from segstream.cli.predictions.media import Video, write_video
 from segstream.cli.predictions.output_folder import IDENTITY, Item, OutputFolder, Row, newer, row_of, write_label
@@ -30,7 +30,7 @@ def is_video(path: Path) -> bool:
 
 
 def predict_video(
-    predictor: Predictor, video: Video, item: Item, out: OutputFolder, *, frame_labels: bool, report: Report
+    predictor: Predictor, video: Video, item: Item, out: OutputFolder, *, frame_labels: bool, report: Advance
 ) -> Row:
     """Segment a video whole; what an interrupted call left is made again.
 

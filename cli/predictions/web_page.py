@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import base64
-import io
 import socket
 import threading
 import time
-import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy.typing as npt
-from PIL import Image
 
 from segstream.cli.console import note
-from segstream.cli.predictions.media import picture_of
+from segstream.cli.predictions.media import TooLargeError, picture_of
 from segstream.cli.predictions.overlay import draw, present
 from segstream.cli.report.html import render
 from segstream.colors import class_colors
@@ -64,9 +61,11 @@ class Service:
             RefusedError: no picture that can be read, or of too many pixels.
         """
         start = time.monotonic()
-        _check_size(data)
         try:
-            image = picture_of(data)
+            image = picture_of(data, max_pixels=MAX_PIXELS)
+        except TooLargeError as error:
+            most = f"{MAX_PIXELS // 1_000_000} million pixels"
+            raise RefusedError(413, f"a picture of more than {most}; make it smaller") from error
         except UnreadableError as error:
             raise RefusedError(415, f"cannot be segmented: {error}") from error
         with self._turn:
@@ -148,21 +147,6 @@ async def _body(request: Request) -> bytes:
         if len(data) > MAX_BYTES:
             raise RefusedError(413, TOO_LARGE)
     return bytes(data)
-
-
-def _check_size(data: bytes) -> None:
-    """Refuse what would take too much memory before any of it is decoded."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                pixels = image.width * image.height
-    except Image.DecompressionBombError:
-        pixels = MAX_PIXELS + 1
-    except Exception:  # decoders raise nearly every kind; reading it in full says what is wrong
-        return
-    if pixels > MAX_PIXELS:
-        raise RefusedError(413, f"a picture of more than {MAX_PIXELS // 1_000_000} million pixels; make it smaller")
 
 
 def _encoded(suffix: str, pixels: npt.NDArray[Any]) -> str:

@@ -95,25 +95,18 @@ def protocols(
                     f"{native.name}: the set holds no relabelled labels; convert it with --relabel, or write "
                     f"--no-relabeled"
                 )
-            universal = load_taxonomy("universal")
-            found["universal"] = Protocol(
-                regime="training",
-                label="universal",
-                relabeled=wanted and RELABELED in members,
-                taxonomy=universal,
-                projection=_projection(model, universal),
-                counted=counted_universal(native),
-                rule=rule,
-            )
+            label, taxonomy, counted = "universal", load_taxonomy("universal"), counted_universal(native)
         else:
-            found["native"] = Protocol(
-                regime=_regime(model, native),
-                label="native",
-                taxonomy=native,
-                projection=_projection(model, native),
-                counted=tuple(range(native.num_classes)),
-                rule=rule,
-            )
+            label, taxonomy, counted = "native", native, tuple(range(native.num_classes))
+        found[label] = Protocol(
+            regime="training" if label == "universal" else _regime(model, native),
+            label=label,
+            relabeled=label == "universal" and wanted and RELABELED in members,
+            taxonomy=taxonomy,
+            projection=_projection(model, taxonomy),
+            counted=counted,
+            rule=rule,
+        )
     if relabeled and "universal" not in found:
         raise DataError(
             f"{native.name}: relabelled labels are universal, its own classes have none; leave out --relabeled"

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from segstream.model.checkpoint import differences
+from segstream.model.checkpoint import stored_differences
 from segstream.model.distributed import ProcessGroup
 from segstream.model.evaluation.metrics import Confusion
 from segstream.shards.errors import DataError, first_few
@@ -89,27 +89,17 @@ def remove(folder: Path) -> None:
 def _held(folder: Path, identity: Mapping[str, Any], restart_changed: bool) -> Iterator[None]:
     make_folder(folder)
     with sole_writer(folder):
-        found = _identity(folder)
-        changed = [] if found is None else differences(found, identity)
+        changed = stored_differences(folder / IDENTITY, identity, advice=f"remove {folder} and start over")
         if changed and not restart_changed:
             raise DataError(
                 f"{folder}: holds another, unfinished evaluation: {first_few(changed)}. Finish that one, "
                 f"choose another --out, or start over with --restart-changed"
             )
-        if changed or found is None:
+        if changed != []:
             for file in (*folder.glob("rank-*.jsonl"), folder / IDENTITY):
                 file.unlink(missing_ok=True)
             write_text(folder / IDENTITY, json.dumps(identity, indent=1) + "\n")
         yield
-
-
-def _identity(folder: Path) -> Any:
-    try:
-        return json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder / IDENTITY}: cannot be read ({error}); remove {folder} and start over") from error
 
 
 def _read(folder: Path, sets: int) -> list[dict[int, list[Sparse]]]:

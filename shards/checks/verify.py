@@ -8,7 +8,7 @@ import hashlib
 import io
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -21,7 +21,6 @@ from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.format import manifest as manifests
 from segstream.shards.format.index import (
     IMAGE_SUFFIXES,
-    Counts,
     Entry,
     ShardIndex,
     index_name,
@@ -91,20 +90,17 @@ def verify(url: str | Path, *, workers: int = 1, progress: Callable[[int, int], 
         manifest = manifests.load_manifest(read_manifest(store), where=manifests.NAME)
     except DataError as error:
         return _result(store.url, [], [Fault("manifest", manifests.NAME, str(error))])
-    faults: list[Fault] = []
-    indexes: dict[int, ShardIndex] = {}
+    checked: dict[int, tuple[ShardIndex | None, list[Fault]]] = {}
     check = functools.partial(_check_shard, store, manifest)
-    results = as_they_finish(check, manifest.shards, workers=workers, what=f"verify {store.url}")
-    for done, (n, (index, found)) in enumerate(results, 1):
-        faults += found
-        if index is not None:
-            indexes[n] = index
+    for n, result in as_they_finish(check, manifest.shards, workers=workers, what=f"verify {store.url}"):
+        checked[n] = result
         if progress:
-            progress(done, len(manifest.shards))
-    ordered = [indexes[n] for n in sorted(indexes)]
-    if len(ordered) == len(manifest.shards):  # or the missing one is the fault
-        faults += _across_shards(manifest, ordered)
-    return _result(store.url, ordered, faults)
+            progress(len(checked), len(manifest.shards))
+    indexes = [index for _, (index, _) in sorted(checked.items()) if index is not None]
+    faults = [fault for _, found in checked.values() for fault in found]
+    if len(indexes) == len(manifest.shards):  # or the missing one is the fault
+        faults += _across_shards(manifest, indexes)
+    return _result(store.url, indexes, faults)
 
 
 def _result(url: str, indexes: Sequence[ShardIndex], faults: Sequence[Fault]) -> VerifyResult:
@@ -115,7 +111,7 @@ def _result(url: str, indexes: Sequence[ShardIndex], faults: Sequence[Fault]) ->
 
 def _across_shards(manifest: Manifest, indexes: list[ShardIndex]) -> Iterator[Fault]:
     """What only all shards together can show."""
-    if _plain(merge_counts([i.counts for i in indexes])) != _plain(manifest.counts):
+    if merge_counts(i.counts for i in indexes) != merge_counts([manifest.counts]):
         yield Fault("count", manifests.NAME, "class counts are not the sums of those of the shards")
     seen: dict[str, str] = {}
     for shard, key in ((index.shard, entry.key) for index in indexes for entry in index.samples):
@@ -144,8 +140,7 @@ def _check_shard(store: Store, manifest: Manifest, info: ShardInfo) -> tuple[Sha
     elif digest != info.sha256:
         faults.append(Fault("shard", info.name, "SHA-256 is not the manifest's"))
     if index is not None:
-        faults += _check_index(info, index, data)
-        faults += _check_samples(manifest, index, data)
+        faults += [*_check_index(info, index, data), *_check_samples(manifest, index, data)]
     return index, faults
 
 
@@ -176,19 +171,16 @@ def _check_index(info: ShardInfo, index: ShardIndex, data: bytes) -> Iterator[Fa
         yield Fault("shard", info.name, f"not a whole tar file ({error})")
         return
     listed = {f"{e.key}.{s}": (span.offset, span.size) for e in index.samples for s, span in e.members.items()}
-    for member in sorted(inside.keys() | listed.keys()):
-        if member not in listed:
-            yield Fault("index", f"{info.name} {member}", "is in the tar but not in the index")
-        elif member not in inside:
-            yield Fault("index", f"{info.name} {member}", "is in the index but not in the tar")
-        elif inside[member] != listed[member]:
-            what = f"lies at (offset, size) {inside[member]}, the index says {listed[member]}"
-            yield Fault("index", f"{info.name} {member}", what)
+    for member in {name for name, _ in inside.items() ^ listed.items()}:
+        what = f"lies at (offset, size) {inside.get(member)}, the index says {listed.get(member)}"
+        if member not in listed or member not in inside:
+            what = "is in the index but not in the tar" if member in listed else "is in the tar but not in the index"
+        yield Fault("index", f"{info.name} {member}", what)
 
 
 def _check_samples(manifest: Manifest, index: ShardIndex, data: bytes) -> Iterator[Fault]:
     """Every member of every sample, and the shard's class counts."""
-    counts: list[Counts] = []
+    counts = []
     for entry in index.samples:
         where = f"{index.shard} {entry.key}"
         intact: dict[str, bytes] = {}
@@ -203,32 +195,29 @@ def _check_samples(manifest: Manifest, index: ShardIndex, data: bytes) -> Iterat
         for name in manifest.members:
             if member_suffix(entry.members, name) is None:
                 yield Fault("index", where, f"has no member {name!r}")
-        labels: dict[str, Any] = {}
-        yield from _check_members(manifest, entry, intact, where, labels)
+        labels = yield from _check_members(manifest, entry, intact, where)
         yield from _compare_labels(manifest, entry, labels, where)
         counts.append({m: _histogram(label) for m, label in labels.items()})
-    if _plain(merge_counts(counts)) != _plain(index.counts):
+    if merge_counts(counts) != merge_counts([index.counts]):
         yield Fault("count", index_name(index.shard), "class counts are not those of the labels")
 
 
 def _check_members(
-    manifest: Manifest, entry: Entry, intact: Mapping[str, bytes], where: str, labels: dict[str, Any]
-) -> Iterator[Fault]:
-    """Decode the members, each on its own merits, the label members into `labels`."""
+    manifest: Manifest, entry: Entry, intact: Mapping[str, bytes], where: str
+) -> Generator[Fault, None, dict[str, Any]]:
+    """Decode the members, each on its own merits; returns the labels by member."""
+    labels: dict[str, Any] = {}
     taxonomies = label_taxonomies(manifest)
     for suffix, data in intact.items():
-        member = suffix.removesuffix(".png")
+        member, size_hw = suffix.removesuffix(".png"), entry.size_hw
         try:
             if suffix == "json":
                 parse_json(data)
-                continue
-            if suffix in IMAGE_SUFFIXES:
+            elif suffix in IMAGE_SUFFIXES:
                 size_hw = decode_picture(data).size_hw
             elif member in taxonomies:
                 labels[member] = decode_ids(data)
                 size_hw = labels[member].shape
-            else:
-                continue
         except (UnreadableError, ValueError) as error:
             yield Fault("decode", f"{where}.{suffix}", f"not JSON ({error})" if suffix == "json" else str(error))
             continue
@@ -240,6 +229,7 @@ def _check_members(
             if strange.size:
                 what = f"ids {strange[:8].tolist()} are outside the {taxonomy.num_classes} classes of {taxonomy.name}"
                 yield Fault("label", f"{where}.{suffix}", what)
+    return labels
 
 
 def _compare_labels(manifest: Manifest, entry: Entry, labels: Mapping[str, Any], where: str) -> Iterator[Fault]:
@@ -260,7 +250,3 @@ def _histogram(label: Any) -> dict[int, tuple[int, int]]:
     """Class id -> (pixels, 1), ascending, without the ignored."""
     pixels = np.bincount(label.ravel())
     return {i: (int(pixels[i]), 1) for i in np.flatnonzero(pixels).tolist() if i != IGNORE_INDEX}
-
-
-def _plain(counts: Counts) -> dict[str, dict[int, tuple[int, int]]]:
-    return {member: dict(by_id) for member, by_id in counts.items() if by_id}

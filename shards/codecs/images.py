@@ -63,15 +63,16 @@ def decode_picture(data: bytes) -> Picture:
         if image.mode not in _COLOUR_MODES:
             raise UnreadableError(f"image of mode {image.mode}, not 8-bit RGB or grey")
         suffix = {"JPEG": "jpg", "PNG": "png"}.get(image.format or "")
-        plain = image.mode == "RGB" and "transparency" not in image.info and _eight_bits(data)
+        eight_bits = not data.startswith(png.SIGNATURE) or data[24] == 8
+        plain = image.mode == "RGB" and "transparency" not in image.info and eight_bits
         upright = _orientation(image) == 1
         as_is = suffix if plain and upright else None
-        if data.startswith(jpeg.SIGNATURE):
+        if is_jpeg := data.startswith(jpeg.SIGNATURE):
             jpeg.check(data)
-        if as_is or (data.startswith(jpeg.SIGNATURE) and upright and image.mode == "L"):
-            return Picture(size_hw=(image.height, image.width), content=data, as_is=as_is)
+        if as_is or (is_jpeg and upright and image.mode == "L"):
+            return Picture((image.height, image.width), data, as_is)
         pixels = _rgb(image, upright=upright)
-    return Picture(size_hw=(pixels.shape[0], pixels.shape[1]), content=pixels, as_is=None)
+    return Picture(pixels.shape[:2], pixels, None)
 
 
 def decode_ids(data: bytes) -> npt.NDArray[np.integer]:
@@ -83,11 +84,10 @@ def decode_ids(data: bytes) -> npt.NDArray[np.integer]:
     Raises:
         UnreadableError: truncated, damaged, or with colour channels.
     """
-    with _opened_label(data) as image:
+    with _opened(data, lossless=True) as image:
         if image.mode not in _ID_MODES:
             raise UnreadableError(f"label of mode {image.mode}, expected one channel of class ids")
-        _load(image)
-        ids = np.asarray(image)
+        ids = np.asarray(_loaded(image))
         colours = len(image.getpalette() or ()) // 3
         if image.mode == "P" and ids.max() >= colours:
             raise UnreadableError(f"label with index {ids.max()} and a palette of {colours} colours")
@@ -104,13 +104,10 @@ def decode_rgb(data: bytes) -> Rgb:
     Raises:
         UnreadableError: truncated, damaged, or not three channels of 8 bits.
     """
-    with _opened_label(data) as image:
-        _load(image)
-        if image.mode == "P":  # the same colours, stored with a palette
-            return np.asarray(image.convert("RGB"))
-        if image.mode != "RGB":
+    with _opened(data, lossless=True) as image:
+        if image.mode not in ("P", "RGB"):  # the former: the same colours, stored with a palette
             raise UnreadableError(f"label of mode {image.mode}, expected RGB colour codes")
-        return np.asarray(image)
+        return _rgb(image)
 
 
 def decode_palette(data: bytes) -> tuple[npt.NDArray[np.uint8], Rgb]:
@@ -125,8 +122,7 @@ def decode_palette(data: bytes) -> tuple[npt.NDArray[np.uint8], Rgb]:
     with _opened(data) as image:
         if image.mode != "P":
             raise UnreadableError(f"label of mode {image.mode}, expected a palette")
-        _load(image)
-        return np.asarray(image), np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        return np.asarray(_loaded(image)), np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
 
 
 def fit(size_hw: tuple[int, int], short_side: int | None) -> tuple[int, int]:
@@ -154,90 +150,75 @@ def encode_jpeg(pixels: Rgb, quality: int) -> bytes:
     """
     across = -(-pixels.shape[1] // _MCU_PX)
     interval = next((wide for wide in _TILE_MCUS if across % wide == 0), across)
-    options = {
-        cv2.IMWRITE_JPEG_QUALITY: quality,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
-        cv2.IMWRITE_JPEG_RST_INTERVAL: interval,
-    }
-    return _encode(".jpg", pixels, [number for option in options.items() for number in option])
+    half_chroma = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420)
+    restarts = (cv2.IMWRITE_JPEG_RST_INTERVAL, interval)
+    return _encode(".jpg", pixels, cv2.IMWRITE_JPEG_QUALITY, quality, *half_chroma, *restarts)
 
 
 def encode_png(pixels: Rgb) -> bytes:
     """Lossless PNG of an RGB picture."""
-    return _encode(".png", pixels, [])
+    return _encode(".png", pixels)
 
 
-def _encode(suffix: str, pixels: Rgb, options: list[int]) -> bytes:
+def _encode(suffix: str, pixels: Rgb, *options: int) -> bytes:
     done, data = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
     if not done:
         raise RuntimeError(f"OpenCV cannot encode {pixels.shape} as {suffix}")
     return data.tobytes()
 
 
-def _eight_bits(data: bytes) -> bool:
-    return not data.startswith(png.SIGNATURE) or data[24] == 8
-
-
-def _opened(data: bytes) -> Image.Image:
+def _opened(data: bytes, *, lossless: bool = False) -> Image.Image:
     """Read the header; of a PNG, test all but how its rows are filtered."""
-    try:
+    with _damage("ignore"):  # the warnings are about EXIF, see `_orientation`
         if data.startswith(png.SIGNATURE):
             png.check_rows(data, png.check(data))
-        with _warnings("ignore"):  # they are about EXIF, see `_orientation`
-            return Image.open(io.BytesIO(data), formats=_FORMATS)
-    except UnreadableError:
-        raise
-    except UnidentifiedImageError as error:
-        raise UnreadableError("empty file" if not data else "not an image file that can be read") from error
-    except Exception as error:
-        raise _damaged(error) from error
-
-
-def _opened_label(data: bytes) -> Image.Image:
-    image = _opened(data)
-    if image.format == "JPEG":
+        try:
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        except UnidentifiedImageError as error:
+            raise UnreadableError("not an image file that can be read" if data else "empty file") from error
+    if lossless and image.format == "JPEG":
         raise UnreadableError("label is a JPEG, whose values are not exact")
     return image
 
 
 def _rgb(image: Image.Image, *, upright: bool = True) -> Rgb:
-    _load(image)
-    return np.asarray((image if upright else ImageOps.exif_transpose(image)).convert("RGB"))
+    whole = _loaded(image)
+    return np.asarray((whole if upright else ImageOps.exif_transpose(whole)).convert("RGB"))
 
 
-def _load(image: Image.Image) -> None:
+def _loaded(image: Image.Image) -> Image.Image:
     """Decode in full: pillow is the decoder that refuses what is cut short."""
-    try:
-        with _warnings("error"):
-            image.load()
-    except Exception as error:
-        raise _damaged(error) from error
-
-
-def _damaged(error: Exception) -> UnreadableError:
-    """Decoders raise nearly every kind of exception over bytes that are not what they seem."""
-    return UnreadableError(f"damaged or truncated ({' '.join(str(error).split()) or type(error).__name__})")
+    with _damage("error"):
+        image.load()
+    return image
 
 
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 if the file has none; other tags may be damaged, this one may not."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
+    try:
+        with warnings.catch_warnings(record=True, action="always") as caught:
             exif = Image.Exif()  # not `image.getexif()`: what it warns of was said on opening
             exif.load(image.info.get("exif", b""))
             orientation = exif.get(_ORIENTATION)
-        except Exception as error:
-            raise UnreadableError(f"damaged EXIF, so that the picture's orientation is unknown ({error})") from error
-    if orientation is None and caught:
-        raise UnreadableError(f"damaged EXIF, so that the picture's orientation is unknown ({caught[0].message})")
+        if orientation is None and caught:
+            raise ValueError(caught[0].message)
+    except Exception as error:
+        raise UnreadableError(f"damaged EXIF, so that the picture's orientation is unknown ({error})") from error
     return orientation if isinstance(orientation, int) else 1
 
 
 @contextlib.contextmanager
-def _warnings(action: Literal["error", "ignore"]) -> Iterator[None]:
-    """What a decoder warns of is damage, except that a picture is large."""
-    with warnings.catch_warnings():
-        warnings.simplefilter(action)
+def _damage(action: Literal["error", "ignore"]) -> Iterator[None]:
+    """What a decoder raises, nearly every kind of exception, is damage; what it warns of, too, but for a large picture.
+
+    `action`: what becomes of warnings.
+    """
+    with warnings.catch_warnings(action=action):
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield
+        try:
+            yield
+        except UnreadableError:
+            raise
+        except Exception as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise UnreadableError(f"damaged or truncated ({said})") from error

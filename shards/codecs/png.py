@@ -9,8 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +26,7 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What a PNG says of itself."""
 
     size_hw: tuple[int, int]
@@ -37,8 +35,6 @@ class Header:
     colour_type: int
     """As the format numbers them: 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGBA."""
     interlaced: bool
-    palette: int
-    """Colours of the palette, 0 without one."""
 
 
 def check(data: bytes) -> Header:
@@ -49,17 +45,16 @@ def check(data: bytes) -> Header:
     """
     if not data.startswith(SIGNATURE):
         raise UnreadableError("not a PNG file")
-    head, palette = b"", 0
+    head = b""
     for kind, body in _chunks(data):
         if (kind == b"IHDR") == bool(head) or (kind == b"IHDR" and len(body) != 13):
             raise UnreadableError("damaged PNG (not one header of 13 bytes, first of all)")
         if kind[0] < ord("a") and kind not in _CRITICAL:
             raise UnreadableError(f"PNG with unknown chunk {kind.decode('latin-1')!r} that may not be passed over")
         head = head or bytes(body)
-        palette = len(body) // 3 if kind == b"PLTE" else palette
         if kind == b"IEND":
             width, height, depth, colour_type, _, _, interlaced = struct.unpack(">IIBBBBB", head)
-            return Header((height, width), depth, colour_type, bool(interlaced), palette)
+            return Header((height, width), depth, colour_type, bool(interlaced))
     raise UnreadableError("truncated PNG (no end marker)")
 
 
@@ -71,7 +66,8 @@ def check_rows(data: bytes, header: Header) -> None:
     Raises:
         UnreadableError: it does not.
     """
-    passes = [(rows, 1 + -(-columns * _bits(header) // 8)) for rows, columns in _passes(header) if columns]
+    bits = header.depth * _CHANNELS.get(header.colour_type, 1)
+    passes = [(rows, 1 + -(-columns * bits // 8)) for rows, columns in _passes(header) if columns]
     expected = sum(rows * row for rows, row in passes)
     packed = b"".join(body for kind, body in _chunks(data, until=b"IEND") if kind == b"IDAT")
     unpacker = zlib.decompressobj()
@@ -87,10 +83,6 @@ def check_rows(data: bytes, header: Header) -> None:
         if max(found[at : at + rows * row : row], default=0) > _LAST_FILTER:
             raise UnreadableError("damaged PNG (a row without a filter type)")
         at += rows * row
-
-
-def _bits(header: Header) -> int:
-    return header.depth * _CHANNELS.get(header.colour_type, 1)
 
 
 def _passes(header: Header) -> Iterator[tuple[int, int]]:

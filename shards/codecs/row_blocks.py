@@ -12,7 +12,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,7 @@ CHROMA_PX = 1
 than the next pixel: at a cut, that one row or column alone differs from the whole picture's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(NamedTuple):
     """The blocks of a member; they follow one another, and the head precedes them."""
 
     rows: int
@@ -46,8 +45,7 @@ class Blocks:
         return len(ends) == 1 + -(-height // self.rows) and self == _blocks(data, self.rows, ends)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedRows:
+class EncodedRows(NamedTuple):
     """Some neighbouring rows of a member, still encoded."""
 
     top: int
@@ -77,8 +75,7 @@ def label_blocks(data: bytes) -> Blocks:
     while at < len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         if kind == b"IDAT":
-            ends += [at] if not ends else []
-            ends.append(at + 12 + length)
+            ends += [at + 12 + length] if ends else [at, at + 12 + length]
         at += 12 + length
     return _blocks(data, LABEL_ROWS, ends)
 
@@ -113,13 +110,10 @@ def unpack_label(rows: EncodedRows, width: int) -> npt.NDArray[np.uint8] | None:
         packed[0] = packed[0][2:]  # zlib's own header
     size = (rows.bottom - rows.top) * (width + 1)
     pixels: bytes = zlib_ng.decompress(b"".join([*packed, _LAST]), -zlib.MAX_WBITS, size)  # in 0.4 of zlib's time
-    if len(pixels) != size:
-        return None
-    return np.frombuffer(pixels, np.uint8).reshape(-1, width + 1)[:, 1:]
+    return np.frombuffer(pixels, np.uint8).reshape(-1, width + 1)[:, 1:] if len(pixels) == size else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Grid:
+class _Grid(NamedTuple):
     """What a JPEG's head says of how it is cut."""
 
     height: int
@@ -149,14 +143,8 @@ def _grid(data: bytes) -> _Grid | None:
     units = -(-width // (8 * across))
     if not interval or units % interval:
         return None
-    return _Grid(
-        height=height,
-        width=width,
-        tile_hw=(8 * down, 8 * across * interval),
-        tiles=units // interval,
-        frame=segments[0xC0],
-        scan=segments[0xDA],
-    )
+    tile_hw = 8 * down, 8 * across * interval
+    return _Grid(height, width, tile_hw, units // interval, frame=segments[0xC0], scan=segments[0xDA])
 
 
 def _marker_places(data: bytes) -> list[int]:
@@ -178,9 +166,5 @@ def _segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _blocks(data: bytes, rows: int, ends: Sequence[int]) -> Blocks:
-    starts = (0, *ends[:-1])
-    return Blocks(
-        rows,
-        tuple(end - start for start, end in zip(starts, ends, strict=True)),
-        tuple(zlib.crc32(data[start:end]) for start, end in zip(starts, ends, strict=True)),
-    )
+    pieces = [data[start:end] for start, end in itertools.pairwise((0, *ends))]
+    return Blocks(rows, tuple(map(len, pieces)), tuple(map(zlib.crc32, pieces)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from segstream.shards.codecs.row_blocks import Blocks
@@ -114,19 +114,14 @@ def merge_counts(parts: Iterable[Counts]) -> Counts:
 
 def merge_outcomes(parts: Iterable[RelabelOutcome]) -> RelabelOutcome:
     """Add outcomes up, in order."""
-    applied, reported, examples = 0, Counter[str](), dict[str, list[RelabelExample]]()
+    applied, reported, examples = 0, Counter[str](), defaultdict[str, list[RelabelExample]](list)
     for part in parts:
         applied += part.applied
         reported.update(part.reported)
         for example in part.examples:
-            shown = examples.setdefault(example.reason, [])
-            if len(shown) < _SHOWN:
-                shown.append(example)
-    return RelabelOutcome(
-        applied=applied,
-        reported=dict(sorted(reported.items())),
-        examples=tuple(e for _, shown in sorted(examples.items()) for e in shown),
-    )
+            examples[example.reason].append(example)
+    shown = tuple(example for _, found in sorted(examples.items()) for example in found[:_SHOWN])
+    return RelabelOutcome(applied=applied, reported=dict(sorted(reported.items())), examples=shown)
 
 
 def dump_index(index: ShardIndex) -> bytes:
@@ -134,9 +129,7 @@ def dump_index(index: ShardIndex) -> bytes:
     head = {
         "version": VERSION,
         **{name: getattr(index, name) for name in _PLAIN},
-        "counts": {
-            member: [[i, *pair] for i, pair in sorted(by_id.items())] for member, by_id in sorted(index.counts.items())
-        },
+        "counts": {m: [[i, *pair] for i, pair in sorted(by_id.items())] for m, by_id in sorted(index.counts.items())},
         "rejects": [asdict(r) for r in index.left_out],
         **({"relabel": asdict(index.relabel)} if index.relabel else {}),
     }
@@ -146,7 +139,7 @@ def dump_index(index: ShardIndex) -> bytes:
             "size_hw": entry.size_hw,
             "classes": entry.classes,
             "members": {k: [m.offset, m.size, m.crc32] for k, m in sorted(entry.members.items())},
-            "blocks": {k: astuple(m.blocks) for k, m in sorted(entry.members.items()) if m.blocks},
+            "blocks": {k: m.blocks for k, m in sorted(entry.members.items()) if m.blocks},
         }
         for entry in index.samples
     ]

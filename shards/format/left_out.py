@@ -22,11 +22,8 @@ class BadSamplesError(DataError):
     """More samples cannot be converted than were allowed; `left_out` lists them all."""
 
     def __init__(self, message: str, left_out: tuple[LeftOut, ...] = ()):
-        super().__init__(message, left_out)
+        super().__init__(message)
         self.left_out = left_out
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class BadFileError(Exception):

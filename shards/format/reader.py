@@ -6,6 +6,7 @@ import bisect
 import hashlib
 import itertools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from zlib_ng import zlib_ng
@@ -20,7 +21,7 @@ from segstream.shards.storage.cache import CachedStore, ShardCache, cache_from_e
 from segstream.shards.storage.open import open_store
 
 
-class ShardSet:
+class ShardSet(AbstractContextManager["ShardSet"]):
     """A complete shard set; samples are numbered in (shard, position) order. Threads may share it; it pickles."""
 
     def __init__(self, store: Store, manifest: Manifest):
@@ -33,9 +34,6 @@ class ShardSet:
 
     def __len__(self) -> int:
         return self.manifest.samples
-
-    def __enter__(self) -> ShardSet:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -79,8 +77,7 @@ class ShardSet:
         """
         name, entry, suffix = self._member(i, member)
         span = entry.members[suffix]
-        what = f"{entry.key}.{suffix}"
-        return self._pieces(name, span.offset, (span.size,), (span.crc32,), lambda n: what)[0]
+        return self._pieces(name, span.offset, (span.size,), (span.crc32,), lambda _: f"{entry.key}.{suffix}")[0]
 
     def read_rows(self, i: int, member: str, top: int, bottom: int) -> EncodedRows | None:
         """The blocks of a member that hold rows top to bottom - 1, or None where only the whole can be had.

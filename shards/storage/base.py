@@ -30,15 +30,12 @@ class Store(Protocol):
         Raises:
             DataError: there is no such file, it cannot be read, it ends early, or `check` refuses it.
         """
-        ...
 
     def size(self, name: str) -> int | None:
         """Bytes of a file, None if there is none."""
-        ...
 
     def close(self) -> None:
         """Let go of connections and threads; the store can be used again."""
-        ...
 
 
 class LocalStore:

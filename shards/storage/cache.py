@@ -44,7 +44,7 @@ class ShardCache:
     def read(self, sha256: str, start: int, length: int | None) -> bytes | None:
         """Bytes of a shard, fewer than `length` if it ends early; None if it is not here."""
         try:
-            with self._path(sha256).open("rb") as file:
+            with self.path(sha256).open("rb") as file:
                 os.utime(file.fileno())
                 file.seek(start)
                 return file.read(length)
@@ -53,11 +53,7 @@ class ShardCache:
 
     def holds(self, sha256: str) -> bool:
         """The shard is here now."""
-        return self._path(sha256).exists()
-
-    def drop(self, sha256: str) -> None:
-        """Remove a shard that has proved damaged."""
-        self._path(sha256).unlink(missing_ok=True)
+        return self.path(sha256).exists()
 
     def fill(self, sha256: str, size: int, pieces: Iterable[bytes]) -> bool:
         """Store a shard, unless it is here, another process is at it, or there is no room even without all others.
@@ -83,10 +79,11 @@ class ShardCache:
             if at != size or digest.hexdigest() != sha256:
                 raise DataError(f"{at} bytes with SHA-256 {digest.hexdigest()}, expected {size} with {sha256}")
             os.fsync(handle)
-            part.replace(self._path(sha256))
+            part.replace(self.path(sha256))
             return True
 
-    def _path(self, sha256: str) -> Path:
+    def path(self, sha256: str) -> Path:
+        """Where a shard lies if it is here."""
         return self.folder / f"{sha256}.tar"
 
     def _reserve(self, handle: int, part: Path, size: int) -> bool:
@@ -94,10 +91,9 @@ class ShardCache:
         with (self.folder / "lock").open("wb") as file:
             lock(file.fileno(), wait=True)
             room = self.max_bytes - size
-            for other in self.folder.glob(f"*{PART}"):
-                if other != part:
-                    with _held(other, create=False) as abandoned:
-                        room -= 0 if abandoned is not None else _stat(other)[1]
+            for other in set(self.folder.glob(f"*{PART}")) - {part}:
+                with _held(other, create=False) as abandoned:
+                    room -= 0 if abandoned is not None else _stat(other)[1]
             kept = sorted((*_stat(path), path) for path in self.folder.glob("*.tar"))
             used = sum(bytes_ for _, bytes_, _ in kept)
             if room < 0:
@@ -154,7 +150,7 @@ class CachedStore:
                 return data
             except DataError as error:
                 _log.warning("%s/%s: damaged in the cache (%s); fetched again", self.url, name, error)
-                self._cache.drop(known[0])
+                self._cache.path(known[0]).unlink(missing_ok=True)
         data = self._store.read(name, start, length, check=check)
         if known is not None and length is not None:
             self._pay(name, length)
@@ -166,8 +162,7 @@ class CachedStore:
 
     def close(self) -> None:
         """Stop fetching and let go of connections; the store can be used again."""
-        mine = self._by_process.pop(os.getpid(), None)
-        if mine is not None:
+        if mine := self._by_process.pop(os.getpid(), None):
             mine.stop.set()
             with mine.lock:
                 threads = list(mine.threads.values())
@@ -195,10 +190,9 @@ class CachedStore:
         sha256, size = self._shards[name]
         try:
             self._cache.fill(sha256, size, self._pieces(name, size, mine.stop))
-        except _StoppedError:
-            pass
         except (DataError, OSError) as error:
-            _log.warning("%s/%s: not cached (%s); its samples are read one by one", self.url, name, error)
+            if not mine.stop.is_set():  # or the store was closed meanwhile
+                _log.warning("%s/%s: not cached (%s); its samples are read one by one", self.url, name, error)
         finally:
             with mine.lock:
                 mine.paid.pop(name, None)  # whatever happened, trying again has to be earned again
@@ -207,12 +201,8 @@ class CachedStore:
     def _pieces(self, name: str, size: int, stop: threading.Event) -> Iterator[bytes]:
         for at in range(0, size, PIECE):
             if stop.is_set():
-                raise _StoppedError
+                return
             yield self._store.read(name, at, min(PIECE, size - at))
-
-
-class _StoppedError(Exception):
-    """The store was closed while a shard was on its way."""
 
 
 def cache_from_environment() -> ShardCache | None:
@@ -243,30 +233,25 @@ def _held(part: Path, *, create: bool = True) -> Iterator[int | None]:
     except FileNotFoundError:
         yield None
         return
+    ours = False
     try:
-        if not lock(handle) or not _same(handle, part):  # it was finished or removed between opening and locking
-            yield None
-            return
-        try:
-            yield handle
-        finally:
-            if _same(handle, part):
-                part.unlink(missing_ok=True)
+        ours = lock(handle) and _same(handle, part)  # not if it was finished or removed between opening and locking
+        yield handle if ours else None
     finally:
+        if ours and _same(handle, part):
+            part.unlink(missing_ok=True)
         os.close(handle)
 
 
 def _same(handle: int, path: Path) -> bool:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         return os.fstat(handle).st_ino == path.stat().st_ino
-    except FileNotFoundError:
-        return False
+    return False
 
 
 def _stat(path: Path) -> tuple[int, int]:
     """(time of last use, bytes); zeros if it has just gone."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         found = path.stat()
-    except FileNotFoundError:
-        return 0, 0
-    return found.st_mtime_ns, found.st_size
+        return found.st_mtime_ns, found.st_size
+    return 0, 0

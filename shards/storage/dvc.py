@@ -12,7 +12,7 @@ import json
 import os
 import posixpath
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -82,12 +82,8 @@ def open_dvc(url: str) -> DvcStore:
         raise DataError(f"{url}: its listing cannot be read: {error}; if it was never pushed: dvc push") from error
     inside = posixpath.relpath(path, out["path"])
     within = "" if inside == "." else f"{inside}/"
-    objects = {
-        entry["relpath"].removeprefix(within): f"{top}{entry['md5'][:2]}/{entry['md5'][2:]}"
-        for entry in entries
-        if entry["relpath"].startswith(within)
-    }
-    return DvcStore(url, store, objects)
+    found = {entry["relpath"]: f"{top}{entry['md5'][:2]}/{entry['md5'][2:]}" for entry in entries}
+    return DvcStore(url, store, {k.removeprefix(within): v for k, v in found.items() if k.startswith(within)})
 
 
 class _Revision:
@@ -99,20 +95,17 @@ class _Revision:
         here = repo.resolve()
         self.url, self.rev = url, rev
         self.root = next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
-        self.commit = self._commit()
+        found = self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
+        if not found:
+            names = (self._git("for-each-ref", "--format=%(refname)", "refs/exps") or "").split()
+            found = next((name for name in names if name.endswith(f"/{rev}")), None)  # an experiment of DVC's
+        if not found:
+            raise DataError(f"{url}: {self.root} has no git revision {rev!r}; git fetch, or correct rev=")
+        self.commit = found.strip()
 
     def show(self, path: str) -> str | None:
         """A file's text, None if the revision has none."""
         return self._git("show", f"{self.commit}:./{path}")
-
-    def _commit(self) -> str:
-        found = self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{self.rev}^{{commit}}")
-        if not found:
-            names = (self._git("for-each-ref", "--format=%(refname)", "refs/exps") or "").split()
-            found = next((name for name in names if name.endswith(f"/{self.rev}")), None)  # an experiment of DVC's
-        if not found:
-            raise DataError(f"{self.url}: {self.root} has no git revision {self.rev!r}; git fetch, or correct rev=")
-        return found.strip()
 
     def _git(self, *arguments: str) -> str | None:
         try:
@@ -124,32 +117,25 @@ class _Revision:
 
 def _find_out(revision: _Revision, path: str) -> Mapping[str, Any]:
     """The tracked output that is `path` or holds it; its `path` seen from the root."""
-    known = []
-    for out in _outs(revision, path):
-        if path == out["path"] or path.startswith(f"{out['path']}/"):
-            return out
-        known.append(out["path"])
-    tracked = f"it tracks {', '.join(sorted(known)[:8])}" if known else "no dvc.lock or .dvc file on its way"
-    raise DataError(f"{revision.url}: {path} is not tracked by DVC at {revision.rev} ({tracked}); correct the path")
-
-
-def _outs(revision: _Revision, path: str) -> Iterator[dict[str, Any]]:
-    """All that is tracked by files which could speak of `path`, nearest first."""
+    known: list[str] = []
     at = path
-    while at:
+    while at:  # nearest first
         folder = posixpath.dirname(at)
         for file in (f"{at}.dvc", posixpath.join(folder, "dvc.lock")):
-            text = revision.show(file)
-            if text is None:
+            if (text := revision.show(file)) is None:
                 continue
             try:
                 content = yaml.safe_load(text)
                 owners = content["stages"].values() if file.endswith("dvc.lock") else [content]
                 for out in (out for owner in owners for out in owner.get("outs", [])):
-                    yield out | {"path": posixpath.normpath(posixpath.join(folder, out["path"]))}
+                    known.append(posixpath.normpath(posixpath.join(folder, out["path"])))
+                    if f"{path}/".startswith(f"{known[-1]}/"):
+                        return out | {"path": known[-1]}  # type: ignore[no-any-return]
             except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
                 raise DataError(f"{revision.url}: {file} cannot be read ({error!r}); mend it") from error
         at = folder
+    tracked = f"it tracks {', '.join(sorted(known)[:8])}" if known else "no dvc.lock or .dvc file on its way"
+    raise DataError(f"{revision.url}: {path} is not tracked by DVC at {revision.rev} ({tracked}); correct the path")
 
 
 def _open_remote(revision: _Revision) -> Store:
@@ -176,7 +162,7 @@ def _open_remote(revision: _Revision) -> Store:
         from segstream.shards.storage.s3 import S3Origin
 
         return RemoteStore(S3Origin(url, account=remote))
-    if "://" in url or remote.get("version_aware") == "true" or remote.get("worktree") == "true":
+    if "://" in url or "true" in (remote.get("version_aware"), remote.get("worktree")):
         raise UsageError(f"{revision.url}: remote {name} ({url}) is of a kind not supported; use a folder or s3://")
     return LocalStore((dvc / url).resolve())
 

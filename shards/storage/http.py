@@ -15,21 +15,18 @@ from segstream.shards.storage.remote import (
     RangeRead,
     TransientError,
     UnreachableError,
-    distrust,
+    require_trust,
     total_of,
 )
 
 TIMEOUT_S = 20.0  # to connect, and between two arrivals of bytes
 TRY_AGAIN = (408, 425, 429)  # and all from 500 on
-_CONNECTIONS = 32
-_REDIRECTS = urllib3.Retry(
-    total=None, connect=0, read=0, status=0, other=0, redirect=5, respect_retry_after_header=False
-)
+CONNECTIONS = 32
+_REDIRECTS = urllib3.Retry(connect=0, read=0, status=0, other=0, redirect=5, respect_retry_after_header=False)
 _NO_RANGES = (
     "the server does not answer Range requests, so every sample would cost a whole shard; "
     "serve the files with one that does (nginx, any object store), or copy them to this machine"
 )
-_TRUST = "if a CA of your own has signed it, set SSL_CERT_FILE to the file of that CA's certificate"
 
 
 class HttpOrigin(Origin):
@@ -47,12 +44,11 @@ class HttpOrigin(Origin):
         response = self._request("GET", name, {"Range": f"bytes={start}-{stop - 1}"})
         try:
             total = self._total(response, name, start, stop)
-            data = response.read()
+            return RangeRead(response.read(), total, response.headers.get("ETag"))
         except (HTTPError, OSError) as error:
             raise TransientError(f"the connection broke ({_cause(error)})") from error
         finally:
             response.close()  # back in the pool by now if all was read
-        return RangeRead(data, total, response.headers.get("ETag"))
 
     def head(self, name: str) -> int:
         """See `Origin.head`."""
@@ -74,8 +70,8 @@ class HttpOrigin(Origin):
             raise UsageError(f"{url}: not a URL ({error}); correct it") from error
         except (HTTPError, OSError) as error:
             reason = getattr(error, "reason", error)
-            if isinstance(reason, SSLError) and (why := distrust(error)):
-                raise DataError(f"{url}: the server's certificate is not trusted ({why}); {_TRUST}") from error
+            if isinstance(reason, SSLError):
+                require_trust(error, where=url, variable="SSL_CERT_FILE")
             kind = UnreachableError if isinstance(reason, (NewConnectionError, SSLError)) else TransientError
             raise kind(f"no answer ({_cause(error)})") from error
         if response.status in (200, 206):
@@ -103,11 +99,10 @@ class HttpOrigin(Origin):
 
     def connect(self) -> urllib3.PoolManager:
         """See `Origin.connect`."""
-        timeout = urllib3.Timeout(connect=self._timeout_s, read=self._timeout_s)
         proxy = urllib.request.getproxies().get(self._parts.scheme)
         if proxy and not urllib.request.proxy_bypass(self._parts.netloc):
-            return urllib3.ProxyManager(proxy, maxsize=_CONNECTIONS, timeout=timeout)
-        return urllib3.PoolManager(maxsize=_CONNECTIONS, timeout=timeout)
+            return urllib3.ProxyManager(proxy, maxsize=CONNECTIONS, timeout=self._timeout_s)
+        return urllib3.PoolManager(maxsize=CONNECTIONS, timeout=self._timeout_s)
 
 
 def _cause(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -93,8 +94,7 @@ class Origin(ABC):
 
     def close(self) -> None:
         """Let go of connections; the origin can be used again."""
-        client = self._clients.pop(os.getpid(), None)
-        if client is not None:
+        if client := self._clients.pop(os.getpid(), None):
             (getattr(client, "close", None) or client.clear)()
 
 
@@ -141,13 +141,10 @@ def retries_from_environment() -> Retries:
     text = os.environ.get(RETRY_S)
     if not text:
         return Retries()
-    try:
-        budget_s = float(text)
-    except ValueError:
-        budget_s = -1.0
-    if not 0 <= budget_s < float("inf"):
-        raise UsageError(f"{RETRY_S}={text}: not a number of seconds; write such as 600, or 0 to try once")
-    return Retries(budget_s=budget_s, contact_s=budget_s)
+    with contextlib.suppress(ValueError):
+        if 0 <= (budget_s := float(text)) < float("inf"):
+            return Retries(budget_s=budget_s, contact_s=budget_s)
+    raise UsageError(f"{RETRY_S}={text}: not a number of seconds; write such as 600, or 0 to try once")
 
 
 class RemoteStore:
@@ -166,18 +163,16 @@ class RemoteStore:
 
         def once() -> bytes:
             data = self._rest(name, start) if length is None else self._range(name, start, length)
-            if check is not None:
-                try:
+            try:
+                if check is not None:
                     check(data)
-                except DataError as error:
-                    crc = zlib.crc32(data)
-                    if crc in wrong:  # damage on the way differs each time; this is how it is stored
-                        raise DataError(
-                            f"{error} (fetched {len(wrong) + 1} times, the same wrong bytes again)"
-                        ) from error
-                    wrong.add(crc)
-                    raise TransientError(str(error)) from error
-            return data
+                return data
+            except DataError as error:
+                crc = zlib.crc32(data)
+                if crc in wrong:  # damage on the way differs each time; this is how it is stored
+                    raise DataError(f"{error} (fetched {len(wrong) + 1} times, the same wrong bytes again)") from error
+                wrong.add(crc)
+                raise TransientError(str(error)) from error
 
         try:
             return self._try(name, once)
@@ -197,8 +192,7 @@ class RemoteStore:
 
     def _get(self, name: str, start: int, stop: int) -> RangeRead:
         found = self._origin.get(name, start, stop)
-        expected = min(stop, found.total) - start
-        if len(found.data) != expected:
+        if len(found.data) != (expected := min(stop, found.total) - start):
             raise TransientError(f"short read: {len(found.data)} of {expected} bytes came")
         return found
 
@@ -229,16 +223,20 @@ class RemoteStore:
         return found
 
 
-def distrust(error: BaseException) -> str | None:
-    """Why TLS refused a server's certificate; None if `error` comes from anything else, such as a connection cut."""
+def require_trust(error: BaseException, *, where: str, variable: str) -> None:
+    """Do nothing if `error` comes from anything else than the server's certificate, such as a connection cut.
+
+    Raises:
+        DataError: TLS refused the certificate; `variable` is where to name a CA of one's own.
+    """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return cause.verify_message
-        if isinstance(cause, (CertificateError, FileNotFoundError)):  # of another host; of certificates to trust
-            return str(cause)
+        # a certificate of another host; a missing file of certificates to trust
+        if isinstance(cause, (ssl.SSLCertVerificationError, CertificateError, FileNotFoundError)):
+            why = getattr(cause, "verify_message", cause)
+            hint = f"if a CA of your own has signed it, set {variable} to the file of that CA's certificate"
+            raise DataError(f"{where}: the server's certificate is not trusted ({why}); {hint}") from error
         cause = cause.__context__
-    return None
 
 
 def tried(once: Callable[[], T], *, where: str, retries: Retries, heard: bool = True) -> T:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -13,23 +14,22 @@ from urllib.parse import urlsplit
 import urllib3
 
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.storage.http import TIMEOUT_S, TRY_AGAIN
+from segstream.shards.storage.http import CONNECTIONS, TIMEOUT_S, TRY_AGAIN
 from segstream.shards.storage.remote import (
     MissingError,
     Origin,
     RangeRead,
     TransientError,
     UnreachableError,
-    distrust,
+    require_trust,
     total_of,
 )
 
-_CONNECTIONS = 32
 _MISSING = ("404", "NoSuchKey", "NotFound")
 _CREDENTIALS = (
     "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE), AWS_ENDPOINT_URL, and the account's rights"
 )
-_TRUST = "if a CA of your own has signed it, set AWS_CA_BUNDLE to the file of that CA's certificate"
+_ADDRESS = "check the URL and AWS_ENDPOINT_URL"
 
 
 class S3Origin(Origin):
@@ -54,71 +54,47 @@ class S3Origin(Origin):
 
     def get(self, name: str, start: int, stop: int) -> RangeRead:
         """See `Origin.get`."""
-        try:
-            found = self.client().get_object(Bucket=self._bucket, Key=self.key(name), Range=f"bytes={start}-{stop - 1}")
+        with self._sorted(name):
+            found = self.client().get_object(**self._at(name), Range=f"bytes={start}-{stop - 1}")
             with found["Body"] as body:
                 data: bytes = body.read()
-        except Exception as error:
-            self._sort(error, name)
         return RangeRead(data, total_of(found.get("ContentRange"), start), found.get("ETag"))
 
     def head(self, name: str) -> int:
         """See `Origin.head`."""
-        return int(self._head(name)["ContentLength"])
+        with self._sorted(name):
+            return int(self.client().head_object(**self._at(name))["ContentLength"])
 
     def put(self, name: str, path: Path, sha256: str) -> None:
         """Write a file, whole or not at all: the server checks its MD5. Raises as `get` does."""
         with path.open("rb") as file:
             md5 = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
             file.seek(0)
-            try:
-                self.client().put_object(
-                    Bucket=self._bucket, Key=self.key(name), Body=file, ContentMD5=md5, Metadata={"sha256": sha256}
-                )
-            except Exception as error:
-                self._sort(error, name)
+            with self._sorted(name):
+                self.client().put_object(**self._at(name), Body=file, ContentMD5=md5, Metadata={"sha256": sha256})
 
     def sha256(self, name: str) -> str | None:
         """What `put` was told of a file, None if another program wrote it. Raises as `get` does."""
-        found: str | None = self._head(name).get("Metadata", {}).get("sha256")
-        return found
+        with self._sorted(name):
+            found: str | None = self.client().head_object(**self._at(name)).get("Metadata", {}).get("sha256")
+            return found
 
     def delete(self, name: str) -> None:
         """Remove a file; that there is none is fine. Raises as `get` does."""
-        try:
-            self.client().delete_object(Bucket=self._bucket, Key=self.key(name))
-        except Exception as error:
-            self._sort(error, name)
+        with self._sorted(name):
+            self.client().delete_object(**self._at(name))
 
-    def key(self, name: str) -> str:
-        """Key of a file in the bucket."""
-        return f"{self._prefix}/{name}" if self._prefix else name
-
-    def _head(self, name: str) -> Mapping[str, Any]:
-        try:
-            found: Mapping[str, Any] = self.client().head_object(Bucket=self._bucket, Key=self.key(name))
-            return found
-        except Exception as error:
-            if _answer(error)[0] in _MISSING:
-                self._require_bucket(name)
-            self._sort(error, name)
+    def _at(self, name: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": f"{self._prefix}/{name}".lstrip("/")}
 
     def _require_bucket(self, name: str) -> None:
         """Tell a bucket that is missing from a file that is: the answer to HEAD has no body that could."""
-        if self._bucket_seen:
-            return
         try:
             self.client().head_bucket(Bucket=self._bucket)
         except Exception as error:
-            status = _answer(error)[1]
-            if status == 404:
-                raise self._no_bucket(name) from error
-            if status != 403:  # an account may have rights to files alone
+            if _answer(error)[1] != 403:  # an account may have rights to files alone
                 self._sort(error, name)
         self._bucket_seen = True
-
-    def _no_bucket(self, name: str) -> DataError:
-        return DataError(f"{self.url}/{name}: no bucket {self._bucket}; check the URL and AWS_ENDPOINT_URL")
 
     def connect(self) -> Any:
         """See `Origin.connect`."""
@@ -128,39 +104,38 @@ class S3Origin(Origin):
             import botocore.session
         except ImportError as error:
             raise UsageError(f"{self.url}: needs boto3; pip install 'segstream[s3]'") from error
-        account = self._account
-        try:
+        account, endpoint = self._account, self._account.get("endpointurl")
+        with self._sorted(""):
             core = botocore.session.Session(profile=account.get("profile"))
             for variable, key in (("config_file", "configpath"), ("credentials_file", "credentialpath")):
                 if account.get(key):
                     core.set_config_variable(variable, account[key])
             settings = core.get_scoped_config()
-            own = (
-                account.get("endpointurl")
-                or os.environ.get("AWS_ENDPOINT_URL_S3")
-                or os.environ.get("AWS_ENDPOINT_URL")
-            )
+            own = endpoint or any(map(os.environ.get, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")))
             style = (settings.get("s3") or {}).get("addressing_style")
             ca_file = account.get("ssl_verify", "")
             return boto3.session.Session(botocore_session=core, region_name=account.get("region")).client(
                 "s3",
-                endpoint_url=account.get("endpointurl"),
-                aws_access_key_id=account.get("access_key_id"),
-                aws_secret_access_key=account.get("secret_access_key"),
-                aws_session_token=account.get("session_token"),
+                endpoint_url=endpoint,
+                **{f"aws_{key}": account.get(key) for key in ("access_key_id", "secret_access_key", "session_token")},
                 verify=ca_file if ca_file.lower() not in ("", "true", "false") else None,
                 config=botocore.config.Config(
                     retries={"total_max_attempts": 1, "mode": "standard"},
                     connect_timeout=self._timeout_s,
                     read_timeout=self._timeout_s,
-                    max_pool_connections=_CONNECTIONS,
+                    max_pool_connections=CONNECTIONS,
                     s3={"addressing_style": style or ("path" if own or settings.get("endpoint_url") else "auto")},
                     request_checksum_calculation="when_required",  # servers other than AWS may not know the new ones
                     response_checksum_validation="when_required",
                 ),
             )
+
+    @contextlib.contextmanager
+    def _sorted(self, name: str) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:
-            self._sort(error, "")
+            self._sort(error, name)
 
     def _sort(self, error: Exception, name: str) -> NoReturn:
         """Tell apart what may be tried again, what is missing, and what the user must mend."""
@@ -170,20 +145,23 @@ class S3Origin(Origin):
         code, status = _answer(error)
         if status:
             said = f"the server answers {status}" + (f" {code}" if code != str(status) else "")
+            operation = getattr(error, "operation_name", "")
+            if code == "NoSuchBucket" or (operation == "HeadBucket" and status == 404):
+                raise DataError(f"{where}: no bucket {self._bucket}; {_ADDRESS}") from error
             if code in _MISSING:
+                if operation == "HeadObject" and not self._bucket_seen:
+                    self._require_bucket(name)
                 raise MissingError(said) from error
             if status in TRY_AGAIN or status >= 500 or code in ("SlowDown", "RequestTimeout", "BadDigest"):
                 raise TransientError(said) from error
             if status == 416:
                 raise DataError(f"{where}: ends before the bytes that were asked for; upload it again") from error
-            if code == "NoSuchBucket":
-                raise self._no_bucket(name) from error
             hint = _CREDENTIALS if status in (400, 401, 403) else "check the URL"
             raise DataError(f"{where}: refused ({said}); {hint}") from error
         if isinstance(error, (known.NoCredentialsError, known.PartialCredentialsError)):
             raise DataError(f"{where}: no complete credentials; {_CREDENTIALS}") from error
-        if isinstance(error, known.SSLError) and (why := distrust(error)):
-            raise DataError(f"{where}: the server's certificate is not trusted ({why}); {_TRUST}") from error
+        if isinstance(error, known.SSLError):
+            require_trust(error, where=where, variable="AWS_CA_BUNDLE")
         broken = (known.HTTPClientError, known.ConnectionError, known.ResponseStreamingError, known.IncompleteReadError)
         if isinstance(error, broken):
             unreachable = isinstance(error, (known.EndpointConnectionError, known.SSLError))

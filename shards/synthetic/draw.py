@@ -13,21 +13,16 @@ from random import Random
 
 from segstream.shards.errors import DataError
 from segstream.shards.synthetic import layouts
-from segstream.shards.synthetic.canvas import Scene
-from segstream.shards.synthetic.develop import develop
-from segstream.shards.synthetic.everyday import paint_everyday
-from segstream.shards.synthetic.layouts import Record
-from segstream.shards.synthetic.looks import LOOKS, Look, spread
-from segstream.shards.synthetic.names import Split
-from segstream.shards.synthetic.rooms import paint_indoor
-from segstream.shards.synthetic.street import paint_street
+from segstream.shards.synthetic.canvas import Camera, Canvas, Scene
+from segstream.shards.synthetic.domains import DOMAINS
+from segstream.shards.synthetic.everyday import draw_everyday
+from segstream.shards.synthetic.layouts import Annotation, Split
+from segstream.shards.synthetic.objects import spread
+from segstream.shards.synthetic.rooms import draw_room
+from segstream.shards.synthetic.stage import Stage
+from segstream.shards.synthetic.street import draw_street
 
 MARKER = "world.json"
-_PAINTERS: dict[str, Callable[[Look, Random, float], Scene]] = {
-    "street": paint_street,
-    "indoor": paint_indoor,
-    "everyday": paint_everyday,
-}
 _REISSUES = {  # other releases of the same pictures
     "cityscapes-34": "cityscapes-19",
     "mapillary-19": "mapillary-public65",
@@ -79,7 +74,7 @@ def draw(
         for split, split_stems in names.items()
         for i in range(0, len(split_stems), _GROUP)
     ]
-    records: dict[tuple[Split, int], list[Record]] = {}
+    records: dict[tuple[Split, int], list[Annotation]] = {}
     done, total = 0, sum(counts.values())
     for task, drawn in _run(tasks, workers):
         records[task.split, task.first] = drawn
@@ -90,16 +85,25 @@ def draw(
     layouts.finish(root, dataset, names, pages)
 
 
-def sketch(dataset: str, split: Split, index: int, seed: int) -> tuple[Scene, Random]:
+def draw_scene(dataset: str, split: Split, index: int, seed: int) -> tuple[Scene, Random]:
     """Scene number `index` of a split, before any camera, and the randomness left for developing it."""
     dataset = _REISSUES.get(dataset, dataset)
     key = hashlib.sha256(f"{seed}/{dataset}/{split}/{index}".encode()).digest()
     rng = Random(int.from_bytes(key, "big"))
-    look = LOOKS[dataset]
+    domain = DOMAINS[dataset]
     # a golden-ratio walk over kinds and subjects: the smallest set already has some of everything
     start = Random(f"{seed}/{dataset}/{split}").random()
-    kind, pick = spread(look.kinds, (start + index * _GOLDEN) % 1.0)
-    return _PAINTERS[kind](look, rng, pick), rng
+    kind, pick = spread(domain.scenes, (start + index * _GOLDEN) % 1.0)
+    width, height = rng.choice(domain.sizes)
+    camera = Camera(
+        focal=rng.uniform(*domain.focal) * min(height, width * 1.1),
+        centre=width * rng.uniform(0.45, 0.55),
+        horizon=height * rng.uniform(*domain.horizon),
+        height=rng.uniform(*domain.camera_height),
+    )
+    stage = Stage(Canvas(width, height, rng), camera, domain, rng)
+    {"street": draw_street, "room": draw_room, "everyday": draw_everyday}[kind](stage, pick)
+    return stage.canvas.finish(), rng
 
 
 def _counts(train: int, val: int) -> Iterator[tuple[Split, int]]:
@@ -125,7 +129,7 @@ def _claim(root: Path, settings: dict[str, str | int]) -> None:
     layouts.save(marker, json.dumps(settings).encode())
 
 
-def _run(tasks: list[_Task], workers: int) -> Iterator[tuple[_Task, list[Record]]]:
+def _run(tasks: list[_Task], workers: int) -> Iterator[tuple[_Task, list[Annotation]]]:
     if workers <= 1 or len(tasks) <= 1:
         yield from ((task, _draw_group(task)) for task in tasks)
         return
@@ -140,10 +144,10 @@ def _run(tasks: list[_Task], workers: int) -> Iterator[tuple[_Task, list[Record]
             raise
 
 
-def _draw_group(task: _Task) -> list[Record]:
+def _draw_group(task: _Task) -> list[Annotation]:
     records = []
     for i, stem in enumerate(task.stems, task.first):
-        scene, rng = sketch(task.dataset, task.split, i, task.seed)
-        photo = develop(scene.image, LOOKS[_REISSUES.get(task.dataset, task.dataset)], rng)
+        scene, rng = draw_scene(task.dataset, task.split, i, task.seed)
+        photo = DOMAINS[_REISSUES.get(task.dataset, task.dataset)].photograph(scene.image, rng)
         records.append(layouts.write(task.root, task.dataset, task.split, stem, scene, photo))
     return records

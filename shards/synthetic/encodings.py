@@ -15,7 +15,7 @@ from PIL import Image
 
 from segstream.shards.datasets.mat import need_scipy
 from segstream.shards.synthetic.canvas import Scene
-from segstream.shards.synthetic.coding import release_id, release_name, vocabulary
+from segstream.shards.synthetic.label_ids import release_id, release_name, vocabulary
 from segstream.shards.taxonomy import native_taxonomy, release_classes, release_remap
 
 Ids = npt.NDArray[np.integer[Any]]

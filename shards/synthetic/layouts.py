@@ -1,15 +1,18 @@
-"""The releases' folder trees: names of images, where they and their labels lie, and what comes once per release.
+"""The releases' folder trees (`tables/layouts.yaml`): names of images, where they and their labels lie, and more.
 
 Sources: the release notes as MSeg (Lambert et al., CVPR 2020) and the BRAVO challenge use them.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,26 +21,43 @@ from segstream.shards.datasets.layout import split_list
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.files import write_bytes
-from segstream.shards.synthetic import encodings, names
+from segstream.shards.schema import parse
+from segstream.shards.synthetic import encodings
 from segstream.shards.synthetic.canvas import Scene
 from segstream.shards.synthetic.encodings import Encoder
-from segstream.shards.synthetic.names import Split
+from segstream.shards.synthetic.read_table import table
 from segstream.shards.taxonomy import release_classes
 
-Record = dict[str, Any] | None
+Split = Literal["train", "val"]
+
+_CITIES = {
+    "train": ("aachen", "bochum", "bremen", "cologne", "ulm", "zurich"),
+    "val": ("frankfurt", "lindau", "munster"),
+}
+_ADE_SCENES = ("a/abbey", "b/bathroom", "k/kitchen", "l/living_room", "outliers/s/street", "s/street")
+_BRAVO = (
+    "bravo_ACDC/fog/val/GOPR0476/GOPR0476_frame_{:06d}_rgb_anon.png",
+    "bravo_SMIYC/RoadAnomaly21/images/validation{:04d}.jpg",
+    "bravo_outofcontext/lindau/lindau_{:06d}_000019_leftImg8bit.png",
+    "bravo_synflare/munster/munster_{:06d}_000019_leftImg8bit.png",
+    "bravo_synobjs/armchair/frankfurt_{:06d}_000019_leftImg8bit.png",
+    "bravo_synrain/frankfurt/frankfurt_{:06d}_000019_leftImg8bit.png",
+)
+
+Annotation = dict[str, Any] | None
 """What an image adds to its split's annotation file."""
 
 _UNSTATED = 9999  # images of a split whose size nobody states: what the names below have digits for
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """Where a release keeps an image and its labels, and how it codes them."""
 
     image: str
-    """Path below the root; what `names.fields` gives is filled in."""
-    labels: Mapping[str, Encoder]
-    """Path -> coding."""
+    """Path below the root; what `path_fields` gives is filled in."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Path -> coding: a function of `encodings`."""
     folders: Mapping[str, str]
     """Split -> folder name."""
     stems: Mapping[str, str] = field(default_factory=dict)
@@ -65,25 +85,52 @@ def stems(dataset: str, split: Split, count: int) -> tuple[str, ...]:
     if known < count:
         raise DataError(f"world: {dataset} {split} has {known} images, {count} were asked for; ask for fewer")
     if split in LAYOUTS[dataset].stems:
-        return tuple(names.stem(LAYOUTS[dataset].stems[split], dataset, split, i) for i in range(count))
+        return tuple(_stem(LAYOUTS[dataset].stems[split], dataset, split, i) for i in range(count))
     carried = split_list(dataset, split) or ()
     if dataset == "scannet-20":  # which lists scenes
         return tuple(f"{carried[i % len(carried)]}/{i // len(carried) * 100:06d}" for i in range(count))
     return carried[:count]
 
 
-def write(root: Path, dataset: str, split: Split, stem: str, scene: Scene, photo: npt.NDArray[np.uint8]) -> Record:
+def _stem(form: str, dataset: str, split: Split, i: int) -> str:
+    """Name of image number `i` of a split, which `form` puts together."""
+    digest = hashlib.sha256(f"{dataset}/{split}/{i}".encode()).digest()
+    cities = _CITIES[split]
+    return form.format(
+        n=i + 1,
+        city=cities[i % len(cities)],
+        turn=i // len(cities),
+        drive=i // 4,
+        frame=31 * i + 5506,
+        a=digest.hex()[:8],
+        b=digest.hex()[8:16],
+        token=base64.urlsafe_b64encode(digest)[:22].decode(),
+        bravo=_BRAVO[i % len(_BRAVO)].format(i // len(_BRAVO)),
+    )
+
+
+def path_fields(folder: str, stem: str) -> dict[str, Any]:
+    """What paths are made of."""
+    top, _, name = stem.rpartition("/")
+    digits = re.search(r"\d+$", stem)
+    number = int(digits[0]) if digits else 0
+    scene = _ADE_SCENES[number % len(_ADE_SCENES)]
+    return {"folder": folder, "stem": stem, "top": top, "name": name, "number": number, "scene": scene}
+
+
+def write(root: Path, dataset: str, split: Split, stem: str, scene: Scene, photo: npt.NDArray[np.uint8]) -> Annotation:
     """Write one image and its labels below the release's root."""
-    layout, parts = LAYOUTS[dataset], names.fields(LAYOUTS[dataset].folders[split], stem)
+    layout, parts = LAYOUTS[dataset], path_fields(LAYOUTS[dataset].folders[split], stem)
     image = root / layout.image.format(**parts)
     save(image, encodings.picture(image.suffix, photo))
-    for path, encode in layout.labels.items():
+    for path, coding in layout.labels.items():
+        encode: Encoder = getattr(encodings, coding)
         save(root / path.format(**parts), encode(dataset, scene))
     return encodings.panoptic_record(dataset, scene, stem) if dataset in _PANOPTIC else None
 
 
 def finish(
-    root: Path, dataset: str, stems: Mapping[Split, tuple[str, ...]], records: Mapping[Split, list[Record]]
+    root: Path, dataset: str, stems: Mapping[Split, tuple[str, ...]], records: Mapping[Split, list[Annotation]]
 ) -> None:
     """Write what the release keeps once per split, or once."""
     match dataset:
@@ -108,7 +155,7 @@ def save(path: Path, content: bytes) -> None:
     write_bytes(path, content, advice="make room or choose another folder")
 
 
-def _annotations(dataset: str, records: list[Record], year: int) -> bytes:
+def _annotations(dataset: str, records: list[Annotation], year: int) -> bytes:
     pages = [record for record in records if record is not None]
     content = {
         "info": {"description": "procedural scenes in the COCO panoptic format", "version": "1.0", "year": year},
@@ -134,107 +181,6 @@ def _config(dataset: str) -> bytes:
 
 
 _PANOPTIC = ("coco-panoptic-133", "wilddash2-19")
-_PLAIN = {"train": "train", "val": "val"}
-_WORDS = {"train": "training", "val": "validation"}
-_NONE = {"train": "", "val": ""}
-_CITYSCAPES = Layout(
-    "leftImg8bit/{folder}/{stem}_leftImg8bit.png",
-    {
-        "gtFine/{folder}/{stem}_gtFine_labelIds.png": encodings.index,
-        "gtFine/{folder}/{stem}_gtFine_polygons.json": encodings.polygons,
-    },
-    _PLAIN,
-    dict.fromkeys(_PLAIN, "{city}/{city}_{turn:06d}_000019"),
-)
-LAYOUTS = {
-    "ade20k-150": Layout(
-        "images/{folder}/{stem}.jpg",
-        {
-            "annotations/{folder}/{stem}.png": encodings.index,
-            "ADE20K_2016_07_26/images/{folder}/{scene}/{stem}_seg.png": encodings.parts,
-        },
-        _WORDS,
-        {"train": "ADE_train_{n:08d}", "val": "ADE_val_{n:08d}"},
-    ),
-    "coco-panoptic-133": Layout(
-        "images/{folder}/{stem}.jpg",
-        {"annotations/panoptic_{folder}/{stem}.png": encodings.panoptic},
-        {"train": "train2017", "val": "val2017"},
-        dict.fromkeys(_PLAIN, "{n:012d}"),
-    ),
-    "cityscapes-19": _CITYSCAPES,
-    "sunrgbd-37": Layout(
-        "image/{folder}/{stem}.jpg",
-        {"label38/{folder}/{number:08d}.png": encodings.index},
-        {"train": "train", "val": "test"},
-        {"train": "img-{n:06d}"},
-    ),
-    "camvid-11": Layout("701_StillsRaw_full/{stem}.png", {"Labels32-RGB/{stem}_L.png": encodings.colour}, _NONE),
-    "voc2012": Layout("JPEGImages/{stem}.jpg", {"SegmentationClassAug/{stem}.png": encodings.outlined}, _NONE),
-    "kitti-19": Layout("training/image_2/{stem}.png", {"training/semantic/{stem}.png": encodings.index}, _NONE),
-    "cityscapes-34": _CITYSCAPES,
-    "bdd": Layout(
-        "seg/images/{folder}/{stem}.jpg",
-        {"seg/labels/{folder}/{stem}_train_id.png": encodings.index},
-        _PLAIN,
-        dict.fromkeys(_PLAIN, "{a}-{b}"),
-    ),
-    "idd-39": Layout(
-        "leftImg8bit/{folder}/{stem}_leftImg8bit.png",
-        {"gtFine/{folder}/{stem}_gtFine_polygons.json": encodings.numbered_polygons},
-        _PLAIN,
-        dict.fromkeys(_PLAIN, "{drive}/{frame:06d}"),
-    ),
-    "mapillary-public65": Layout(
-        "{folder}/images/{stem}.jpg",
-        {"{folder}/labels/{stem}.png": encodings.palette, "{folder}/instances/{stem}.png": encodings.instances},
-        _WORDS,
-        {"train": "{token}", "val": "-{token:.21}"},
-    ),
-    "pascal-context-60": Layout("JPEGImages/{stem}.jpg", {"trainval/{stem}.mat": encodings.matrix}, _NONE),
-    "wilddash-19": Layout("wd_val_01/{stem}.png", {"wd_val_01/{stem}_labelIds.png": encodings.index}, {"val": ""}),
-    "scannet-20": Layout(
-        "scannet_frames_25k/{top}/color/{name}.jpg",
-        {"scannet_frames_25k/{top}/label/{name}.png": encodings.index},
-        _NONE,
-    ),
-    "gta5-19": Layout(
-        "images/{stem}.png",
-        {"labels/{stem}.png": encodings.palette},
-        _NONE,
-        {"train": "{n:05d}", "val": "1{n:04d}"},
-    ),
-    "shift-19": Layout(
-        "discrete/images/{folder}/front/{stem}_img_front.jpg",
-        {"discrete/labels/{folder}/front/{stem}_semseg_front.png": encodings.red_channel},
-        _PLAIN,
-        dict.fromkeys(_PLAIN, "{a}/{n:08d}"),
-    ),
-    "mapillary-19": Layout(
-        "{folder}/images/{stem}.jpg",
-        {"{folder}/labels/{stem}.png": encodings.palette},
-        _WORDS,
-        {"train": "{token}", "val": "-{token:.21}"},
-    ),
-    "bdd100k-19": Layout(
-        "images/10k/{folder}/{stem}.jpg",
-        {"labels/sem_seg/masks/{folder}/{stem}.png": encodings.index},
-        _PLAIN,
-        dict.fromkeys(_PLAIN, "{a}-{b}"),
-    ),
-    "idd-19": Layout(
-        "leftImg8bit/{folder}/{stem}_leftImg8bit.jpg",
-        {"gtFine/{folder}/{stem}_gtFine_polygons.json": encodings.numbered_polygons},
-        _PLAIN,
-        dict.fromkeys(_PLAIN, "{drive}/frame{n:04d}"),
-    ),
-    "wilddash2-19": Layout(
-        "images/{stem}.jpg",
-        {"panoptic/{stem}.png": encodings.panoptic},
-        _WORDS,
-        {"train": "us{n:04d}_100000", "val": "de{n:04d}_100000"},
-    ),
-    "bravo": Layout("{stem}", {}, {"val": ""}, {"val": "{bravo}"}),
-}
+LAYOUTS = {name: parse(Layout, content, at=f"layouts.yaml: {name}") for name, content in table("layouts").items()}
 DATASETS = tuple(LAYOUTS)
 DEMO = DATASETS[:7]

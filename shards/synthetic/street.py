@@ -1,121 +1,160 @@
-"""Streets: a road in perspective between fronts, trees and whatever moves or stands on it."""
+"""Streets: a road in perspective between buildings, trees and whatever moves or stands on it."""
 
 from __future__ import annotations
 
+import functools
 import math
-from random import Random
+from dataclasses import dataclass
 
-from segstream.shards.synthetic import scenery
-from segstream.shards.synthetic.canvas import Camera, Canvas, Depth, Point, Scene
-from segstream.shards.synthetic.looks import Look, spread
-from segstream.shards.synthetic.textures import Colour, flat, surface
-from segstream.shards.synthetic.traffic import FEATURES, Plan, Street
+from segstream.shards.schema import parse
+from segstream.shards.synthetic.domains import Range
+from segstream.shards.synthetic.objects import extent, mixed, object_named, spread
+from segstream.shards.synthetic.read_table import table
+from segstream.shards.synthetic.stage import NONE, Stage, Weights
 
-FAR = 140.0  # metres to where the street ends
-
-
-def paint_street(look: Look, rng: Random, pick: float) -> Scene:
-    """One street; `pick` (0..1) chooses what is seen up close."""
-    width, height = rng.choice(look.sizes)
-    canvas = Canvas(width, height, rng)
-    camera = Camera(
-        focal=rng.uniform(*look.focal) * height,
-        centre=width * rng.uniform(0.4, 0.6),
-        horizon=height * rng.uniform(*look.horizon),
-        height=rng.uniform(*look.camera_height),
-    )
-    density = rng.uniform(*look.haze)
-    low = scenery.sky(canvas, camera.horizon, rng)
-    left, right = rng.uniform(2.6, 5.5), rng.uniform(2.8, 5.5)
-    plan = Plan(
-        kerbs=(-left, right),
-        fronts=(-left - rng.uniform(2.0, 6.0), right + rng.uniform(2.0, 6.0)),
-        verge=(rng.random() < 0.35, rng.random() < 0.35),
-    )
-    _background(canvas, camera, rng)
-    _ground(canvas, camera, plan, low, density, rng)
-    street = Street(canvas, camera, plan, look, rng, Depth())
-    street.fronts()
-    street.roadside()
-    street.traffic()
-    street.feature(spread(FEATURES, pick)[0])
-
-    def haze(z: float) -> None:
-        canvas.haze = (low, 1 - math.exp(-density * z))
-
-    street.queue.paint(haze)
-    haze(0.0)
-    _shade(canvas, camera, plan, look, rng)
-    if look.hood:
-        _hood(canvas, rng)
-    return canvas.finish()
+_END = 65.0  # metres: nothing stands farther away, but for buildings
 
 
-def _background(canvas: Canvas, camera: Camera, rng: Random) -> None:
-    height = canvas.height
-    if rng.random() < 0.35:
-        hill = surface(rng, (0.25, 0.6), (0.08, 0.3), (0.45, 0.7), "rough", depth=0.2)
-        scenery.ridge(canvas, camera.horizon, height * 0.18, hill, "mountain_hill", rng, 22)
-    if rng.random() < 0.6:
-        wood = scenery.leaves(rng, 0.6).mixed((190, 200, 205), 0.25)
-        scenery.ridge(canvas, camera.horizon, height * 0.1, wood, "vegetation", rng, 7)
-    else:
-        town = surface(rng, (0.05, 0.6), (0.03, 0.2), (0.5, 0.75), "checks", depth=0.25, zoom=0.5)
-        scenery.ridge(canvas, camera.horizon, height * 0.12, town, "building", rng, 9)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strip:
+    """Objects along a street."""
+
+    what: Weights
+    at: str
+    """Which strip of the street."""
+    z: Range
+    """Metres to the first one."""
+    every: Range = (0.0, 0.0)
+    """Metres from one to the next."""
+    most: int = 99
+    chance: float = 1.0
+    share: float = 1.0
+    """Weight among the features."""
+    turn: Range | None = None
+    """Radians from the direction of travel."""
 
 
-def _ground(canvas: Canvas, camera: Camera, plan: Plan, low: Colour, density: float, rng: Random) -> None:
-    width, height, y = canvas.width, canvas.height, camera.horizon
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streets:
+    """What stands along streets, close to the camera, and between buildings."""
+
+    strips: tuple[Strip, ...]
+    features: tuple[Strip, ...]
+    gaps: Weights
+
+
+@functools.cache
+def _streets() -> Streets:
+    return parse(Streets, table("scenes")["street"], at="scenes.yaml: street")
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One side of a street: -1 left or 1 right, its kerb and building line at X in metres."""
+
+    sign: int
+    kerb: float
+    front: float
+
+
+def draw_street(stage: Stage, pick: float) -> None:
+    """A street; `pick` (0..1) chooses what is seen up close."""
+    rng, canvas, domain = stage.rng, stage.canvas, stage.domain
+    density = rng.uniform(*domain.haze)
+    low = stage.sky(stage.camera.horizon)
+    stage.horizon(low)
+    left, right = -rng.uniform(2.6, 5.5), rng.uniform(2.8, 5.5)
+    sides = (_Side(-1, left, left - rng.uniform(2.0, 6.0)), _Side(1, right, right + rng.uniform(2.0, 6.0)))
     canvas.haze = (low, density)  # the ground fades row by row, so it takes the density itself
-    grass = surface(rng, (0.18, 0.3), (0.3, 0.55), (0.4, 0.6), "grass", depth=0.35)
-    canvas.begin("terrain")
-    canvas.ground(camera, [(0, y), (width, y), (width, height), (0, height)], grass, 40)
-    paving = surface(rng, (0.02, 0.12), (0.02, 0.2), (0.55, 0.8), rng.choice(("tiles", "rough", "tiles")), depth=0.22)
-    asphalt = surface(rng, (0.55, 0.7), (0.0, 0.08), (0.26, 0.46), "rough", depth=0.22)
-    for kerb, front, verge in zip(plan.kerbs, plan.fronts, plan.verge, strict=True):
-        canvas.begin("sidewalk_pavement")
-        canvas.ground(camera, _strip(camera, kerb + (front - kerb) * 0.35 * verge, front), paving, 50)
-    canvas.begin("road")
-    canvas.ground(camera, _strip(camera, *plan.kerbs), asphalt, 30)
+    stage.ground("grass")
+    for side in sides:
+        verge = rng.choice((0.0, 0.0, 0.35))
+        stage.ground("pavement", stage.rectangle(side.kerb + (side.front - side.kerb) * verge, side.front))
+    stage.ground("road", stage.rectangle(left, right))
+    _draw_markings(stage, left, right)
     canvas.haze = (low, 0.0)
-    _markings(canvas, camera, plan, rng)
-    canvas.begin("sidewalk_pavement")
-    for edge in plan.kerbs:
-        canvas.poly(_strip(camera, edge, edge + math.copysign(0.2, edge)), paving.lit(1.15))
+    features = [strip for strip in _streets().features if all(domain.traffic.get(what, 1) for what in strip.what)]
+    feature = features[int(spread({str(i): strip.share for i, strip in enumerate(features)}, pick)[0])]
+    featured = rng.choice((-1, 1))
+    for side in sides:
+        _put_buildings(stage, side)
+        for strip in _streets().strips:
+            if rng.random() < strip.chance:
+                free = side.sign == featured and feature.at == "lane" and strip.at in ("lane", "parked")
+                _put_strip(stage, strip, side, first=28.0 if free else 0.0)
+        if side.sign == featured:
+            _put_strip(stage, feature, side, close=True)
+    stage.draw(lambda z: (low, 1 - math.exp(-density * max(z, 0))))
+    edge, start = rng.choice((sides[0].front, sides[1].front)), rng.uniform(0.5, 12)
+    shadow = stage.rectangle(edge, edge * rng.uniform(-0.3, 0.6), start, start + rng.uniform(5, 40))
+    canvas.shade(shadow, rng.uniform(0.55, 0.9), 0.8)
+    if domain.hood:
+        width, height = canvas.width, canvas.height
+        top = height * rng.uniform(0.9, 0.94)
+        arc = [(width * i / 12, top + (height - top) * ((i - 6) / 6) ** 2 * 0.8) for i in range(13)]
+        canvas.begin("ego")
+        canvas.poly([*arc, (width, height + 1), (0, height + 1)], mixed("coat", rng).lit(0.4))
 
 
-def _markings(canvas: Canvas, camera: Camera, plan: Plan, rng: Random) -> None:
-    paint = flat((218, 218, 210))
-    canvas.begin("road/marking")
-    lane = (plan.kerbs[0] + plan.kerbs[1]) / 2
-    z = rng.uniform(1, 4)
+def _draw_markings(stage: Stage, left: float, right: float) -> None:
+    rng, paint = stage.rng, mixed("marking", stage.rng)
+    stage.canvas.begin("road/marking")
+    middle, z = (left + right) / 2, rng.uniform(1, 4)
     while z < 60:
-        canvas.poly(_strip(camera, lane - 0.08, lane + 0.08, z, z + 2.5), paint)
+        stage.canvas.poly(stage.rectangle(middle - 0.08, middle + 0.08, z, z + 2.5), paint)
         z += 6
-    if rng.random() < 0.2:
-        z, x = rng.uniform(6, 14), plan.kerbs[0] + 0.3
-        while x < plan.kerbs[1] - 0.5:
-            canvas.poly(_strip(camera, x, x + 0.5, z, z + 3), paint)
+    if rng.random() < 0.2:  # a zebra crossing
+        z, x = rng.uniform(6, 14), left + 0.3
+        while x < right - 0.5:
+            stage.canvas.poly(stage.rectangle(x, x + 0.5, z, z + 3), paint)
             x += 1.0
+    kerb = mixed("paving", rng).lit(1.1)
+    stage.canvas.begin("sidewalk_pavement")
+    for edge in (left, right):
+        stage.canvas.poly(stage.rectangle(edge, edge + math.copysign(0.2, edge)), kerb)
 
 
-def _strip(camera: Camera, x0: float, x1: float, z0: float = 0.4, z1: float = FAR) -> list[Point]:
-    return [camera.project(p) for p in ((x0, 0, z0), (x0, 0, z1), (x1, 0, z1), (x1, 0, z0))]
+def _put_buildings(stage: Stage, side: _Side) -> None:
+    """Buildings, and gardens between them, along one side."""
+    rng = stage.rng
+    z, crowded = rng.uniform(-4, 4), rng.uniform(0.4, 0.95)
+    while z < 75:
+        building = rng.random() < crowded
+        what = spread(stage.domain.town if building else _streets().gaps, rng.random())[0]
+        length = 8.0 if what == NONE else extent(what)[0] * rng.uniform(1.0, 1.25)
+        deep = object_named(what).parts[0].wide / 2 if building else 0.0
+        back = side.sign * (deep + rng.uniform(0.0, 1.0))
+        stage.put(what, side.front + back, z + length / 2, heading=math.pi / 2)
+        if what == "block" and rng.random() < 0.25:
+            stage.put("awning", side.front - side.sign * 0.4, z + length / 2, heading=math.pi / 2)
+        for _ in range(0 if building else rng.randint(1, 3)):
+            stage.put("tree", side.front + side.sign * rng.uniform(2, 9), z + rng.uniform(0, length))
+        z += length
 
 
-def _shade(canvas: Canvas, camera: Camera, plan: Plan, look: Look, rng: Random) -> None:
-    """The shadow of houses across the road, from one side."""
-    strength = 0.8 * rng.uniform(*look.sun)
-    side = rng.choice((0, 1))
-    reach, edge = plan.kerbs[side] * rng.uniform(-0.3, 0.8), plan.fronts[side]
-    z0 = rng.uniform(0.5, 12)
-    canvas.shade(_strip(camera, edge, reach, z0, z0 + rng.uniform(5, 40)), 1 - strength, 0.8)
-
-
-def _hood(canvas: Canvas, rng: Random) -> None:
-    width, height = canvas.width, canvas.height
-    top = height * rng.uniform(0.9, 0.94)
-    arc = [(width * i / 12, top + (height - top) * ((i - 6) / 6) ** 2 * 0.8) for i in range(13)]
-    coat = surface(rng, (0.55, 0.65), (0.0, 0.1), (0.1, 0.3), "water", depth=-0.5, zoom=3)
-    canvas.begin("ego")
-    canvas.poly([*arc, (width, height + 1), (0, height + 1)], coat)
+def _put_strip(stage: Stage, strip: Strip, side: _Side, first: float = 0.0, *, close: bool = False) -> None:
+    """Objects of a strip along one side, none nearer than `first` metres; `close` ones within the picture."""
+    rng, sign = stage.rng, side.sign
+    weights = {**strip.what, **stage.domain.traffic} if strip.at == "lane" and not close else strip.what
+    z = max(rng.uniform(*strip.z), first)
+    for _ in range(strip.most):
+        what = spread(weights, rng.random())[0]
+        x = {
+            "lane": side.kerb * rng.uniform(0.3, 0.6),
+            "parked": side.kerb - sign * 1.1,
+            "kerb": side.kerb + sign * 0.5,
+            "walk": rng.uniform(side.kerb + sign * 0.6, side.front - sign * 0.3),
+            "front": side.front,
+            "yard": side.front + sign * rng.uniform(2.0, 9.0),
+            "crossing": side.kerb * rng.uniform(-0.6, 0.6),
+        }[strip.at]
+        heading = math.pi / 2 if strip.at == "front" else None
+        if strip.turn is not None:
+            heading = sign * math.pi / 2 + rng.uniform(*strip.turn)
+        reach = extent(what)[0] / 2 if what != NONE and strip.turn is not None else 0.0
+        if close:
+            x = min(max(x, -0.42 * (z + reach)), 0.42 * (z + reach))
+        stage.put(what, x, z + reach, heading=heading)
+        z += 2 * reach + rng.uniform(*strip.every)
+        if z > _END:
+            break

@@ -1,4 +1,4 @@
-"""Surfaces: grey tiles made once per process from a fixed seed, and the two-colour materials painted with them."""
+"""Surfaces: grey tiles made once per process from a fixed seed, and the two-colour materials made of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -39,57 +38,44 @@ class Material:
         return Material(blend(self.a, colour, share), blend(self.b, colour, share), self.tile, self.zoom)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paint:
+    """What materials are drawn from: ranges of hue (in turns), saturation and value, and a tile."""
+
+    hue: tuple[float, float] = (0.0, 1.0)
+    sat: tuple[float, float] = (0.0, 0.1)
+    val: tuple[float, float]
+    tile: str = "plain"
+    depth: float = 0.25
+    """How dark the tile's marks are; below 0 they are light."""
+    zoom: float = 1.0
+    share: float = 1.0
+    """Weight among the alternatives of one name."""
+
+    def mix(self, rng: Random, zoom: float = 1.0) -> Material:
+        """A material of these ranges."""
+        turns, saturation, value = rng.uniform(*self.hue), rng.uniform(*self.sat), rng.uniform(*self.val)
+        red, green, blue = colorsys.hsv_to_rgb(turns % 1.0, saturation, value)
+        a = (255 * red, 255 * green, 255 * blue)
+        return Material(a, _scale(a, 1.0 - self.depth), self.tile, self.zoom * zoom)
+
+
 def blend(a: Colour, b: Colour, share: float) -> Colour:
     """`a` with a `share` of `b`."""
     return (a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share, a[2] + (b[2] - a[2]) * share)
 
 
-def flat(colour: Colour) -> Material:
-    """A surface of one colour."""
-    return Material(colour, colour)
-
-
-def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """RGB of a hue in turns, saturation and value in 0..1."""
-    r, g, b = colorsys.hsv_to_rgb(hue % 1.0, min(max(saturation, 0.0), 1.0), min(max(value, 0.0), 1.0))
-    return (255 * r, 255 * g, 255 * b)
-
-
-def surface(
-    rng: Random,
-    hues: tuple[float, float],
-    saturations: tuple[float, float],
-    values: tuple[float, float],
-    tile: str = "plain",
-    *,
-    depth: float = 0.25,
-    zoom: float = 1.0,
-) -> Material:
-    """A material drawn from ranges of hue, saturation and value; `depth` is how dark its tile's marks are."""
-    a = hsv(rng.uniform(*hues), rng.uniform(*saturations), rng.uniform(*values))
-    return Material(a=a, b=_scale(a, 1.0 - depth), tile=tile, zoom=zoom)
-
-
-def usual(rng: Random, hues: tuple[float, float], share: float = 0.75) -> tuple[float, float]:
-    """The hues a class mostly has, or now and then any: colour is a hint, not the answer."""
-    return hues if rng.random() < share else (0.0, 1.0)
-
-
 def render(material: Material, height: int, width: int, offset: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """(height, width, 3) uint8 RGB of the surface, the tile shifted by `offset`."""
-    if material.tile == "plain":
-        return np.full((height, width, 3), np.clip(material.a, 0, 255), np.uint8)
-    grain = tile(material.tile)
+    """(height, width, 3) uint8 of the surface facing the camera, its tile shifted by `offset` tile pixels."""
+    ramp = _ramp(material.a, material.b)
     rows = ((np.arange(height) / material.zoom).astype(np.intp) + offset[0]) % TILE
     columns = ((np.arange(width) / material.zoom).astype(np.intp) + offset[1]) % TILE
-    return np.take(_ramp(material.a, material.b), grain[rows[:, None], columns[None, :]], axis=0)
+    return np.take(ramp, tile(material.tile)[rows[:, None], columns[None, :]], axis=0)
 
 
 def render_at(material: Material, u: npt.NDArray[Any], v: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """The surface at tile coordinates `u`, `v` (same shape), for ground seen in perspective."""
     ramp = _ramp(material.a, material.b)
-    if material.tile == "plain":
-        return np.broadcast_to(ramp[0], (*u.shape, 3)).copy()
     return np.take(ramp, tile(material.tile)[v.astype(np.intp) % TILE, u.astype(np.intp) % TILE], axis=0)
 
 
@@ -110,10 +96,16 @@ def tile(name: str) -> npt.NDArray[np.uint8]:
     Raises:
         KeyError: no tile of that name.
     """
-    return np.ascontiguousarray(np.clip(_TILES[name]() * 255, 0, 255).astype(np.uint8))
+    if name in _NOISES:
+        power, stretch, low, high = _NOISES[name]
+        field = (_noise(len(name) + ord(name[0]), power, stretch) - low) / (high - low)
+    else:
+        y, x = np.mgrid[0:TILE, 0:TILE].astype(np.float32)
+        field = _PATTERNS[name](y, x)
+    return np.ascontiguousarray((np.clip(field, 0, 1) * 255).astype(np.uint8))
 
 
-def _noise(seed: int, power: float, stretch: tuple[float, float] = (1.0, 1.0)) -> npt.NDArray[Any]:
+def _noise(seed: int, power: float, stretch: tuple[float, float]) -> npt.NDArray[Any]:
     """Wrapping noise with spectrum 1/f^power, longer along an axis whose `stretch` is larger; mean 0.5."""
     rng = np.random.default_rng(seed)
     fy = np.fft.fftfreq(TILE)[:, None] * stretch[0]
@@ -125,74 +117,43 @@ def _noise(seed: int, power: float, stretch: tuple[float, float] = (1.0, 1.0)) -
     return np.asarray(0.5 + field / (4 * field.std()))
 
 
-def _grid() -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    y, x = np.mgrid[0:TILE, 0:TILE].astype(np.float32)
-    return y, x
-
-
-def _soft(field: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[Any]:
-    return np.clip((field - low) / (high - low), 0, 1)
-
-
-def _brick() -> npt.NDArray[Any]:
-    y, x = _grid()
+def _brick(y: npt.NDArray[Any], x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     row = y // 8
-    joint = (y % 8 < 1.5) | ((x + 8 * (row % 2)) % 16 < 1.5)
-    each = np.random.default_rng(11).random((32, 17))[row.astype(int), ((x + 8 * (row % 2)) // 16).astype(int)]
-    return np.where(joint, 1.0, 0.45 * each)
+    shifted = x + 8 * (row % 2)
+    each = np.random.default_rng(11).random((32, 17))[row.astype(int), (shifted // 16).astype(int)]
+    return np.where((y % 8 < 1.5) | (shifted % 16 < 1.5), 1.0, 0.45 * each)
 
 
-def _tiles() -> npt.NDArray[Any]:
-    y, x = _grid()
-    return np.where((y % 32 < 2) | (x % 32 < 2), 1.0, 0.25 * _noise(12, 1.0))
-
-
-def _planks() -> npt.NDArray[Any]:
-    y, x = _grid()
+def _planks(y: npt.NDArray[Any], x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     board = (y // 16).astype(int)
-    joint = (y % 16 < 1) | ((x + 96 * (board % 3)) % 128 < 1.5)
     tone = np.random.default_rng(13).random(16)[board]
+    joint = (y % 16 < 1) | ((x + 96 * (board % 3)) % 128 < 1.5)
     return np.where(joint, 1.0, 0.45 * tone + 0.4 * _noise(14, 1.2, (9.0, 0.7)))
 
 
-def _checks() -> npt.NDArray[Any]:
-    y, x = _grid()
-    return 0.5 * (y % 16 < 8) + 0.5 * (x % 16 < 8)
-
-
-def _wobble(period: float, amount: float, seed: int) -> npt.NDArray[Any]:
-    y, x = _grid()
-    return np.asarray(0.5 + 0.5 * np.sin(2 * np.pi * (x / period + amount * (_noise(seed, 2.0) - 0.5) + 0 * y)))
-
-
-def _cells() -> npt.NDArray[Any]:
-    field = _noise(21, 0.9)
-    return np.asarray(cv2.GaussianBlur(field, (0, 0), 1.2))
-
-
-_TILES: dict[str, Callable[[], npt.NDArray[Any]]] = {
-    "plain": lambda: np.zeros((TILE, TILE)),
-    "fine": lambda: _noise(1, 0.3),
-    "rough": lambda: _noise(2, 0.8),
-    "cloud": lambda: _soft(_noise(3, 1.8), 0.35, 0.9),
-    "foliage": lambda: _soft(0.55 * _noise(4, 0.9) + 0.45 * _noise(5, 1.5), 0.3, 0.7),
-    "grass": lambda: _soft(0.6 * _noise(6, 0.7, (0.35, 1.0)) + 0.4 * _noise(7, 1.6), 0.25, 0.75),
-    "water": lambda: _soft(_noise(8, 1.1, (5.0, 0.6)), 0.2, 0.85),
-    "wood": lambda: _soft(_noise(9, 1.2, (8.0, 0.5)), 0.2, 0.8),
-    "marble": lambda: _soft(_noise(10, 1.7), 0.2, 0.8),
+_NOISES: dict[str, tuple[float, tuple[float, float], float, float]] = {  # power, stretch, values that become 0 and 1
+    "plain": (0.0, (1.0, 1.0), 9.0, 10.0),
+    "fine": (0.3, (1.0, 1.0), 0.0, 1.0),
+    "rough": (0.8, (1.0, 1.0), 0.0, 1.0),
+    "cloud": (1.8, (1.0, 1.0), 0.35, 0.9),
+    "foliage": (1.1, (1.0, 1.0), 0.3, 0.7),
+    "grass": (0.9, (0.4, 1.0), 0.2, 0.8),
+    "water": (1.1, (5.0, 0.6), 0.2, 0.85),
+    "wood": (1.2, (8.0, 0.5), 0.2, 0.8),
+    "marble": (1.7, (1.0, 1.0), 0.2, 0.8),
+    "patches": (2.2, (1.0, 1.0), 0.5, 0.53),
+    "fur": (0.7, (1.0, 0.4), 0.0, 1.0),
+    "wool": (0.6, (1.0, 1.0), 0.2, 0.8),
+}
+_PATTERNS: dict[str, Callable[[npt.NDArray[Any], npt.NDArray[Any]], npt.NDArray[Any]]] = {
     "brick": _brick,
-    "tiles": _tiles,
     "planks": _planks,
-    "checks": _checks,
-    "stripes": lambda: (_grid()[1] % 8 < 4).astype(np.float32),
-    "folds": lambda: _wobble(16, 1.5, 15),
-    "zebra": lambda: (_wobble(14, 6.0, 16) > 0.5).astype(np.float32),
-    "patches": lambda: _soft(_noise(17, 2.2), 0.5, 0.53),
-    "net": lambda: 1.0 - _soft(np.abs(_noise(18, 1.4) - 0.5), 0.02, 0.06),
-    "fur": lambda: _noise(19, 0.7, (1.0, 0.4)),
-    "wool": lambda: _soft(_noise(20, 0.6), 0.2, 0.8),
-    "gravel": _cells,
-    "carpet": lambda: 0.5 * _noise(22, 0.2) + 0.5 * (_grid()[0] % 32 < 3),
-    "slats": lambda: (_grid()[0] % 8 < 2).astype(np.float32),
-    "leather": lambda: 0.3 + 0.4 * (_noise(23, 1.3) - 0.5),
+    "tiles": lambda y, x: np.where((y % 32 < 2) | (x % 32 < 2), 1.0, 0.25 * _noise(12, 1.0, (1.0, 1.0))),
+    "checks": lambda y, x: 0.5 * (y % 16 < 8) + 0.5 * (x % 16 < 8),
+    "stripes": lambda y, x: np.where(x % 8 < 4, 1.0, 0.0),
+    "slats": lambda y, x: np.where(y % 8 < 2, 1.0, 0.0),
+    "carpet": lambda y, x: 0.5 * _noise(22, 0.2, (1.0, 1.0)) + 0.5 * (y % 32 < 3),
+    "folds": lambda y, x: 0.5 + 0.5 * np.sin(2 * np.pi * (x / 16 + 1.5 * _noise(15, 2.0, (1.0, 1.0)))),
+    "zebra": lambda y, x: np.where(np.sin(2 * np.pi * (x / 14 + 6 * _noise(16, 2.0, (1.0, 1.0)))) > 0, 1.0, 0.0),
+    "net": lambda y, x: np.where((y % 16 < 3) | (x % 16 < 3), 0.0, 1.0),
 }

@@ -53,38 +53,21 @@ def test_a_finished_run_is_not_trained_again_and_another_recipe_is_refused(here:
 
 
 def test_report_and_results_follow_from_evaluations(here: Command, place: Path, tmp_path: Path) -> None:
-    name = "recipe"
-    done = here(
-        *("eval", place / "runs/recipe/final.pt", "--data", place / "shards/camvid-11/val", "--num-pictures", 1),
-        *(
-            "--out",
-            tmp_path / f"eval/{name}.json",
-            "--metrics",
-            tmp_path / f"m/{name}.json",
-            "--pictures",
-            tmp_path / f"p/{name}",
-            "--confusion",
-            tmp_path / f"c/{name}",
-        ),
-    )
+    name, shards = "recipe", place / "shards/camvid-11/val"
+    out = {
+        "--out": "eval/recipe.json",
+        "--metrics": "m/recipe.json",
+        "--pictures": "p/recipe",
+        "--confusion": "c/recipe",
+    }
+    asked = [word for option, path in out.items() for word in (option, tmp_path / path)]
+    done = here("eval", place / "runs/recipe/final.pt", "--data", shards, "--num-pictures", 1, *asked)
     assert done.code == 0, done.err
     row = json.loads((tmp_path / f"eval/{name}.json").read_text())[0]
     assert json.loads((tmp_path / f"m/{name}.json").read_text())["camvid-11"]["miou"] == row["miou"]
-    done = here(
-        "report",
-        "--evals",
-        tmp_path / "eval",
-        "--pictures",
-        tmp_path / "p",
-        "--confusion",
-        tmp_path / "c",
-        "--metrics",
-        tmp_path / "m",
-        "--runs",
-        place / "runs",
-        "--out",
-        tmp_path,
-    )
+    made = {"--evals": "eval", "--pictures": "p", "--confusion": "c", "--metrics": "m", "--out": "."}
+    asked = [word for option, path in made.items() for word in (option, tmp_path / path)]
+    done = here("report", *asked, "--runs", place / "runs")
     assert done.code == 0, done.err
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["models"] == {name: {"heldout": {"camvid-11": row["miou"]}, "hmean": pytest.approx(row["miou"])}}
@@ -125,11 +108,7 @@ BAD = {
     "missing folder": (("shard", "camvid-11", "--raw", "nowhere", "--out", "x"), 1, "nowhere"),
     "unknown recipe": (("train", "union-univresal"), 2, "did you mean 'union-universal'"),
     "misspelt override": (("train", "union-universal", "train.stepz=3"), 2, "did you mean 'steps'"),
-    "recipe of an unknown dataset": (
-        ("train", "union-universal", "data.mix={ade20k-151: 1}"),
-        1,
-        "ade20k-151",
-    ),
+    "recipe of an unknown dataset": (("train", "union-universal", "data.mix={ade20k-151: 1}"), 1, "ade20k-151"),
     "no checkpoint": (("eval", "none.pt", "--data", "x"), 1, "none.pt"),
     "nothing to predict": (("predict", "nowhere", "--checkpoint", "none.pt", "--out", "x"), 1, "nowhere"),
     "no shards": (("verify", "nowhere"), 1, "nowhere"),

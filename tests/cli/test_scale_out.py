@@ -31,6 +31,10 @@ def training(place: Path, run: Path) -> tuple[str, ...]:
     return (str(place / "recipe.yaml"), *SETTINGS, "--run", str(run))
 
 
+def begin(command: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_final(run / "final.pt").weights
 
@@ -53,16 +57,8 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seco
 def undisturbed(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of two processes on one machine that nobody disturbed."""
     run = tmp_path_factory.mktemp("undisturbed") / "run"
-    command = (
-        *TORCHRUN,
-        "--standalone",
-        "--nproc-per-node=2",
-        "-m",
-        "--",
-        "segstream.cli.main",
-        "train",
-        *training(place, run),
-    )
+    command = [*TORCHRUN, "--standalone", "--nproc-per-node=2", "-m", "--", "segstream.cli.main", "train"]
+    command += training(place, run)
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(rf"step {STEPS} of {STEPS}", done.stderr)) == 1  # one process speaks
@@ -79,8 +75,7 @@ def test_a_job_told_to_stop_is_queued_again_and_ends_in_the_same_weights(
     environment = cluster(tmp_path / "cluster")
 
     def submit() -> subprocess.Popen[str]:
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(["bash", str(script)], env=environment, **pipes)  # type: ignore[call-overload,no-any-return]
+        return begin(["bash", str(script)], environment)
 
     first = submit()
     wait_for(lambda: (run / "checkpoints" / "step-00000004.pt").exists(), first)
@@ -140,16 +135,8 @@ def test_two_hosts_are_as_one_with_two_processes(
     run = tmp_path / "run"
     environment = ENVIRONMENT | {"GLOO_SOCKET_IFNAME": "cable"}
     looking = ("train.validate_every=12", f"validate.data=[{place}/shards/camvid-11/val]")
-    processes = [
-        subprocess.Popen(
-            host_command(host, two_hosts[0][1], "2", (*training(place, run), *looking)),
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for host in two_hosts
-    ]
+    train = (*training(place, run), *looking)
+    processes = [begin(host_command(host, two_hosts[0][1], "2", train), environment) for host in two_hosts]
     outputs = [process.communicate(timeout=280)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
     assert sum(f"step {STEPS} of {STEPS}" in out for out in outputs) == 1

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -18,12 +17,11 @@ import torch
 from sklearn.metrics import confusion_matrix
 
 from segstream.cli import console
-from segstream.evaluation import EvalModel, evaluate, open_sets, run_evaluation
+from segstream.evaluation import EvalModel, evaluate, open_sets, open_validation, run_evaluation, spread
 from segstream.model import distributed
 from segstream.model.checkpoint import Final, save_final
 from segstream.model.config import InferConfig
 from segstream.model.distributed import ProcessGroup
-from segstream.model.evaluation.protocol import protocols
 from segstream.model.evaluation.resume_log import SetLog
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import load_any
@@ -32,7 +30,7 @@ from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import IGNORE_INDEX, load_taxonomy
 from tests.cli.conftest import Command
-from tests.model.literal_inference import MEAN, STD, literal
+from tests.model.literal_inference import literal
 from tests.model.toy import TINY
 from tests.shards import trees
 
@@ -213,16 +211,6 @@ def test_absent_classes_count_by_the_rule(universal: Path, sets: dict[str, str])
     assert mseg.miou == pytest.approx(sum(v or 0 for v in ious) / 11, abs=1e-9)
 
 
-def test_oracle_and_naive_models(tmp_path: Path, sets: dict[str, str]) -> None:
-    url = sets["camvid-11"]
-    (own,) = evaluate(checkpoint(tmp_path / "own.pt", "camvid-11"), [url])
-    (naive,) = evaluate(checkpoint(tmp_path / "naive.pt", "naive"), [url])
-    assert (own.regime, naive.regime) == ("oracle", "naive")
-    assert len(own.classes) == len(naive.classes) == 11
-    unmatched = [i for i in range(11) if not naive.protocol.projection[i].any()]
-    assert naive.confusion[:, unmatched].sum() == 0  # a class that no name matches is never said
-
-
 KILLED = """
 import os, signal, sys
 from segstream.model.evaluation.resume_log import SetLog
@@ -378,21 +366,6 @@ def test_what_cannot_be_judged_is_said(
             EvalImages(sets["bdd"])
 
 
-def test_a_label_of_another_size_is_named(
-    universal: Path, sets: dict[str, str], monkeypatch: pytest.MonkeyPatch, here: Command
-) -> None:
-    real = EvalImages.at
-
-    def cut(self: EvalImages, *args: Any) -> Any:
-        where, image, labels = real(self, *args)
-        return where, image, {name: label[1:] for name, label in labels.items()}
-
-    monkeypatch.setattr(EvalImages, "at", cut)
-    done = here("eval", universal, "--data", sets["bdd"])
-    assert done.code == 1
-    assert re.search(r"^error: \S+bdd/val/\w+: image is 24 x 32, label 23 x 32", done.err, re.MULTILINE)
-
-
 @pytest.mark.parametrize(
     ("name", "learnt"), [("mseg-3m-480p", True), ("mseg-unrelabeled-1m", False), ("coco-panoptic-133-1m", False)]
 )
@@ -411,35 +384,6 @@ def test_published_files_are_judged_by_their_names_rule(
     assert [(c.crop, c.short_side, c.flip) for c in model.configs] == [(713, 360, True), (713, 720, True)]
 
 
-def test_hierarchical_attention_is_judged_at_its_own_scales(
-    sets: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A published file, stood in for by a small network: the whole image at once, unless windows are asked for."""
-    sizes = OPTIONS | {"ocr_width": 8, "ocr_key_width": 4, "attention_width": 4}
-    net = build("hmsa", 19, seed=2, **sizes).eval()
-    meta = {"num_classes": 19, "taxonomy": dataclasses.asdict(load_taxonomy("cityscapes-19"))}
-    loader = "segstream.model.inference.predictor"
-    monkeypatch.setattr(f"{loader}.load_any", lambda *_: (net, json.loads(json.dumps(meta))))
-    monkeypatch.setattr(f"{loader}.file_sha256", lambda path: "0")
-    path = Path("cityscapes_ocrnet.pth")
-    model = EvalModel.load(path)
-    assert model.configs[0].n_scales == tuple(net.n_scales)
-    assert EvalModel.load(path, crop=64).configs[0].n_scales is None
-    assert EvalModel.load(path, n_scales=(0.5, 1.0)).configs[0].n_scales == (0.5, 1.0)
-    images, taxonomy = EvalImages(sets["bdd"]), load_taxonomy("cityscapes-19")
-    opened = images, protocols(taxonomy, taxonomy, ("native",), rule="hmsa")
-    (result,) = run_evaluation(model, [opened], ProcessGroup())
-    expected = np.zeros((19, 19), np.int64)
-    for _, image, labels in images.read(range(3), ["native"]):
-        with torch.inference_mode():
-            pixels = torch.from_numpy(((image - MEAN) / STD).transpose(2, 0, 1).copy()).float()[None]
-            both = net(pixels, net.n_scales) + net(pixels.flip(3), net.n_scales).flip(3)
-        pred, label = both[0].argmax(dim=0).numpy(), labels["native"]
-        keep = label != IGNORE_INDEX
-        expected += confusion_matrix(label[keep], pred[keep], labels=range(19))
-    assert np.abs(expected - result.confusion).sum() <= 4
-
-
 def test_a_result_that_cannot_be_written_is_said_before_any_work(
     universal: Path, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Command
 ) -> None:
@@ -448,3 +392,62 @@ def test_a_result_that_cannot_be_written_is_said_before_any_work(
     done = here("eval", universal, "--data", sets["bdd"], "--out", tmp_path / "file" / "r.json")
     assert done.code == 1
     assert "file/r.json.journal: cannot be created" in done.err
+
+
+class OneOfSeveral(ProcessGroup):
+    """One of several processes; what `sum_` would add up is kept instead."""
+
+    def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
+        KEPT.append(tensor.clone())
+        return tensor
+
+
+KEPT: list[torch.Tensor] = []
+
+
+def test_samples_are_spread_over_the_set() -> None:
+    assert list(spread(5, None)) == list(spread(5, 9)) == [0, 1, 2, 3, 4]
+    assert list(spread(100, 4)) == [0, 25, 50, 75]
+    for size in range(1, 40):
+        for limit in range(1, 45):
+            chosen = list(spread(size, limit))
+            assert len(set(chosen)) == len(chosen) == min(size, limit)
+            assert chosen == sorted(chosen)
+            assert chosen[-1] < size
+
+
+def test_scores_are_those_of_eval_and_parts_add_up_to_the_whole(segstream: Command, place: Path) -> None:
+    model = EvalModel.load(place / "runs/recipe/final.pt")
+    urls = (str(place / "shards/camvid-11/val"), str(place / "shards/ade20k-150/val"))
+    with open_validation(urls, None, model, ProcessGroup()) as whole:
+        scores = whole(model.net)
+    done = segstream("eval", place / "runs/recipe/final.pt", "--data", urls[0], "--data", urls[1], "--json")
+    for row in json.loads(done.out):
+        assert scores[row["dataset"]].miou == pytest.approx(row["miou"], rel=1e-12)
+        assert scores[row["dataset"]].images == row["images"]
+    for world_size in (2, 3):  # of three processes, one has no image of two
+        KEPT.clear()
+        for rank in range(world_size):
+            with open_validation(urls, None, model, OneOfSeveral(rank=rank, world_size=world_size)) as part:
+                part(model.net)
+        summed = torch.stack(KEPT[::2]).sum(dim=0)
+        np.testing.assert_array_equal(summed.numpy(), scores["camvid-11"].confusion)
+
+
+def test_a_limit_leaves_images_out(place: Path) -> None:
+    model = EvalModel.load(place / "runs/recipe/final.pt")
+    with open_validation([str(place / "shards/camvid-11/val")], 1, model, ProcessGroup()) as validation:
+        assert validation(model.net)["camvid-11"].images == 1
+
+
+def test_a_set_that_cannot_be_used_is_told_before_training(place: Path, tmp_path: Path) -> None:
+    model = EvalModel.load(place / "runs/recipe/final.pt")
+    train = str(place / "shards/ade20k-150/train")
+    for url, message in ((str(tmp_path / "none"), "no such folder"), (train, "a training split")):
+        with pytest.raises(DataError, match=message), open_validation([url], None, model, ProcessGroup()):
+            pass
+    val = str(place / "shards/camvid-11/val")
+    urls = (val, f"{val}/", f"{val}/.")
+    named_twice = r"validate\.data: .*camvid-11-val is named twice"
+    with pytest.raises(DataError, match=named_twice), open_validation(urls, None, model, ProcessGroup()):
+        pass

@@ -50,10 +50,7 @@ def test_it_says_what_ran_on_what_with_which_versions(tmp_path: Path) -> None:
 def test_every_start_is_kept_and_how_it_ended(tmp_path: Path) -> None:
     recipe = toy(tmp_path)
     for step, error in ((0, Stopped("stop")), (3, DataError("disk")), (4, KeyboardInterrupt()), (5, None)):
-        with (
-            suppress(DataError, KeyboardInterrupt),
-            account_of(tmp_path, recipe, {}, world_size=2) as begin,
-        ):
+        with suppress(DataError, KeyboardInterrupt), account_of(tmp_path, recipe, {}, world_size=2) as begin:
             begin(step)
             if error is not None:
                 raise error

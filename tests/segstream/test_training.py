@@ -1,4 +1,4 @@
-"""A recipe is trained: from the weights it names, and deaf once it was stopped."""
+"""A recipe is trained: from the weights it names, and ignores signals once it was stopped."""
 
 import hashlib
 import signal
@@ -13,7 +13,7 @@ from segstream.model.training.metrics_log import LogRow
 from segstream.model.training.trainer import SIGNALS, Stopped
 from segstream.recipe import Recipe
 from segstream.shards.errors import DataError
-from segstream.training import _deaf_once_stopped, train
+from segstream.training import _ignore_signals_once_stopped, train
 from tests.model.toy import TINY
 from tests.segstream.recipes import toy
 
@@ -81,12 +81,12 @@ def test_parts_may_be_left_freshly_drawn(tmp_path: Path) -> None:
 def test_a_process_that_stops_cannot_be_told_again() -> None:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
-        with pytest.raises(Stopped), _deaf_once_stopped():
+        with pytest.raises(Stopped), _ignore_signals_once_stopped():
             raise Stopped("told to stop")
         assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_IGN}
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    with pytest.raises(DataError), _deaf_once_stopped():
+    with pytest.raises(DataError), _ignore_signals_once_stopped():
         raise DataError("failed")
     assert {number: signal.getsignal(number) for number in SIGNALS} == before

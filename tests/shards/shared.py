@@ -1,9 +1,13 @@
-"""Reference data beside the repository, where there is any; tests that need it skip visibly without."""
+"""What several tests share; reference data beside the repository, without which tests that need it skip visibly."""
 
 from pathlib import Path
 
 import pytest
 
+from segstream.shards.errors import DataError
+from segstream.shards.storage.remote import Retries
+
+PATIENT = Retries(num_attempts=25, sleep=lambda seconds: None)
 SHARED = Path(__file__).parents[2].parent / "shared"
 TAXONOMY = SHARED / "mseg" / "taxonomy"
 SAMPLES = SHARED / "mseg" / "samples" / "mseg-api"
@@ -11,3 +15,11 @@ CAMVID = SHARED / "camvid"
 
 needs_mseg = pytest.mark.skipif(not TAXONOMY.is_dir(), reason="MSeg reference tables are not here")
 needs_camvid = pytest.mark.skipif(not CAMVID.is_dir(), reason="the real CamVid folder is not here")
+
+
+def refusal(action):
+    """The one line in which an action is refused."""
+    with pytest.raises(DataError) as caught:
+        action()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

@@ -25,17 +25,8 @@ from tests.shards.shared import TAXONOMY, needs_mseg
 
 pytestmark = needs_mseg
 
-RELABELED = (
-    "ade20k-150-relabeled",
-    "bdd-relabeled",
-    "cityscapes-19-relabeled",
-    "cityscapes-34-relabeled",
-    "coco-panoptic-133-relabeled",
-    "idd-39-relabeled",
-    "mapillary-public65-relabeled",
-    "sunrgbd-37-relabeled",
-)
 PLAIN = (*TRAINING_TAXONOMIES, "cityscapes-34")
+RELABELED = tuple(f"{name}-relabeled" for name in PLAIN)
 HELD_OUT = ("camvid-11", "kitti-19", "pascal-context-60", "scannet-20", "voc2012", "wilddash-19")
 RELEASES = {  # native taxonomy -> (class list of the release, its ids that carry no class)
     "ade20k-150": ("ade20k-151", [0]),

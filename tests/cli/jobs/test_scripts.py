@@ -138,8 +138,7 @@ WORKERS = {  # what torchrun does: it ends with 1 whatever its workers' codes we
 
 
 @pytest.mark.parametrize(
-    ("workers", "code"),
-    [("finish", 0), ("fail", 1), ("stop", 75), ("are told too late", 1), ("finish when told", 0)],
+    ("workers", "code"), [("finish", 0), ("fail", 1), ("stop", 75), ("are told too late", 1), ("finish when told", 0)]
 )
 def test_the_first_process_of_a_container_passes_term_on_and_ends_as_the_run_did(
     workers: str, code: int, tmp_path: Path

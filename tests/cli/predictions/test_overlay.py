@@ -62,9 +62,3 @@ def test_small_pictures_are_drawn_enlarged(size_hw, factor):
     assert enlargement(size_hw) == factor
     drawn = draw(np.zeros((*size_hw, 3), np.uint8), np.zeros(size_hw, np.uint8), CLASSES)
     assert drawn.shape == (size_hw[0] * factor, size_hw[1] * factor, 3)
-
-
-def test_more_than_255_classes():
-    names = tuple(f"class {i}" for i in range(300))
-    label = np.full((720, 720), 299, np.uint16)
-    assert draw(np.zeros((720, 720, 3), np.uint8), label, names).shape == (720, 720, 3)

@@ -104,12 +104,3 @@ def test_another_evaluation_is_refused_by_name_or_forgotten_if_asked(noted: tupl
     with opened(folder, scales=[1.0], restart_changed=True) as logs:
         assert not any(log.done for log in logs)
         assert json.loads((folder / "identity.json").read_text()) == IDENTITY | {"scales": [1.0]}
-
-
-def test_two_commands_do_not_write_at_once(tmp_path: Path) -> None:
-    with (
-        opened(tmp_path),
-        pytest.raises(DataError, match="another process is writing"),
-        opened(tmp_path),
-    ):
-        pass

@@ -1,6 +1,5 @@
 """How checkpoints segment when little is asked for, and that `predict` and `eval` do so alike."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from segstream.evaluation import EvalModel
-from segstream.model.checkpoint import Final, save_final
-from segstream.model.config import MULTI_SCALE, InferConfig
+from segstream.model.config import InferConfig
 from segstream.model.inference.predictor import Predictor, infer_config
 from segstream.model.networks.build import build
 from segstream.shards.errors import DataError, UsageError
@@ -55,26 +52,6 @@ def test_the_order_is_asked_for_then_recipe_then_the_authors_own(attentive: nn.M
         config(attentive, {}, scales=(0.5, 1.0), n_scales=(1.0,))
     with pytest.raises(DataError, match=r"c\.pt: recipe\.eval"):
         config(PLAIN, eval_of(crops=3))
-
-
-@pytest.mark.parametrize("arch", ["hrnet-tiny", "hmsa"])
-@pytest.mark.parametrize("recipe", [False, True], ids=["published", "own"])
-def test_predict_and_eval_segment_alike(tmp_path: Path, arch: str, recipe: bool) -> None:
-    options = HMSA if arch == "hmsa" else TINY
-    meta = {"arch": arch, "num_classes": 19, "options": options}
-    meta["taxonomy"] = dataclasses.asdict(load_taxonomy("cityscapes-19"))
-    if recipe:
-        meta["recipe"] = {"name": "own", "seed": 0, "data": {"taxonomy": "cityscapes-19"}, "eval": {"crop": 33}}
-    net, path = build(arch, 19, seed=1, **options), tmp_path / "own.pt"
-    save_final(path, Final(identity={}, meta=meta, step=1, weights=net.state_dict()))
-    for sides, asked in (
-        (None, {}),
-        (None, {"crop": 49, "flip": False}),
-        ([360], {"scales": MULTI_SCALE}),
-        (["native"], {}),
-    ):
-        ours = Predictor(path, short_side=sides and sides[0], **asked).config
-        assert (ours,) == EvalModel.load(path, short_sides=sides, **asked).configs
 
 
 def published(path, classes):

@@ -55,6 +55,10 @@ def relist(folder, shard, index, **changes):
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+def label(value, width=32):
+    return encode_label(np.full((24, width), value, np.uint8))
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_whole_set_has_no_fault(ade, workers):
     calls = []
@@ -141,21 +145,11 @@ def test_members_the_index_misses_or_misplaces(ade):
 @pytest.mark.parametrize(
     ("member", "data", "kind", "what"),
     [
-        (
-            "native.png",
-            encode_label(np.full((24, 32), 150, np.uint8)),
-            "label",
-            "ids [150] are outside the 150 classes",
-        ),
-        ("universal.png", encode_label(np.full((24, 32), 194, np.uint8)), "label", "ids [194] are outside the 194"),
-        (
-            "universal.png",
-            encode_label(np.full((24, 32), 3, np.uint8)),
-            "label",
-            "is not the native label in universal",
-        ),
-        ("native.png", encode_label(np.full((24, 31), 3, np.uint8)), "size", "is (24, 31), the index says (24, 32)"),
-        ("native.png", encode_label(np.full((24, 32), 3, np.uint8)), "count", "classes present are not those"),
+        ("native.png", label(150), "label", "ids [150] are outside the 150 classes"),
+        ("universal.png", label(194), "label", "ids [194] are outside the 194"),
+        ("universal.png", label(3), "label", "is not the native label in universal"),
+        ("native.png", label(3, width=31), "size", "is (24, 31), the index says (24, 32)"),
+        ("native.png", label(3), "count", "classes present are not those"),
         ("native.png", b"\x89PNG", "decode", "not an image"),
         ("jpg", b"\xff\xd8\xff", "decode", "not an image"),
         ("json", b"{", "decode", "not JSON"),

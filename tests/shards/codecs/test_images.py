@@ -25,39 +25,24 @@ def turned(orientation, format="JPEG"):
     return encoded(RGB, format, exif=exif)
 
 
-@pytest.mark.parametrize(
-    ("data", "as_is"),
-    [
-        (encoded(RGB), "jpg"),
-        (encoded(RGB, progressive=True), "jpg"),
-        (encoded(RGB, "PNG"), "png"),
-        (turned(1), "jpg"),
-        (turned(6), None),
-        (turned(3, "PNG"), None),
-        (encoded(RGB[..., 0]), None),
-        (encoded(Image.fromarray(RGB).convert("CMYK")), None),
-        (encoded(Image.fromarray(RGB).convert("P"), "PNG"), None),
-        (encoded(Image.fromarray(RGB).convert("RGBA"), "PNG"), None),
-        (encoded(Image.fromarray(RGB), "PNG", transparency=(1, 2, 3)), None),
-        (encoded(RGB, "BMP"), None),
-        (cv2.imencode(".png", RGB.astype(np.uint16) * 257)[1].tobytes(), None),
-    ],
-    ids=[
-        "jpeg",
-        "progressive",
-        "png",
-        "upright",
-        "turned",
-        "turned-png",
-        "grey",
-        "cmyk",
-        "palette",
-        "alpha",
-        "transparent",
-        "bmp",
-        "16-bit",
-    ],
-)
+PLAIN = {
+    "jpeg": (encoded(RGB), "jpg"),
+    "progressive": (encoded(RGB, progressive=True), "jpg"),
+    "png": (encoded(RGB, "PNG"), "png"),
+    "upright": (turned(1), "jpg"),
+    "turned": (turned(6), None),
+    "turned-png": (turned(3, "PNG"), None),
+    "grey": (encoded(RGB[..., 0]), None),
+    "cmyk": (encoded(Image.fromarray(RGB).convert("CMYK")), None),
+    "palette": (encoded(Image.fromarray(RGB).convert("P"), "PNG"), None),
+    "alpha": (encoded(Image.fromarray(RGB).convert("RGBA"), "PNG"), None),
+    "transparent": (encoded(Image.fromarray(RGB), "PNG", transparency=(1, 2, 3)), None),
+    "bmp": (encoded(RGB, "BMP"), None),
+    "16-bit": (cv2.imencode(".png", RGB.astype(np.uint16) * 257)[1].tobytes(), None),
+}
+
+
+@pytest.mark.parametrize(("data", "as_is"), PLAIN.values(), ids=PLAIN.keys())
 def test_only_plain_rgb_files_pass_as_they_are(data, as_is):
     found = images.decode_picture(data)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))

@@ -25,7 +25,7 @@ def test_labels_survive_and_repeat(shape):
     assert decoded.mode == "L"
     assert np.array_equal(np.asarray(decoded), label)
     assert png.encode_label(np.asfortranarray(label)) == data
-    assert png.check(data) == png.Header(shape, 8, 0, False, 0)
+    assert png.check(data) == png.Header(shape, 8, 0, False)
     png.check_rows(data, png.check(data))
 
 

@@ -9,23 +9,15 @@ from segstream.shards.errors import DataError
 from segstream.shards.format.reader import open_shards
 from segstream.shards.storage.remote import Retries
 from tests.shards import trees
-from tests.shards.servers import KEY, SECRET, serving
+from tests.shards.servers import serving
 
 pytest.importorskip("boto3")
 URL = "s3://bucket/sets/ade20k-150/train"
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-        "XDG_CACHE_HOME": str(tmp_path / "home"),
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
+def server(account, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     (tmp_path / "server" / "bucket").mkdir(parents=True)
     with serving(tmp_path / "server", s3=True) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)

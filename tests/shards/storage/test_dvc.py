@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import json
 import os
@@ -98,20 +99,29 @@ def test_the_objects_are_those_that_dvc_itself_names(project):
     assert len(store._objects) == 7
 
 
-def test_from_an_s3_remote(project, monkeypatch):
-    with serving(project / "server", s3=True) as server:
-        config = f"['remote \"store\"']\n    url = s3://bucket/store\n    endpointurl = {server.url}\n"
-        secrets = f"    access_key_id = {KEY}\n    secret_access_key = {SECRET}\n"
-        local = project / "repo" / ".dvc" / "config.local"
-        local.write_text(config + secrets)
-        try:
-            with open_shards(url(project, "v1")) as shards, open_shards(url(project, "v2")) as other:
-                server.script += ["flip", "503", "reset"]
-                own = open_shards(project / "out1/ade20k-150/train")
-                assert [shards.read(i, "image") for i in range(5)] == [own.read(i, "image") for i in range(5)]
-                assert shards.read(0, "image") != other.read(0, "image")
-        finally:
-            local.unlink()
+@contextlib.contextmanager
+def bucket_as_remote(project, server, more=""):
+    """The machine's own configuration names the bucket, and the account with it."""
+    remote = {"url": "s3://bucket/store", "endpointurl": server.url, "access_key_id": KEY, "secret_access_key": SECRET}
+    local = project / "repo" / ".dvc" / "config.local"
+    local.write_text("\n    ".join(["['remote \"store\"']", *(f"{k} = {v}" for k, v in remote.items()), more]))
+    try:
+        yield
+    finally:
+        local.unlink()
+
+
+def test_from_an_s3_remote(project):
+    with (
+        serving(project / "server", s3=True) as server,
+        bucket_as_remote(project, server),
+        open_shards(url(project, "v1")) as shards,
+        open_shards(url(project, "v2")) as other,
+    ):
+        server.script += ["flip", "503", "reset"]
+        own = open_shards(project / "out1/ade20k-150/train")
+        assert [shards.read(i, "image") for i in range(5)] == [own.read(i, "image") for i in range(5)]
+        assert shards.read(0, "image") != other.read(0, "image")
 
 
 def test_the_remote_names_the_ca_of_its_server(project, tmp_path, monkeypatch):
@@ -121,20 +131,13 @@ def test_the_remote_names_the_ca_of_its_server(project, tmp_path, monkeypatch):
         tls = certificate(tmp_path)
     except NoServiceError as error:
         pytest.skip(str(error))
-    local = project / "repo" / ".dvc" / "config.local"
     with serving(project / "server", s3=True, tls=tls) as server:
-        config = f"['remote \"store\"']\n    url = s3://bucket/store\n    endpointurl = {server.url}\n"
-        config += f"    access_key_id = {KEY}\n    secret_access_key = {SECRET}\n"
-        try:
-            for trusted, refused in (("", True), ("ssl_verify = true", True), (f"ssl_verify = {tls.ca}", False)):
-                local.write_text(f"{config}    {trusted}\n")
-                if refused:
-                    with pytest.raises(DataError, match="certificate is not trusted"):
-                        open_shards(url(project, "v1"))
-                else:
-                    assert open_shards(url(project, "v1")).read(0, "image")
-        finally:
-            local.unlink()
+        for untrusted in ("", "ssl_verify = true"):
+            refused = pytest.raises(DataError, match="certificate is not trusted")
+            with bucket_as_remote(project, server, untrusted), refused:
+                open_shards(url(project, "v1"))
+        with bucket_as_remote(project, server, f"ssl_verify = {tls.ca}"):
+            assert open_shards(url(project, "v1")).read(0, "image")
 
 
 @pytest.mark.parametrize(

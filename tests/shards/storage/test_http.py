@@ -12,8 +12,7 @@ from segstream.shards.format.reader import open_set, open_shards
 from segstream.shards.storage.http import HttpOrigin
 from segstream.shards.storage.remote import RemoteStore, Retries
 from tests.shards.servers import serving
-
-PATIENT = Retries(num_attempts=25, sleep=lambda seconds: None)
+from tests.shards.shared import PATIENT
 
 
 class FakeTime:

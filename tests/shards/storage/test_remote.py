@@ -21,16 +21,8 @@ from segstream.shards.storage.remote import RemoteStore, Retries
 from segstream.shards.storage.s3 import S3Origin
 from tests.shards import trees
 from tests.shards.convert.test_convert import members
-from tests.shards.servers import KEY, SECRET, Server, serving
-
-PATIENT = Retries(num_attempts=25, sleep=lambda seconds: None)
-ACCOUNT = {
-    "AWS_ACCESS_KEY_ID": KEY,
-    "AWS_SECRET_ACCESS_KEY": SECRET,
-    "AWS_CONFIG_FILE": "/nowhere",
-    "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
+from tests.shards.servers import Server, serving
+from tests.shards.shared import PATIENT
 
 
 @dataclass
@@ -49,13 +41,9 @@ class Remote:
 
 
 @pytest.fixture(params=["http", "s3"])
-def kind(request, monkeypatch):
+def kind(request, account):
     if request.param == "s3":
         pytest.importorskip("boto3")
-    for name, value in ACCOUNT.items():
-        monkeypatch.setenv(name, value)
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
-        monkeypatch.delenv(name, raising=False)
     return request.param
 
 

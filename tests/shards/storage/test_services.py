@@ -16,15 +16,14 @@ from segstream.shards.storage.remote import RemoteStore, Retries
 from segstream.shards.storage.s3 import S3Origin
 from tests.shards import trees
 from tests.shards.services import DOMAIN, NoServiceError, free_ports, nginx
+from tests.shards.shared import refusal
 
 
 @pytest.fixture
-def bucket(s3, tmp_path, monkeypatch):
+def bucket(s3, account, tmp_path, monkeypatch):
     """The name of an empty bucket on the real server; the environment holds an account."""
     for name, value in s3.environment(tmp_path).items():
         monkeypatch.setenv(name, value)
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     with s3.bucket() as name:
         yield name
@@ -110,13 +109,6 @@ def test_a_bucket_that_is_a_host_name(bucket, s3, ade, tmp_path, hosts, monkeypa
     assert f"no bucket {bucket}-absent; check the URL" in refusal(lambda: open_shards(f"s3://{bucket}-absent/sets"))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     assert "refused (the server answers 403" in refusal(lambda: open_shards(f"s3://{bucket}/sets/by-host/train"))
-
-
-def refusal(action):
-    with pytest.raises(DataError) as caught:
-        action()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_each_thing_that_is_wrong_is_told_apart(bucket, ade, url, monkeypatch):

@@ -14,17 +14,16 @@ from segstream.shards.storage.remote import RemoteStore, Retries
 from segstream.shards.storage.s3 import S3Origin
 from tests.shards.servers import KEY, SECRET, serving
 from tests.shards.services import NoServiceError, certificate
+from tests.shards.shared import refusal
 
 VARIABLE = {"https": "SSL_CERT_FILE", "s3": "AWS_CA_BUNDLE"}
 ACCOUNT = {"access_key_id": KEY, "secret_access_key": SECRET, "region": "us-east-1"}
 
 
 @pytest.fixture(autouse=True)
-def nothing_of_this_machine(monkeypatch, tmp_path):
-    for name in (*VARIABLE.values(), "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "AWS_PROFILE", "AWS_ENDPOINT_URL_S3"):
+def nothing_of_this_machine(account, monkeypatch):
+    for name in (*VARIABLE.values(), "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in {"AWS_CONFIG_FILE": str(tmp_path / "none"), "AWS_EC2_METADATA_DISABLED": "true"}.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +43,6 @@ def secure(request, ade, tls, tmp_path, monkeypatch):
     (tmp_path / "server/bucket/train").symlink_to(ade)
     with serving(tmp_path / "server", tls=tls, s3=request.param == "s3") as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
         url = "s3://bucket/train" if request.param == "s3" else f"{server.url}/bucket/train"
         yield request.param, url, server
 
@@ -68,14 +65,11 @@ def test_an_unknown_ca_is_told_at_once(secure, monkeypatch, tmp_path, named):
     if named:
         monkeypatch.setenv(VARIABLE[kind], str(tmp_path / named))
     waits = []
-    with pytest.raises(DataError) as caught:
-        open_set(RemoteStore(origin(kind, url), Retries(sleep=waits.append)))
-    said = str(caught.value)
+    said = refusal(lambda: open_set(RemoteStore(origin(kind, url), Retries(sleep=waits.append))))
     assert said.startswith(f"{url}/manifest.json: the server's certificate is not trusted (")
     assert said.endswith(
         f"; if a CA of your own has signed it, set {VARIABLE[kind]} to the file of that CA's certificate"
     )
-    assert "\n" not in said
     assert waits == []
     assert server.requests == []
 

@@ -8,12 +8,11 @@ from unittest.mock import patch
 import numpy as np
 from scipy import ndimage
 
-from segstream.shards.synthetic import names
 from segstream.shards.synthetic.canvas import Scene
-from segstream.shards.synthetic.coding import class_of
-from segstream.shards.synthetic.draw import sketch
-from segstream.shards.synthetic.layouts import LAYOUTS, stems
-from segstream.shards.synthetic.looks import LOOKS
+from segstream.shards.synthetic.domains import DOMAINS
+from segstream.shards.synthetic.draw import draw_scene
+from segstream.shards.synthetic.label_ids import class_of
+from segstream.shards.synthetic.layouts import LAYOUTS, path_fields, stems
 from segstream.shards.taxonomy import native_taxonomy
 
 VOID = 255
@@ -37,19 +36,19 @@ RENAMED = {  # words of other releases -> Cityscapes' class
 @contextmanager
 def tiny(width: int = 65, height: int = 47) -> Iterator[None]:
     """Within, the world's pictures are small; draw with one worker. Odd sizes leave nearest neighbours no ties."""
-    with patch.dict(LOOKS, {name: replace(look, sizes=((width, height),)) for name, look in LOOKS.items()}):
+    with patch.dict(DOMAINS, {name: replace(domain, sizes=((width, height),)) for name, domain in DOMAINS.items()}):
         yield
 
 
 def image_path(dataset: str, split: str, index: int) -> str:
     """Where picture number `index` of a split lies below the raw root."""
     layout = LAYOUTS[dataset]
-    return layout.image.format(**names.fields(layout.folders[split], stems(dataset, split, index + 1)[index]))
+    return layout.image.format(**path_fields(layout.folders[split], stems(dataset, split, index + 1)[index]))
 
 
 def expected_pixels(dataset: str, split: str, index: int, seed: int) -> np.ndarray:
     """(H, W) native ids that conversion must give picture number `index`; 255 where no class is."""
-    scene, _ = sketch(dataset, split, index, seed)
+    scene, _ = draw_scene(dataset, split, index, seed)
     ids = by_name(dataset, scene)
     if dataset == "voc2012":
         objects = np.where(ids > 0, np.asarray(scene.objects)[scene.segments], 0)

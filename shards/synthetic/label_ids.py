@@ -1,0 +1,102 @@
+"""What each dataset calls what was drawn: concept -> id in the released label files.
+
+A concept is a universal class, or `universal/variant` where some dataset tells kinds of it apart. Names come from
+the class tables wherever these are unambiguous; `tables/label_ids.yaml` holds only what they cannot say.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from segstream.shards.schema import parse
+from segstream.shards.synthetic.canvas import VOID
+from segstream.shards.synthetic.read_table import table
+from segstream.shards.taxonomy import load_taxonomy, native_taxonomy, release_classes, release_remap, universal_ids
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotators:
+    """What the annotators of one dataset wrote, where the class tables cannot say; an entry of `label_ids.yaml`."""
+
+    like: str | None = None
+    """The dataset whose words and ids they used."""
+    words: tuple[str, ...] = ()
+    """Names of shared groups of `classes`."""
+    classes: Mapping[str, str | None] = field(default_factory=dict)
+    """Concept -> class name; None: left unlabelled."""
+    ids: Mapping[str, int] = field(default_factory=dict)
+    """Classes that are no one's class -> id in the label files."""
+    unlabeled: int = 0
+    """Id of what is left unlabelled."""
+    other: str | None = None
+    """Class of what neither `classes` nor the class tables name."""
+
+
+def vocabulary(dataset: str) -> str:
+    """The dataset whose words and ids the annotators of `dataset` used."""
+    return _annotators(dataset).like or dataset
+
+
+def class_of(dataset: str, concept: str) -> str | None:
+    """The class name the dataset's annotators give a concept; None: they leave it unlabelled."""
+    words, universal = vocabulary(dataset), concept.partition("/")[0]
+    annotators = _annotators(words)
+    for name in (concept, universal):
+        if name in annotators.classes:
+            return annotators.classes[name]
+    return _natural(words).get(universal, annotators.other)
+
+
+def release_id(dataset: str, concept: str) -> int:
+    """The id of a concept in the dataset's label files."""
+    words, name = vocabulary(dataset), class_of(dataset, concept)
+    if name is None:
+        return _annotators(words).unlabeled
+    return _release_ids(words)[name]
+
+
+def release_name(dataset: str, code: int) -> str:
+    """The release's own word for an id in its label files."""
+    return next(name for name, i in _release_ids(vocabulary(dataset)).items() if i == code)
+
+
+def concept_universal(concept: str) -> int | None:
+    """Universal id of a concept, None for what has none.
+
+    Raises:
+        DataError: the concept names no universal class (a defect of the scene that drew it).
+    """
+    if concept in (VOID, "ego"):
+        return None
+    return universal_ids([concept.partition("/")[0]], at="world")[0]
+
+
+@functools.cache
+def _annotators(dataset: str) -> Annotators:
+    content = table("label_ids")
+    found = parse(Annotators, content["datasets"][dataset], at=f"label_ids.yaml: {dataset}")
+    shared = {concept: name for group in found.words for concept, name in content["words"][group].items()}
+    return replace(found, classes={name: name for name in found.ids} | shared | dict(found.classes))
+
+
+@functools.cache
+def _natural(dataset: str) -> dict[str, str]:
+    """Universal class -> the dataset's class, by the tables."""
+    native = native_taxonomy(dataset)
+    universal = load_taxonomy("universal").classes
+    if native.to_universal is not None:
+        pairs = [(u, i) for i, u in enumerate(native.to_universal) if u < len(universal)]
+    else:
+        pairs = list(native.from_universal or ())
+    return {universal[u]: native.classes[i] for u, i in pairs}
+
+
+@functools.cache
+def _release_ids(dataset: str) -> dict[str, int]:
+    native = native_taxonomy(dataset)
+    table = release_remap(dataset).table.tolist()
+    ids = {name: table.index(i) for i, name in enumerate(native.classes) if i in table}
+    ids |= {name: i for i, (name, _) in enumerate(release_classes(dataset))}
+    return ids | dict(_annotators(dataset).ids)

@@ -1,0 +1,16 @@
+"""The world's tables: data, in `tables/`."""
+
+from __future__ import annotations
+
+import functools
+from importlib import resources
+from typing import Any
+
+import yaml
+
+
+@functools.cache
+def table(name: str) -> Any:
+    """A table of the package, parsed."""
+    text = resources.files("segstream.shards.synthetic").joinpath("tables", f"{name}.yaml").read_text(encoding="utf-8")
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

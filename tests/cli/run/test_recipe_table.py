@@ -1,0 +1,29 @@
+"""The recipes as a table: for people, for machines, and the page in the docs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from segstream.cli.run.recipe_table import show
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_page_of_recipes_is_the_generated_one(capsys: pytest.CaptureFixture[str]) -> None:
+    show("markdown")
+    assert (ROOT / "docs" / "recipes.md").read_text() == capsys.readouterr().out, (
+        "segstream train --list --markdown > docs/recipes.md"
+    )
+
+
+def test_the_list_says_crops_of_a_dataset_as_asked_and_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    show("json")
+    rows = {row["recipe"]: row for row in json.loads(capsys.readouterr().out)}
+    row = rows["mseg-relabeled-3m-720p"]
+    assert (row["steps"], row["batch"], row["crops"]) == (428_571, 49, 3_000_000)
+    assert row["crops_total"] == 428_571 * 49
+    assert (rows["union-naive"]["steps"], rows["union-naive"]["crops"]) == (700, 700 * 24 // 4)
+    assert set(row) >= {"recipe", "arch", "taxonomy", "datasets", "crops", "short_side", "crop"}
+    show("text")
+    assert "mseg-relabeled-3m-720p" in capsys.readouterr().out
