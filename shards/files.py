@@ -72,6 +72,12 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """Of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
 def make_folder(folder: Path, *, asked_by: str = "--out") -> Path:
     """Create a folder and its parents; `asked_by` is where the user named it.
 

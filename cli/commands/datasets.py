@@ -50,15 +50,9 @@ def datasets(
 
 
 def _row(known: dict[str, Any]) -> tuple[Any, ...]:
-    return (
-        known["name"],
-        known["role"],
-        len(known["classes"]) if known["labels"] else "-",
-        _universal(known) or "-",
-        _counts(known, " "),
-        "yes" if known["download"] else "no",
-        known["licence"],
-    )
+    classes = len(known["classes"]) if known["labels"] else "-"
+    images, offered = _counts(known, " "), "yes" if known["download"] else "no"
+    return known["name"], known["role"], classes, _universal(known) or "-", images, offered, known["licence"]
 
 
 def _universal(known: dict[str, Any]) -> int:
@@ -94,11 +88,9 @@ def _print_dataset(known: dict[str, Any]) -> None:
     for name, fact in facts.items():
         typer.echo(f"  {name}: {fact}")
     stated = ((a["name"], a["size"], a["digest"]) for a in known.get("archives", ()) if not a["inside"])
-    archives = ["  ".join(word for word in words if word) for words in stated]
-    for title, rows in (
-        ("archives", archives),
-        ("below --raw", [f"{pattern}  ({what})" for pattern, what in known.get("layout", {}).items()]),
-    ):
+    archives = ["  ".join(filter(None, words)) for words in stated]
+    layout = [f"{pattern}  ({what})" for pattern, what in known.get("layout", {}).items()]
+    for title, rows in (("archives", archives), ("below --raw", layout)):
         if rows:
             typer.echo("\n    ".join([f"  {title}:", *rows]))
 
@@ -106,15 +98,10 @@ def _print_dataset(known: dict[str, Any]) -> None:
 def _print_check(found: ReleaseCheck) -> None:
     typer.echo(f"{found.name} in {found.raw}: {'complete' if found.ok else 'NOT complete'}")
     for split in found.splits:
-        typer.echo(f"  {split.split}: {_found(split)}")
-        if split.problem:
-            typer.echo(f"    {split.problem}")
-        for path in split.first_missing:
-            typer.echo(f"    missing: {path}")
-    for problem in found.problems:
-        typer.echo(f"  problem: {problem}")
-    for text in found.notes:
-        typer.echo(f"  note: {text}")
+        told = [split.problem, *(f"missing: {path}" for path in split.first_missing)]
+        typer.echo("\n    ".join([f"  {split.split}: {_found(split)}", *filter(None, told)]))
+    for text in (*(f"problem: {text}" for text in found.problems), *(f"note: {text}" for text in found.notes)):
+        typer.echo(f"  {text}")
 
 
 def _found(split: SplitCheck) -> str:

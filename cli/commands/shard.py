@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from segstream.shards.convert.convert import Converted
 
 SHOWN = 20  # samples left out, by name
+_SUMMARY = (
+    *("dataset", "split", "url", "samples", "shards", "bytes", "resumed_shards", "skipped", "absent", "first_absent"),
+    *("relabel", "digest"),
+)
 
 
 def shard(
@@ -69,20 +73,9 @@ def shard(
 
 
 def _summary(converted: Converted) -> dict[str, Any]:
-    return {
-        "dataset": converted.dataset,
-        "split": converted.split,
-        "url": converted.url,
-        "samples": converted.samples,
-        "shards": len(converted.shards),
-        "bytes": converted.bytes,
-        "resumed_shards": converted.resumed_shards,
-        "skipped": [dataclasses.asdict(one) for one in converted.skipped],
-        "absent": converted.absent,
-        "first_absent": converted.first_absent,
-        "relabel": dataclasses.asdict(converted.relabel) if converted.relabel else None,
-        "digest": converted.digest,
-    }
+    known = dataclasses.asdict(converted)
+    known |= {"samples": converted.samples, "shards": len(converted.shards), "bytes": converted.bytes}
+    return {name: known[name] for name in _SUMMARY}
 
 
 def _print(converted: Converted, seconds: float) -> None:

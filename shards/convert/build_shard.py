@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,15 +21,8 @@ from segstream.shards.convert.relabel import LEFT_OUT, outcome_of, relabel
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Pair
 from segstream.shards.errors import DataError, UnreadableError
-from segstream.shards.files import RUN_AGAIN, writing
-from segstream.shards.format.index import (
-    RelabelOutcome,
-    ShardIndex,
-    dump_index,
-    index_name,
-    load_index,
-    merge_outcomes,
-)
+from segstream.shards.files import RUN_AGAIN, digest, writing
+from segstream.shards.format import index as indexes
 from segstream.shards.format.left_out import BadFileError, LeftOut
 from segstream.shards.format.manifest import ShardInfo
 from segstream.shards.format.writer import ShardSample, Written, write_shard
@@ -73,7 +65,7 @@ class Made:
 
     info: ShardInfo | None
     """None if not one of its samples could be used, so that it was not written."""
-    index: ShardIndex
+    index: indexes.ShardIndex
     """But for its samples, which may be many."""
     kept: bool
     """It was there already."""
@@ -85,9 +77,9 @@ class _Builder:
 
     setup: Setup
     left_out: list[LeftOut] = field(default_factory=list)
-    outcomes: list[RelabelOutcome] = field(default_factory=list)
+    outcomes: list[indexes.RelabelOutcome] = field(default_factory=list)
     sources: list[Any] = field(default_factory=list)
-    counts: dict[str, dict[int, tuple[int, int]]] = field(default_factory=lambda: defaultdict(dict))
+    counts: list[indexes.Counts] = field(default_factory=list)
 
     def samples(self, pairs: Sequence[Pair]) -> Iterator[ShardSample]:
         """Those of the pairs that can be used."""
@@ -154,12 +146,9 @@ class _Builder:
         if universal is not None and "native" in pixels:  # the same pixels by other names
             pixels["universal"] = np.zeros_like(pixels["native"])
             np.add.at(pixels["universal"], universal.table, pixels["native"])
-        for name, counts in pixels.items():
-            totals = self.counts[name]
-            for i in np.flatnonzero(counts[:IGNORE_INDEX]).tolist():
-                before = totals.get(i, (0, 0))
-                totals[i] = (before[0] + int(counts[i]), before[1] + 1)
-        return tuple(np.flatnonzero(pixels["native"][:IGNORE_INDEX]).tolist()) if "native" in pixels else ()
+        shown = {name: {i: (n, 1) for i, n in enumerate(p[:IGNORE_INDEX].tolist()) if n} for name, p in pixels.items()}
+        self.counts.append(shown)
+        return tuple(shown.get("native", ()))
 
 
 def _histogram(label: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
@@ -183,38 +172,36 @@ def build_shard(setup: Setup, planned: Planned) -> Made:
         DataError: the system refuses to write.
     """
     cv2.setNumThreads(1)  # shards are made side by side
-    if kept := _whole_shard(setup, planned):
-        return _made(kept, kept=True)
-    builder = _Builder(setup)
-    samples = builder.samples(planned.pairs)
-    first = next(samples, None)
-    written = Written(0, "", ())
-    if first is not None:
-        written = write_shard(planned.path, itertools.chain([first], samples))
-    index = ShardIndex(
-        shard=planned.path.name,
-        bytes=written.bytes,
-        sha256=written.sha256,
-        fingerprint=_fingerprint(setup, builder.sources),
-        samples=written.samples,
-        counts={member: dict(by_id) for member, by_id in builder.counts.items()},
-        left_out=tuple(builder.left_out),
-        relabel=merge_outcomes(builder.outcomes) if setup.relabel else None,
-    )
-    with writing(planned.path.with_name(index_name(planned.path.name)), advice=RUN_AGAIN) as file:
-        file.write(dump_index(index))
-    return _made(index, kept=False)
-
-
-def _made(index: ShardIndex, *, kept: bool) -> Made:
+    kept = _whole_shard(setup, planned)
+    index = kept or _build(setup, planned)
     info = ShardInfo(
         name=index.shard,
         bytes=index.bytes,
         sha256=index.sha256,
         samples=len(index.samples),
-        index_sha256=hashlib.sha256(dump_index(index)).hexdigest(),
+        index_sha256=hashlib.sha256(indexes.dump_index(index)).hexdigest(),
     )
-    return Made(info=info if index.samples else None, index=replace(index, samples=()), kept=kept)
+    return Made(info=info if index.samples else None, index=replace(index, samples=()), kept=kept is not None)
+
+
+def _build(setup: Setup, planned: Planned) -> indexes.ShardIndex:
+    builder = _Builder(setup)
+    samples = builder.samples(planned.pairs)
+    first = next(samples, None)
+    written = write_shard(planned.path, itertools.chain([first], samples)) if first else Written(0, "", ())
+    index = indexes.ShardIndex(
+        shard=planned.path.name,
+        bytes=written.bytes,
+        sha256=written.sha256,
+        fingerprint=_fingerprint(setup, builder.sources),
+        samples=written.samples,
+        counts={**{name: {} for shown in builder.counts for name in shown}, **indexes.merge_counts(builder.counts)},
+        left_out=tuple(builder.left_out),
+        relabel=indexes.merge_outcomes(builder.outcomes) if setup.relabel else None,
+    )
+    with writing(planned.path.with_name(indexes.index_name(planned.path.name)), advice=RUN_AGAIN) as file:
+        file.write(indexes.dump_index(index))
+    return index
 
 
 def _image_member(
@@ -240,14 +227,14 @@ def _json(setup: Setup, pair: Pair, size_hw: tuple[int, ...]) -> bytes:
     return json.dumps(content, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogateescape")
 
 
-def _whole_shard(setup: Setup, planned: Planned) -> ShardIndex | None:
+def _whole_shard(setup: Setup, planned: Planned) -> indexes.ShardIndex | None:
     """The index of a finished shard made from these very files and parameters, if there is one."""
     try:
-        data = planned.path.with_name(index_name(planned.path.name)).read_bytes()
-        index = load_index(data, where=planned.path.name)
-        if dump_index(index) != data:
+        data = planned.path.with_name(indexes.index_name(planned.path.name)).read_bytes()
+        index = indexes.load_index(data, where=planned.path.name)
+        if indexes.dump_index(index) != data:
             return None
-        if index.samples and (planned.path.stat().st_size != index.bytes or _sha256(planned.path) != index.sha256):
+        if index.samples and (planned.path.stat().st_size != index.bytes or digest(planned.path) != index.sha256):
             return None
     except (OSError, DataError):
         return None  # whatever it is, it is made again
@@ -280,11 +267,6 @@ def _read(release: Release, path: str) -> bytes | str:
         return "missing file"
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -22,12 +22,7 @@ from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.format.index import RelabelExample, RelabelOutcome, merge_outcomes
 from segstream.shards.format.left_out import BadFileError
 
-NO_IMAGE = "no such image in this split"
-BEYOND_LIMIT = "image beyond --limit"
 LEFT_OUT = "image left out"
-NO_SEGMENT = "no such segment"
-TOO_SMALL = "segment too small"
-OTHER_CLASS = "segment is not all of the original class"
 
 
 def outcome_of(edits: Edits, reasons: Sequence[str | None]) -> RelabelOutcome:
@@ -41,15 +36,8 @@ def outcome_of(edits: Edits, reasons: Sequence[str | None]) -> RelabelOutcome:
         for record, reason in zip(edits.records, reasons, strict=True)
         if reason is not None
     ]
-    return merge_outcomes(
-        [
-            RelabelOutcome(
-                applied=len(reasons) - len(told),
-                reported=Counter(e.reason for e in told),
-                examples=tuple(told),
-            )
-        ]
-    )
+    reported = Counter(example.reason for example in told)
+    return merge_outcomes([RelabelOutcome(applied=len(reasons) - len(told), reported=reported, examples=tuple(told))])
 
 
 def assign(
@@ -83,13 +71,14 @@ def assign(
         )
     rest = []
     for name, of_image in records.by_image.items():
-        n, image = named.get(name, -1), "/".join(name)
-        if 0 <= n < len(chosen):
-            edits = Edits(release=where, file=files[chosen[n].key], image=image, records=of_image)
-            chosen[n] = dataclasses.replace(chosen[n], edits=edits)
+        n = named.get(name, -1)
+        reason = "no such image in this split" if n < 0 else "image beyond --limit" if n >= len(chosen) else None
+        file = "" if reason else files[chosen[n].key]
+        edits = Edits(release=where, file=file, image="/".join(name), records=of_image)
+        if reason:
+            rest.append(outcome_of(edits, [reason] * len(of_image)))
         else:
-            unused = Edits(release=where, file="", image=image, records=of_image)
-            rest.append(outcome_of(unused, [NO_IMAGE if n < 0 else BEYOND_LIMIT] * len(of_image)))
+            chosen[n] = dataclasses.replace(chosen[n], edits=edits)
     return chosen, merge_outcomes(rest)
 
 
@@ -114,8 +103,7 @@ def relabel(
         masks = segments.masks(data, [record.segment for record in edits.records], size_hw)
         for record, mask in zip(edits.records, masks, strict=True):
             if mask.shape != size_hw:
-                what = f"segments of an image of {mask.shape}, not {size_hw} (height, width)"
-                raise BadFileError(edits.file, what)
+                raise BadFileError(edits.file, f"segments of an image of {mask.shape}, not {size_hw} (height, width)")
             reasons.append(_refusal(label, record, mask, segments))
             if reasons[-1] is None:
                 label[mask] = record.new
@@ -130,11 +118,11 @@ def _refusal(
     """Why a record is not applied, if so: the cases in which upstream stops."""
     pixels = int(np.count_nonzero(mask))
     if pixels == 0:
-        return NO_SEGMENT
+        return "no such segment"
     if pixels < segments.least:
-        return TOO_SMALL
+        return "segment too small"
     if segments.strict and (label[mask] != record.original).any():
-        return OTHER_CLASS
+        return "segment is not all of the original class"
     return None
 
 

@@ -43,9 +43,6 @@ class Records:
     by_image: Mapping[tuple[str, str], tuple[Record, ...]]
     """(folder that directly holds the label file, image name without extension) -> its records, in file order."""
 
-    def __len__(self) -> int:
-        return sum(map(len, self.by_image.values()))
-
 
 def read_records(path: Path, dataset: str, split: str) -> Records:
     """Read the records of one split; those of all the others are checked as well.
@@ -68,7 +65,9 @@ def read_records(path: Path, dataset: str, split: str) -> Records:
             raise DataError(f"{where}: unknown dataset {name!r}; {did_you_mean(name, known)}")
         if part not in _SPLITS:
             raise DataError(f"{where}: split {part!r}; must be train or val")
-        ids, segment = known[name], _number(number, where=where)
+        if not (number.isascii() and number.isdigit() and len(number) < _DIGITS):
+            raise DataError(f"{where}: segment id {number[:_DIGITS]!r} is no number of a segment; mend the file")
+        ids, segment = known[name], int(number)
         for one in (original, new):
             if one not in ids:
                 raise DataError(f"{where}: {name} has no class {one!r} after relabelling; {did_you_mean(one, ids)}")
@@ -89,12 +88,6 @@ def _class_ids(dataset: str) -> dict[str, int]:
     """Universal id by class name, of the classes that a dataset has after relabelling."""
     relabelled = load_taxonomy(f"{dataset}-relabeled")
     return {**dict(zip(relabelled.classes, relabelled.to_universal or (), strict=True)), "unlabeled": IGNORE_INDEX}
-
-
-def _number(text: str, *, where: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < _DIGITS):
-        raise DataError(f"{where}: segment id {text[:_DIGITS]!r} is no number of a segment; mend the file")
-    return int(text)
 
 
 def _rows(data: bytes, path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:

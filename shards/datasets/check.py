@@ -85,17 +85,19 @@ def check_release(name: str, raw: Path | None = None) -> ReleaseCheck:
 
 def tops(layout: Mapping[str, str]) -> tuple[str, ...]:
     """Names at the top of a raw root, by the layout's patterns; those for relabelling alone are left out."""
-    firsts = [pattern.split("/")[0] for pattern, what in layout.items() if "--relabel" not in what]
-    return tuple(dict.fromkeys(name for first in firsts for name in _alternatives(first)))
+    names = []
+    for first in (pattern.split("/")[0] for pattern, what in layout.items() if "--relabel" not in what):
+        before, _, rest = first.partition("{")
+        words, _, after = rest.partition("}")
+        names += [f"{before}{word}{after}" for word in words.split(",")]  # `{a,b}c` -> `ac`, `bc`
+    return tuple(dict.fromkeys(names))
 
 
 def _check_split(data: Dataset, release: Release, split: str) -> SplitCheck:
     problem, found, there = None, Found(), set[str]()
     try:
         found = data.find(release, split)
-        there = _present(
-            release, (path for pair in found.pairs for path in (pair.image, pair.label) if path is not None)
-        )
+        there = _present(release, [p for pair in found.pairs for p in (pair.image, pair.label) if p is not None])
     except DataError as error:
         problem = str(error)
     images = [pair.image for pair in found.pairs]
@@ -148,12 +150,8 @@ def _elsewhere(release: Release, facts: Facts) -> list[str]:
     if any(_exists(release, name) for name in names):
         return []
     root = release.root.absolute()
-    places = (
-        *(place for pattern in ("*", "*/*") for place in sorted(root.glob(pattern))),
-        root.parent,
-        root.parents[1],
-    )
-    for place in places:
+    inside = (place for pattern in ("*", "*/*") for place in sorted(root.glob(pattern)))
+    for place in (*inside, root.parent, root.parents[1]):
         if any(os.path.exists(place / name) for name in names):  # noqa: PTH110 - asks where it may not look, too
             return [f"{place} looks like the release's root; give that folder"]
     return []
@@ -173,12 +171,3 @@ def _advice(archive: Archive) -> str:
         return "it counts as unpacked; if files of it are missing, download it again"
     goal = f" so that {', '.join(sorted(archive.unpack.values()))} appears" if archive.unpack else ""
     return f"unpack it{goal} (again, if files are missing)"
-
-
-def _alternatives(name: str) -> list[str]:
-    """`{a,b}c` -> `ac`, `bc`."""
-    before, brace, rest = name.partition("{")
-    if not brace:
-        return [name]
-    inner, _, after = rest.partition("}")
-    return [f"{before}{word}{after}" for word in inner.split(",")]

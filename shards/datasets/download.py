@@ -7,23 +7,21 @@ is known of it: the SHA-256 of the first complete download, with which any later
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import http.client
 import json
-import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from segstream.shards.datasets.registry import Archive, registry
 from segstream.shards.datasets.unpack import unpack
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.files import PART, make_folder, sole_writer, write_text
+from segstream.shards.files import PART, digest, make_folder, sole_writer, write_text
 from segstream.shards.schema import parse
 
 RECORDS = "downloads.json"
@@ -83,9 +81,9 @@ def download(
         raise UsageError(f"{name!r} cannot be downloaded from here{where} (--download knows {can})")
     make_folder(folder / ARCHIVES)
     with sole_writer(folder):
-        remembered = _Remembered.load(folder / RECORDS)
+        remembered = _Remembered(folder / RECORDS)
         for archive in facts.archives:
-            known = remembered.get(archive.name)
+            known = remembered[archive.name]
             if known.unpacked and all((folder / target).is_dir() for target in archive.unpack.values()):
                 continue
             path = folder / archive.name if archive.inside else folder / ARCHIVES / archive.name
@@ -93,39 +91,33 @@ def download(
                 raise DataError(
                     f"{path}: missing; remove {archive.inside} from {folder / RECORDS} and run again to unpack it anew"
                 )
-            digest = known.sha256
+            sha256 = known.sha256
             if archive.url:
                 with watch(f"download {archive.name}", "MB") as progress:
-                    digest = _obtain(_Transfer(archive, path, remembered, progress), sleep)
+                    sha256 = _Transfer(archive, path, remembered, progress).obtain(sleep)
             with watch(f"unpack {archive.name}", "MB") as progress:
                 unpack(path, archive.unpack, folder, progress)
-            remembered.put(archive.name, sha256=digest, unpacked=True)
-    return remembered.downloads
+            remembered.put(archive.name, sha256=sha256, unpacked=True)
+    return remembered
 
 
-@dataclass(slots=True)
-class _Remembered:
+class _Remembered(dict[str, Download]):
     """`downloads.json`; every change is written at once."""
 
-    path: Path
-    downloads: dict[str, Download] = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, path: Path) -> _Remembered:
-        if not path.exists():
-            return cls(path)
+    def __init__(self, path: Path):
+        self.path = path
         try:
-            content = json.loads(path.read_bytes())
-            return cls(path, {name: parse(Download, known, at=f"{path}: {name}") for name, known in content.items()})
+            for name, known in (json.loads(path.read_bytes()) if path.exists() else {}).items():
+                self[name] = parse(Download, known, at=f"{path}: {name}")
         except (OSError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: cannot be read ({error}); mend it, or remove it to trust new files") from error
 
-    def get(self, name: str) -> Download:
-        return self.downloads.get(name, Download())
+    def __missing__(self, name: str) -> Download:
+        return Download()
 
     def put(self, name: str, **changes: Any) -> None:
-        self.downloads[name] = replace(self.get(name), **changes)
-        write_text(self.path, json.dumps({n: asdict(one) for n, one in self.downloads.items()}, indent=2) + "\n")
+        self[name] = replace(self[name], **changes)
+        write_text(self.path, json.dumps({n: asdict(one) for n, one in self.items()}, indent=2) + "\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +139,41 @@ class _Transfer:
         """Bytes of that."""
         return self.part.stat().st_size if self.part.exists() else 0
 
-    def request(self) -> str | None:
+    def obtain(self, sleep: Callable[[float], None]) -> str:
+        """Have the whole archive, of the size and content that are known; its SHA-256.
+
+        Gives up after some tries in a row that brought nothing new.
+        """
+        archive, here = self.archive, self.path if self.path.exists() else self.part
+        furthest, failures = self.have, 0
+        while here == self.part and (reason := self._request()):
+            furthest, failures = max(furthest, self.have), 0 if self.have > furthest else failures + 1
+            if failures >= _TRIES:
+                raise DataError(
+                    f"{archive.url}: {reason}, {_TRIES} times in a row; {self.have} bytes are kept, and the same "
+                    f"command goes on there"
+                )
+            sleep(min(2.0 ** max(failures - 1, 0), _LONGEST_WAIT_S))
+        size, sha256, first = here.stat().st_size, digest(here), self.remembered[archive.name].sha256
+        algorithm, _, published = (archive.digest or "sha256:").partition(":")
+        wrong = None
+        if archive.bytes not in (None, size):
+            wrong = f"{size} bytes, expected {archive.bytes}"
+        elif published and (found := digest(here, algorithm)) != published:
+            wrong = f"{algorithm} {found}, published is {published}"
+        elif first not in (None, sha256):
+            wrong = f"sha256 {sha256}, the first download had {first}"
+        if wrong:
+            rejected = here.replace(self.path.with_name(self.path.name + _REJECTED))
+            raise DataError(
+                f"{archive.name}: {wrong}; it is kept as {rejected}; run again to download it anew, or if the "
+                f"publisher has changed it and you trust that, remove its entry from {self.remembered.path}"
+            )
+        here.replace(self.path)
+        self.remembered.put(archive.name, url=archive.url, bytes=size, validator=None, unpacked=False)
+        return sha256  # recorded once the archive has proved whole, by being unpacked
+
+    def _request(self) -> str | None:
         """Ask once for what is still missing.
 
         Returns:
@@ -156,7 +182,7 @@ class _Transfer:
         Raises:
             DataError: it will not work.
         """
-        known, have = self.remembered.get(self.archive.name), self.have
+        known, have = self.remembered[self.archive.name], self.have
         if known.validator is None:  # nothing tells that the rest would be of the same content
             have = 0
         if have and have == known.bytes:
@@ -188,18 +214,22 @@ class _Transfer:
                 f"{archive.url}: the server sends a web page instead of the file; download {archive.name} with a "
                 f"browser into {part.parent} and run again"
             )
-        start, total = _range(response)
-        if archive.bytes is not None and total not in (None, archive.bytes):
-            raise DataError(
-                f"{archive.url}: {total} bytes, expected {archive.bytes}; the publisher offers another file"
-            )
-        validator = _validator(response)
-        if response.status != http.client.PARTIAL_CONTENT:
+        total, tag = response.length, response.headers.get("ETag")
+        # what `If-Range` takes: a strong entity tag, or a date
+        validator = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
+        if response.status == http.client.PARTIAL_CONTENT:
+            total, sent = known.bytes, response.headers.get("Content-Range", "")
+            asked = sent.startswith(f"bytes {have}-") and sent.endswith(f"/{total or '*'}")
+            if not asked or validator not in (None, known.validator):
+                part.unlink()
+                return "the server sends another part, or another file, than was asked for"
+        else:
+            if archive.bytes is not None and total not in (None, archive.bytes):
+                raise DataError(
+                    f"{archive.url}: {total} bytes, expected {archive.bytes}; the publisher offers another file"
+                )
             part.unlink(missing_ok=True)
             self.remembered.put(archive.name, url=archive.url, bytes=total, validator=validator)
-        elif (start, total) != (have, known.bytes) or validator not in (None, known.validator):
-            part.unlink()
-            return "the server sends another part, or another file, than was asked for"
         with _refusals(part):
             file = part.open("ab")
         with file:
@@ -213,59 +243,6 @@ class _Transfer:
         return None
 
 
-def _obtain(transfer: _Transfer, sleep: Callable[[float], None]) -> str:
-    """Have the whole archive, of the size and content that are known; its SHA-256."""
-    archive, path, remembered = transfer.archive, transfer.path, transfer.remembered
-    here = path
-    if not path.exists():
-        here = transfer.part
-        _fetch(transfer, sleep)
-    size, digests = here.stat().st_size, _digests(here)
-    if wrong := _difference(archive, remembered.get(archive.name), size, digests):
-        rejected = here.replace(path.with_name(path.name + _REJECTED))
-        raise DataError(
-            f"{archive.name}: {wrong}; it is kept as {rejected}; run again to download it anew, or if the publisher "
-            f"has changed it and you trust that, remove its entry from {remembered.path}"
-        )
-    here.replace(path)
-    remembered.put(archive.name, url=archive.url, bytes=size, validator=None, unpacked=False)
-    return digests["sha256"]  # recorded once the archive has proved whole, by being unpacked
-
-
-def _fetch(transfer: _Transfer, sleep: Callable[[float], None]) -> None:
-    """Try until the whole file is here; gives up after some tries in a row that brought nothing new."""
-    furthest, failures = transfer.have, 0
-    while reason := transfer.request():
-        furthest, failures = max(furthest, transfer.have), 0 if transfer.have > furthest else failures + 1
-        if failures >= _TRIES:
-            raise DataError(
-                f"{transfer.archive.url}: {reason}, {_TRIES} times in a row; {transfer.have} bytes are kept, and the "
-                f"same command goes on there"
-            )
-        sleep(min(2.0 ** max(failures - 1, 0), _LONGEST_WAIT_S))
-
-
-def _difference(archive: Archive, known: Download, size: int, digests: dict[str, str]) -> str | None:
-    """How a whole file differs from what is known of it."""
-    if archive.bytes is not None and size != archive.bytes:
-        return f"{size} bytes, expected {archive.bytes}"
-    algorithm, _, digest = (archive.digest or "").partition(":")
-    if digest and digests[algorithm] != digest:
-        return f"{algorithm} {digests[algorithm]}, published is {digest}"
-    if known.sha256 is not None and digests["sha256"] != known.sha256:
-        return f"sha256 {digests['sha256']}, the first download had {known.sha256}"
-    return None
-
-
-def _digests(path: Path) -> dict[str, str]:
-    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in ("md5", "sha256")}
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            for one in hashes.values():
-                one.update(chunk)
-    return {name: one.hexdigest() for name, one in hashes.items()}
-
-
 @contextlib.contextmanager
 def _refusals(path: Path) -> Iterator[None]:
     try:
@@ -274,18 +251,3 @@ def _refusals(path: Path) -> Iterator[None]:
         raise DataError(
             f"{path}: cannot be written ({error.strerror}); make room, then run the same command again"
         ) from error
-
-
-def _range(response: http.client.HTTPResponse) -> tuple[int | None, int | None]:
-    """Where the bytes begin in the whole file, and how many that has; None where the server does not say."""
-    if response.status == http.client.PARTIAL_CONTENT:
-        found = re.match(r"bytes (\d+)-[^/]*/(\d+)?", response.headers.get("Content-Range", ""))
-        return (int(found[1]), int(found[2]) if found[2] else None) if found else (None, None)
-    length = response.headers.get("Content-Length", "")
-    return 0, int(length) if length.isdecimal() else None
-
-
-def _validator(response: http.client.HTTPResponse) -> str | None:
-    """What `If-Range` takes: a strong entity tag, or a date."""
-    tag = response.headers.get("ETag")
-    return tag if tag is not None and not tag.startswith("W/") else response.headers.get("Last-Modified")

@@ -39,11 +39,6 @@ class Files:
     words: Mapping[str, str] = field(default_factory=dict)
     """Split -> the release's own word for it, where that is another."""
 
-    def globs(self, split: str) -> tuple[str, str]:
-        """Of the images and of the labels of a split."""
-        word = self.words.get(split, split)
-        return self.images.replace("{split}", word), self.labels.replace("{split}", word)
-
 
 def folder_of(dataset: str) -> Path:
     """Where all that concerns one released dataset lies."""
@@ -66,7 +61,8 @@ def find(release: Release, split: str, *, dataset: str, files: Files) -> Found:
     Raises:
         DataError: a folder of the release is missing.
     """
-    images, labels = files.globs(split)
+    word = files.words.get(split, split)
+    images, labels = (glob.replace("{split}", word) for glob in (files.images, files.labels))
     names = split_list(dataset, split)
     return find_all(release, images, labels) if names is None else find_listed(release, names, images, labels)
 

@@ -42,11 +42,6 @@ class OwnClass:
     """Universal class or classes it stands for; the first one is what its labels become in training."""
     id: int | None = None
 
-    @property
-    def universal_names(self) -> tuple[str, ...]:
-        """As a tuple, however it was written."""
-        return (self.universal,) if isinstance(self.universal, str) else self.universal
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnSplit:
@@ -124,10 +119,8 @@ def _taxonomy(own: OwnData, *, at: str) -> Taxonomy:
     Raises:
         DataError: a universal class that does not exist.
     """
-    ids = [
-        universal_ids(c.universal_names, at=f"{at}.classes[{i}].universal") if c.universal_names else ()
-        for i, c in enumerate(own.classes)
-    ]
+    names = [(c.universal,) if isinstance(c.universal, str) else c.universal for c in own.classes]
+    ids = [universal_ids(n, at=f"{at}.classes[{i}].universal") if n else () for i, n in enumerate(names)]
     receives: dict[int, int] = {}
     for native, universal in enumerate(ids):
         for u in universal:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from operator import index
 from pathlib import PurePosixPath
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from segstream.shards.codecs.images import decode_rgb
 from segstream.shards.datasets.release import Release
-from segstream.shards.datasets.sources import Found, Ids, Pair
+from segstream.shards.datasets.sources import Found, Pair
 from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.schema import parse_json
 from segstream.shards.taxonomy import IGNORE_INDEX
@@ -45,39 +44,25 @@ def described(found: Found, release: Release, path: str, images: str | None = No
     return Found(pairs=pairs, absent=tuple(image for image in absent if image not in here))
 
 
-def read_categories(data: bytes, pair: Pair) -> Ids:
-    """A panoptic PNG as (H, W) category ids; `pair.extra` holds its segments."""
-    return category_ids(data, pair.extra)
-
-
 def read_annotations(release: Release, path: str) -> dict[str, _Segments]:
     """The segments of every image, by the PNG's name without extension.
 
     Raises:
         DataError: the JSON is missing, something else, or describes an image twice.
     """
+    data = release.required(path, "unpack the panoptic annotations there")
     try:
-        content: Any = parse_json(release.read(path))
-        entries = [
-            (
-                a["file_name"].removesuffix(".png"),
-                tuple((index(s["id"]), index(s["category_id"])) for s in a["segments_info"]),
-            )
-            for a in content["annotations"]
-        ]
-    except OSError as error:
-        raise DataError(
-            f"{release}/{path}: cannot be read ({error.strerror}); unpack the panoptic annotations there"
-        ) from error
+        listed: Any = parse_json(data)["annotations"]
+        names = [a["file_name"].removesuffix(".png") for a in listed]
+        segments = [tuple((index(s["id"]), index(s["category_id"])) for s in a["segments_info"]) for a in listed]
+        twice = [name for name, count in Counter(names).items() if count > 1]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{release}/{path}: not COCO panoptic annotations ({error!r}); unpack the archive again"
         ) from error
-    by_name = dict(entries)
-    if len(by_name) < len(entries):
-        twice = next(name for name, count in Counter(name for name, _ in entries).items() if count > 1)
-        raise DataError(f"{release}/{path}: describes {twice}.png twice; unpack the archive again")
-    return by_name
+    if twice:
+        raise DataError(f"{release}/{path}: describes {twice[0]}.png twice; unpack the archive again")
+    return dict(zip(names, segments, strict=True))
 
 
 def segment_ids(data: bytes) -> npt.NDArray[np.uint32]:
@@ -92,15 +77,16 @@ def segment_ids(data: bytes) -> npt.NDArray[np.uint32]:
     return codes.view("<u4")[..., 0]
 
 
-def category_ids(data: bytes, segments: Sequence[tuple[int, int]] | None) -> npt.NDArray[np.int32]:
+def read_categories(data: bytes, pair: Pair) -> npt.NDArray[np.int32]:
     """Decode a panoptic PNG into (H, W) category ids; pixels of no segment, id 0, become 255.
 
     Args:
-        segments: (segment id, category id) of the image; None if the JSON does not know it.
+        pair: its `extra` is (segment id, category id) of each segment; None if the JSON does not know the image.
 
     Raises:
         UnreadableError: damaged, not described by the JSON, or with pixels of segments that it does not list.
     """
+    segments: _Segments | None = pair.extra
     if segments is None:
         raise UnreadableError("the panoptic JSON has no entry for it")
     categories = {**dict(segments), _UNLABELLED: IGNORE_INDEX}

@@ -5,24 +5,17 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from segstream.shards import taxonomy as taxonomies
 from segstream.shards.datasets import own_data
 from segstream.shards.datasets.layout import Files, find, folder_of
 from segstream.shards.datasets.polygons import object_masks
 from segstream.shards.datasets.sources import Dataset, Role, Segments, id_masks, label_files
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.schema import parse, read_yaml
-from segstream.shards.taxonomy import (
-    TRAINING_TAXONOMIES,
-    Taxonomy,
-    load_taxonomy,
-    naive_remap,
-    release_remap,
-    taxonomy_names,
-)
 
 _RELABELED = "-relabeled"
 
@@ -43,13 +36,9 @@ class SegmentCoding:
 
     def segments(self) -> Segments:
         """What reads them."""
-        masks = {
-            "ids": functools.partial(id_masks, offset=self.offset),
-            "objects": functools.partial(object_masks, by_id=False),
-            "objects-by-id": functools.partial(object_masks, by_id=True),
-        }
-        files = functools.partial(label_files, instead=self.instead)
-        return Segments(strict=self.strict, masks=masks[self.coding], files=files)
+        of_objects = functools.partial(object_masks, by_id=self.coding == "objects-by-id")
+        masks = functools.partial(id_masks, offset=self.offset) if self.coding == "ids" else of_objects
+        return Segments(strict=self.strict, masks=masks, files=functools.partial(label_files, instead=self.instead))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +153,7 @@ def _stated(name: str) -> dict[str, Any]:
 
 def dataset_names() -> tuple[str, ...]:
     """Every released dataset and every taxonomy variant of one, as `describe` takes them."""
-    variants = {name for name in taxonomy_names() if name.removesuffix(_RELABELED) in registry()}
+    variants = {name for name in taxonomies.taxonomy_names() if name.removesuffix(_RELABELED) in registry()}
     return tuple(sorted(variants | registry().keys()))
 
 
@@ -188,18 +177,21 @@ def dataset(name: str) -> Dataset:
     stated = Dataset(
         name=name,
         role=facts.role,
-        taxonomy=load_taxonomy(facts.taxonomy or name),
+        taxonomy=taxonomies.load_taxonomy(facts.taxonomy or name),
         splits=facts.splits,
         licence=facts.licence,
-        remap=release_remap(name) if facts.labels else None,
+        remap=taxonomies.release_remap(name) if facts.labels else None,
         find=functools.partial(find, dataset=name, files=facts.files),
         segments=facts.segments.segments() if facts.segments else None,
     )
     folder = folder_of(name)
     if not (folder / "source.py").is_file():
         return stated
-    adapted: Dataset = importlib.import_module(f"{__package__}.{folder.name}.source").adapt(stated)
-    return adapted
+    own = vars(importlib.import_module(f"{__package__}.{folder.name}.source"))
+    better: dict[str, Any] = {part: own[part] for part in ("read_label", "read_image", "segments") if part in own}
+    if "find" in own:
+        better["find"] = functools.partial(own["find"], stated=stated.find)
+    return replace(stated, **better)
 
 
 def is_own(name: str) -> bool:
@@ -215,24 +207,18 @@ def describe(name: str) -> dict[str, Any]:
     """
     if is_own(name):
         own = dataset(name)
-        return _described(own.name, own.taxonomy, own.role, own.splits) | {"licence": own.licence}
-    if name not in dataset_names():
-        raise UsageError(f"dataset {name!r} is unknown; {did_you_mean(name, dataset_names())}")
-    facts = registry()[name.removesuffix(_RELABELED)]
-    taxonomy = load_taxonomy(name if name.endswith(_RELABELED) else facts.taxonomy or name)
-    stated = asdict(facts)
-    told = {key: stated[key] for key in ("title", "labels", "total", "licence", "home", "layout")}
-    archives = [asdict(archive) for archive in facts.archives]
-    return (
-        _described(name, taxonomy, facts.role, facts.splits)
-        | told
-        | {"archives": archives, "download": facts.downloads}
-    )
-
-
-def _described(name: str, taxonomy: Taxonomy, role: Role, splits: Mapping[str, int | None]) -> dict[str, Any]:
+        name, role, splits, taxonomy = own.name, own.role, own.splits, own.taxonomy
+        told: dict[str, Any] = {"licence": own.licence}
+    else:
+        if name not in dataset_names():
+            raise UsageError(f"dataset {name!r} is unknown; {did_you_mean(name, dataset_names())}")
+        facts = registry()[name.removesuffix(_RELABELED)]
+        role, splits, stated = facts.role, facts.splits, asdict(facts)
+        taxonomy = taxonomies.load_taxonomy(name if name.endswith(_RELABELED) else facts.taxonomy or name)
+        told = {key: stated[key] for key in ("title", "labels", "total", "licence", "home", "layout")}
+        told |= {"archives": list(stated["archives"]), "download": facts.downloads}
     to_universal = taxonomy.to_universal
-    to_naive = naive_remap(taxonomy).table if taxonomy.name in TRAINING_TAXONOMIES else None
+    to_naive = taxonomies.naive_remap(taxonomy).table if taxonomy.name in taxonomies.TRAINING_TAXONOMIES else None
     return {
         "name": name,
         "role": role,
@@ -242,4 +228,4 @@ def _described(name: str, taxonomy: Taxonomy, role: Role, splits: Mapping[str, i
         "to_universal": None if to_universal is None else {str(i): u for i, u in enumerate(to_universal)},
         "from_universal": None if taxonomy.from_universal is None else [list(p) for p in taxonomy.from_universal],
         "to_naive": None if to_naive is None else {str(i): int(to_naive[i]) for i in range(taxonomy.num_classes)},
-    }
+    } | told

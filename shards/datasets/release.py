@@ -20,6 +20,7 @@ from pathlib import Path
 from segstream.shards.errors import DataError
 
 _PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # the last: encrypted, or packed by unknown means
 MAC_COPIES = "__MACOSX/"  # what macOS adds to archives: copies of names, not of files
 
 
@@ -49,11 +50,7 @@ class Release:
 
     def has_folder(self, path: str) -> bool:
         """There is such a folder, on disk or in an archive."""
-        try:
-            place = self._place(path)
-        except OSError:
-            return False
-        return place.is_dir() or any(z.has_folder(path) for z in self._archives)
+        return not escapes(path) and ((self.root / path).is_dir() or any(z.has_folder(path) for z in self._archives))
 
     def below(self, folder: str, end: str = "") -> tuple[str, ...]:
         """Paths of all files below a folder whose names end so, relative to it, sorted.
@@ -93,6 +90,17 @@ class Release:
                 raise
             return member[0].read(member[1])
 
+    def required(self, path: str, advice: str) -> bytes:
+        """A file's bytes, without which the release is of no use.
+
+        Raises:
+            DataError: it cannot be read; `advice` says what to do.
+        """
+        try:
+            return self.read(path)
+        except OSError as error:
+            raise DataError(f"{self}/{path}: cannot be read ({error.strerror}); {advice}") from error
+
     def packed(self) -> tuple[str, ...]:
         """Names of archives at the top that are not read in place."""
         return tuple(path.name for path in self._top(_PACKED))
@@ -110,7 +118,7 @@ class Release:
     def _walk(self, folder: Path, relative: str, end: str, above: tuple[str, ...]) -> Iterator[str]:
         """Names below a folder on disk; `above` are the true places of the folders passed on the way."""
         real = os.path.realpath(folder)
-        if real in above or (above and _inside(self._real_root, real)):
+        if real in above or (above and Path(self._real_root).is_relative_to(real)):
             raise DataError(f"{folder}: a link to a folder above it, a circle; remove the link")
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -148,12 +156,10 @@ class _Archive:
     """By path, and by path below the single top folder."""
     names: tuple[str, ...]
     """Those paths, sorted."""
-    packed: tuple[str, ...]
-    """The paths as packed only."""
 
     def below(self, prefix: str) -> Iterator[str]:
         if not prefix:  # of all there is, each file once
-            yield from self.packed
+            yield from {member.filename for member in self.members.values()}
             return
         for name in self.names[bisect.bisect_left(self.names, prefix) :]:
             if not name.startswith(prefix):
@@ -166,8 +172,7 @@ class _Archive:
     def read(self, member: zipfile.ZipInfo) -> bytes:
         try:
             return self.file.read(member)
-        # RuntimeError: encrypted; NotImplementedError: packed by a method that zipfile does not know.
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        except BROKEN_ZIP as error:
             raise OSError(errno.EIO, f"damaged in {self.path}: {error}", member.filename) from error
 
 
@@ -192,21 +197,16 @@ def _archive(path: Path, size: int, changed: int) -> _Archive:
         if name in members and members[name].CRC != member.CRC:
             raise DataError(f"{path}: holds two different files {name!r}; download it again")
         members[name] = member
-    packed = tuple(sorted(members))
     tops = {name.partition("/")[0] for name in members}
     if len(tops) == 1:
         top = f"{tops.pop()}/"
         members |= {n.removeprefix(top): m for n, m in list(members.items()) if n.startswith(top)}
-    return _Archive(path, file, members, tuple(sorted(members)), packed)
+    return _Archive(path, file, members, tuple(sorted(members)))
 
 
 def escapes(path: str) -> bool:
     """The name leads out of its folder."""
     return path.startswith("/") or "\0" in path or ".." in path.split("/")
-
-
-def _inside(real: str, root: str) -> bool:
-    return real == root or real.startswith(root.rstrip("/") + "/")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -69,6 +69,14 @@ class Found:
     """Labels without an image, where the folder itself is the list."""
 
 
+Find = Callable[[Release, str], Found]
+"""(release, split) -> its pairs.
+
+Raises:
+    DataError: a folder or list of the release is missing.
+"""
+
+
 def label_folder(pair: Pair) -> str:
     """Name of the folder that directly holds the label file."""
     return (pair.label or "").rpartition("/")[0].rpartition("/")[2]
@@ -112,14 +120,17 @@ def read_ids(data: bytes, pair: Pair) -> Ids:
     return decode_ids(data)
 
 
-def equal_masks(ids: Ids, segments: Sequence[int], *, offset: int = 0) -> Iterator[Mask]:
-    """The pixels of each segment in a map whose values are the segments' numbers, plus an offset."""
+def id_masks(
+    data: bytes,
+    segments: Sequence[int],
+    size_hw: tuple[int, int],
+    *,
+    offset: int = 0,
+    read: Callable[[bytes], Ids] = decode_ids,
+) -> Iterator[Mask]:
+    """The pixels of each segment in a file whose values are the segments' numbers, plus an offset."""
+    ids = read(data)
     return (ids == segment + offset for segment in segments)
-
-
-def id_masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int], *, offset: int = 0) -> Iterator[Mask]:
-    """The same for a file of one channel."""
-    return equal_masks(decode_ids(data), segments, offset=offset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,12 +151,7 @@ class Dataset:
     """Root of the release that the dataset itself states (own data only)."""
     remap: Remap | None
     """Ids of the label files -> native ids; None where the dataset has images only."""
-    find: Callable[[Release, str], Found]
-    """(release, split) -> its pairs.
-
-    Raises:
-        DataError: a folder or list of the release is missing.
-    """
+    find: Find
     read_label: Callable[[bytes, Pair], Ids] = read_ids
     """(label file, its pair) -> (H, W) release ids.
 

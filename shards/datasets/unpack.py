@@ -8,24 +8,14 @@ import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from segstream.shards.datasets.release import MAC_COPIES, escapes
+from segstream.shards.datasets.release import BROKEN_ZIP, MAC_COPIES, escapes
 from segstream.shards.errors import DataError
 from segstream.shards.files import replacing
 
-_BROKEN = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    gzip.BadGzipFile,
-    zlib.error,
-    EOFError,
-    RuntimeError,  # a zip that is encrypted
-    NotImplementedError,  # or packed by a method that zipfile does not know
-)
 _TAR_BLOCK = 512
 
 
@@ -79,7 +69,7 @@ def unpack(path: Path, rules: Mapping[str, str], folder: Path, progress: Callabl
                     parents.add(target.parent)
                 written += _write(member, target)
                 progress(member.position // 10**6, total)
-    except _BROKEN as error:
+    except (*BROKEN_ZIP, tarfile.TarError, gzip.BadGzipFile) as error:
         what = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: damaged ({what}); remove it and run again") from error
     except OSError as error:

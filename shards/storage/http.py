@@ -9,15 +9,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError, SSLError
 
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.storage.remote import (
-    MissingError,
-    Origin,
-    RangeRead,
-    TransientError,
-    UnreachableError,
-    require_trust,
-    total_of,
-)
+from segstream.shards.storage.remote import MissingError, Origin, RangeRead, TransientError, require_trust, total_of
 
 TIMEOUT_S = 20.0  # to connect, and between two arrivals of bytes
 TRY_AGAIN = (408, 425, 429)  # and all from 500 on
@@ -72,8 +64,8 @@ class HttpOrigin(Origin):
             reason = getattr(error, "reason", error)
             if isinstance(reason, SSLError):
                 require_trust(error, where=url, variable="SSL_CERT_FILE")
-            kind = UnreachableError if isinstance(reason, (NewConnectionError, SSLError)) else TransientError
-            raise kind(f"no answer ({_cause(error)})") from error
+            reached = not isinstance(reason, (NewConnectionError, SSLError))
+            raise TransientError(f"no answer ({_cause(error)})", reached=reached) from error
         if response.status in (200, 206):
             return response
         response.close()

@@ -31,14 +31,16 @@ T = TypeVar("T")
 class TransientError(Exception):
     """An attempt failed in a way that the next may not."""
 
-    def __init__(self, cause: str, *, wait_s: float = 0.0):
+    def __init__(self, cause: str, *, wait_s: float = 0.0, reached: bool = True):
+        """What failed.
+
+        Args:
+            wait_s: seconds the server asks us to wait.
+            reached: a connection came about; else nothing answers at the address, the name has none, or no TLS is
+                spoken there.
+        """
         super().__init__(cause)
-        self.wait_s = wait_s
-        """Seconds the server asks us to wait."""
-
-
-class UnreachableError(TransientError):
-    """No connection came about: nothing answers at the address, the name has none, or no TLS is spoken there."""
+        self.wait_s, self.reached = wait_s, reached
 
 
 class MissingError(Exception):
@@ -74,7 +76,7 @@ class Origin(ABC):
         """Bytes [start, stop) of a file, or to its end where that comes sooner.
 
         Raises:
-            TransientError: worth another attempt; UnreachableError where no connection came about.
+            TransientError: worth another attempt.
             MissingError: there is no such file.
             DataError: the server refuses, or cannot serve ranges.
         """
@@ -257,7 +259,7 @@ def tried(once: Callable[[], T], *, where: str, retries: Retries, heard: bool = 
         except TransientError as error:
             spent = retries.clock() - begun
             wait_s = retries.wait_s(attempt, error.wait_s)
-            heard = heard or not isinstance(error, UnreachableError)
+            heard = heard or error.reached
             budget_s = retries.budget_s if heard else min(retries.contact_s, retries.budget_s)
             if attempt == retries.num_attempts or spent + wait_s > budget_s:
                 hint = "that the server is well and reachable" if heard else "the URL, and that the server is up"

@@ -15,15 +15,7 @@ import urllib3
 
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.storage.http import CONNECTIONS, TIMEOUT_S, TRY_AGAIN
-from segstream.shards.storage.remote import (
-    MissingError,
-    Origin,
-    RangeRead,
-    TransientError,
-    UnreachableError,
-    require_trust,
-    total_of,
-)
+from segstream.shards.storage.remote import MissingError, Origin, RangeRead, TransientError, require_trust, total_of
 
 _MISSING = ("404", "NoSuchKey", "NotFound")
 _CREDENTIALS = (
@@ -158,17 +150,17 @@ class S3Origin(Origin):
                 raise DataError(f"{where}: ends before the bytes that were asked for; upload it again") from error
             hint = _CREDENTIALS if status in (400, 401, 403) else "check the URL"
             raise DataError(f"{where}: refused ({said}); {hint}") from error
+        said = " ".join(str(error).split())
         if isinstance(error, (known.NoCredentialsError, known.PartialCredentialsError)):
             raise DataError(f"{where}: no complete credentials; {_CREDENTIALS}") from error
         if isinstance(error, known.SSLError):
             require_trust(error, where=where, variable="AWS_CA_BUNDLE")
         broken = (known.HTTPClientError, known.ConnectionError, known.ResponseStreamingError, known.IncompleteReadError)
         if isinstance(error, broken):
-            unreachable = isinstance(error, (known.EndpointConnectionError, known.SSLError))
-            kind = UnreachableError if unreachable else TransientError
-            raise kind(f"the connection failed ({' '.join(str(error).split())})") from error
+            reached = not isinstance(error, (known.EndpointConnectionError, known.SSLError))
+            raise TransientError(f"the connection failed ({said})", reached=reached) from error
         if isinstance(error, (known.BotoCoreError, known.ClientError, ValueError)):
-            raise DataError(f"{where}: {' '.join(str(error).split())}; {_CREDENTIALS}") from error
+            raise DataError(f"{where}: {said}; {_CREDENTIALS}") from error
         if isinstance(error, (OSError, urllib3.exceptions.HTTPError)):
             raise TransientError(f"the connection failed ({error})") from error
         raise error

@@ -7,23 +7,17 @@ The root of the release is `ADEChallengeData2016`. Relabelling names instances, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import PurePosixPath
 
 import cv2
 
 from segstream.shards.codecs.images import decode_rgb
 from segstream.shards.datasets.release import Release
-from segstream.shards.datasets.sources import Dataset, Ids, Mask, Pair, SegmentFiles, Segments, equal_masks
+from segstream.shards.datasets.sources import Ids, Mask, Pair, SegmentFiles, Segments
 from segstream.shards.errors import DataError
 
 _FULL = "ADE20K_2016_07_26/images"
 _END = "_seg.png"
-
-
-def adapt(stated: Dataset) -> Dataset:
-    """With the segments of the full release."""
-    return replace(stated, segments=Segments(strict=False, masks=_masks, files=_instance_files, least=10))
 
 
 def _instance_files(release: Release, pairs: Sequence[Pair]) -> SegmentFiles:
@@ -46,4 +40,7 @@ def _masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int]) -> It
     """
     blue = decode_rgb(data)[..., 2].copy()
     resized: Ids = cv2.resize(blue, size_hw[::-1], interpolation=cv2.INTER_NEAREST)  # type: ignore[assignment]
-    return equal_masks(resized, segments)
+    return (resized == segment for segment in segments)
+
+
+segments = Segments(strict=False, masks=_masks, files=_instance_files, least=10)

@@ -5,22 +5,16 @@ The root of the release is `bravo_1.0`, with one folder per subset; every .png a
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from segstream.shards.datasets.layout import folder
 from segstream.shards.datasets.release import Release
-from segstream.shards.datasets.sources import Dataset, Found, Pair
+from segstream.shards.datasets.sources import Find, Found, Pair
 from segstream.shards.format.keys import key_of
 
 _SUBSETS = ("bravo_ACDC", "bravo_SMIYC", "bravo_outofcontext", "bravo_synflare", "bravo_synobjs", "bravo_synrain")
 
 
-def adapt(stated: Dataset) -> Dataset:
-    """With whichever subsets there are."""
-    return replace(stated, find=_find)
-
-
-def _find(release: Release, split: str) -> Found:
+def find(release: Release, split: str, stated: Find) -> Found:
+    """The pictures of whichever subsets there are."""
     # subset by subset: an archive's files are also found without its top folder, so `below` the root has them twice
     subsets = [subset for subset in _SUBSETS if release.has_folder(subset)] or [folder(release, _SUBSETS[0])]
     paths = [f"{s}/{name}" for s in subsets for end in (".png", ".jpg") for name in release.below(s, end)]

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from segstream.shards.codecs.images import decode_rgb
-from segstream.shards.datasets.sources import Dataset, Ids, Pair
+from segstream.shards.datasets.panoptic import segment_ids
+from segstream.shards.datasets.sources import Ids, Pair
 from segstream.shards.errors import UnreadableError
 from segstream.shards.taxonomy import release_classes
 
 _UNKNOWN = 255
 
 
-def adapt(stated: Dataset) -> Dataset:
-    """With labels read by their colours."""
-    return replace(stated, read_label=_read_label)
-
-
-def _read_label(data: bytes, pair: Pair) -> Ids:
-    colours = decode_rgb(data).astype(np.uint32)
-    codes = colours[..., 0] << 16 | colours[..., 1] << 8 | colours[..., 2]
+def read_label(data: bytes, pair: Pair) -> Ids:
+    """Labels by their colours."""
+    codes = segment_ids(data)  # R + 256 G + 65536 B
     ids: Ids = _ids_by_code()[codes]
     if (ids == _UNKNOWN).any():
         code = int(codes[ids == _UNKNOWN][0])
-        rgb = (code >> 16, code >> 8 & 255, code & 255)
+        rgb = (code & 255, code >> 8 & 255, code >> 16)
         raise UnreadableError(f"{int((ids == _UNKNOWN).sum())} pixels of colours no class has, the first {rgb}")
     return ids
 
@@ -37,5 +31,5 @@ def _ids_by_code() -> npt.NDArray[np.uint8]:
     table = np.full(1 << 24, _UNKNOWN, np.uint8)
     for i, (_, colour) in enumerate(release_classes("camvid-11")):
         assert colour is not None, "every CamVid class has a colour"
-        table[colour[0] << 16 | colour[1] << 8 | colour[2]] = i
+        table[colour[0] | colour[1] << 8 | colour[2] << 16] = i
     return table

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,28 +11,16 @@ import numpy.typing as npt
 
 from segstream.shards.codecs.images import decode_palette
 from segstream.shards.datasets.release import Release
-from segstream.shards.datasets.sources import Dataset, Found, Ids, Pair
+from segstream.shards.datasets.sources import Find, Found, Ids, Pair
 from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.schema import parse_json
 from segstream.shards.taxonomy import release_classes
 
 
-def adapt(stated: Dataset) -> Dataset:
-    """With a look at `config.json` and at the labels' colours."""
-    find = functools.partial(find_checked, stated.find, dataset=stated.name, field="readable", version="1.1")
-    return replace(stated, find=find, read_label=_read_label)
-
-
 def find_checked(
-    stated: Callable[[Release, str], Found],
-    release: Release,
-    split: str,
-    *,
-    dataset: str,
-    field: str,
-    version: str | None = None,
+    release: Release, split: str, stated: Find, *, dataset: str, field: str, version: str | None = None
 ) -> Found:
-    """Pairs of a release that is the one meant.
+    """Pairs of a release that is the one meant: another version has other ids.
 
     Args:
         field: which of each label's names our table has.
@@ -44,32 +30,30 @@ def find_checked(
         DataError: it is another version, or not readable.
     """
     found = stated(release, split)
-    if release.has("config.json"):
-        _check_config(release, dataset, field, version)
-    return found
-
-
-def _check_config(release: Release, dataset: str, field: str, version: str | None) -> None:
-    """Compare what the release states of itself with what we know: another version has other ids."""
+    if not release.has("config.json"):
+        return found
     where = f"{release}/config.json"
+    data = release.required("config.json", "unpack the archive again")
     try:
-        content: Any = parse_json(release.read("config.json"))
-        stated = [label[field] for label in content["labels"]]
-        found = str(content.get("version", version))
-    except OSError as error:
-        raise DataError(f"{where}: cannot be read ({error.strerror}); unpack the archive again") from error
+        content: Any = parse_json(data)
+        labels = [label[field] for label in content["labels"]]
+        theirs = str(content.get("version", version))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{where}: not Mapillary's class list ({error!r}); unpack the archive again") from error
     names = [name for name, _ in release_classes(dataset)]
-    differ = [n for n, (a, b) in enumerate(itertools.zip_longest(stated, names)) if a != b]
-    if differ or (version and found != version):
-        what = f"class {differ[0]} of {len(stated)} differs from ours" if differ else f"version {found}, not {version}"
+    differ = [n for n, (a, b) in enumerate(itertools.zip_longest(labels, names)) if a != b]
+    if differ or (version and theirs != version):
+        what = f"class {differ[0]} of {len(labels)} differs from ours" if differ else f"version {theirs}, not {version}"
         raise DataError(
             f"{where}: {what}; this is another release than {dataset}'s (see `segstream datasets {dataset}`)"
         )
+    return found
 
 
-def _read_label(data: bytes, pair: Pair) -> Ids:
+find = functools.partial(find_checked, dataset="mapillary-public65", field="readable", version="1.1")
+
+
+def read_label(data: bytes, pair: Pair) -> Ids:
     """Upstream goes by the colours, others by the indices; a file in which they disagree is not the released one."""
     ids, palette = decode_palette(data)
     used = np.unique(ids)  # few

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from dataclasses import replace
-
 from segstream.shards.datasets.mat import need_scipy, read_integers
 from segstream.shards.datasets.release import Release
-from segstream.shards.datasets.sources import Dataset, Found, Ids, Pair
+from segstream.shards.datasets.sources import Find, Found, Ids, Pair
 
 
-def adapt(stated: Dataset) -> Dataset:
-    """With labels from MATLAB files."""
-    return replace(stated, find=functools.partial(_find, stated.find), read_label=_read_label)
-
-
-def _find(stated: Callable[[Release, str], Found], release: Release, split: str) -> Found:
+def find(release: Release, split: str, stated: Find) -> Found:
+    """The pairs, if their labels can be read."""
     need_scipy()
     return stated(release, split)
 
 
-def _read_label(data: bytes, pair: Pair) -> Ids:
+def read_label(data: bytes, pair: Pair) -> Ids:
+    """The ids of a MATLAB file."""
     return read_integers(data, "LabelMap")

@@ -9,18 +9,14 @@ from dataclasses import replace
 
 from segstream.shards.datasets.layout import find_all, split_list
 from segstream.shards.datasets.release import Release
-from segstream.shards.datasets.sources import Dataset, Found
+from segstream.shards.datasets.sources import Find, Found
 from segstream.shards.format.keys import key_of
 
 _FRAMES = "scannet_frames_25k"
 
 
-def adapt(stated: Dataset) -> Dataset:
-    """With the frames of a split's scenes."""
-    return replace(stated, find=_find)
-
-
-def _find(release: Release, split: str) -> Found:
+def find(release: Release, split: str, stated: Find) -> Found:
+    """The frames of a split's scenes."""
     found = find_all(release, f"{_FRAMES}/*/color/*.jpg", f"{_FRAMES}/*/label/*.png")
     scenes = dict.fromkeys(split_list("scannet-20", split) or ())
     pairs = [(_scene(pair.image), pair) for pair in found.pairs if _scene(pair.image) in scenes]

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from segstream.shards.codecs import png
 from segstream.shards.codecs.images import decode_picture
-from segstream.shards.datasets.sources import Dataset, Ids, Pair
+from segstream.shards.datasets.sources import Ids, Pair
 from segstream.shards.errors import UnreadableError
 
 _COLOUR_TYPES = (2, 6)  # of PNG: RGB, RGBA
 
 
-def adapt(stated: Dataset) -> Dataset:
-    """With labels from the red channel."""
-    return replace(stated, read_label=_read_label)
-
-
-def _read_label(data: bytes, pair: Pair) -> Ids:
+def read_label(data: bytes, pair: Pair) -> Ids:
+    """The red channel."""
     header = png.check(data)
     png.check_rows(data, header)
     if header.depth != 8 or header.colour_type not in _COLOUR_TYPES:

@@ -5,35 +5,27 @@ The root of the release is `wd_public_v2p0`, with `random_split` beside `images`
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from segstream.shards.datasets.layout import find_all
 from segstream.shards.datasets.panoptic import described, read_categories
 from segstream.shards.datasets.release import Release
-from segstream.shards.datasets.sources import Dataset, Found
+from segstream.shards.datasets.sources import Find, Found
 from segstream.shards.errors import DataError
 
 _LISTS = {"train": "training", "val": "validation"}
 
 
-def adapt(stated: Dataset) -> Dataset:
-    """With the release's own lists and the segments of its JSON."""
-    return replace(stated, find=_find, read_label=read_categories)
+read_label = read_categories
 
 
-def _find(release: Release, split: str) -> Found:
-    here = {pair.image: pair for pair in find_all(release, "images/*.jpg", "panoptic/*.png").pairs}
-    listed = [f"images/{name}.jpg" for name in _names(release, f"random_split/{_LISTS[split]}.txt")]
+def find(release: Release, split: str, stated: Find) -> Found:
+    """The pairs of the release's own lists, with the segments of its JSON."""
+    here = {pair.image: pair for pair in stated(release, split).pairs}
+    path = f"random_split/{_LISTS[split]}.txt"
+    try:
+        listed = [f"images/{name}.jpg" for name in release.read(path).decode().split()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{release}/{path}: cannot be read ({error}); it lists the images of a split") from error
+    if not listed:
+        raise DataError(f"{release}/{path}: names no images")
     pairs = tuple(here[image] for image in listed if image in here)
     absent = tuple(image for image in listed if image not in here)
     return described(Found(pairs=pairs, absent=absent), release, "panoptic.json")
-
-
-def _names(release: Release, path: str) -> list[str]:
-    try:
-        names = release.read(path).decode().split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{release}/{path}: cannot be read ({error}); it lists the images of a split") from error
-    if not names:
-        raise DataError(f"{release}/{path}: names no images")
-    return names

@@ -25,6 +25,10 @@ def write(path, *rows, header=HEADER):
     return path
 
 
+def count(records):
+    return sum(map(len, records.by_image.values()))
+
+
 ROWS = (
     "bdd,train,person,bicyclist,train,a-b,11,x.txt",
     "idd-39,val,rider_other,unlabeled,18,005506_leftImg8bit,44,y.txt",
@@ -44,10 +48,10 @@ def test_records_of_a_split_by_image_in_file_order(tmp_path):
         ),
         ("train", "z"): (Record(12, ids["rider_other"], ids["rider_other"]),),
     }
-    assert len(records) == 3
+    assert count(records) == 3
     (record,) = read_records(tmp_path / "r.csv", "idd-39", "val").by_image["18", "005506_leftImg8bit"]
     assert record.new == 255
-    assert len(read_records(tmp_path / "r.csv", "idd-39", "train")) == 0
+    assert count(read_records(tmp_path / "r.csv", "idd-39", "train")) == 0
 
 
 def test_a_gzip_and_its_content_are_the_same_records(tmp_path):
@@ -225,7 +229,7 @@ def test_a_line_that_names_no_segment_is_named(checkout, line):
 def test_the_published_records_are_read_whole(dataset, split, number, images):
     """Against the counts published beside them."""
     records = read_records(PUBLISHED, dataset, split)
-    assert (len(records), len(records.by_image)) == (number, images)
+    assert (count(records), len(records.by_image)) == (number, images)
     ids = {**{name: i for i, name in enumerate(UNIVERSAL)}, "unlabeled": 255}
     with (PUBLISHED.parent / "counts.csv").open(newline="") as file:
         expected = {
@@ -265,7 +269,7 @@ def test_a_damaged_file_is_read_otherwise_or_is_an_error_of_one_line(tmp_path):
             data[place : place + rng.choice([0, 1, 1, 9])] = rng.randbytes(rng.choice([0, 1, 1, 7]))
             path.write_bytes(data)
             try:
-                assert len(read_records(path, "bdd", "train")) <= 4
+                assert count(read_records(path, "bdd", "train")) <= 4
             except DataError as error:
                 refused += 1
                 assert str(error).count("\n") == 0  # noqa: PT017

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segstream.shards.datasets.panoptic import category_ids, read_annotations, segment_ids
+from segstream.shards.datasets.panoptic import read_annotations, read_categories, segment_ids
 from segstream.shards.datasets.release import Release
+from segstream.shards.datasets.sources import Pair
 from segstream.shards.errors import DataError, UnreadableError
 
 SEGMENTS = {0: 255, 1: 4, 300: 9, 65_536: 4, 16_777_215: 200, 8_922_372: 0}  # segment -> category
@@ -21,6 +22,10 @@ def png(codes, mode="RGB"):
 
 def pairs(*without):
     return [(s, c) for s, c in SEGMENTS.items() if s and s not in without]
+
+
+def category_ids(data, segments):
+    return read_categories(data, Pair(key="", image="", label="", extra=segments))
 
 
 CODES = np.random.default_rng(0).choice(list(SEGMENTS), (24, 32))
