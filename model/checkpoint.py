@@ -130,11 +130,10 @@ def read_torch(path: str | Path) -> Any:
 def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
     """Where two JSON-able mappings differ, by dotted name: `train.lr is 0.1, this run has 0.2`."""
     a, b = _flat(plain(found)), _flat(plain(expected))
-    names = sorted(set(a) | set(b))
     missing = "nothing"
     return [
         f"{name} is {_short(a.get(name, missing))}, this run has {_short(b.get(name, missing))}"
-        for name in names
+        for name in sorted(a | b)
         if a.get(name, missing) != b.get(name, missing)
     ]
 

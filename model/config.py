@@ -99,18 +99,9 @@ class TrainConfig:
         if (self.steps is None) == (self.crops is None):
             found = "both are given" if self.crops is not None else "neither is given"
             raise DataError(f"steps, crops: {found}; the length of a run is either of the two")
-        for name in (
-            "accumulate",
-            "log_every",
-            "checkpoint_every",
-            "keep",
-            "steps",
-            "crops",
-            "threads",
-            "validate_every",
-        ):
-            if (count := getattr(self, name)) is not None:
-                _at_least(name, count, 1)
+        _at_least_1(
+            self, "accumulate", "log_every", "checkpoint_every", "keep", "steps", "crops", "threads", "validate_every"
+        )
         endless = float("inf")
         for name, fits, must in (
             ("lr", 0 < self.lr < endless, "must be above 0"),
@@ -150,10 +141,7 @@ class InferConfig:
     """auto = cuda where there is one."""
 
     def __post_init__(self) -> None:
-        _at_least("crop", self.crop, 1)
-        _at_least("batch", self.batch, 1)
-        if self.short_side is not None:
-            _at_least("short_side", self.short_side, 1)
+        _at_least_1(self, "crop", "batch", "short_side")
         if not self.scales or min(self.scales) <= 0:
             raise DataError(f"scales: {list(self.scales)}; give at least one, all above 0")
         if self.n_scales is not None and self.scales != (1.0,):
@@ -162,6 +150,8 @@ class InferConfig:
             )
 
 
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise DataError(f"{name}: {value}; must be at least {least}")
+def _at_least_1(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise DataError(f"{name}: {value}; must be at least 1")

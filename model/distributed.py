@@ -56,12 +56,7 @@ class ProcessGroup:
     def sum_later_(self, tensor: Tensor) -> Callable[[], None]:
         """Begin `sum_`; what comes back waits for it."""
         with _together():
-            work = dist.all_reduce(tensor, async_op=True)
-
-        def wait() -> None:
-            with _together():
-                work.wait()
-
+            wait: Callable[[], None] = _together()(dist.all_reduce(tensor, async_op=True).wait)
         return wait
 
     def broadcast_(self, tensor: Tensor) -> Tensor:
@@ -106,11 +101,8 @@ def start() -> ProcessGroup:
     if "WORLD_SIZE" not in os.environ:
         return ProcessGroup()
     try:
-        group = ProcessGroup(
-            rank=int(os.environ["RANK"]),
-            world_size=int(os.environ["WORLD_SIZE"]),
-            local_rank=int(os.environ.get("LOCAL_RANK", "0")),
-        )
+        places = {"LOCAL_RANK": "0"} | os.environ
+        group = ProcessGroup(**{name.lower(): int(places[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")})
     except (KeyError, ValueError) as error:
         raise DataError(
             f"WORLD_SIZE is set but RANK is not usable ({error}); start with torchrun, or unset it"

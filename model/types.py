@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -38,25 +38,16 @@ class Batch(Protocol):
 class BatchSource(Protocol):
     """The mix as a function of the step: asking twice for a step gives the same batch."""
 
-    @property
-    def datasets(self) -> tuple[str, ...]:
-        """Names, in the order that `dataset_ids` count."""
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """Share of each dataset in the loss; they sum to 1."""
-
-    @property
-    def taxonomy(self) -> Taxonomy:
-        """Whose ids the labels hold."""
-
-    @property
-    def class_shares(self) -> tuple[float, ...]:
-        """Share of each class of the taxonomy in the labelled pixels; they sum to 1."""
-
-    @property
-    def fingerprint(self) -> Mapping[str, Any]:
-        """JSON-able description of everything that decides which batch a step gets; a resumed run must match it."""
+    datasets: tuple[str, ...]
+    """Names, in the order that `dataset_ids` count."""
+    weights: tuple[float, ...]
+    """Share of each dataset in the loss; they sum to 1."""
+    taxonomy: Taxonomy
+    """Whose ids the labels hold."""
+    class_shares: tuple[float, ...]
+    """Share of each class of the taxonomy in the labelled pixels; they sum to 1."""
+    fingerprint: dict[str, Any]
+    """JSON-able description of everything that decides which batch a step gets; a resumed run must match it."""
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Batches of steps start .. stop - 1, in order."""

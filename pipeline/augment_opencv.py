@@ -89,15 +89,10 @@ def _pads(draw: Draw) -> Box:
 def seen_by(draw: Draw) -> Box:
     """(top, left, bottom, right) in crop pixels: what the crop shows of the canvas, and what the blur sees around."""
     top, left, bottom, right = draw.valid
+    (y, x), (height, width) = draw.corner_px, draw.canvas_hw
     around = REACH_PX if draw.blur else 0
-    first_y, last_y = _grown(top, bottom, draw.corner_px[0], draw.canvas_hw[0], around)
-    first_x, last_x = _grown(left, right, draw.corner_px[1], draw.canvas_hw[1], around)
-    return first_y, first_x, last_y, last_x
-
-
-def _grown(low: int, high: int, corner: int, side: int, by: int) -> tuple[int, int]:
-    """A range of crop pixels, extended both ways by `by` but not beyond the canvas."""
-    return max(low - by, -corner), min(high + by, side - corner)
+    last_y, last_x = min(bottom + around, height - y), min(right + around, width - x)
+    return max(top - around, -y), max(left - around, -x), last_y, last_x
 
 
 def _warp_image(
@@ -152,11 +147,7 @@ def _warp(
 ) -> npt.NDArray[Any]:
     """Part (top, left, bottom, right) of the crop, from a source whose first pixel is `origin` of the stored one."""
     top, left, bottom, right = part
-    matrix = np.array(
-        [
-            (x, y, x * left + y * top + offset - first)
-            for (x, y, offset), first in zip(draw.matrix, reversed(origin), strict=True)
-        ]
-    )
+    rows = zip(draw.matrix, reversed(origin), strict=True)
+    matrix = np.array([(x, y, x * left + y * top + offset - first) for (x, y, offset), first in rows])
     size_wh, flags = (right - left, bottom - top), interpolation | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(source, matrix, size_wh, dst=out, flags=flags, borderMode=border[0], borderValue=border[1])

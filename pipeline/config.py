@@ -69,7 +69,7 @@ class AugmentConfig:
         if min(self.crop_hw) < 1:
             raise DataError(f"augment.crop: {self.crop}; both sides need at least 1 pixel")
         for name, (low, high) in {"scale": self.scale, "rotate_deg": self.rotate_deg}.items():
-            if not low <= high or not math.isfinite(low) or not math.isfinite(high):
+            if not -math.inf < low <= high < math.inf:
                 raise DataError(f"augment.{name}: [{low}, {high}]; write [low, high] with low <= high")
         if self.scale[0] <= 0:
             raise DataError(f"augment.scale: {list(self.scale)}; factors must be above 0")
@@ -98,12 +98,8 @@ class LoaderConfig:
     slowly), `auto`: DALI where there is a GPU and DALI. The same draws and labels; images within interpolation."""
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("batch", self.batch, 1),
-            ("threads", self.threads, 0),
-            ("prefetch", self.prefetch, 1),
-        ):
-            if value < least:
+        for name, least in {"batch": 1, "threads": 0, "prefetch": 1}.items():
+            if (value := getattr(self, name)) < least:
                 raise DataError(f"loader.{name}: {value}; at least {least} is needed")
         if self.engine not in get_args(EngineName):
             raise DataError(f"loader.engine: {self.engine!r}; write one of {', '.join(get_args(EngineName))}")

@@ -58,12 +58,7 @@ def decode_region(part: EncodedRegion, scratch: Scratch, *, where: str) -> npt.N
     Raises:
         DataError: it cannot be decoded, or has another size than the index says; `where` names it.
     """
-    if part.data.startswith(JPEG):
-        image = _decode_jpeg(part.data, "RGBA", scratch)
-    else:
-        image = _decode(part.data, cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise _undecodable(where)
+    image = _decode_image(part.data, "RGBA", scratch, where)
     _check_size("image", image.shape[:2], part.size_hw, where)
     return image
 
@@ -96,10 +91,7 @@ def decode_image(data: bytes, *, where: str) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: it is no image; `where` names it.
     """
-    image = _decode_jpeg(data, "RGB", None) if data.startswith(JPEG) else _decode(data, cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise _undecodable(where)
-    return image
+    return _decode_image(data, "RGB", None, where)
 
 
 def decode_label(data: bytes, *, where: str) -> npt.NDArray[np.uint8]:
@@ -113,6 +105,16 @@ def decode_label(data: bytes, *, where: str) -> npt.NDArray[np.uint8]:
         found = "nothing readable" if label is None else f"{label.dtype} of shape {label.shape}"
         raise DataError(f"{where}: the label holds {found}, not one byte a pixel; convert the dataset again")
     return label
+
+
+def _decode_image(
+    data: bytes, colours: Literal["RGB", "RGBA"], scratch: Scratch | None, where: str
+) -> npt.NDArray[np.uint8]:
+    jpeg = data.startswith(JPEG)
+    image = _decode_jpeg(data, colours, scratch) if jpeg else _decode(data, cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise DataError(f"{where}: the image cannot be decoded; convert the dataset again")
+    return image
 
 
 def _decode(data: bytes, flags: int) -> npt.NDArray[Any] | None:
@@ -130,10 +132,6 @@ def _decode_jpeg(data: bytes, colours: Literal["RGB", "RGBA"], scratch: Scratch 
     except ValueError:  # also of damage that the decoder could draw over
         return None
     return pixels
-
-
-def _undecodable(where: str) -> DataError:
-    return DataError(f"{where}: the image cannot be decoded; convert the dataset again")
 
 
 def _check_size(what: str, found: tuple[int, ...], expected: tuple[int, int], where: str) -> None:

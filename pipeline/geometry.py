@@ -59,9 +59,7 @@ def draw(config: AugmentConfig, *, seed: int, step: int, slot: int, size_hw: tup
     scale = _between(config.scale, scale_u)
     angle_deg = _between(config.rotate_deg, angle_u) if rotated_u < config.rotate_p else 0.0
     canvas_hw = canvas_size(size_hw, config.short_side, scale)
-    corner_px = tuple(
-        _corner(side, crop, u) for side, crop, u in zip(canvas_hw, config.crop_hw, (y_u, x_u), strict=True)
-    )
+    crop_hw = config.crop_hw
     return compose(
         size_hw,
         short_side=config.short_side,
@@ -69,8 +67,8 @@ def draw(config: AugmentConfig, *, seed: int, step: int, slot: int, size_hw: tup
         angle_deg=angle_deg,
         flip=flip_u < config.flip_p,
         blur=blur_u < config.blur_p,
-        corner_px=(corner_px[0], corner_px[1]),
-        crop_hw=config.crop_hw,
+        corner_px=(_corner(canvas_hw[0], crop_hw[0], y_u), _corner(canvas_hw[1], crop_hw[1], x_u)),
+        crop_hw=crop_hw,
     )
 
 
@@ -146,10 +144,8 @@ def source_box(drawn: Draw, part: Box) -> Box:
 
 def _uniforms(seed: int, step: int, slot: int) -> list[float]:
     # The counter is the place in the run; raw words of Philox are fixed by its definition, whatever the numpy version.
-    generator = np.random.Philox(
-        key=np.array([seed, 0], np.uint64), counter=np.array([0, slot, step, STREAM], np.uint64)
-    )
-    words: list[int] = generator.random_raw(UNIFORMS).tolist()
+    key, counter = np.array([seed, 0], np.uint64), np.array([0, slot, step, STREAM], np.uint64)
+    words: list[int] = np.random.Philox(key=key, counter=counter).random_raw(UNIFORMS).tolist()
     return [(word >> 11) * 2.0**-53 for word in words]
 
 

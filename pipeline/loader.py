@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,7 +40,7 @@ class Batch:
     """By sample, its key in the dataset's shard set."""
 
 
-class Loader:
+class Loader(AbstractContextManager["Loader"]):
     """A mix of shard sets as batches, from any step to any other. A context manager.
 
         with Loader(data, augment, LoaderConfig(batch=8), seed=0) as loader:
@@ -91,19 +92,18 @@ class Loader:
         self._scratch = Scratch()
         self._prefetch = loader.prefetch
         cv2.setNumThreads(1)
-        self._threads = ThreadPoolExecutor(loader.threads or cores(), thread_name_prefix="loader")
+        threads = loader.threads or cores()
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="loader")
+        self._whole = ThreadPoolExecutor(1, thread_name_prefix="batch")
         self._closed = False
         chosen = choose_engine(loader.engine)
         self.engine_note = chosen.why
         """Which engine makes the crops, and why."""
-        self._dali_thread = ThreadPoolExecutor(1, thread_name_prefix="dali")  # starts none before it is used
         self._dali: DaliEngine | None = None
         if chosen.dali:
-            threads = loader.threads or cores()
+            batch, crop_hw = len(self._slots), self._crop_hw
             try:
-                self._dali = DaliEngine(
-                    batch=len(self._slots), crop_hw=self._crop_hw, threads=threads, device_id=chosen.device_id
-                )
+                self._dali = DaliEngine(batch=batch, crop_hw=crop_hw, threads=threads, device_id=chosen.device_id)
             except BaseException:
                 self.close()
                 raise
@@ -130,7 +130,7 @@ class Loader:
         Raises:
             DataError: a sample cannot be read; comes in place of its batch.
         """
-        ahead: deque[_PendingBatch] = deque()
+        ahead: deque[list[Future[Any]]] = deque()
         steps = range(start, stop, every)
         begun = 0
         try:
@@ -138,41 +138,36 @@ class Loader:
                 while begun < len(steps) and len(ahead) <= self._prefetch:
                     ahead.append(self._begin(steps[begun]))
                     begun += 1
-                self.queue_depth = sum(pending.is_done() for pending in ahead)
+                self.queue_depth = sum(tasks[-1].done() for tasks in ahead)
                 asked = time.perf_counter()
-                batch = ahead[0].result()
+                batch: Batch = ahead[0][-1].result()
                 self.wait_s += time.perf_counter() - asked
                 ahead.popleft()
                 yield batch
         finally:
-            futures = [future for pending in ahead for future in pending.futures]
-            wait([future for future in futures if not future.cancel()])
+            wait([task for tasks in ahead for task in tasks if not task.cancel()])
 
     def close(self) -> None:
         """Stop the threads, dropping what is not begun, and let go of the files. Again is fine."""
         self._closed = True
-        for threads in (self._threads, self._dali_thread):
+        for threads in (self._threads, self._whole):
             threads.shutdown(wait=True, cancel_futures=True)
         self._samples.close()
-
-    def __enter__(self) -> Loader:
-        return self
 
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def _begin(self, step: int) -> _PendingBatch:
+    def _begin(self, step: int) -> list[Future[Any]]:
+        """The tasks that make a batch: one fills the row of each sample, the last gives the whole."""
         if self._closed:
             raise RuntimeError("the loader is closed; make a new one")
         labels_BHW = self._labels.take()
         images_BHW3 = None if self._dali is not None else self._images.take()
-        tasks = [
+        rows = [
             self._threads.submit(self._make, step, slot, None if images_BHW3 is None else images_BHW3[i], labels_BHW[i])
             for i, slot in enumerate(self._slots)
         ]
-        if images_BHW3 is None:
-            return _PendingBatch(step, self._dali_thread.submit(self._run_dali, step, tasks), labels_BHW, tasks)
-        return _PendingBatch(step, images_BHW3, labels_BHW, tasks)
+        return [*rows, self._whole.submit(self._put_together, step, rows, images_BHW3, labels_BHW)]
 
     def _make(
         self, step: int, slot: int, image_HW3: npt.NDArray[np.uint8] | None, label_HW: npt.NDArray[Any]
@@ -184,43 +179,23 @@ class Loader:
         sample.label_into(label_HW)
         return self.datasets.index(sample.pick.dataset), sample.key, sample if image_HW3 is None else None
 
-    def _run_dali(self, step: int, tasks: Sequence[Future[tuple[int, str, EncodedSample | None]]]) -> torch.Tensor:
-        assert self._dali is not None
-        samples = [sample for task in tasks if (sample := task.result()[2]) is not None]
-        where = f"step {step} ({', '.join(sample.key for sample in samples)})"
-        return self._dali.images([sample.image for sample in samples], [sample.draw for sample in samples], where=where)
-
-
-@dataclass(frozen=True, slots=True)
-class _PendingBatch:
-    """A batch being made: its arrays, and the tasks that each fill one row of them."""
-
-    step: int
-    images: npt.NDArray[np.uint8] | Future[torch.Tensor]
-    """Filled by the tasks, or what an engine makes of all they read."""
-    labels: npt.NDArray[Any]
-    tasks: Sequence[Future[Any]]
-    """Each gives (number of its dataset, key, ...)."""
-
-    @property
-    def futures(self) -> list[Future[Any]]:
-        return [*self.tasks, *([self.images] if isinstance(self.images, Future) else [])]
-
-    def is_done(self) -> bool:
-        return all(future.done() for future in self.futures)
-
-    def result(self) -> Batch:
-        """Wait for it; the failure of the earliest slot is raised."""
-        made = [task.result() for task in self.tasks]
-        images = self.images
-        images_B3HW = images.result() if isinstance(images, Future) else torch.from_numpy(images).permute(0, 3, 1, 2)
-        return Batch(
-            step=self.step,
-            images=images_B3HW,
-            labels=torch.from_numpy(self.labels),
-            dataset_ids=torch.tensor([dataset for dataset, *_ in made], dtype=torch.int64),
-            keys=tuple(key for _, key, *_ in made),
-        )
+    def _put_together(
+        self,
+        step: int,
+        rows: Sequence[Future[tuple[int, str, EncodedSample | None]]],
+        images_BHW3: npt.NDArray[np.uint8] | None,
+        labels_BHW: npt.NDArray[Any],
+    ) -> Batch:
+        """Wait for the rows, of which the earliest failure is raised, and let DALI make the images if that is asked."""
+        datasets, keys, samples = zip(*(row.result() for row in rows), strict=True)
+        if images_BHW3 is not None:
+            images_B3HW = torch.from_numpy(images_BHW3).permute(0, 3, 1, 2)
+        else:
+            assert self._dali is not None
+            where = f"step {step} ({', '.join(keys)})"
+            images_B3HW = self._dali.images([s.image for s in samples], [s.draw for s in samples], where=where)
+        labels, dataset_ids = torch.from_numpy(labels_BHW), torch.tensor(datasets, dtype=torch.int64)
+        return Batch(step=step, images=images_B3HW, labels=labels, dataset_ids=dataset_ids, keys=keys)
 
 
 @dataclass(frozen=True, kw_only=True)

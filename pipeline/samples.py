@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -107,17 +107,14 @@ class Samples:
         """
         self._data, self._augment, self._seed = data, augment, seed
         self._weights = shares(data.mix)
-        self._sets: dict[str, ShardSet] = {}
-        try:
-            for name in data.mix:
-                self._sets[name] = _open(data, name)
+        with ExitStack() as opened:
+            self._sets = {name: opened.enter_context(closing(_open(data, name))) for name in data.mix}
             manifests = {name: shard_set.manifest for name, shard_set in self._sets.items()}
             self._views = label_views(data.taxonomy, manifests)
             sizes = {name: shard_set.shard_sizes for name, shard_set in self._sets.items()}
             self.order = Order(sizes, self._weights, seed=seed, batch=batch, window=data.window)
-        except BaseException:
-            self.close()
-            raise
+            self.close = opened.pop_all().close
+            """Let go of the shard sets."""
         self.datasets = tuple(data.mix)
         self.weights = tuple(float(w) for w in self._weights.values())
         self.class_shares = class_shares(self._views, manifests, self._weights)
@@ -203,11 +200,6 @@ class Samples:
             draw=drawn,
             where=where,
         )
-
-    def close(self) -> None:
-        """Let go of the shard sets."""
-        for shard_set in self._sets.values():
-            shard_set.close()
 
 
 def _open(data: DataConfig, name: str) -> ShardSet:

@@ -22,9 +22,8 @@ from torch.nn.functional import softplus
 from segstream.model.networks.upsample import at_least_float32, rows_first, shifted, upsampling
 from segstream.shards.taxonomy import IGNORE_INDEX
 
-Strip = Callable[
-    [Tensor, Tensor], Tensor
-]  # logits (r, K, W) and labels (r, W) -> their sum; logits become its gradient
+Strip = Callable[[Tensor, Tensor], Tensor]
+"""Logits (r, K, W) and labels (r, W) -> their sum; logits become its gradient."""
 
 
 def pixel_losses(

@@ -14,6 +14,8 @@ Tao et al., "Hierarchical Multi-Scale Attention for Semantic Segmentation", 2020
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, one_hot
@@ -54,19 +56,8 @@ def region_losses(logits: Tensor, labels: Tensor, size_hw: tuple[int, int], *, a
             f"loss rmi: crops of {size_hw[0]} x {size_hw[1]} pixels; it compares regions of {LEAST} and more"
         )
     with torch.autocast(logits.device.type, enabled=False):
-        losses = [
-            checkpoint(
-                _region_loss,
-                logits[b],
-                labels[b],
-                size_hw,
-                align_corners,
-                use_reentrant=False,
-                preserve_rng_state=False,
-            )
-            for b in range(len(logits))
-        ]
-        return torch.stack(losses)
+        again = partial(checkpoint, _region_loss, use_reentrant=False, preserve_rng_state=False)
+        return torch.stack([again(logits[b], labels[b], size_hw, align_corners) for b in range(len(logits))])
 
 
 def _region_loss(logits_Khw: Tensor, labels_HW: Tensor, size_hw: tuple[int, int], align_corners: bool) -> Tensor:

@@ -9,7 +9,6 @@ Imported only where it is used; needs the `triton` that comes with torch for CUD
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -143,7 +142,7 @@ class _Fused(torch.autograd.Function):
         strips = triton.cdiv(size_hw[1], TILE_X)
         losses = torch.empty(num, size_hw[0] * strips, dtype=torch.float32, device=logits.device)
         _forward[(strips, size_hw[0], num)](
-            logits, labels, weights, axis_y.left, axis_y.share, axis_x.left, axis_x.share, log_sums, losses,
+            logits, labels, weights, *axis_y[:2], *axis_x[:2], log_sums, losses,
             num_classes, low_h, low_w, *size_hw, *logits.stride(), TILE_K=TILE_K, TILE_X=TILE_X,
         )  # fmt: skip
         ctx.save_for_backward(logits, labels, weights, log_sums)
@@ -154,41 +153,28 @@ class _Fused(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_sums: Tensor) -> tuple[Tensor | None, ...]:
         logits, labels, weights, log_sums = ctx.saved_tensors
-        y, x = ctx.axes
+        (left_y, share_y, first_y, last_y, _), (left_x, share_x, first_x, last_x, widest) = ctx.axes
         num, num_classes, low_h, low_w = logits.shape
         grad = torch.empty_like(logits, dtype=torch.float32)
         tiles = triton.cdiv(num_classes, TILE_K) * triton.cdiv(low_w, TILE_X)
         _backward[(tiles, low_h, num)](
-            logits, labels, weights, y.left, y.share, x.left, x.share, log_sums, y.first, y.last, x.first, x.last,
-            grad_sums.contiguous(), grad, num_classes, low_h, low_w, *labels.shape[1:], x.widest,
+            logits, labels, weights, left_y, share_y, left_x, share_x, log_sums, first_y, last_y, first_x, last_x,
+            grad_sums.contiguous(), grad, num_classes, low_h, low_w, *labels.shape[1:], widest,
             *logits.stride(), *grad.stride(), TILE_K=TILE_K, TILE_X=TILE_X,
         )  # fmt: skip
         return grad.to(logits.dtype), None, None, None, None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Axis:
-    left: Tensor
-    """(high,) int32: each output's left neighbour."""
-    share: Tensor
-    """(high,) float32: the right neighbour's share."""
-    first: Tensor
-    """(low,) int32: the first output that a position enters."""
-    last: Tensor
-    """(low,) int32: one after the last."""
-    widest: int
-    """Most outputs that a position enters."""
-
-
 @lru_cache(maxsize=64)
-def _axis(low: int, high: int, align_corners: bool, device: torch.device) -> _Axis:
+def _axis(low: int, high: int, align_corners: bool, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+    """How positions of logits and outputs belong together along an axis.
+
+    Returns:
+        By output, (high,), its left neighbour (int32) and the right neighbour's share (float32); by position, (low,)
+        int32, the first output that it enters and one after the last; and the most outputs that one enters.
+    """
     left, share = taps(low, high, align_corners=align_corners)
     position = torch.arange(low)
     first, last = torch.searchsorted(left, position - 1), torch.searchsorted(left, position, right=True)
-    return _Axis(
-        left=left.to(device, torch.int32),
-        share=share.to(device, torch.float32),
-        first=first.to(device, torch.int32),
-        last=last.to(device, torch.int32),
-        widest=int((last - first).max()),
-    )
+    left, first_, last_ = (index.to(device, torch.int32) for index in (left, first, last))
+    return left, share.to(device, torch.float32), first_, last_, int((last - first).max())

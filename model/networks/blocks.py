@@ -36,9 +36,9 @@ class BasicBlock(nn.Module):
     def __init__(self, num_in: int, num_out: int) -> None:
         super().__init__()
         self.conv1 = conv(num_in, num_out, 3)
-        self.bn1 = norm(num_out)
+        self.bn1 = nn.BatchNorm2d(num_out)
         self.conv2 = conv(num_out, num_out, 3)
-        self.bn2 = norm(num_out)
+        self.bn2 = nn.BatchNorm2d(num_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> the same shape."""
@@ -63,13 +63,15 @@ class Bottleneck(nn.Module):
         super().__init__()
         num_out = num_mid * self.expansion
         self.conv1 = conv(num_in, num_mid, 1)
-        self.bn1 = norm(num_mid)
+        self.bn1 = nn.BatchNorm2d(num_mid)
         self.conv2 = conv(num_mid, num_mid, 3, stride=stride, dilation=dilation)
-        self.bn2 = norm(num_mid)
+        self.bn2 = nn.BatchNorm2d(num_mid)
         self.conv3 = conv(num_mid, num_out, 1)
-        self.bn3 = norm(num_out)
+        self.bn3 = nn.BatchNorm2d(num_out)
         project = num_in != num_out or stride != 1
-        self.downsample = nn.Sequential(conv(num_in, num_out, 1, stride=stride), norm(num_out)) if project else None
+        self.downsample = (
+            nn.Sequential(conv(num_in, num_out, 1, stride=stride), nn.BatchNorm2d(num_out)) if project else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, num_in, h, w) -> (B, 4 * num_mid, h / stride, w / stride)."""
@@ -86,9 +88,9 @@ def conv(num_in: int, num_out: int, kernel: int, *, stride: int = 1, dilation: i
     return nn.Conv2d(num_in, num_out, kernel, stride=stride, padding=padding, dilation=dilation, bias=False)
 
 
-def norm(num: int) -> nn.BatchNorm2d:
-    """A batch norm; its momentum is the network's to set, see `set_momentum`."""
-    return nn.BatchNorm2d(num)
+def conv_bn(num_in: int, num_out: int, kernel: int, *, stride: int = 1) -> tuple[nn.Module, ...]:
+    """A convolution, its batch norm (momentum: see `set_momentum`) and a ReLU."""
+    return conv(num_in, num_out, kernel, stride=stride), nn.BatchNorm2d(num_out), nn.ReLU(inplace=True)
 
 
 def set_momentum(net: nn.Module, bn_momentum: float) -> None:
@@ -150,14 +152,10 @@ def _unrecorded(block: nn.Module) -> Iterator[None]:
     """With momentum 0 statistics stay; a copy counts the batches, as a recomputation may stop half-way."""
     norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     kept = [(module.momentum, module.num_batches_tracked) for module in norms]
-    for module in norms:
-        module.momentum, module.num_batches_tracked = 0.0, _copied(module.num_batches_tracked)
+    for module, (_, batches) in zip(norms, kept, strict=True):
+        module.momentum, module.num_batches_tracked = 0.0, None if batches is None else batches.clone()
     try:
         yield
     finally:
         for module, (momentum, batches) in zip(norms, kept, strict=True):
             module.momentum, module.num_batches_tracked = momentum, batches
-
-
-def _copied(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.clone()

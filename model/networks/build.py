@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, is_dataclass, replace
+from typing import Any, TypeVar, get_args
 
 from torch import nn
 
@@ -17,6 +17,8 @@ from segstream.model.networks.resnet import ResNetConfig
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 
 T = TypeVar("T")
+Config = HRNetConfig | ResNetConfig | OCRConfig | HMSAConfig
+OPTION_OF = {"mid": "ocr_width", "key": "ocr_key_width", "attention": "attention_width"}  # others have the field's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,59 +27,57 @@ class Options:
 
     arch: str
     values: Mapping[str, Any]
+    known: list[str] = field(default_factory=list)
+    """Names that were looked for."""
 
-    def check_known(self, known: Iterable[str]) -> None:
-        """Refuse options that the architecture has not.
-
-        Raises:
-            UsageError: names the first, and the nearest known one.
-        """
-        for name in self.values:
-            if name not in known:
-                raise UsageError(f"{self.arch} has no option {name!r}; {did_you_mean(name, known)}")
+    def take(self, name: str, default: T) -> T:
+        """Any value."""
+        self.known.append(name)
+        value: T = self.values.get(name, default)
+        return value
 
     def read(self, name: str, default: T, fits: Callable[[Any], bool], wrong: str) -> T:
         """A value for which `fits` holds; `wrong` says what any other is or is not."""
-        value: T = self.values.get(name, default)
+        value = self.take(name, default)
         if not fits(value):
             raise DataError(f"{self.arch} option {name}: {value!r} {wrong}")
         return value
-
-    def choice(self, name: str, choices: tuple[str, ...]) -> str:
-        """One of `choices`, by default the first."""
-        return self.read(name, choices[0], lambda v: v in choices, f"is not one of {', '.join(choices)}")
-
-    def flag(self, name: str) -> bool:
-        """True or False, by default False."""
-        return self.read(name, False, lambda v: isinstance(v, bool), "is neither true nor false")
-
-    def integer(self, name: str, default: int) -> int:
-        """Any integer."""
-        return self.read(name, default, lambda v: _is(v, int), "is not an integer")
-
-    def share(self, name: str, default: float) -> float:
-        """A number above 0 and at most 1."""
-        wrong = "is not a number above 0 and at most 1"
-        return float(self.read(name, default, lambda v: _is(v, int, float) and 0 < v <= 1, wrong))
 
     def weight(self, name: str, default: float) -> float:
         """A finite number that is not negative."""
         wrong = "is not a number of at least 0"
         return float(self.read(name, default, lambda v: _is(v, int, float) and 0 <= v < float("inf"), wrong))
 
-    def count(self, name: str, default: int) -> int:
-        """A positive integer."""
-        return self.counts(name, (default,))[0]
-
-    def counts(self, name: str, default: tuple[int, ...], *, spread: bool = True) -> tuple[int, ...]:
-        """Positive integers as many as `default` has; one integer stands for all of them where `spread`."""
-        value = self.values.get(name, default)
-        if _is(value, int) and spread:
+    def counts(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        """Positive integers as many as `default` has; one stands for all of them, but for `widths`."""
+        value: Any = self.take(name, default)
+        if _is(value, int) and name != "widths":
             value = (value,) * len(default)
         fits = isinstance(value, list | tuple) and len(value) == len(default)
         if not fits or not all(_is(v, int) and v > 0 for v in value):
             raise DataError(f"{self.arch} option {name}: expected {len(default)} positive integers, found {value!r}")
         return tuple(value)
+
+    def sizes(self, preset: Any) -> Any:
+        """A preset with the sizes that were asked for: an option for each field, down to the trunk's."""
+        asked: dict[str, Any] = {}
+        for name in preset.__dataclass_fields__:
+            size, option = getattr(preset, name), OPTION_OF.get(name, name)
+            if is_dataclass(size):
+                asked[name] = self.sizes(size)
+            else:
+                asked[name] = self.counts(option, (size,))[0] if isinstance(size, int) else self.counts(option, size)
+        return replace(preset, **asked)
+
+    def check_known(self) -> None:
+        """Refuse options that nothing looked for.
+
+        Raises:
+            UsageError: names the first, and the nearest known one.
+        """
+        for name in self.values:
+            if name not in self.known:
+                raise UsageError(f"{self.arch} has no option {name!r}; {did_you_mean(name, self.known)}")
 
 
 def _is(value: Any, *kinds: type) -> bool:
@@ -89,7 +89,6 @@ def _widths(finest: int) -> tuple[int, ...]:
     return tuple(finest << i for i in range(4))
 
 
-Config = HRNetConfig | ResNetConfig | OCRConfig | HMSAConfig
 ONCE = (1, 1, 1)
 W48 = HRNetConfig(widths=_widths(48))
 PRESETS: Mapping[str, Config] = {
@@ -146,76 +145,33 @@ def build(arch: str, num_classes: int, **options: Any) -> nn.Module:
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise DataError(f"num_classes: {num_classes!r}; a network needs at least 1 class")
     config = PRESETS[arch]
-    known, make = _FAMILIES[type(config)]
+    family, bn_momentum = _FAMILIES[type(config)]
     asked = Options(arch, options)
-    asked.check_known(known)
-    return make(config, num_classes, asked)
-
-
-def _hrnet(config: HRNetConfig, num_classes: int, asked: Options) -> HRNet:
-    return HRNet(_trunk(config, asked), num_classes, init=_init(asked), **_common(asked, hrnet.BN_MOMENTUM))
-
-
-def _pspnet(config: ResNetConfig, num_classes: int, asked: Options) -> PSPNet:
-    sized = ResNetConfig(blocks=asked.counts("blocks", config.blocks), width=asked.count("width", config.width))
-    aux_weight = asked.weight("aux_weight", pspnet.AUX_WEIGHT)
-    return PSPNet(sized, num_classes, aux_weight=aux_weight, **_common(asked, pspnet.BN_MOMENTUM))
-
-
-def _ocr(config: OCRConfig, num_classes: int, asked: Options) -> OCRNet:
-    return OCRNet(_ocr_sizes(config, asked), num_classes, **_ocr_common(asked))
-
-
-def _hmsa(config: HMSAConfig, num_classes: int, asked: Options) -> HMSA:
-    return HMSA(
-        HMSAConfig(ocr=_ocr_sizes(config.ocr, asked), attention=asked.count("attention_width", config.attention)),
-        num_classes,
-        n_scales=asked.values.get("n_scales", hmsa.N_SCALES),
-        scale_weight=asked.weight("scale_weight", 0.0),
-        **_ocr_common(asked),
-    )
-
-
-def _ocr_sizes(config: OCRConfig, asked: Options) -> OCRConfig:
-    mid, key = asked.count("ocr_width", config.mid), asked.count("ocr_key_width", config.key)
-    return OCRConfig(trunk=_trunk(config.trunk, asked), mid=mid, key=key)
-
-
-def _ocr_common(asked: Options) -> dict[str, Any]:
-    aux_weight = asked.weight("aux_weight", ocr.AUX_WEIGHT)
-    return {"init": _init(asked), "aux_weight": aux_weight} | _common(asked, ocr.BN_MOMENTUM)
-
-
-def _common(asked: Options, bn_momentum: float) -> dict[str, Any]:
-    return {
-        "bn_momentum": asked.share("bn_momentum", bn_momentum),
-        "seed": asked.integer("seed", 0),
-        "checkpointing": asked.flag("checkpointing"),
+    sizes = asked.sizes(config)
+    share = "is not a number above 0 and at most 1"
+    arguments: dict[str, Any] = {
+        "bn_momentum": float(
+            asked.read("bn_momentum", bn_momentum, lambda v: _is(v, int, float) and 0 < v <= 1, share)
+        ),
+        "seed": asked.read("seed", 0, lambda v: _is(v, int), "is not an integer"),
+        "checkpointing": asked.read("checkpointing", False, lambda v: isinstance(v, bool), "is neither true nor false"),
     }
+    if family is not PSPNet:
+        inits = get_args(Init)
+        arguments["init"] = asked.read("init", inits[0], lambda v: v in inits, f"is not one of {', '.join(inits)}")
+    if family is not HRNet:
+        arguments["aux_weight"] = asked.weight("aux_weight", ocr.AUX_WEIGHT)
+    if family is HMSA:
+        arguments["scale_weight"] = asked.weight("scale_weight", 0.0)
+        arguments["n_scales"] = asked.take("n_scales", hmsa.N_SCALES)
+    asked.check_known()
+    return family(sizes, num_classes, **arguments)
 
 
-def _init(asked: Options) -> Init:
-    return cast(Init, asked.choice("init", ("reference", "kaiming")))
-
-
-def _trunk(config: HRNetConfig, asked: Options) -> HRNetConfig:
-    return HRNetConfig(
-        widths=asked.counts("widths", config.widths, spread=False),
-        stem=asked.count("stem", config.stem),
-        stage1_width=asked.count("stage1_width", config.stage1_width),
-        stage1_blocks=asked.count("stage1_blocks", config.stage1_blocks),
-        blocks=asked.counts("blocks", config.blocks),
-        modules=asked.counts("modules", config.modules),
-    )
-
-
-_COMMON = ("bn_momentum", "seed", "checkpointing")
-_TRUNK = (*_COMMON, "init", "stem", "widths", "blocks", "modules", "stage1_blocks", "stage1_width")
-_OCR = (*_TRUNK, "aux_weight", "ocr_width", "ocr_key_width")
-_FAMILIES: Mapping[type[Any], tuple[tuple[str, ...], Callable[[Any, int, Options], nn.Module]]] = {
-    HRNetConfig: (_TRUNK, _hrnet),
-    ResNetConfig: ((*_COMMON, "aux_weight", "blocks", "width"), _pspnet),
-    OCRConfig: (_OCR, _ocr),
-    HMSAConfig: ((*_OCR, "n_scales", "scale_weight", "attention_width"), _hmsa),
+_FAMILIES: Mapping[type[Config], tuple[Callable[..., nn.Module], float]] = {
+    HRNetConfig: (HRNet, hrnet.BN_MOMENTUM),
+    ResNetConfig: (PSPNet, pspnet.BN_MOMENTUM),
+    OCRConfig: (OCRNet, ocr.BN_MOMENTUM),
+    HMSAConfig: (HMSA, ocr.BN_MOMENTUM),
 }
-"""Which options a family of architectures has, and how it is made of them."""
+"""What is made of sizes, and the published momentum of its batch norms."""

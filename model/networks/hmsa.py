@@ -38,9 +38,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from segstream.model.networks.blocks import conv, draw_uniform, norm, set_momentum
+from segstream.model.networks.blocks import conv, conv_bn, draw_uniform, set_momentum
 from segstream.model.networks.hrnet import HRNetTrunk, Init, draw_trunk
 from segstream.model.networks.ocr import AUX_WEIGHT, BN_MOMENTUM, OCRConfig, OCRHead, half_pixel
+from segstream.model.networks.upsample import at_least_float32
 from segstream.model.types import Aux, TrainOutput
 from segstream.shards.errors import DataError
 
@@ -135,10 +136,9 @@ class HMSA(nn.Module):
     def at_scale(self, images: Tensor, scale: float) -> ScaleOutput:
         """What the network makes of the images at one scale."""
         size_hw = _scaled(images, scale)
-        out = self.ocr(self.backbone.features(images if scale == 1 else half_pixel(images, size_hw)))
-        attention = self.scale_attn(out.pixels)
-        logits, aux, attention = (half_pixel(_full_precision(x), size_hw) for x in (out.logits, out.aux, attention))
-        return ScaleOutput(logits, aux, attention)
+        logits, aux, pixels = self.ocr(self.backbone.features(images if scale == 1 else half_pixel(images, size_hw)))
+        attention = self.scale_attn(pixels)
+        return ScaleOutput(*(half_pixel(at_least_float32(x), size_hw) for x in (logits, aux, attention)))
 
     def _train(self, images: Tensor) -> TrainOutput:
         size_hw = (images.shape[-2], images.shape[-1])
@@ -182,22 +182,10 @@ def high_to_low(n_scales: Sequence[float]) -> tuple[float, ...]:
 
 
 def _attention_head(num_in: int, num_mid: int) -> nn.Sequential:
-    layers: list[tuple[str, nn.Module]] = [
-        ("conv0", conv(num_in, num_mid, 3)),
-        ("bn0", norm(num_mid)),
-        ("re0", nn.ReLU(inplace=True)),
-        ("conv1", conv(num_mid, num_mid, 3)),
-        ("bn1", norm(num_mid)),
-        ("re1", nn.ReLU(inplace=True)),
-        ("conv2", conv(num_mid, 1, 1)),
-        ("sig", nn.Sigmoid()),
-    ]
-    return nn.Sequential(OrderedDict(layers))
+    names = ("conv0", "bn0", "re0", "conv1", "bn1", "re1", "conv2", "sig")
+    twice = (*conv_bn(num_in, num_mid, 3), *conv_bn(num_mid, num_mid, 3))
+    return nn.Sequential(OrderedDict(zip(names, (*twice, conv(num_mid, 1, 1), nn.Sigmoid()), strict=True)))
 
 
 def _scaled(images: Tensor, scale: float) -> tuple[int, int]:
     return max(int(images.shape[-2] * scale), 1), max(int(images.shape[-1] * scale), 1)
-
-
-def _full_precision(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
-from segstream.model.networks.blocks import BasicBlock, Bottleneck, call_block, conv, draw_normal, norm, set_momentum
+from segstream.model.networks.blocks import BasicBlock, Bottleneck, call_block, conv, conv_bn, draw_normal, set_momentum
 from segstream.model.types import TrainOutput
 
 BN_MOMENTUM = 0.01
@@ -97,9 +97,9 @@ class HRNetTrunk(nn.Module):
         widths, mid = config.widths, config.stage1_width
         self.num_features = sum(widths)
         self.conv1 = conv(3, config.stem, 3, stride=2)
-        self.bn1 = norm(config.stem)
+        self.bn1 = nn.BatchNorm2d(config.stem)
         self.conv2 = conv(config.stem, config.stem, 3, stride=2)
-        self.bn2 = norm(config.stem)
+        self.bn2 = nn.BatchNorm2d(config.stem)
         wide = mid * Bottleneck.expansion
         rest = (Bottleneck(wide, mid) for _ in range(config.stage1_blocks - 1))
         self.layer1 = nn.Sequential(Bottleneck(config.stem, mid), *rest)
@@ -117,12 +117,9 @@ class HRNetTrunk(nn.Module):
         for block in self.layer1:
             x = call_block(block, x, checkpointing=self.checkpointing)
         xs = [x]
-        for transition, stage in (
-            (self.transition1, self.stage2),
-            (self.transition2, self.stage3),
-            (self.transition3, self.stage4),
-        ):
-            xs = _grow(transition, xs)
+        transitions = (self.transition1, self.transition2, self.transition3)
+        for transition, stage in zip(transitions, (self.stage2, self.stage3, self.stage4), strict=True):
+            xs = [layer(xs[min(i, len(xs) - 1)]) for i, layer in enumerate(transition)]
             for exchange in stage:
                 xs = call_block(exchange, xs, checkpointing=self.checkpointing)
         size_hw = xs[0].shape[-2:]
@@ -155,7 +152,10 @@ class HRNet(HRNetTrunk):
         super().__init__(config, checkpointing=checkpointing)
         stacked = self.num_features
         self.last_layer = nn.Sequential(
-            nn.Conv2d(stacked, stacked, 1), norm(stacked), nn.ReLU(inplace=True), nn.Conv2d(stacked, num_classes, 1)
+            nn.Conv2d(stacked, stacked, 1),
+            nn.BatchNorm2d(stacked),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(stacked, num_classes, 1),
         )
         set_momentum(self, bn_momentum)
         draw_trunk(self, init, torch.Generator().manual_seed(seed))
@@ -201,11 +201,11 @@ def _fuse(widths: Sequence[int], source: int, target: int) -> nn.Module:
     if source == target:
         return nn.Identity()
     if source > target:
-        return nn.Sequential(conv(widths[source], widths[target], 1), norm(widths[target]))
+        return nn.Sequential(conv(widths[source], widths[target], 1), nn.BatchNorm2d(widths[target]))
     steps: list[nn.Module] = []
     for i in range(source + 1, target + 1):
         width = widths[target] if i == target else widths[source]
-        step = [conv(widths[source], width, 3, stride=2), norm(width)]
+        step = [conv(widths[source], width, 3, stride=2), nn.BatchNorm2d(width)]
         steps.append(nn.Sequential(*step) if i == target else nn.Sequential(*step, nn.ReLU(inplace=True)))
     return nn.Sequential(*steps)
 
@@ -221,15 +221,7 @@ def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
     for i, width in enumerate(after):
         if i < len(before):
             same = before[i] == width
-            layers.append(nn.Identity() if same else nn.Sequential(*_conv_norm_relu(before[i], width, stride=1)))
+            layers.append(nn.Identity() if same else nn.Sequential(*conv_bn(before[i], width, 3)))
         else:
-            layers.append(nn.Sequential(nn.Sequential(*_conv_norm_relu(before[-1], width, stride=2))))
+            layers.append(nn.Sequential(nn.Sequential(*conv_bn(before[-1], width, 3, stride=2))))
     return nn.ModuleList(layers)
-
-
-def _conv_norm_relu(num_in: int, num_out: int, *, stride: int) -> tuple[nn.Module, ...]:
-    return conv(num_in, num_out, 3, stride=stride), norm(num_out), nn.ReLU(inplace=True)
-
-
-def _grow(transition: nn.ModuleList, xs: list[Tensor]) -> list[Tensor]:
-    return [layer(xs[min(i, len(xs) - 1)]) for i, layer in enumerate(transition)]

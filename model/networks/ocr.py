@@ -34,13 +34,12 @@ Source: Yuan, Chen, Wang, "Object-Contextual Representations for Semantic Segmen
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, softmax
 
-from segstream.model.networks.blocks import conv, draw_uniform, norm, set_momentum
+from segstream.model.networks.blocks import conv, draw_uniform, set_momentum
 from segstream.model.networks.hrnet import HRNetConfig, HRNetTrunk, Init, draw_trunk
 from segstream.model.types import Aux, TrainOutput
 
@@ -56,17 +55,6 @@ class OCRConfig:
     trunk: HRNetConfig
     mid: int = 512
     key: int = 256
-
-
-class OCRFeatures(NamedTuple):
-    """What the head makes of the trunk's features, all at their size."""
-
-    logits: Tensor
-    """(B, K, h, w)."""
-    aux: Tensor
-    """(B, K, h, w), the first guess."""
-    pixels: Tensor
-    """(B, mid, h, w), augmented by what they know of the classes."""
 
 
 class ObjectAttention(nn.Module):
@@ -116,12 +104,12 @@ class OCRHead(nn.Module):
             nn.Conv2d(num_in, num_in, 1), _norm_relu(num_in), nn.Conv2d(num_in, num_classes, 1)
         )
 
-    def forward(self, features: Tensor) -> OCRFeatures:
-        """(B, C, h, w) -> logits, first guess and augmented pixels at that size."""
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, C, h, w) -> logits and first guess, (B, K, h, w), and augmented pixels, (B, m, h, w)."""
         pixels = self.conv3x3_ocr(features)
         aux = self.aux_head(features)
         augmented = self.ocr_distri_head(pixels, gather(pixels, aux))
-        return OCRFeatures(logits=self.cls_head(augmented), aux=aux, pixels=augmented)
+        return self.cls_head(augmented), aux, augmented
 
 
 class OCRNet(nn.Module):
@@ -167,12 +155,12 @@ class OCRNet(nn.Module):
             In eval mode the logits, (B, num_classes, H, W). In train mode logits and first guess at 1/4, which the
             loss upsamples.
         """
-        out = self.ocr(self.backbone.features(images))
+        logits, guess, _ = self.ocr(self.backbone.features(images))
         size_hw = (images.shape[-2], images.shape[-1])
         if not self.training:
-            return half_pixel(out.logits, size_hw)
-        aux = Aux(name="aux", logits=out.aux, weight=self.aux_weight, align_corners=False)
-        return TrainOutput(logits=out.logits, size_hw=size_hw, aux=(aux,), align_corners=False)
+            return half_pixel(logits, size_hw)
+        aux = Aux(name="aux", logits=guess, weight=self.aux_weight, align_corners=False)
+        return TrainOutput(logits=logits, size_hw=size_hw, aux=(aux,), align_corners=False)
 
 
 def gather(pixels: Tensor, guess: Tensor) -> Tensor:
@@ -191,4 +179,4 @@ def _conv_norm(num_in: int, num_out: int) -> tuple[nn.Module, nn.Module]:
 
 
 def _norm_relu(num: int) -> nn.Sequential:
-    return nn.Sequential(norm(num), nn.ReLU(inplace=True))
+    return nn.Sequential(nn.BatchNorm2d(num), nn.ReLU(inplace=True))

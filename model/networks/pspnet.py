@@ -35,7 +35,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from segstream.model.networks.blocks import conv, draw_normal, draw_uniform, norm, set_momentum
+from segstream.model.networks.blocks import conv_bn, draw_normal, draw_uniform, set_momentum
 from segstream.model.networks.resnet import ResNet, ResNetConfig
 from segstream.model.types import Aux, TrainOutput
 from segstream.shards.errors import DataError
@@ -54,8 +54,7 @@ class PyramidPooling(nn.Module):
         super().__init__()
         reduced = num_in // len(bins)
         self.features = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(bin_), conv(num_in, reduced, 1), norm(reduced), nn.ReLU(inplace=True))
-            for bin_ in bins
+            nn.Sequential(nn.AdaptiveAvgPool2d(bin_), *conv_bn(num_in, reduced, 1)) for bin_ in bins
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,13 +131,8 @@ class PSPNet(ResNet):
 
 
 def _head(num_in: int, num_mid: int, num_classes: int) -> nn.Sequential:
-    return nn.Sequential(
-        conv(num_in, num_mid, 3),
-        norm(num_mid),
-        nn.ReLU(inplace=True),
-        nn.Dropout2d(DROPOUT),
-        nn.Conv2d(num_mid, num_classes, 1),
-    )
+    last = nn.Dropout2d(DROPOUT), nn.Conv2d(num_mid, num_classes, 1)
+    return nn.Sequential(*conv_bn(num_in, num_mid, 3), *last)
 
 
 def _aligned(x: Tensor, size_hw: tuple[int, int]) -> Tensor:

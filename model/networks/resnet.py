@@ -23,11 +23,10 @@ Network", CVPR 2017, with its published code's stem.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from segstream.model.networks.blocks import Bottleneck, call_block, conv, norm
+from segstream.model.networks.blocks import Bottleneck, call_block, conv_bn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,15 +35,6 @@ class ResNetConfig:
 
     blocks: tuple[int, ...]
     width: int = 64
-
-
-class ResNetFeatures(NamedTuple):
-    """What heads read, at 1/8 of the input's size."""
-
-    layer3: Tensor
-    """(B, 16 * width, h, w)."""
-    layer4: Tensor
-    """(B, 32 * width, h, w)."""
 
 
 class ResNet(nn.Module):
@@ -60,9 +50,9 @@ class ResNet(nn.Module):
         self.checkpointing = checkpointing
         c = config.width
         self.layer0 = nn.Sequential(
-            *(conv(3, c, 3, stride=2), norm(c), nn.ReLU(inplace=True)),
-            *(conv(c, c, 3), norm(c), nn.ReLU(inplace=True)),
-            *(conv(c, 2 * c, 3), norm(2 * c), nn.ReLU(inplace=True)),
+            *conv_bn(3, c, 3, stride=2),
+            *conv_bn(c, c, 3),
+            *conv_bn(c, 2 * c, 3),
             nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
         )
         self.layer1 = _stage(2 * c, c, config.blocks[0])
@@ -70,15 +60,15 @@ class ResNet(nn.Module):
         self.layer3 = _stage(8 * c, 4 * c, config.blocks[2], dilation=2)
         self.layer4 = _stage(16 * c, 8 * c, config.blocks[3], dilation=4)
 
-    def features(self, images: Tensor) -> ResNetFeatures:
-        """Normalised images (B, 3, H, W) -> features of the last two stages at 1/8."""
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised images (B, 3, H, W) -> layer3, (B, 16 * width, h, w), and layer4, (B, 32 * width, h, w)."""
         x = self.layer0(images)
         stages = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in stage:
                 x = call_block(block, x, checkpointing=self.checkpointing)
             stages.append(x)
-        return ResNetFeatures(layer3=stages[2], layer4=stages[3])
+        return stages[2], stages[3]
 
 
 def _stage(num_in: int, num_mid: int, blocks: int, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:

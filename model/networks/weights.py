@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,9 @@ from segstream.shards.taxonomy import load_taxonomy
 
 LISTED = 20  # names of a group that a message shows
 COUNTER = "num_batches_tracked"  # batch norm's, which files older than it lack and nothing here reads
-HRNET_TRUNK = re.compile(r"(conv1|conv2|bn1|bn2|layer1|transition[123]|stage[234])\.")
+HRNET_TRUNK = r"(backbone\.)?(conv1|conv2|bn1|bn2|layer1|transition[123]|stage[234])\."
 HRNET_CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
-RESNET_TRUNK = re.compile(r"layer[0-4]\.")
+RESNET_TRUNK = r"layer[0-4]\."
 RESNET_CLASSIFIER = ("fc.",)
 RESNET_STEM = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4, "conv3": 6, "bn3": 7}  # position in PSPNet's `layer0`
 HEADS: Mapping[str, tuple[type[Config], ...]] = {
@@ -120,20 +120,25 @@ def load_any(
             of classes.
     """
     content = read_torch(path)
-    if arch is None and isinstance(content, dict) and content.get("format") == FORMAT:
-        net, meta = _rebuilt(path, parse_final(path, content))
-        _check_classes(path, meta["num_classes"], num_classes)
-        return net, meta
-    return _foreign(path, content, arch, num_classes)
+    ours = arch is None and isinstance(content, dict) and content.get("format") == FORMAT
+    net, meta = _rebuilt(path, parse_final(path, content)) if ours else _foreign(path, content, arch)
+    if num_classes not in (None, meta["num_classes"]):
+        raise DataError(
+            f"{path}: has {meta['num_classes']} classes, not {num_classes}; leave the number out, or take another file"
+        )
+    return net, meta
 
 
 def copy_weights(net: nn.Module, path: str | Path, content: Any, *, fresh: Sequence[str] = ()) -> Loaded:
     """`load_weights` of a file that `read_torch` has read."""
     own = net.state_dict()
     found = _recognised(path, content, own)
-    left = {name for part in fresh for name in _part(own, part)}
+    for part in fresh:
+        if not any(_below(name, (part,)) for name in own):
+            parts = sorted({name.partition(".")[0] for name in own})
+            raise DataError(f"fresh: {part!r} is no part of this network; its parts are {', '.join(parts)} and theirs")
     weights = {name: tensor for name, tensor in found.weights.items() if not _below(name, fresh)}
-    expected = {name: tensor for name, tensor in own.items() if name not in left and name not in found.heads}
+    expected = {name: tensor for name, tensor in own.items() if not _below(name, fresh) and name not in found.heads}
     wrong = compare(weights, expected)
     if wrong:
         raise DataError(
@@ -191,9 +196,12 @@ def _recognised(path: str | Path, content: Any, own: Mapping[str, Tensor]) -> _F
         first = {name.partition(".")[0] for name in weights}
         classified = any(name.startswith(HRNET_CLASSIFIER) for name in weights)
         if "stage4" in first and (classified or not wrapped):
-            return _hrnet(path, weights, own)
+            prefix = "backbone." if "backbone.conv1.weight" in own else ""
+            named = {f"{prefix}{name}": t for name, t in weights.items() if not name.startswith(HRNET_CLASSIFIER)}
+            return _backbone(path, "HRNet", named, own, trunk=HRNET_TRUNK, landmark=f"{prefix}stage4.")
         if "layer4" in first and first & RESNET_STEM.keys():
-            return _resnet(path, weights, own)
+            named = {_placed(name): t for name, t in weights.items() if not name.startswith(RESNET_CLASSIFIER)}
+            return _backbone(path, "ResNet", named, own, trunk=RESNET_TRUNK, landmark="layer0.0.weight")
     if any(name.startswith("ocr.") for name in weights):
         return _Found("HMSA checkpoint", weights)
     return _Found("MSeg checkpoint" if wrapped else "state_dict", weights)
@@ -221,40 +229,22 @@ def _tensors(path: str | Path, mapping: Any) -> dict[str, Tensor]:
     )
 
 
-def _hrnet(path: str | Path, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> _Found:
-    prefix = "backbone." if "backbone.conv1.weight" in own else ""
-    if not any(name.startswith(f"{prefix}stage4.") for name in own):
-        raise DataError(f"{path}: an ImageNet backbone of HRNet, which this network is not built on; choose another")
-    heads = tuple(name for name in own if not (name.startswith(prefix) and HRNET_TRUNK.match(name[len(prefix) :])))
-    named = {f"{prefix}{name}": tensor for name, tensor in _without(weights, HRNET_CLASSIFIER)}
-    return _Found("ImageNet backbone of HRNet", named, heads)
+def _backbone(
+    path: str | Path, family: str, named: dict[str, Tensor], own: Mapping[str, Tensor], *, trunk: str, landmark: str
+) -> _Found:
+    if not any(name.startswith(landmark) for name in own):
+        raise DataError(f"{path}: an ImageNet backbone of {family}, which this network is not built on; choose another")
+    heads = tuple(name for name in own if not re.match(trunk, name))
+    return _Found(f"ImageNet backbone of {family}", named, heads)
 
 
-def _resnet(path: str | Path, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> _Found:
-    if "layer0.0.weight" not in own:
-        raise DataError(f"{path}: an ImageNet backbone of ResNet, which this network is not built on; choose another")
-    named = {}
-    for name, tensor in _without(weights, RESNET_CLASSIFIER):
-        first, _, rest = name.partition(".")
-        named[f"layer0.{RESNET_STEM[first]}.{rest}" if first in RESNET_STEM else name] = tensor
-    heads = tuple(name for name in own if not RESNET_TRUNK.match(name))
-    return _Found("ImageNet backbone of ResNet", named, heads)
-
-
-def _without(weights: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> Iterable[tuple[str, Tensor]]:
-    return ((name, tensor) for name, tensor in weights.items() if not name.startswith(prefixes))
-
-
-def _part(own: Mapping[str, Tensor], part: str) -> list[str]:
-    names = [name for name in own if _below(name, (part,))]
-    if not names:
-        parts = sorted({name.partition(".")[0] for name in own})
-        raise DataError(f"fresh: {part!r} is no part of this network; its parts are {', '.join(parts)} and theirs")
-    return names
+def _placed(name: str) -> str:
+    first, dot, rest = name.partition(".")
+    return f"layer0.{RESNET_STEM[first]}{dot}{rest}" if first in RESNET_STEM else name
 
 
 def _below(name: str, parts: Sequence[str]) -> bool:
-    return any(name == part or name.startswith(f"{part}.") for part in parts)
+    return f"{name}.".startswith(tuple(f"{part}." for part in parts))
 
 
 def _shape(tensor: Tensor) -> str:
@@ -283,14 +273,11 @@ def _rebuilt(path: str | Path, final: Final) -> tuple[nn.Module, dict[str, Any]]
     return net.eval(), meta
 
 
-def _foreign(
-    path: str | Path, content: Any, arch: str | None, num_classes: int | None
-) -> tuple[nn.Module, dict[str, Any]]:
+def _foreign(path: str | Path, content: Any, arch: str | None) -> tuple[nn.Module, dict[str, Any]]:
     weights = named_tensors(path, content)
     rows = next((len(weights[name]) for name in HEADS if name in weights), None)
     if rows is None:
         raise UsageError(f"{path}: without a head to segment with (an ImageNet backbone?); give a trained network")
-    _check_classes(path, rows, num_classes)
     arch = recognised(path, weights, rows) if arch is None else arch
     net = build(arch, rows)
     loaded = copy_weights(net, path, content)
@@ -314,8 +301,3 @@ def recognised(path: str | Path, weights: Mapping[str, Tensor], num_classes: int
             return arch
     nearest = min(wrong, key=lambda arch: sum(map(len, wrong[arch].values())))
     raise DataError(f"{path}: of no known architecture; nearest is {nearest}: {_told(wrong[nearest])}")
-
-
-def _check_classes(path: str | Path, found: int, expected: int | None) -> None:
-    if expected not in (None, found):
-        raise DataError(f"{path}: has {found} classes, not {expected}; leave the number out, or take another file")

@@ -58,15 +58,11 @@ class Reducer:
 
     def __init__(self, parameters: Iterable[nn.Parameter], group: ProcessGroup) -> None:
         self._group = group
-        self._buckets: list[_Bucket] = []
-        self._of: dict[nn.Parameter, _Bucket] = {}
-        self._armed = False
-        self._sent = 0
-        for together in _grouped(list(parameters)[::-1]):
-            self._buckets.append(_Bucket(together))
-            for parameter in together:
-                self._of[parameter] = self._buckets[-1]
-                parameter.register_post_accumulate_grad_hook(self._arrived)  # type: ignore[no-untyped-call]
+        self._buckets = [_Bucket(together) for together in _grouped(list(parameters)[::-1])]
+        self._of = {parameter: bucket for bucket in self._buckets for parameter in bucket.parameters}
+        self._armed, self._sent = False, 0
+        for parameter in self._of:
+            parameter.register_post_accumulate_grad_hook(self._arrived)  # type: ignore[no-untyped-call]
 
     def arm(self) -> None:
         """From here on a gradient that arrives is complete."""

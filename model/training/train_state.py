@@ -1,7 +1,7 @@
 """One step: the network with its optimizer and all that goes with them; one batch in, one update made.
 
-The gradient is the same on every process, whichever of them had which samples. Two ways: `WeightedGradient`, of the
-loss over the mix, and `MGDAGradient`, of the combination of datasets that MGDA chooses. Both leave the gradient in the
+The gradient is the same on every process, whichever of them had which samples. Two ways: `_set_gradient`, of the loss
+over the mix, and `_set_mgda_gradient`, of the combination of datasets that MGDA chooses. Both leave the gradient in the
 parameters and return a `StepLoss`.
 
 `MixedPrecision`: which number types a step runs in.
@@ -21,7 +21,7 @@ moves its counter to the device, which makes a GPU wait. So here its arithmetic 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -31,17 +31,10 @@ import torch
 from torch import Tensor, nn
 
 from segstream.model.checkpoint import Checkpoint, Final
-from segstream.model.config import LossName, Precision, TrainConfig
+from segstream.model.config import Precision, TrainConfig
 from segstream.model.device import normalise, pick_device, pick_precision
 from segstream.model.distributed import ProcessGroup
-from segstream.model.losses.loss import (
-    LabelCounts,
-    LossSums,
-    balance_weights,
-    dataset_means,
-    loss_sums,
-    mixed_loss,
-)
+from segstream.model.losses.loss import LabelCounts, LossSums, balance_weights, dataset_means, loss_sums, mixed_loss
 from segstream.model.training.ddp import Reducer
 from segstream.model.training.mgda import min_norm
 from segstream.model.types import Batch, BatchSource, Grouped, TrainOutput
@@ -92,112 +85,6 @@ class StepLoss:
     """(D,) see `model.losses.loss.dataset_means`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardPasses:
-    """How a network's predictions become sums of losses, the same at every step."""
-
-    forward: Callable[[Tensor], TrainOutput]
-    """The network in train mode, perhaps compiled."""
-    device: torch.device
-    layout: torch.memory_format
-    amp: MixedPrecision
-    loss: LossName
-    class_weights: Tensor | None
-    """(K,) on the device."""
-    parts: int
-    """Passes in which a batch is gone through."""
-
-    def passes(self, batch: Batch) -> Iterator[tuple[LossSums, Tensor]]:
-        """The loss sums of each part of a batch, with its dataset ids on the device."""
-        tensors = (batch.images, batch.labels, batch.dataset_ids)
-        for images, labels, ids in zip(*(tensor.tensor_split(self.parts) for tensor in tensors), strict=True):
-            pixels = normalise(images.to(self.device, non_blocking=True)).contiguous(memory_format=self.layout)
-            with self.amp.autocast():
-                output = self.forward(pixels)
-            on_device = labels.to(self.device, non_blocking=True)
-            sums = loss_sums(output, on_device, loss=self.loss, class_weights=self.class_weights)
-            yield sums, ids.to(self.device, non_blocking=True)
-
-
-class WeightedGradient:
-    """Of the sum over datasets of their share times their mean loss."""
-
-    def __init__(
-        self, passes: ForwardPasses, parameters: Sequence[nn.Parameter], shares: Tensor, group: ProcessGroup
-    ) -> None:
-        self._passes, self._shares, self._group = passes, shares, group
-        self._reducer = Reducer(parameters, group) if group.world_size > 1 else None
-
-    def __call__(self, batch: Batch, global_counts: LabelCounts) -> StepLoss:
-        """Set the gradient; of the loss times its scale in fp16."""
-        report = self._shares.new_zeros(1 + len(self._shares))
-        scaler = self._passes.amp.scaler
-        for part, (sums, ids) in enumerate(self._passes.passes(batch), start=1):
-            loss = mixed_loss(sums, ids, self._shares, global_counts)
-            report += torch.cat([loss.detach()[None], dataset_means(sums, ids, global_counts)])
-            if self._reducer is not None and part == self._passes.parts:
-                self._reducer.arm()
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        if self._reducer is not None:
-            self._reducer.finish()
-        self._group.sum_(report)
-        return StepLoss(loss=report[0], means=report[1:])
-
-
-class MGDAGradient:
-    """Of the combination of datasets' losses whose gradient is shortest: MGDA with a task for each dataset.
-
-    Each dataset's loss has a gradient of its own, by all parameters, summed over all passes and processes. Their
-    shortest combination, shares 0..1 that sum to 1, lowers every loss, or finds that no direction does. The reported
-    loss is combined by the same shares. A dataset without a labelled pixel in the batch takes no part: its gradient,
-    zero, would be the shortest of all.
-
-    Keeps one activation of each layer and D gradients: as many backward passes as datasets, one forward pass.
-
-    Source: Sener and Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018.
-    """
-
-    def __init__(
-        self, passes: ForwardPasses, parameters: Sequence[nn.Parameter], num_datasets: int, group: ProcessGroup
-    ) -> None:
-        self._passes, self._parameters, self._group = passes, list(parameters), group
-        self._each = torch.eye(num_datasets, device=passes.device)
-
-    def __call__(self, batch: Batch, global_counts: LabelCounts) -> StepLoss:
-        """Set the gradient."""
-        present = torch.nonzero(global_counts.pixels.cpu() > 0).flatten().tolist()
-        sizes = [parameter.numel() for parameter in self._parameters]
-        gradients = self._each.new_zeros(len(present), sum(sizes))  # (D', all parameters)
-        losses, means = self._each.new_zeros(2, len(self._each))
-        for sums, ids in self._passes.passes(batch):
-            means += dataset_means(sums, ids, global_counts)
-            for row, dataset in enumerate(present):
-                loss = mixed_loss(sums, ids, self._each[dataset], global_counts)
-                losses[dataset] += loss.detach()
-                parts = torch.autograd.grad(
-                    loss, self._parameters, retain_graph=row + 1 < len(present), materialize_grads=True
-                )
-                gradients[row] += torch.cat([part.reshape(-1) for part in parts])
-        self._group.sum_(gradients)
-        report = self._group.sum_(torch.stack([losses, means]))
-        shares = self._shares(gradients)
-        combined = torch.split(shares @ gradients, sizes)
-        for parameter, part in zip(self._parameters, combined, strict=True):
-            parameter.grad = torch.empty_like(parameter).copy_(part.view_as(parameter))
-        return StepLoss(loss=(shares * report[0, present]).sum(), means=report[1])
-
-    def _shares(self, gradients: Tensor) -> Tensor:
-        """(D', P) -> (D',), solved by rank 0 for all, so that they are the same bits everywhere."""
-        num = len(gradients)
-        blocks = (gradients[:, start : start + COLUMNS].double() for start in range(0, gradients.shape[1], COLUMNS))
-        gram = torch.stack([block @ block.T for block in blocks]).sum(dim=0).cpu()
-        if num and bool(gram.isfinite().all()):
-            shares = min_norm(gram)
-        else:  # nothing to share, or a loss that is not finite, which the trainer deals with
-            shares = torch.full((num,), 1.0 / max(num, 1), dtype=torch.float64)
-        return self._group.broadcast_(shares).to(gradients) if num else shares.to(gradients)
-
-
 class TrainState:
     """One process' share of a run. All processes make the same calls; their weights stay the same."""
 
@@ -211,8 +98,10 @@ class TrainState:
             group.broadcast_(tensor)
         if self.device.type == "cuda" and group.world_size > 1:
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]  # names of weights stay
-        layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.net = cast(nn.Module, net.to(device=self.device, memory_format=layout).train())  # type: ignore[call-overload]
+        self._layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        placed = net.to(device=self.device, memory_format=self._layout).train()  # type: ignore[call-overload]
+        self.net = cast(nn.Module, placed)
+        self._forward: Callable[[Tensor], TrainOutput] = torch.compile(self.net) if config.compile else self.net
         self._parameters = list(self.net.parameters())
         self._optimizer = optimizer_of(self.net, config)
         self._amp = MixedPrecision(pick_precision(config.precision, self.device), self.device)
@@ -220,21 +109,9 @@ class TrainState:
         """With averaged weights, of the parameters alone: batch norms' statistics are averages already."""
         self.class_weights = balance_weights(source.class_shares, config.class_balance, device=torch.device("cpu"))
         """(K,) on the CPU, where labels are counted."""
-        passes = ForwardPasses(
-            forward=torch.compile(self.net) if config.compile else self.net,
-            device=self.device,
-            layout=layout,
-            amp=self._amp,
-            loss=config.loss,
-            class_weights=None if self.class_weights is None else self.class_weights.to(self.device),
-            parts=config.accumulate,
-        )
-        self._gradient: WeightedGradient | MGDAGradient
-        if config.mgda:
-            self._gradient = MGDAGradient(passes, self._parameters, len(source.datasets), group)
-        else:
-            shares = torch.tensor(source.weights, dtype=torch.float32, device=self.device)
-            self._gradient = WeightedGradient(passes, self._parameters, shares, group)
+        self._class_weights = None if self.class_weights is None else self.class_weights.to(self.device)
+        self._shares = torch.tensor(source.weights, dtype=torch.float32, device=self.device)
+        self._reducer = Reducer(self._parameters, group) if group.world_size > 1 and not config.mgda else None
 
     def update(self, batch: Batch, global_counts: LabelCounts, lr: float) -> StepLoss | None:
         """Make one update; None where loss or gradient was not finite and `on_nonfinite` is skip: nothing changed."""
@@ -243,7 +120,9 @@ class TrainState:
         careful = self._config.on_nonfinite == "skip"
         buffers = [buffer.clone() for buffer in self.net.buffers()] if careful else []
         self._optimizer.zero_grad(set_to_none=True)
-        report = self._gradient(batch, _on(self.device, global_counts))
+        on_device = (t.to(self.device, non_blocking=True) for t in (global_counts.pixels, global_counts.images))
+        set_gradient = self._set_mgda_gradient if self._config.mgda else self._set_gradient
+        report = set_gradient(batch, LabelCounts(*on_device))
         if careful and not self._is_usable(report):
             with torch.no_grad():
                 for buffer, before in zip(self.net.buffers(), buffers, strict=True):
@@ -311,6 +190,76 @@ class TrainState:
         weights = {name: tensor.contiguous() for name, tensor in weights.items()}
         return Final(identity=identity, meta=meta, step=step, weights=weights)
 
+    def _passes(self, batch: Batch) -> Iterator[tuple[LossSums, Tensor]]:
+        """The loss sums of each part of a batch, with its dataset ids on the device."""
+        tensors = (batch.images, batch.labels, batch.dataset_ids)
+        split = (tensor.tensor_split(self._config.accumulate) for tensor in tensors)
+        for images, labels, ids in zip(*split, strict=True):
+            pixels = normalise(images.to(self.device, non_blocking=True)).contiguous(memory_format=self._layout)
+            with self._amp.autocast():
+                output = self._forward(pixels)
+            on_device = labels.to(self.device, non_blocking=True)
+            sums = loss_sums(output, on_device, loss=self._config.loss, class_weights=self._class_weights)
+            yield sums, ids.to(self.device, non_blocking=True)
+
+    def _set_gradient(self, batch: Batch, global_counts: LabelCounts) -> StepLoss:
+        """That of the sum over datasets of their share times their mean loss; times the loss' scale in fp16."""
+        report = self._shares.new_zeros(1 + len(self._shares))
+        for part, (sums, ids) in enumerate(self._passes(batch), start=1):
+            loss = mixed_loss(sums, ids, self._shares, global_counts)
+            report += torch.cat([loss.detach()[None], dataset_means(sums, ids, global_counts)])
+            if self._reducer is not None and part == self._config.accumulate:
+                self._reducer.arm()
+            self._amp.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if self._reducer is not None:
+            self._reducer.finish()
+        self._group.sum_(report)
+        return StepLoss(loss=report[0], means=report[1:])
+
+    def _set_mgda_gradient(self, batch: Batch, global_counts: LabelCounts) -> StepLoss:
+        """That of the combination of datasets' losses whose gradient is shortest: MGDA with a task for each dataset.
+
+        Each dataset's loss has a gradient of its own, by all parameters, summed over all passes and processes. Their
+        shortest combination, shares 0..1 that sum to 1, lowers every loss, or finds that no direction does. The
+        reported loss is combined by the same shares. A dataset without a labelled pixel in the batch takes no part: its
+        gradient, zero, would be the shortest of all.
+
+        Keeps one activation of each layer and D gradients: as many backward passes as datasets, one forward pass.
+
+        Source: Sener and Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018.
+        """
+        each = torch.eye(len(self._shares), device=self.device)
+        present = torch.nonzero(global_counts.pixels.cpu() > 0).flatten().tolist()
+        sizes = [parameter.numel() for parameter in self._parameters]
+        gradients = each.new_zeros(len(present), sum(sizes))  # (D', all parameters)
+        losses, means = each.new_zeros(2, len(each))
+        for sums, ids in self._passes(batch):
+            means += dataset_means(sums, ids, global_counts)
+            for row, dataset in enumerate(present):
+                loss = mixed_loss(sums, ids, each[dataset], global_counts)
+                losses[dataset] += loss.detach()
+                again = row + 1 < len(present)
+                parts = torch.autograd.grad(loss, self._parameters, retain_graph=again, materialize_grads=True)
+                gradients[row] += torch.cat([part.reshape(-1) for part in parts])
+        self._group.sum_(gradients)
+        report = self._group.sum_(torch.stack([losses, means]))
+        shares = self._shortest(gradients)
+        combined = torch.split(shares @ gradients, sizes)
+        for parameter, part in zip(self._parameters, combined, strict=True):
+            parameter.grad = torch.empty_like(parameter).copy_(part.view_as(parameter))
+        return StepLoss(loss=(shares * report[0, present]).sum(), means=report[1])
+
+    def _shortest(self, gradients: Tensor) -> Tensor:
+        """Shares of (D', P) gradients, (D',), solved by rank 0 for all, so that they are the same bits everywhere."""
+        num = len(gradients)
+        blocks = (gradients[:, start : start + COLUMNS].double() for start in range(0, gradients.shape[1], COLUMNS))
+        gram = torch.stack([block @ block.T for block in blocks]).sum(dim=0).cpu()
+        if num and bool(gram.isfinite().all()):
+            shares = min_norm(gram)
+        else:  # nothing to share, or a loss that is not finite, which the trainer deals with
+            shares = torch.full((num,), 1.0 / max(num, 1), dtype=torch.float64)
+        return self._group.broadcast_(shares).to(gradients) if num else shares.to(gradients)
+
     def _is_usable(self, report: StepLoss) -> bool:
         """Loss and gradient are sums over all ranks, so all ranks see the same; waits for the device."""
         if self._amp.scaler.is_enabled():  # it has its own eye on gradients
@@ -324,17 +273,10 @@ def optimizer_of(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
 
     Those rates belong to SGD; AdamW scales every weight's step by itself.
     """
-    if config.optimizer == "adamw":
-        groups = [{"params": list(net.parameters()), "factor": 1.0}]
+    adamw = config.optimizer == "adamw"
+    parts = net.lr_groups() if isinstance(net, Grouped) and not adamw else ((net, 1.0),)
+    groups = [{"params": list(part.parameters()), "factor": factor} for part, factor in parts]
+    if adamw:
         betas = (config.momentum, 0.999)
         return torch.optim.AdamW(groups, lr=config.lr, betas=betas, weight_decay=config.weight_decay)
-    parts = net.lr_groups() if isinstance(net, Grouped) else ((net, 1.0),)
-    groups = [{"params": list(part.parameters()), "factor": factor} for part, factor in parts]
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
-
-
-def _on(device: torch.device, counts: LabelCounts) -> LabelCounts:
-    def move(tensor: Tensor) -> Tensor:
-        return tensor.to(device, non_blocking=True)
-
-    return LabelCounts(pixels=move(counts.pixels), images=move(counts.images))

@@ -48,12 +48,22 @@ def equal_through(proxy: Server, url: str, root: Path, count: int) -> None:
     assert len(proxy.failed) > count * SHARE
 
 
-def http_and_s3(
-    s3: S3Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, images: int, count: int, seed: int
+SOAK = [pytest.mark.soak, pytest.mark.timeout(3600)]
+
+
+@pytest.mark.parametrize(
+    ("images", "count", "seed"),
+    [pytest.param(60, 120, 11, id="few"), pytest.param(2000, 10_000, 12, id="soak", marks=SOAK)],
+)
+def test_samples_from_real_servers_through_faults(
+    s3: S3Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: int, count: int, seed: int
 ) -> None:
     root = converted(tmp_path, images)
-    with nginx(root, tmp_path / "nginx") as server, proxying(server, share=SHARE, seed=seed, stall_s=0.3) as proxy:
-        equal_through(proxy, proxy.url, root, count)
+    try:
+        with nginx(root, tmp_path / "nginx") as server, proxying(server, share=SHARE, seed=seed, stall_s=0.3) as proxy:
+            equal_through(proxy, proxy.url, root, count)
+    except NoServiceError as error:
+        pytest.skip(str(error))
     for name, value in s3.environment(tmp_path).items():
         monkeypatch.setenv(name, value)
     with s3.bucket() as bucket:
@@ -62,15 +72,6 @@ def http_and_s3(
             monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
             equal_through(proxy, f"s3://{bucket}/sets", root, count)
         monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
-
-
-def test_samples_from_real_servers_through_faults(
-    s3: S3Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    try:
-        http_and_s3(s3, tmp_path, monkeypatch, images=60, count=120, seed=11)
-    except NoServiceError as error:
-        pytest.skip(str(error))
 
 
 def test_a_server_that_breaks_for_good_ends_the_stream_with_an_error(

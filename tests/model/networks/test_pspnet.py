@@ -62,7 +62,7 @@ def test_eval_is_the_plain_composition_upsampled_with_aligned_corners(size_hw):
     main, _, layer4 = pspnet(net, x)
     with torch.no_grad():
         torch.testing.assert_close(net(x).double(), bilinear(main, size_hw, aligned=True), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(net.features(x).layer4.double(), layer4, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(net.features(x)[1].double(), layer4, rtol=1e-4, atol=1e-5)
         assert net.coarse(x).aux == ()
 
 

@@ -128,13 +128,6 @@ def shaped(shape):
     return torch.zeros(()).expand(shape)
 
 
-PUBLISHED = {
-    "mseg_hrnet_w48_194.tsv": ("hrnet-w48", 194),
-    "mseg_pspnet101_194.tsv": ("pspnet-101", 194),
-    "hmsa_mscale_ocr_19.tsv": ("hmsa", 19),
-}
-
-
 def published_weights(table):
     sides = {name: [] if shape == "scalar" else map(int, shape.split("x")) for name, shape, _ in published(table)}
     return {name: shaped(tuple(shape)) for name, shape in sides.items()}
