@@ -21,16 +21,8 @@ from typing import Any, Literal
 import typer
 
 from segstream.cli.console import Advance, note, print_json, print_table, progress
+from segstream.cli.jobs import runners
 from segstream.cli.jobs.eval_job import EvalJob, JobOutcome, write_jobs
-from segstream.cli.jobs.runners import (
-    Runner,
-    array_script,
-    gpus_here,
-    run_locally,
-    run_on_ray,
-    run_on_slurm,
-    slurm_executor,
-)
 from segstream.cli.report.text_table import percent
 from segstream.model.networks.weights import file_sha256
 from segstream.shards.errors import DataError
@@ -105,6 +97,8 @@ def plan(grid: Grid, out: Path) -> list[EvalJob]:
         side, scales = str(side), scales if isinstance(scales, str) else ",".join(map(str, scales))
         how = [*(("--short-side", side) if side else ()), *(("--scales", scales) if scales else ()), *more]
         location = url if "://" in url else str(Path(url).resolve())  # processes may have another working folder
+        identity = {"segstream": version("segstream"), "checkpoint": digests[model], "manifest": manifest, "how": how}
+        folder = out.resolve() / model / dataset / (side or RECIPE)
         jobs.append(
             EvalJob(
                 model=model,
@@ -112,17 +106,8 @@ def plan(grid: Grid, out: Path) -> list[EvalJob]:
                 short_side=side,
                 scales=scales,
                 args=("eval", str(grid.models[model].resolve()), "--data", location, *how),
-                identity={
-                    "segstream": version("segstream"),
-                    "checkpoint": digests[model],
-                    "manifest": manifest,
-                    "how": how,
-                },
-                result=out.resolve()
-                / model
-                / dataset
-                / (side or RECIPE)
-                / f"{scales.replace(',', '-') or RECIPE}.json",
+                identity=identity,
+                result=folder / f"{scales.replace(',', '-') or RECIPE}.json",
             )
         )
     return jobs
@@ -157,15 +142,16 @@ def evaluate_grid(
         pending = [job for job in jobs if not job.finished()]
         if not pending:
             raise DataError(f"{out}: every evaluation is finished; there is nothing to submit")
-        write_jobs(own / "cells.json", pending)
-        typer.echo(array_script(own / "cells.json", len(pending), at_a_time or len(pending), grid.slurm), nl=False)
+        cells, count = own / "cells.json", len(pending)
+        write_jobs(cells, pending)
+        typer.echo(runners.array_script(cells, count, at_a_time or count, grid.slurm), nl=False)
         return True
     if runner == "ray":
-        run: Runner = partial(run_on_ray, options=grid.ray)
+        run: runners.Runner = partial(runners.run_on_ray, options=grid.ray)
     elif runner == "slurm":
-        run = partial(run_on_slurm, executor=slurm_executor(own, at_a_time, grid.slurm))
+        run = partial(runners.run_on_slurm, executor=runners.slurm_executor(own, at_a_time, grid.slurm))
     else:
-        run = partial(run_locally, at_a_time=at_a_time or max(1, len(gpus_here())))
+        run = partial(runners.run_locally, at_a_time=at_a_time or max(1, len(runners.gpus_here())))
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: with the processes it started
     try:
         with progress(f"grid {path.stem}", "evaluations") as report:
@@ -181,7 +167,7 @@ def evaluate_grid(
     return all(outcome.error is None for outcome in outcomes)
 
 
-def run_jobs(jobs: Sequence[EvalJob], runner: Runner, *, retries: int, report: Advance) -> list[JobOutcome]:
+def run_jobs(jobs: Sequence[EvalJob], runner: runners.Runner, *, retries: int, report: Advance) -> list[JobOutcome]:
     """Bring every job that is not finished to an end; failed ones again, `retries` times, after all others.
 
     Returns:
@@ -220,13 +206,13 @@ def write_models(out: Path, outcomes: Sequence[JobOutcome]) -> dict[Path, list[d
     found |= {o.job.result: jsonlib.loads(o.job.result.read_text("utf-8")) for o in outcomes if o.error is None}
     for model in dict.fromkeys(outcome.job.model for outcome in outcomes):
         rows = [row for outcome in outcomes if outcome.job.model == model for row in found[outcome.job.result]]
-        best: dict[str, dict[str, Any]] = {}
+        alike: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
-            alike = jsonlib.dumps([row.get(key) for key in ("url", "taxonomy", "relabeled", "scales")])
-            if alike not in best or row["miou"] > best[alike]["miou"]:
-                best[alike] = row
-        for row in rows:
-            row["max"] = any(row is chosen for chosen in best.values())
+            row["max"] = False
+            key = jsonlib.dumps([row.get(name) for name in ("url", "taxonomy", "relabeled", "scales")])
+            alike.setdefault(key, []).append(row)
+        for group in alike.values():
+            max(group, key=lambda row: row["miou"])["max"] = True  # of equal ones the first
         write_text(out / f"{model}.json", jsonlib.dumps(rows, indent=2, allow_nan=False) + "\n")
     return found
 

@@ -33,8 +33,10 @@ def run_locally(jobs: Sequence[EvalJob], at_a_time: int) -> Iterator[JobOutcome]
     """`at_a_time` processes; each has its share of the cores and, where there are GPUs, one of them."""
     stop = threading.Event()
     places: queue.SimpleQueue[Mapping[str, str]] = queue.SimpleQueue()
-    for place in _places(at_a_time, gpus_here(), os.cpu_count() or 1):
-        places.put(place)
+    gpus, cores = gpus_here(), os.cpu_count() or 1
+    share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores // at_a_time))}
+    for i in range(at_a_time):  # what the user set stays
+        places.put(share | ({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {}))
 
     def one(job: EvalJob) -> JobOutcome:
         place = places.get()
@@ -136,12 +138,6 @@ def gpus_here() -> list[str]:
     import torch
 
     return [str(i) for i in range(torch.cuda.device_count())]
-
-
-def _places(at_a_time: int, gpus: Sequence[str], cores: int) -> list[dict[str, str]]:
-    """Environments of processes that run side by side; what the user set stays."""
-    share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores // at_a_time))}
-    return [share | ({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {}) for i in range(at_a_time)]
 
 
 def _one_line(error: BaseException) -> str:

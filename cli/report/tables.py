@@ -112,12 +112,9 @@ def build_table(
 def render_table(table: PaperTable, form: Format, *, bold: bool = False) -> str:
     """A table with a line above that says what it is; `csv` gives unrounded values in 0..1."""
     if form == "csv":
-        kinds = ("value", "published", "difference") if table.compared else ("value",)
-        heads = [
-            ("hmean" if c == HMEAN else c) + ("" if kind == "value" else f" {kind}")
-            for kind in kinds
-            for c in table.columns
-        ]
+        kinds = {"value": ""} | ({"published": " published", "difference": " difference"} if table.compared else {})
+        names = ["hmean" if column == HMEAN else column for column in table.columns]
+        heads = [name + kind for kind in kinds.values() for name in names]
         lines = [
             (table.name, m, *(getattr(f[c], kind) for kind in kinds for c in table.columns)) for m, f in table.rows
         ]

@@ -7,25 +7,25 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from segstream.cli.console import note, print_json, print_table
 from segstream.model.device import pick_device, pick_precision
+from segstream.model.training import trainer
 from segstream.model.training.memory import StepMemory, estimate_step, needed
-from segstream.model.training.trainer import poly_lr
+from segstream.model.training.metrics_log import LogRow
 from segstream.pipeline.config import shares
 from segstream.pipeline.labels import label_views
+from segstream.pipeline.loader import Loader
+from segstream.recipe import Recipe
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import Taxonomy, load_taxonomy
-
-if TYPE_CHECKING:
-    from segstream.model.training.metrics_log import LogRow
-    from segstream.recipe import Recipe
+from segstream.training import open_network
 
 GIB = 2**30
 
@@ -53,9 +53,8 @@ def dry_run(recipe: Recipe, *, json: bool) -> None:
     for line in plan["missing"]:
         note(line)
     if plan["missing"]:
-        raise DataError(
-            f"{recipe.name}: {len(plan['missing'])} of {len(plan['mix'])} shard sets are missing, see above"
-        )
+        count = f"{len(plan['missing'])} of {len(plan['mix'])}"
+        raise DataError(f"{recipe.name}: {count} shard sets are missing, see above")
 
 
 def make_plan(recipe: Recipe) -> dict[str, Any]:
@@ -67,34 +66,29 @@ def make_plan(recipe: Recipe) -> dict[str, Any]:
     Raises:
         DataError, UsageError: what the network refuses; labels of the mix that do not fit together.
     """
+    model, data, train, batch = recipe.model, recipe.data, recipe.train, recipe.loader.batch
     manifests, missing = _manifests(recipe)
-    taxonomy = _taxonomy(recipe, manifests)
-    train, batch = recipe.train, recipe.loader.batch
+    classes = _taxonomy(recipe, manifests).num_classes
     device = pick_device(train.device)
     precision = pick_precision(train.precision, device)
     at_once = -(-batch // train.accumulate)  # in a single process
+    crop_hw = recipe.augment.crop_hw
     memory = estimate_step(
-        recipe.model,
-        taxonomy.num_classes,
-        train,
-        images=at_once,
-        crop_hw=recipe.augment.crop_hw,
-        precision=precision,
-        datasets=len(recipe.data.mix),
+        model, classes, train, images=at_once, crop_hw=crop_hw, precision=precision, datasets=len(data.mix)
     )
     mix = []
-    for name, share in shares(recipe.data.mix).items():
+    for name, share in shares(data.mix).items():
         slots, known = float(share * batch), registry().get(name)
-        images = manifests[name].samples if name in manifests else known and known.splits.get(recipe.data.split)
+        images = manifests[name].samples if name in manifests else known and known.splits.get(data.split)
         epochs = recipe.steps * slots / images if images else None
         row = {"dataset": name, "share": str(share), "slots_per_step": slots, "images": images, "epochs": epochs}
         mix.append(row | {"missing": missing.get(name)})
     free, wanted = _free(device), needed(memory, device.type)
     return {
         "recipe": recipe.name,
-        "arch": recipe.model.arch,
-        "taxonomy": recipe.data.taxonomy,
-        "classes": taxonomy.num_classes,
+        "arch": model.arch,
+        "taxonomy": data.taxonomy,
+        "classes": classes,
         "mix": mix,
         "batch": batch,
         "images_at_once": at_once,
@@ -102,8 +96,8 @@ def make_plan(recipe: Recipe) -> dict[str, Any]:
         "crops_total": recipe.steps * batch,
         "crops_per_dataset": recipe.crops_per_dataset,
         "lr_start": train.lr,
-        "lr_end": poly_lr(recipe.steps - 1, base=train.lr, steps=recipe.steps, power=train.power),
-        "weights": recipe.model.weights,
+        "lr_end": trainer.poly_lr(recipe.steps - 1, base=train.lr, steps=recipe.steps, power=train.power),
+        "weights": model.weights,
         "device": device.type,
         "precision": precision,
         "memory": asdict(memory),
@@ -118,10 +112,6 @@ def make_plan(recipe: Recipe) -> dict[str, Any]:
 
 def one_step(recipe: Recipe) -> LogRow:
     """Train one step of the run with its own data, network, first weights and loss, and keep nothing of it."""
-    from segstream.model.training.trainer import train
-    from segstream.pipeline.loader import Loader
-    from segstream.training import open_network
-
     rows: list[LogRow] = []
     config = replace(recipe.train, steps=1, validate_every=None)
     with (
@@ -130,7 +120,9 @@ def one_step(recipe: Recipe) -> LogRow:
     ):
         num_classes = loader.taxonomy.num_classes
         net, _ = open_network(recipe, num_classes)
-        train(net, loader, config, folder, meta={"num_classes": num_classes}, seed=recipe.seed, on_log=rows.append)
+        trainer.train(
+            net, loader, config, folder, meta={"num_classes": num_classes}, seed=recipe.seed, on_log=rows.append
+        )
     return rows[-1]
 
 
@@ -177,9 +169,8 @@ def _free(device: torch.device) -> int | None:
 
 def _print(plan: Mapping[str, Any]) -> None:
     memory = plan["memory"]
-    print(
-        "{recipe}: {arch}, {classes} classes ({taxonomy}), ".format_map(plan) + f"{memory['parameters']:,} parameters"
-    )
+    about = "{recipe}: {arch}, {classes} classes ({taxonomy})".format_map(plan)
+    print(f"{about}, {memory['parameters']:,} parameters")
     rows = [
         (
             row["dataset"],

@@ -82,6 +82,7 @@ def _section(recipe: Recipe) -> str:
 
 
 def _table(recipes: list[Recipe], figures: Published) -> list[str]:
+    """Lines of a section; figures are the zero-shot mean, that over the training datasets, and mIoU in the own one."""
     header = ["recipe", "network", "labels", "data", "short side, crop", "crops", "batch", "steps"]
     header += ["zero-shot", "training", "oracle"]
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * 4 + "---:|" * 7]
@@ -91,13 +92,8 @@ def _table(recipes: list[Recipe], figures: Published) -> list[str]:
         cells += [mix[0] if len(mix) == 1 else f"{len(mix)} datasets"]
         cells += [f"{recipe.augment.short_side}, {recipe.augment.crop_hw[0]}"]
         cells += [f"{row[key]:,}" for key in ("crops", "batch", "steps")]
-        cells += _figures(recipe, figures)
+        held_out, training = figures.zero_shot.figures(recipe.name), figures.training.figures(recipe.name)
+        found = (held_out.get(HMEAN), training.get(HMEAN), held_out.get(mix[0]))
+        cells += ["-" if value is None else f"{value:.1f}" for value in found]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
-
-
-def _figures(recipe: Recipe, figures: Published) -> list[str]:
-    """Zero-shot mean, mean over the training datasets, mIoU in the model's own dataset; as published."""
-    held_out, training = figures.zero_shot.figures(recipe.name), figures.training.figures(recipe.name)
-    found = (held_out.get(HMEAN), training.get(HMEAN), held_out.get(next(iter(recipe.data.mix))))
-    return ["-" if value is None else f"{value:.1f}" for value in found]

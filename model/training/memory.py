@@ -87,12 +87,11 @@ def estimate_step(
         net = build(model.arch, num_classes, **model.options).train()
         learnt, kept = _bytes(net.parameters()), _bytes([*net.parameters(), *net.buffers()])
         activations = _most_alive(net, torch.empty(images, 3, *crop_hw), _LOW.get(precision))
-    moments = 2 if train.optimizer == "adamw" else 1
     return StepMemory(
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         weights=kept * (2 if train.ema is not None else 1),
         gradients=learnt * (1 + datasets if train.mgda else 1),
-        optimizer=learnt * moments,
+        optimizer=learnt * (2 if train.optimizer == "adamw" else 1),
         activations=activations,
     )
 
