@@ -43,12 +43,7 @@ CLASSES = 150
 STEP_S = 0.02
 WAITED = 16  # steps
 WORKERS = 2  # processes of the DataLoader, as the reference has for each GPU
-RATES = {
-    "ours": "ours",
-    "reference_rule": "rule",
-    "decode_only": "decoding (OpenCV)",
-    "decode_fast": "decoding (ours)",
-}
+RATES = {"ours": "ours", "reference_rule": "rule", "decode_only": "decoding (OpenCV)", "decode_fast": "decoding (ours)"}
 RATIOS = {"reference_rule": "ratio_reference", "decode_only": "ratio_decode", "decode_fast": "ratio_decode_fast"}
 
 

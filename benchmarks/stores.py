@@ -223,10 +223,7 @@ def main() -> None:
         compare_stores(places, arguments.samples // BATCH, arguments.rounds, stored)
         compare_local_reads(root / "sets" / SET)
         git_project(
-            root / "many",
-            f"s3://{bucket}/many",
-            service,
-            {f"d/train/shard-{n:06d}.tar": b"%d" % n for n in range(500)},
+            root / "many", f"s3://{bucket}/many", service, {f"d/train/shard-{n:06d}.tar": b"%d" % n for n in range(500)}
         )
         begun = time.perf_counter()
         open_store(f"dvc://shards/d/train?repo={root / 'many'}").close()

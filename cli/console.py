@@ -1,7 +1,5 @@
 """What a command prints: progress on stderr, results on stdout."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -1,7 +1,5 @@
 """The `segstream` command: parse, call, print, exit code. Each command's body lives beside its peers."""
 
-from __future__ import annotations
-
 import os
 import sys
 from importlib import import_module

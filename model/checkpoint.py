@@ -7,8 +7,6 @@ to the disk and renamed, so a killed run leaves the former file or the new one, 
 is unpickled.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 import re

@@ -1,7 +1,5 @@
 """What can be set about a network, its training and its use. Checked here, trusted everywhere else."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Pixels on their way into a network, and the machine it runs on."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

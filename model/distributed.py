@@ -7,8 +7,6 @@ costs nothing. CPU tensors travel by gloo, CUDA tensors by NCCL: flags and count
 GPU wait.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Iterator

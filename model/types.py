@@ -1,7 +1,5 @@
 """What batches and networks look like, declared here so that nobody who makes them has to be imported."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable

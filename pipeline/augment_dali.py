@@ -5,8 +5,6 @@ with OpenCV, which costs little and keeps them equal. Without a GPU (`device_id=
 same graph, slowly: for tests.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Sequence
 from typing import Any, NamedTuple

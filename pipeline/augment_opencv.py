@@ -1,7 +1,5 @@
 """The CPU engine: one warp for the image, one for the label, nothing computed that the crop does not show."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

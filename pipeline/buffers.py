@@ -1,7 +1,5 @@
 """Memory that is used again: the system takes longer to hand out a fresh page than a core takes to fill it."""
 
-from __future__ import annotations
-
 import math
 import threading
 import weakref

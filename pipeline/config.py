@@ -1,7 +1,5 @@
 """What a stream of batches is made of: frozen, checked at construction, nowhere a second default."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Pictures and labels of a shard set: whole, or no more of them than is asked for; and their bytes as arrays."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal
 

@@ -5,8 +5,6 @@ canvas; blur; mirror; crop at a uniform place, padding where the canvas is small
 affine map, so an engine samples only the crop, once. Source of the rule: MSeg (Lambert et al., CVPR 2020).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

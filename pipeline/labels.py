@@ -1,7 +1,5 @@
 """Views of a sample's label: which stored member, in which taxonomy, through which look-up."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """Batches made ahead by threads. Threads, prefetch and ranks change when a batch is ready, never what is in it."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections import deque

@@ -5,8 +5,6 @@ through the whole run, slot = step x global batch + place in the batch. A fixed 
 dataset a slot belongs to; a dataset's n-th slot is sample n modulo its size of its own epoch n // size.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import math

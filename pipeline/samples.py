@@ -1,7 +1,5 @@
 """The sample of any (step, slot): order, reading, decoding and augmentation put together, without state."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -191,14 +189,7 @@ class Samples:
             rows = box[0], box[2]
             label, label_row = read_label(shard_set, pick.index, view.member, rows, size_hw, where=where)
         return EncodedSample(
-            image=image,
-            label=label,
-            label_row=label_row,
-            view=view,
-            key=entry.key,
-            pick=pick,
-            draw=drawn,
-            where=where,
+            image=image, label=label, label_row=label_row, view=view, key=entry.key, pick=pick, draw=drawn, where=where
         )
 
 

@@ -1,7 +1,5 @@
 """Labels as colours: one palette for every picture of the project, by class id or by class name."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Sequence

@@ -141,11 +141,7 @@ class EvalModel:
 
 
 @contextmanager
-def open_sets(
-    model: EvalModel,
-    urls: Sequence[str],
-    **how: Any,
-) -> Iterator[list[EvalSet]]:
+def open_sets(model: EvalModel, urls: Sequence[str], **how: Any) -> Iterator[list[EvalSet]]:
     """Open sets and find out how the model is evaluated on each.
 
     Args:

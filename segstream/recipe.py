@@ -1,7 +1,5 @@
 """A recipe: one YAML file plus KEY=VALUE overrides, turned once into frozen dataclasses."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Train a recipe: loader, network, trainer, validation and the account of the run, joined."""
 
-from __future__ import annotations
-
 import dataclasses
 import signal
 from collections.abc import Callable, Iterator, Sequence

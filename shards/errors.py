@@ -1,7 +1,5 @@
 """The one family of exceptions a user of this project is meant to read, and the hint for a mistyped name."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Sequence
 

@@ -1,7 +1,5 @@
 """Independent jobs over processes: a worker that dies is an error, a parent that dies takes its workers along."""
 
-from __future__ import annotations
-
 import itertools
 import multiprocessing
 import os

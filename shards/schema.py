@@ -3,8 +3,6 @@
 Inside the project nothing re-checks and nothing assigns: whoever holds such a dataclass may trust it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import json

@@ -17,8 +17,6 @@ its ids:
       - {name: road, class: road}
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

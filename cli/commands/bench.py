@@ -1,7 +1,5 @@
 """Commands: bench step, infer, loss, loader. What is measured and how stands in `benchmarks/`."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import typer

@@ -1,7 +1,5 @@
 """The `datasets` command: what is known of released datasets, and whether a download is whole."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Annotated, Any

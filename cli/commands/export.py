@@ -1,7 +1,5 @@
 """Command: export."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Annotated, Any

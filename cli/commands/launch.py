@@ -1,7 +1,5 @@
 """Commands: launch slurm, kubernetes, torchrun. They write what starts a run on several machines, and start nothing."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path

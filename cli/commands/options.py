@@ -1,7 +1,5 @@
 """Options that several commands share, with one wording."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,8 +19,7 @@ ShortSide = Annotated[
 ]
 Crop = Annotated[int | None, typer.Option(min=1, help="Window side.", show_default="recipe's, or 713")]
 Scales = Annotated[
-    str | None,
-    typer.Option(help="Scales to average over: 0.5,1.0 or multi (0.5 to 1.75).", show_default="recipe's"),
+    str | None, typer.Option(help="Scales to average over: 0.5,1.0 or multi (0.5 to 1.75).", show_default="recipe's")
 ]
 NScales = Annotated[
     str | None,

@@ -1,7 +1,5 @@
 """The `verify` command: are shard sets what their manifests say?"""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Annotated
 
@@ -12,9 +10,7 @@ from segstream.cli.console import print_json, progress
 
 
 def verify(
-    urls: Annotated[list[str], typer.Argument(help="Shard sets.")],
-    workers: Workers = CORES,
-    json: Json = False,
+    urls: Annotated[list[str], typer.Argument(help="Shard sets.")], workers: Workers = CORES, json: Json = False
 ) -> None:
     """Check hashes, indexes, pictures and label values of shard sets; exits with 1 if anything is wrong."""
     from segstream.shards.checks.verify import verify as check

@@ -1,7 +1,5 @@
 """The `world` command: pictures to try everything with, drawn in the layouts of real releases."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -4,8 +4,6 @@ A file says what to evaluate (`read_grid`); `plan` makes a job of each combinati
 process of its own that may fail alone, and tries again what failed.
 """
 
-from __future__ import annotations
-
 import json as jsonlib
 import re
 import signal

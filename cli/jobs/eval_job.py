@@ -5,8 +5,6 @@ belongs to (written first, so that what a killed run's process still finishes co
 and `.lock`, held by whoever is at it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

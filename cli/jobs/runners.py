@@ -5,8 +5,6 @@ job once, no more. The machines of a cluster must see checkpoints, data and resu
 segstream installed.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import queue

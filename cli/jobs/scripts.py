@@ -6,8 +6,6 @@ whatever its workers' codes were, so a worker that stops also leaves a file at `
 around torchrun tells a run to go on with from one that failed.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

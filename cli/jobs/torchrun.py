@@ -1,7 +1,5 @@
 """A command in several processes of this machine, started and watched by torch elastic, as `torchrun` does it."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -9,8 +9,6 @@
 REL is the input's path below the folder (or the part of a glob without wildcards) that was given, without its suffix.
 """
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """A segmentation laid over its picture, for people: colours, names on the regions, a legend."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Pictures through a predictor: read ahead in threads, grouped by size, written in threads."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

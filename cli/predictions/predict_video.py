@@ -1,7 +1,5 @@
 """A video through a predictor: every frame once, in order, at the source's rate."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Line charts as SVG text: no plotting library in the report, no script in the page."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path

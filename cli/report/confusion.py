@@ -1,7 +1,5 @@
 """Confusion matrices as files: JSON with every count, and a picture of which class is taken for which."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The gallery of shard sets: samples with their labels laid over them, in one page that loads nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any

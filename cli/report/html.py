@@ -1,7 +1,5 @@
 """What the HTML pages share: the template engine, and pictures inside the page, which loads nothing from anywhere."""
 
-from __future__ import annotations
-
 import base64
 import io
 from pathlib import Path

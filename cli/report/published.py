@@ -1,7 +1,5 @@
 """Published results, read from `published.yaml` and checked once."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass

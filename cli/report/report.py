@@ -1,7 +1,5 @@
 """The HTML report: one file that holds its pictures, charts and styles, and loads nothing from anywhere."""
 
-from __future__ import annotations
-
 import json
 import statistics
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Results of evaluations: read from what `eval` wrote, checked that they belong together, summed up by model."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields

@@ -4,8 +4,6 @@ Source of the columns, of the best of three shorter sides, and of the harmonic m
 MSeg, CVPR 2020. A result that is not there is not there: it takes part in no maximum and in no mean.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args

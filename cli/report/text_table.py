@@ -1,7 +1,5 @@
 """Tables of figures as text, Markdown, LaTeX or CSV; the best figure of each column is marked."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """What a recipe will do, before it does it: `segstream train RECIPE --dry-run`."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Mapping

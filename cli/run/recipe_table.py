@@ -1,7 +1,5 @@
 """The recipes as a table: `segstream train --list`, and the page docs/recipes.md."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import typer

@@ -1,7 +1,5 @@
 """Every image is segmented once for all the ways in which it is evaluated, compared with its labels, counted."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 import typing

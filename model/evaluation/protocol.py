@@ -11,8 +11,6 @@
 Source: Lambert et al., MSeg, CVPR 2020.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal

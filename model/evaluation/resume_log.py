@@ -6,8 +6,6 @@ confusion matrices, of which most entries are 0, as (flat index, pixels). A line
 check and its image is counted again. Counts are integers, so their sum does not depend on who counted what or when.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil

@@ -10,8 +10,6 @@ per class (`max`), or of the mean of their logits (`logits`). Confidence, high w
 Source: the rules of the ensembles submitted to the BRAVO challenge.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Literal
 

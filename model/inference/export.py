@@ -4,8 +4,6 @@ The file takes `images`, (N, 3, H, W) float32, ImageNet-normalised RGB, and give
 free, H and W are fixed. Every file is run again before it counts as written, against the network it came from.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import warnings

@@ -11,8 +11,6 @@ at once, the scales combined by the network, logits averaged with those of the m
 then softmax.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

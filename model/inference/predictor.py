@@ -1,7 +1,5 @@
 """A checkpoint of any kind, ready to segment: its network, the classes to answer in, and how to look at images."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

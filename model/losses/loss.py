@@ -10,8 +10,6 @@ taken first (`count_labels`), summed over all of it, and each part of the batch 
 (`mixed_loss`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

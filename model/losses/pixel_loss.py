@@ -7,8 +7,6 @@ forward computes both and nothing at full resolution outlives its strip. On CUDA
 (`model.losses.triton_kernel`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec

@@ -12,8 +12,6 @@ Source: Zhao et al., "Region Mutual Information Loss for Semantic Segmentation",
 Tao et al., "Hierarchical Multi-Scale Attention for Semantic Segmentation", 2020.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

@@ -7,8 +7,6 @@ that were interpolated from it, so no two programs write to one place and the re
 Imported only where it is used; needs the `triton` that comes with torch for CUDA.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Networks by name, sizes by preset, options read one by one and refused by name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any, TypeVar, get_args

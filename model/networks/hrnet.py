@@ -19,8 +19,6 @@ Parameter names and shapes are those of the published W48 weights.
 Source: Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

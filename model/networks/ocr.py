@@ -31,8 +31,6 @@ Parameter names and shapes are those of the published weights.
 Source: Yuan, Chen, Wang, "Object-Contextual Representations for Semantic Segmentation", ECCV 2020.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -27,8 +27,6 @@ Parameter names and shapes are those of the published weights.
 Source: Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

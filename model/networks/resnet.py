@@ -20,8 +20,6 @@ Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; Zh
 Network", CVPR 2017, with its published code's stem.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor, nn

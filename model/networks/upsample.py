@@ -5,8 +5,6 @@ is linear and separable, so a strip of rows is two small matrix products, fits t
 same two matrices, transposed, carry a gradient back.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -18,8 +18,6 @@ its head. Class lists follow from that number where the publication has one: MSe
 hierarchical multi-scale attention 19 (Cityscapes) and 65 (Mapillary Vistas).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import re

@@ -3,8 +3,6 @@
 RUN/checkpoints/step-00000200.pt, step-00000400.pt
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path

@@ -13,8 +13,6 @@ Here the buckets are a function of the network alone. The rest is alike: buckets
 sent off as soon as they are full, one after another on all processes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import torch

@@ -11,8 +11,6 @@ Fake tensors, dispatch modes and a storage's `_cdata` are torch's own business a
 trains imports this module, only `train --dry-run` does.
 """
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

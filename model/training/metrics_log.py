@@ -1,7 +1,5 @@
 """What a training run reports, measured without making a GPU wait."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from pathlib import Path

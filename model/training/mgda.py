@@ -8,8 +8,6 @@ Sources: Désidéri, "Multiple-gradient descent algorithm", Comptes Rendus Math�
 algorithm of Wolfe, "Finding the nearest point in a polytope", Mathematical Programming 11 (1976).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -5,8 +5,6 @@ each dataset the global batch has, and whether any process was told to stop or c
 ends the run in all, instead of leaving the others waiting.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass

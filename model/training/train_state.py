@@ -19,8 +19,6 @@ copies each of the network's buffers (HRNet-W48 has 918; hrnet-tiny's update too
 moves its counter to the device, which makes a GPU wait. So here its arithmetic is one call on a copy of the network.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy

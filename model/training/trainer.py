@@ -11,8 +11,6 @@ Several processes (`model.distributed`) share each batch and hold the same weigh
 itself, the running statistics of batch norms on a CPU, is rank 0's wherever it is looked at.
 """
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping

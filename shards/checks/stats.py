@@ -1,7 +1,5 @@
 """Class tables of shard sets, one by one and together, from their manifests alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 

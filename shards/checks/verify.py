@@ -1,7 +1,5 @@
 """Every promise of a shard set, tested against its bytes: all faults are found and listed, by class of fault."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

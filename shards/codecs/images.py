@@ -1,7 +1,5 @@
 """Source pictures and label files in, members out: strict decoding, EXIF orientation, the shorter-side limit."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import warnings

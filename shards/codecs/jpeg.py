@@ -4,8 +4,6 @@ libjpeg goes on after damage, paints grey, and says so on the process's standard
 depend on hands these warnings on, so they are read from there.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

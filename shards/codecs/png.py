@@ -4,8 +4,6 @@ Decoders stop at the last row they can draw and so pass over damage; a label map
 rows (filter type 0) of large flat regions compress better than filtered ones and decode twice as fast.
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ picture; with more of them, at equal steps, the picture is cut into tiles, and s
 as `png.encode_label` writes it holds 64 rows in each IDAT chunk, which unpack on their own.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 import struct

@@ -1,7 +1,5 @@
 """One shard's conversion, in whichever process: read, remap, encode, write, and know again what was already done."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

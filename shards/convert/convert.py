@@ -1,7 +1,5 @@
 """A released split becomes a shard set: find the pairs, plan shards, make them in parallel, write the manifest last."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

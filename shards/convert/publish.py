@@ -1,7 +1,5 @@
 """A converted set to a bucket: shards first, manifest last, so that whoever sees the manifest can read all of it."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -6,8 +6,6 @@ ones. Where upstream stops a conversion, the record is reported with its reason 
 are; every record is either applied or reported, exactly once.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ They come as one CSV (plain or gzipped) or as a checkout of `mseg-api`, whose li
 of segments each. The list is Python, but it is only parsed here, never run.
 """
 
-from __future__ import annotations
-
 import ast
 import csv
 import gzip

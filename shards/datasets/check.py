@@ -1,7 +1,5 @@
 """Is a raw release all there, and the one that is meant? Told from names alone, before hours of conversion."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ Below the target folder, `archives/` holds what was downloaded (and may be delet
 is known of it: the SHA-256 of the first complete download, with which any later one is compared.
 """
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import json

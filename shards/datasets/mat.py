@@ -1,7 +1,5 @@
 """MATLAB files, as two releases have them; scipy is needed for nothing else, so it is an extra."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from typing import Any

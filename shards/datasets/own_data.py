@@ -13,8 +13,6 @@
 An image and a label belong together if the wildcards of the two globs stand for the same text.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from collections import Counter

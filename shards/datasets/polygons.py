@@ -6,8 +6,6 @@
 Upstream draws with Pillow, so this does: vertices are cut to whole pixels, edges belong to the polygon.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Datasets by name: to convert, and to describe. What is known of each stands in its folder, in `dataset.yaml`."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Unpack parts of a zip or tar to other places; nothing is written outside the target folder, and no links at all."""
 
-from __future__ import annotations
-
 import functools
 import gzip
 import shutil

@@ -1,7 +1,5 @@
 """The index beside each shard: where every member of every sample lies, and what the shard was made from."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping

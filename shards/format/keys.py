@@ -4,8 +4,6 @@ WebDataset ends a key at the first dot of the file name, so a dot in a key would
 outside `[A-Za-z0-9_/-]` is written as `%XX` (UTF-8), and `%` itself too, so the spelling can be undone.
 """
 
-from __future__ import annotations
-
 import re
 from urllib.parse import unquote
 

@@ -1,7 +1,5 @@
 """Samples that cannot be converted: collected with their reasons, and counted against a budget."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """`manifest.json`: what a shard set holds and what made it. Written last; a set without it is incomplete."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Open a shard set by URL and read members of any sample by its byte range, every read verified by CRC-32."""
 
-from __future__ import annotations
-
 import bisect
 import hashlib
 import itertools

@@ -1,7 +1,5 @@
 """Encoded samples to one tar: atomic, the same bytes for the same samples, and an index row for each."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import tarfile

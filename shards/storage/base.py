@@ -1,7 +1,5 @@
 """What a store of shard sets is: one byte-range interface. Local folders are here, others in the modules beside."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol

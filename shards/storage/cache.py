@@ -5,8 +5,6 @@ Files are named by their content (`SHA256.tar`), so nothing in the folder can be
 stores that hold the same shard share it. Everything here may be deleted at any time.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import logging

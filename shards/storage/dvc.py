@@ -4,8 +4,6 @@ Nothing is pulled or checked out, and DVC itself is not imported (that takes lon
 and one object that lists the folder. What DVC offers for it, `dvc.api.get_url`, is compared with in the tests.
 """
 
-from __future__ import annotations
-
 import configparser
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Files of a web server, by Range requests over connections that stay open."""
 
-from __future__ import annotations
-
 import urllib.request
 from urllib.parse import quote, urlsplit
 

@@ -1,7 +1,5 @@
 """The store that a URL names."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from segstream.shards.errors import DataError

@@ -1,7 +1,5 @@
 """Reading over a network: what fails is tried again, what arrives is checked, nothing is ever silently short."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

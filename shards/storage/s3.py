@@ -1,7 +1,5 @@
 """Objects of an S3 bucket: AWS, or anything that speaks its language (`AWS_ENDPOINT_URL`)."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import hashlib

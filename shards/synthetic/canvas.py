@@ -3,8 +3,6 @@
 Coordinates are output pixels, x right and y down; space is in metres, X right, Y up from the ground, Z ahead.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random

@@ -1,7 +1,5 @@
 """What makes each dataset a domain of its own: kinds of scene, viewpoint, light, sensor."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random

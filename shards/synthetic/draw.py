@@ -1,7 +1,5 @@
 """Draw a dataset: which pictures, on how many processes; each picture is a function of its name and the seed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import multiprocessing

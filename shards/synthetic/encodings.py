@@ -1,7 +1,5 @@
 """Label files as the releases code them: bytes of a PNG, JSON or .mat, each from a scene and the class tables."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections import Counter

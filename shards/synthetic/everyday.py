@@ -1,7 +1,5 @@
 """Everyday pictures: one to three large subjects before a landscape, in the air, or at home."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ A concept is a universal class, or `universal/variant` where some dataset tells 
 the class tables wherever these are unambiguous; `tables/label_ids.yaml` holds only what they cannot say.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -3,8 +3,6 @@
 Sources: the release notes as MSeg (Lambert et al., CVPR 2020) and the BRAVO challenge use them.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

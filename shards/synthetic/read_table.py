@@ -1,7 +1,5 @@
 """The world's tables: data, in `tables/`."""
 
-from __future__ import annotations
-
 import functools
 from importlib import resources
 from typing import Any

@@ -1,7 +1,5 @@
 """Furnished rooms: a box seen from inside, with what hangs on its walls and stands in it."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Mapping

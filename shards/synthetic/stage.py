@@ -1,7 +1,5 @@
 """A scene in the making: ground, sky and horizon, and the objects that are put into it."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Mapping

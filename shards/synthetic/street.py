@@ -1,7 +1,5 @@
 """Streets: a road in perspective between buildings, trees and whatever moves or stands on it."""
 
-from __future__ import annotations
-
 import functools
 import math
 from dataclasses import dataclass

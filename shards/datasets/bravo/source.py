@@ -3,8 +3,6 @@
 The root of the release is `bravo_1.0`, with one folder per subset; every .png and .jpg below them is a picture.
 """
 
-from __future__ import annotations
-
 from segstream.shards.datasets.layout import folder
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Find, Found, Pair

@@ -1,7 +1,5 @@
 """CamVid as released at Cambridge: label colours are the codes of 32 classes, of which MSeg keeps 11, unmerged."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

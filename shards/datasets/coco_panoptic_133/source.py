@@ -3,8 +3,6 @@
 The release's root holds `images/{train,val}2017` and `annotations/panoptic_{train,val}2017{/,.json}`.
 """
 
-from __future__ import annotations
-
 import functools
 
 from segstream.shards.datasets.panoptic import described, read_categories, segment_ids

@@ -3,8 +3,6 @@
 The release's root holds `images`, `labels` and `split.mat`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -3,8 +3,6 @@
 The release's root holds `leftImg8bit` and `gtFine` of both parts, or the folders `IDD_Segmentation` and `idd20kII`.
 """
 
-from __future__ import annotations
-
 from segstream.shards.datasets.idd_39.source import read_label as read_label
 from segstream.shards.datasets.layout import find_all
 from segstream.shards.datasets.release import Release

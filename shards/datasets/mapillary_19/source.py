@@ -1,7 +1,5 @@
 """Mapillary Vistas v1.2 in Cityscapes' 19 classes: palette PNGs whose indices are class ids."""
 
-from __future__ import annotations
-
 import functools
 
 from segstream.shards.datasets.mapillary_public65.source import find_checked

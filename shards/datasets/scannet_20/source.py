@@ -3,8 +3,6 @@
 The lists carried are of scenes. Frame names repeat from scene to scene, so keys are SCENE/FRAME.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from segstream.shards.datasets.layout import find_all, split_list

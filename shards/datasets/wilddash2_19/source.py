@@ -3,8 +3,6 @@
 The root of the release is `wd_public_v2p0`, with `random_split` beside `images`, `panoptic` and `panoptic.json`.
 """
 
-from __future__ import annotations
-
 from segstream.shards.datasets.panoptic import described, read_categories
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Find, Found

@@ -3,8 +3,6 @@
 The release's root holds `wd_val_01`, or the files of that archive themselves.
 """
 
-from __future__ import annotations
-
 from segstream.shards.datasets.layout import find_listed, split_list
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Find, Found

@@ -109,7 +109,7 @@ def test_failed_jobs_are_tried_again_after_all_others(tmp_path: Path, capsys: py
     seen: list[tuple[int, int]] = []
     outcomes = run_jobs(jobs, runner, retries=2, report=lambda done, total: seen.append((done, total)))
     assert [(o.job.model, o.state, o.tries) for o in outcomes] == [
-        *(("good", "done", 1), ("once", "done", 2), ("always", "failed", 3), ("hopeless", "failed", 1)),
+        *(("good", "done", 1), ("once", "done", 2), ("always", "failed", 3), ("hopeless", "failed", 1))
     ]
     assert runner.ran == ["hopeless", "always", "once", "good", "always", "once", "always"]
     assert seen[-1] == (2, 4)

@@ -8,14 +8,7 @@ import pytest
 import torch
 
 from segstream.model.config import MULTI_SCALE, InferConfig
-from segstream.model.inference.infer import (
-    images_at_once,
-    logits,
-    num_windows,
-    predict,
-    segment,
-    window_starts,
-)
+from segstream.model.inference.infer import images_at_once, logits, num_windows, predict, segment, window_starts
 from segstream.model.networks.build import build
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy

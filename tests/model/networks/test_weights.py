@@ -135,10 +135,7 @@ def published_weights(table):
 
 @pytest.mark.parametrize(
     ("table", "arch", "tensors"),
-    [
-        ("mseg_hrnet_w48_194.tsv", "hmsa", 1830),
-        ("mseg_pspnet101_194.tsv", "pspnet-101", 636),
-    ],
+    [("mseg_hrnet_w48_194.tsv", "hmsa", 1830), ("mseg_pspnet101_194.tsv", "pspnet-101", 636)],
 )
 def test_imagenet_files_of_the_published_sizes_fit(tmp_path, table, arch, tensors):
     theirs, ours = trunk("pspnet-50" if "pspnet" in arch else arch, published_weights(table))
