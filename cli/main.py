@@ -10,6 +10,7 @@ import typer
 
 import segstream
 from segstream.shards.errors import DataError, UsageError
+from segstream.shards.schema import read_yaml
 
 app = typer.Typer(
     name="segstream",
@@ -61,25 +62,7 @@ def check_checkout(folder: Path) -> None:
             return
 
 
-EXAMPLES = {  # by command, in the order of --help
-    "datasets": "camvid-11 --check /data/CamVid",
-    "world": "--out data/world --datasets ade20k-150,camvid-11 --images 40",
-    "shard": "cityscapes-19 --raw /data/cityscapes --out data/shards",
-    "verify": "data/shards/cityscapes-19/val",
-    "stats": "data/shards/cityscapes-19/train data/shards/ade20k-150/train",
-    "show": "data/shards/cityscapes-19/val --out gallery.html --samples 20",
-    "train": "union-universal seed=1 train.steps=2000",
-    "eval": "runs/union-universal/final.pt --data data/shards/camvid-11/val --json",
-    "predict": "photos --checkpoint runs/union-universal/final.pt --out out",
-    "ensemble": "out/model-a out/model-b --out out/both",
-    "results": "results/eval --form markdown",
-    "report": "--evals results/eval --out results",
-    "order": "union-universal --step 1234",
-    "export": "runs/union-universal/final.pt --out model.onnx",
-    "serve": "--checkpoint runs/union-universal/final.pt",
-    "launch": "slurm union-universal --nodes 2",
-    "bench": "step --arch hrnet-w48 --crop 713",
-}
+EXAMPLES: dict[str, str] = read_yaml(Path(__file__).parent / "commands" / "examples.yaml")
 for _name, _example in EXAMPLES.items():  # command NAME is the function NAME, or the app, of commands/NAME.py
     _module = import_module(f"segstream.cli.commands.{_name}")
     _epilog = f"Example: [bold]segstream {_name} {_example}[/]"

@@ -1,9 +1,8 @@
 """Labelled images of a shard set at their native size, for evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +47,7 @@ class EvalImages:
     def __len__(self) -> int:
         return len(self.shards)
 
-    def __enter__(self) -> EvalImages:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -4,13 +4,11 @@ A resumed run makes the steps after its last checkpoint again. Curves and scores
 they are given, what an earlier start left at that step and later: every point stands once.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,14 +16,12 @@ from torch import nn
 
 from segstream.colors import Rgb, paint
 from segstream.model.config import InferConfig
+from segstream.model.evaluation.metrics import EvalResult
 from segstream.model.inference.infer import segment
+from segstream.model.training.metrics_log import LogRow
 from segstream.model.types import Batch
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import write_bytes, write_text
-
-if TYPE_CHECKING:
-    from segstream.model.evaluation.metrics import EvalResult
-    from segstream.model.training.metrics_log import LogRow
 
 LOGGED = ("loss", "lr", "crops_per_s", "data_wait", "memory_mib")
 GAP = 4  # pixels of white between pictures

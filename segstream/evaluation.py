@@ -1,14 +1,11 @@
 """Evaluation from a checkpoint, or a network in training, and shard sets: what `eval` and validation do."""
 
-from __future__ import annotations
-
-import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from torch import nn
 
@@ -95,7 +92,7 @@ class EvalModel:
     @classmethod
     def load(
         cls, checkpoint: str | Path, *, short_sides: Sequence[int | Literal["native"]] | None = None, **infer: Any
-    ) -> EvalModel:
+    ) -> Self:
         """Rebuild the network of a checkpoint, ours or a published one, on the CPU; arguments as of `evaluate`.
 
         Raises:
@@ -111,7 +108,7 @@ class EvalModel:
         configs = [predictor.config]
         if short_sides is not None:
             sides = [None if side == "native" else side for side in dict.fromkeys(short_sides)]
-            configs = [dataclasses.replace(predictor.config, short_side=side) for side in sides]
+            configs = [replace(predictor.config, short_side=side) for side in sides]
         return cls(
             name=recipe["name"] if recipe else stem,
             seed=recipe["seed"] if recipe else None,
@@ -126,7 +123,7 @@ class EvalModel:
         )
 
     @classmethod
-    def of_run(cls, recipe: Recipe, net: nn.Module, taxonomy: Taxonomy) -> EvalModel:
+    def of_run(cls, recipe: Recipe, net: nn.Module, taxonomy: Taxonomy) -> Self:
         """A network in training; `taxonomy` is that of its labels."""
         side, config = recipe.validate.short_side, with_own_scales(recipe.eval, net)
         return cls(
@@ -136,7 +133,7 @@ class EvalModel:
             net=net,
             taxonomy=taxonomy,
             learnt_relabeled=recipe.data.taxonomy == RELABELED,
-            configs=(config if side is None else dataclasses.replace(config, short_side=side),),
+            configs=(config if side is None else replace(config, short_side=side),),
         )
 
 
@@ -210,7 +207,7 @@ def _identity(model: EvalModel, sets: Sequence[EvalSet]) -> dict[str, Any]:
     """What the counts of an image depend on; not the rule, which comes after them."""
     return {
         "checkpoint": model.checkpoint,
-        "inference": {str(n): dataclasses.asdict(config) for n, config in enumerate(model.configs, start=1)},
+        "inference": {str(n): asdict(config) for n, config in enumerate(model.configs, start=1)},
         "device": str(pick_device(model.configs[0].device)),
         "data": {
             f"{n} {images.dataset}/{images.split}": {

@@ -1,7 +1,5 @@
 """`run.json`: what ran, on what, with which versions. For people; resuming goes by the checkpoint's own identity."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os
@@ -13,14 +11,12 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from segstream.model.training.trainer import Stopped
+from segstream.recipe import Recipe
 from segstream.shards.errors import DataError
 from segstream.shards.files import write_text
-
-if TYPE_CHECKING:
-    from segstream.recipe import Recipe
 
 PACKAGES = ("segstream", "torch", "numpy", "opencv-python-headless", "pillow", "nvidia-dali-cuda130")
 SOURCE = Path(__file__).resolve().parents[1]

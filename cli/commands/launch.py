@@ -8,41 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from segstream.cli.console import note
-from segstream.cli.jobs.scripts import Job, kubernetes_manifest, slurm_script
+from segstream.cli.jobs.scripts import TEMPLATES, Job, kubernetes_manifest, slurm_script
 from segstream.shards.errors import UsageError
 from segstream.shards.files import write_text
+from segstream.shards.schema import read_yaml
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="rich", help="Write the job script that trains a recipe on many machines."
 )
 
-DASHED = r"[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?"  # RFC 1123; a pod adds its index and a suffix of six to the job's name
-OBJECT = r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?"
-QUANTITY = r"\d+(\.\d+)?([kMGT]i?)?"
-WORD = r"[A-Za-z0-9][A-Za-z0-9._,/:@+=-]*"
-SHAPES = {  # of values that a job script can carry: pattern, and what is expected
-    "account": (WORD, "one word"),
-    "claim": (OBJECT, "the name of a PersistentVolumeClaim"),
-    "cpus": (r"\d+(\.\d+)?m?", "cores, e.g. 16"),
-    "host": (r"[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:]+\]", "a host name or address; IPv6 in brackets"),
-    "image": (WORD, "the name of an image"),
-    "log": (r"[A-Za-z0-9%._/-]+", "a path without blanks"),
-    "memory": (QUANTITY, "a quantity, e.g. 64Gi"),
-    "mount": (r"/[A-Za-z0-9._/-]+", "an absolute path"),
-    "name": (DASHED, "small letters, digits and dashes, at most 42"),
-    "namespace": (DASHED, "small letters, digits and dashes"),
-    "nodes": (r"[1-9]\d*(:[1-9]\d*)?", "a number, or MIN:MAX"),
-    "partition": (WORD, "one word"),
-    "secret": (OBJECT, "the name of a Secret"),
-    "shm": (QUANTITY, "a quantity, e.g. 16Gi"),
-    "time": (r"\d+(:\d\d(:\d\d)?)?|\d+-\d+(:\d\d(:\d\d)?)?", "MINUTES, HH:MM:SS or DAYS-HH"),
-}
-RANGES = {  # by field of a job: option, least, most
-    "processes": ("--processes-per-node", 1, 1024),
-    "port": ("--port", 1024, 65535),
-    "max_restarts": ("--max-restarts", 0, 10_000),
-    "grace_s": ("--grace", 10, 86_400),
-}
+_CHECKS = read_yaml(TEMPLATES / "options.yaml")
+SHAPES: dict[str, tuple[str, str]] = _CHECKS["shapes"]
+RANGES: dict[str, tuple[str, int, int]] = _CHECKS["ranges"]
 
 Recipe = Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file, as in `train`.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Passed on to `train`.")]

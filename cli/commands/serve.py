@@ -4,33 +4,24 @@ from typing import Annotated
 
 import typer
 
-from segstream.cli.commands.options import (
-    CheckpointOption,
-    Crop,
-    DeviceName,
-    Flip,
-    Scales,
-    ShortSide,
-    TaxonomyName,
-    infer_fields,
-)
+from segstream.cli.commands import options
 
 
 def serve(
-    checkpoint: CheckpointOption,
+    checkpoint: options.CheckpointOption,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for other machines as well.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for a free one.")] = 7860,
-    short_side: ShortSide = None,
-    crop: Crop = None,
-    scales: Scales = None,
-    flip: Flip = None,
-    taxonomy: TaxonomyName = None,
-    device: DeviceName = "auto",
+    short_side: options.ShortSide = None,
+    crop: options.Crop = None,
+    scales: options.Scales = None,
+    flip: options.Flip = None,
+    taxonomy: options.TaxonomyName = None,
+    device: options.DeviceName = "auto",
 ) -> None:
     """Serve a web page for a model: drop a picture, see its classes, take label and overlay home."""
     from segstream.cli.predictions.web_page import Service, serve_forever
     from segstream.model.inference.predictor import Predictor
 
-    fields = infer_fields(short_side=short_side, crop=crop, scales=scales, flip=flip, device=device)
+    fields = options.infer_fields(short_side=short_side, crop=crop, scales=scales, flip=flip, device=device)
     name = checkpoint.resolve().parent.name if checkpoint.stem == "final" else checkpoint.stem
     serve_forever(Service(name, Predictor(checkpoint, taxonomy=taxonomy, **fields)), host, port)

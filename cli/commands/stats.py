@@ -1,17 +1,13 @@
 """Command: stats."""
 
-from __future__ import annotations
-
 import dataclasses
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from segstream.cli.commands.options import Json, Sets
 from segstream.cli.console import print_json, print_table
-
-if TYPE_CHECKING:
-    from segstream.shards.checks.stats import ClassRow
+from segstream.shards.checks.stats import ClassRow, class_table, common_member, total_table
 
 
 def stats(
@@ -28,7 +24,6 @@ def stats(
     json: Json = False,
 ) -> None:
     """Count pixels and images of every class: in each set, in all together, and which classes occur nowhere."""
-    from segstream.shards.checks.stats import class_table, common_member, total_table
     from segstream.shards.format.reader import open_shards
 
     manifests = {}

@@ -9,18 +9,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from segstream.cli.predictions import overlay
+from segstream.cli.predictions import output_folder, overlay
 from segstream.cli.predictions.media import read_picture
-from segstream.cli.predictions.output_folder import (
-    Dump,
-    Item,
-    OutputFolder,
-    Row,
-    row_of_label,
-    write_label,
-    write_picture,
-    write_scores,
-)
+from segstream.cli.predictions.output_folder import Dump, Item, OutputFolder, Row
 from segstream.colors import Rgb
 from segstream.model.inference.infer import Ids, id_type, images_at_once, softmax
 from segstream.model.inference.predictor import Predictor
@@ -103,8 +94,8 @@ def _write(
     item: Item, image: Rgb, ids: Ids, scores: Scores | None, out: OutputFolder, classes: Sequence[str]
 ) -> tuple[Item, Row]:
     if out.with_overlays:
-        write_picture(out.overlay(item.name), overlay.draw(image, ids, classes))
+        output_folder.write_picture(out.overlay(item.name), overlay.draw(image, ids, classes))
     if scores is not None and out.dump is not None:
-        write_scores(out.scores(item.name), scores, out.dump)
-    write_label(out.label(item.name), ids)
-    return item, row_of_label(item, ids, classes)
+        output_folder.write_scores(out.scores(item.name), scores, out.dump)
+    output_folder.write_label(out.label(item.name), ids)
+    return item, output_folder.row_of_label(item, ids, classes)

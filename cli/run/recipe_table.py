@@ -1,5 +1,6 @@
 """The recipes as a table: `segstream train --list`, and the page docs/recipes.md."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import typer
@@ -11,20 +12,7 @@ from segstream.recipe import Recipe, read_recipe, recipe_names, resolve
 
 Form = Literal["text", "json", "markdown"]
 
-INTRO = """# Recipes
-
-Made by `segstream train --list --markdown`; change the recipes, not this page.
-
-A recipe is a file in [recipes/](../recipes). `segstream train NAME` trains it, `segstream train NAME --dry-run` says
-what that will take, `KEY=VALUE` changes any part of it. How to convert the data: [real-data.md](real-data.md).
-
-*Crops* are those of each dataset, as the paper counts; steps = floor(crops x datasets / batch). *Zero-shot* is the
-published harmonic mean of mIoU over six datasets that the model has not seen, *training* that over the validation sets
-of the seven training datasets, *oracle* the mIoU on the dataset's own validation set, all in percent, single scale,
-best of three sizes. A dash: nothing was published. All figures and their source:
-[cli/report/published.yaml](../cli/report/published.yaml). Published models start from ImageNet weights
-(`model.weights=FILE`).
-"""
+INTRO = Path(__file__).with_name("recipes.md").read_text(encoding="utf-8")
 SECTIONS = {
     "Published models": 'With the published networks, sizes and lengths (Lambert et al., "MSeg", CVPR 2020).',
     "The same with other networks": "Sizes and lengths as above; no results were published.",

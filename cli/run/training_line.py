@@ -1,20 +1,15 @@
 """What a person sees while a run trains: a bar in a terminal, elsewhere a line for every row of the log."""
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from segstream.cli.console import note
-
-if TYPE_CHECKING:
-    from segstream.model.training.metrics_log import LogRow
+from segstream.model.training.metrics_log import LogRow
 
 
 @contextmanager

@@ -5,13 +5,10 @@ of a class that occurs nowhere is the rule's: `mseg` (Lambert et al., CVPR 2020)
 hierarchical multi-scale attention) leaves it out of the means.
 """
 
-from __future__ import annotations
-
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -184,7 +181,7 @@ class EvalResult:
     """Reading included, at all configurations together; None if all images were finished before."""
 
     @classmethod
-    def of(cls, confusion: Confusion, protocol: Protocol, config: InferConfig, **facts: Any) -> EvalResult:
+    def of(cls, confusion: Confusion, protocol: Protocol, config: InferConfig, **facts: Any) -> Self:
         """The result of a confusion matrix summed over all images.
 
         Args:
@@ -204,7 +201,7 @@ class EvalResult:
             rule=protocol.rule,
             short_side=config.short_side,
             scales=config.scales,
-            inference=dataclasses.asdict(config),
+            inference=asdict(config),
             classes=tuple(
                 ClassResult(name=names[i], iou=_or_none(iou[i]), accuracy=_or_none(accuracy[i]), pixels=int(pixels[i]))
                 for i in protocol.counted
@@ -216,7 +213,7 @@ class EvalResult:
         )
 
     @classmethod
-    def from_json(cls, row: Any, *, at: str) -> EvalResult:
+    def from_json(cls, row: Any, *, at: str) -> Self:
         """What `to_json` gave; keys of later versions are left out.
 
         Args:
@@ -234,7 +231,7 @@ class EvalResult:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: an element of what `segstream eval --json` prints, the same on any machine."""
-        row = dataclasses.asdict(dataclasses.replace(self, protocol=None, confusion=None))
+        row = asdict(replace(self, protocol=None, confusion=None))
         return {name: value for name, value in row.items() if name not in NOT_STORED}
 
 
@@ -246,5 +243,5 @@ def _known(cls: type, values: Any, *, at: str) -> dict[str, Any]:
     """Only the keys that this version knows and files hold."""
     if not isinstance(values, Mapping):
         raise DataError(f"{at}: expected `key: value` pairs, found {values!r}")
-    names = {f.name for f in dataclasses.fields(cls)} - set(NOT_STORED)
+    names = {f.name for f in fields(cls)} - set(NOT_STORED)
     return {key: value for key, value in values.items() if key in names}

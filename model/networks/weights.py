@@ -18,11 +18,10 @@ its head. Class lists follow from that number where the publication has one: MSe
 hierarchical multi-scale attention 19 (Cityscapes) and 65 (Mapillary Vistas).
 """
 
-import dataclasses
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -281,7 +280,7 @@ def _foreign(path: str | Path, content: Any, arch: str | None) -> tuple[nn.Modul
     loaded = copy_weights(net, path, content)
     meta: dict[str, Any] = {"arch": arch, "num_classes": rows, "kind": loaded.kind}
     name = CLASS_LISTS.get(loaded.kind, {}).get(rows)
-    return net.eval(), meta if name is None else meta | {"taxonomy": dataclasses.asdict(load_taxonomy(name))}
+    return net.eval(), meta if name is None else meta | {"taxonomy": asdict(load_taxonomy(name))}
 
 
 def recognised(path: str | Path, weights: Mapping[str, Tensor], num_classes: int) -> str:

@@ -16,16 +16,9 @@ import numpy as np
 from segstream.shards.checks.stats import label_taxonomies
 from segstream.shards.codecs.images import decode_ids, decode_picture
 from segstream.shards.errors import DataError, UnreadableError
+from segstream.shards.format import index as index_file
 from segstream.shards.format import manifest as manifests
-from segstream.shards.format.index import (
-    IMAGE_SUFFIXES,
-    Entry,
-    ShardIndex,
-    index_name,
-    load_index,
-    member_suffix,
-    merge_counts,
-)
+from segstream.shards.format.index import Entry, ShardIndex, index_name, member_suffix, merge_counts
 from segstream.shards.format.manifest import Manifest, ShardInfo
 from segstream.shards.format.reader import read_manifest
 from segstream.shards.parallel import as_they_finish
@@ -126,7 +119,7 @@ def _check_shard(store: Store, manifest: Manifest, info: ShardInfo) -> tuple[Sha
         raw, digest = _stored(store, name, info.index_sha256)
         if digest != info.index_sha256:
             faults.append(Fault("index", name, "is not the file that the manifest lists"))
-        index = load_index(raw, where=name)
+        index = index_file.load_index(raw, where=name)
     except DataError as error:
         faults.append(Fault("index", name, str(error)))
     try:
@@ -211,7 +204,7 @@ def _check_members(
         try:
             if suffix == "json":
                 parse_json(data)
-            elif suffix in IMAGE_SUFFIXES:
+            elif suffix in index_file.IMAGE_SUFFIXES:
                 size_hw = decode_picture(data).size_hw
             elif member in taxonomies:
                 labels[member] = decode_ids(data)

@@ -16,8 +16,7 @@ import cv2
 import PIL
 
 from segstream.shards.convert.build_shard import Made, Planned, Setup, build_shard, shard_name
-from segstream.shards.convert.relabel import assign
-from segstream.shards.convert.relabel_records import read_records
+from segstream.shards.convert.relabel import assign, read_records
 from segstream.shards.datasets import registry
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Found, Pair

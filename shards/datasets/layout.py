@@ -7,8 +7,6 @@ were divided at random, SUN RGB-D's val is 475 of the official test images, VOC'
 PASCAL Context has the lists of VOC 2010, ScanNet those of its benchmark.
 """
 
-from __future__ import annotations
-
 import functools
 import lzma
 import re

@@ -1,7 +1,5 @@
 """COCO's panoptic format: PNGs whose colours are segment ids (R + 256 G + 65536 B) and a JSON with their categories."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 from operator import index

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import colorsys
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from segstream.shards.synthetic.read_table import table
 
 Colour = tuple[float, float, float]
 """RGB, 0..255."""
@@ -96,16 +98,16 @@ def tile(name: str) -> npt.NDArray[np.uint8]:
     Raises:
         KeyError: no tile of that name.
     """
-    if name in _NOISES:
-        power, stretch, low, high = _NOISES[name]
-        field = (_noise(len(name) + ord(name[0]), power, stretch) - low) / (high - low)
+    if noise := table("noises").get(name):
+        field = _noise(len(name) + ord(name[0]), noise["power"], noise["stretch"])
+        field = (field - noise["low"]) / (noise["high"] - noise["low"])
     else:
         y, x = np.mgrid[0:TILE, 0:TILE].astype(np.float32)
         field = _PATTERNS[name](y, x)
     return np.ascontiguousarray((np.clip(field, 0, 1) * 255).astype(np.uint8))
 
 
-def _noise(seed: int, power: float, stretch: tuple[float, float]) -> npt.NDArray[Any]:
+def _noise(seed: int, power: float, stretch: Sequence[float]) -> npt.NDArray[Any]:
     """Wrapping noise with spectrum 1/f^power, longer along an axis whose `stretch` is larger; mean 0.5."""
     rng = np.random.default_rng(seed)
     fy = np.fft.fftfreq(TILE)[:, None] * stretch[0]
@@ -131,20 +133,6 @@ def _planks(y: npt.NDArray[Any], x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.where(joint, 1.0, 0.45 * tone + 0.4 * _noise(14, 1.2, (9.0, 0.7)))
 
 
-_NOISES: dict[str, tuple[float, tuple[float, float], float, float]] = {  # power, stretch, values that become 0 and 1
-    "plain": (0.0, (1.0, 1.0), 9.0, 10.0),
-    "fine": (0.3, (1.0, 1.0), 0.0, 1.0),
-    "rough": (0.8, (1.0, 1.0), 0.0, 1.0),
-    "cloud": (1.8, (1.0, 1.0), 0.35, 0.9),
-    "foliage": (1.1, (1.0, 1.0), 0.3, 0.7),
-    "grass": (0.9, (0.4, 1.0), 0.2, 0.8),
-    "water": (1.1, (5.0, 0.6), 0.2, 0.85),
-    "wood": (1.2, (8.0, 0.5), 0.2, 0.8),
-    "marble": (1.7, (1.0, 1.0), 0.2, 0.8),
-    "patches": (2.2, (1.0, 1.0), 0.5, 0.53),
-    "fur": (0.7, (1.0, 0.4), 0.0, 1.0),
-    "wool": (0.6, (1.0, 1.0), 0.2, 0.8),
-}
 _PATTERNS: dict[str, Callable[[npt.NDArray[Any], npt.NDArray[Any]], npt.NDArray[Any]]] = {
     "brick": _brick,
     "planks": _planks,

@@ -45,7 +45,7 @@ def test_every_name_is_documented_and_typed(name: str) -> None:
 def test_type_checkers_see_the_same_names_from_the_same_modules() -> None:
     seen = {
         alias.asname: (node.module, alias.name)
-        for node in ast.walk(ast.parse(SOURCE.read_text()))
+        for node in ast.walk(ast.parse(SOURCE.with_suffix(".pyi").read_text()))
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if alias.asname

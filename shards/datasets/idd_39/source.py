@@ -3,8 +3,6 @@
 The root of the release is `IDD_Segmentation`.
 """
 
-from __future__ import annotations
-
 from segstream.shards.datasets.polygons import parse_polygons, rasterise
 from segstream.shards.datasets.sources import Ids, Pair
 from segstream.shards.taxonomy import release_classes

@@ -1,7 +1,5 @@
 """SHIFT, front camera: RGB or RGBA PNGs with CARLA's class ids in the red channel, in the 19 Cityscapes classes."""
 
-from __future__ import annotations
-
 from segstream.shards.codecs import png
 from segstream.shards.codecs.images import decode_picture
 from segstream.shards.datasets.sources import Ids, Pair

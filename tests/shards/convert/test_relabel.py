@@ -14,8 +14,7 @@ from PIL import Image
 
 from segstream.shards.checks.verify import verify
 from segstream.shards.convert.convert import convert
-from segstream.shards.convert.relabel import outcome_of
-from segstream.shards.convert.relabel_records import Record
+from segstream.shards.convert.relabel import Record, outcome_of
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Edits
 from segstream.shards.errors import DataError, UsageError

@@ -453,7 +453,7 @@ def tar_of(path, entries, mode="w"):
 
 
 def unpack_into(folder, path, rules):
-    from segstream.shards.datasets.unpack import unpack
+    from segstream.shards.datasets.download import unpack
 
     return unpack(path, rules, folder, lambda done, total: None)
 

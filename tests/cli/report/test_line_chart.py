@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from segstream.cli.report.chart import line_chart, read_curve, thin, ticks
+from segstream.cli.report.report import line_chart, read_curve, thin, ticks
 from segstream.shards.errors import DataError
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from segstream.shards.convert.relabel_records import Record, read_records
+from segstream.shards.convert.relabel import Record, read_records
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
 from tests.shards.shared import SHARED
