@@ -220,7 +220,11 @@ def checkout(tmp_path: Path) -> Path:
         shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=ignored)
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, tmp_path)
-    small = {name: {part: min(count, 4) for part, count in world.items()} for name, world in PARAMS["world"].items()}
+    few = {"train": 4, "val": 4}
+    small = {
+        name: world | {part: min(world[part], most) for part, most in few.items()}
+        for name, world in PARAMS["world"].items()
+    }
     params = PARAMS | {"world": small, "own": {}, "own_data": {}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     demo = tmp_path / "recipes/_demo.yaml"
