@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from segstream.benchmarks.step import BenchConfig
 from segstream.benchmarks.timing import Measured, Progress, interleaved, machine, ratio
 from segstream.model.config import MULTI_SCALE, Device, InferConfig
-from segstream.model.device import MEAN_RGB, STD_RGB, pick_device
+from segstream.model.distributed import pick_device
 from segstream.model.inference.infer import images_at_once, resize_short_side, segment
+from segstream.model.networks.blocks import MEAN_RGB, STD_RGB
 from segstream.model.networks.build import build
 from segstream.shards.errors import DataError, UsageError
 

@@ -22,9 +22,8 @@ import numpy as np
 from segstream.benchmarks.loader import NAME, SETTINGS, Setting, draw_pictures
 from segstream.benchmarks.reference_rule import Rule, decode_picture
 from segstream.pipeline.augment_opencv import crop_image
-from segstream.pipeline.buffers import Scratch
 from segstream.pipeline.config import AugmentConfig, DataConfig
-from segstream.pipeline.decode import decode_image, decode_region
+from segstream.pipeline.decode import Scratch, decode_image, decode_region
 from segstream.pipeline.samples import Samples
 from segstream.shards.convert.convert import convert
 from segstream.shards.format.reader import open_shards

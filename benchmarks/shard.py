@@ -29,6 +29,7 @@ from PIL import Image
 
 from segstream.shards.convert.convert import convert
 from segstream.shards.format.reader import open_shards
+from segstream.shards.format.writer import load_tar_writer
 from segstream.shards.taxonomy import load_taxonomy, release_remap, universal_remap
 
 SIZE_HW = (512, 683)  # ADE20K's usual one
@@ -182,6 +183,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=SIZE_HW, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--grow", type=int, metavar="IMAGES")
     args = parser.parse_args()
+    load_tar_writer()  # as the command does
     print(f"Python {sys.version.split()[0]}, {platform.machine()}, {os.cpu_count()} cores")
     if args.grow:
         grow(args.grow, tuple(args.size))

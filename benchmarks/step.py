@@ -23,10 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segstream.benchmarks.timing import Measured, Progress, Table, interleaved, machine, ratio
 from segstream.model.config import Device, Precision
-from segstream.model.device import pick_device, pick_precision
+from segstream.model.distributed import pick_device, pick_precision
 from segstream.model.losses.loss import count_labels, loss_sums, mixed_loss
 from segstream.model.networks.build import build
-from segstream.model.training.metrics_log import high_water_mib
+from segstream.model.training.train_state import high_water_mib
 from segstream.model.types import TrainOutput
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.taxonomy import IGNORE_INDEX

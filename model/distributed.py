@@ -1,4 +1,4 @@
-"""The processes of a run: who they are, how they add up and how they agree.
+"""The processes of a run and their devices: who they are, how they add up and how they agree.
 
     torchrun --nproc-per-node 2 -m -- segstream.cli.main train RECIPE
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
+from segstream.model.config import Device, Precision
 from segstream.shards.errors import DataError
 
 T = TypeVar("T")
@@ -163,3 +164,35 @@ def _together() -> Iterator[None]:
             f"another process of this run is gone or cannot be reached ({reason}); its own message says why; "
             f"the same command goes on from the last checkpoint"
         ) from error
+
+
+def pick_device(name: Device) -> torch.device:
+    """The device that a configuration means.
+
+    Raises:
+        DataError: cuda is asked for and there is none.
+    """
+    cuda = torch.cuda.is_available()
+    if name == "cuda" and not cuda:
+        raise DataError("device: cuda is asked for, but torch sees no GPU; set device to auto or cpu")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and cuda) else "cpu")
+
+
+def pick_precision(name: Precision, device: torch.device) -> Precision:
+    """The precision that a configuration means on a device; there is no tf32 on a CPU, where it is fp32.
+
+    Raises:
+        DataError: fp16 on a CPU.
+    """
+    if device.type != "cuda":
+        if name == "fp16":
+            raise DataError("precision: fp16 needs a GPU; on a CPU use fp32, bf16 or auto")
+        if name == "tf32":
+            return "fp32"
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    return "bf16" if native else "fp32"

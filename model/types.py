@@ -101,3 +101,28 @@ class Grouped(Protocol):
 
     def lr_groups(self) -> tuple[tuple[nn.Module, float], ...]:
         """Parts, and what the learning rate is multiplied by there; together they hold all parameters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRow:
+    """What happened since the row before."""
+
+    step: int
+    """Updates made so far."""
+    steps: int
+    """Updates of the whole run."""
+    loss: float
+    """Mean over the steps since the last row."""
+    lr: float
+    """Of the latest step."""
+    crops_per_s: float
+    data_wait: float
+    """Share of the time spent waiting for batches, 0..1."""
+    eta_s: float
+    """Seconds to go at this pace."""
+    losses: dict[str, float]
+    """Mean cross-entropy by dataset, over the steps that had a labelled pixel of it; nan if none had."""
+    memory_mib: float
+    """Most memory so far: of the device on CUDA, of this process on a CPU (nan where the system does not say)."""
+    skipped: int
+    """Steps of the whole run whose update was left out because the loss was not finite."""

@@ -7,45 +7,18 @@ same graph, slowly: for tests.
 
 import importlib.util
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from segstream.pipeline.augment_opencv import BLUR_PX, seen_by
-from segstream.pipeline.config import EngineName
 from segstream.pipeline.decode import EncodedRegion
 from segstream.pipeline.geometry import FILL_RGB, Box, Draw
 from segstream.shards.errors import DataError
 
 BLUR_SIGMA = 0.3 * ((BLUR_PX - 1) * 0.5 - 1) + 0.8  # what OpenCV derives from the kernel's side
-
-
-class EngineChoice(NamedTuple):
-    """The engine of a loader."""
-
-    dali: bool
-    why: str
-    """For the log: engine and reason."""
-    device_id: int | None = None
-    """CUDA device of DALI; None for the host."""
-
-
-def choose_engine(engine: EngineName) -> EngineChoice:
-    """What `loader.engine` means on this machine; `auto` takes DALI where there are a CUDA device and DALI."""
-    device_id = torch.cuda.current_device() if torch.cuda.is_available() else None
-    if engine == "opencv":
-        return EngineChoice(False, "engine opencv, as the recipe says")
-    if engine == "dali":
-        slow = "on the processor, for want of a CUDA device: slow"
-        on = slow if device_id is None else f"on CUDA device {device_id}"
-        return EngineChoice(True, f"engine dali, as the recipe says, {on}", device_id)
-    if device_id is None:
-        return EngineChoice(False, "engine opencv: no CUDA device")
-    if importlib.util.find_spec("nvidia") is None or importlib.util.find_spec("nvidia.dali") is None:
-        return EngineChoice(False, 'engine opencv: DALI is not installed (pip install "segstream[dali]")')
-    return EngineChoice(True, f"engine dali: CUDA device {device_id}, and DALI is installed", device_id)
 
 
 class DaliEngine:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segstream.pipeline.buffers import Scratch
+from segstream.pipeline.decode import Scratch
 from segstream.pipeline.geometry import FILL_RGB, Box, Draw, source_box
 from segstream.shards.taxonomy import IGNORE_INDEX
 

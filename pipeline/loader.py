@@ -1,5 +1,6 @@
 """Batches made ahead by threads. Threads, prefetch and ranks change when a batch is ready, never what is in it."""
 
+import importlib.util
 import os
 import time
 from collections import deque
@@ -7,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,9 +16,9 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from segstream.pipeline.augment_dali import DaliEngine, choose_engine
-from segstream.pipeline.buffers import Arrays, Scratch
-from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from segstream.pipeline.augment_dali import DaliEngine
+from segstream.pipeline.config import AugmentConfig, DataConfig, EngineName, LoaderConfig
+from segstream.pipeline.decode import Arrays, Scratch
 from segstream.pipeline.samples import EncodedSample, Samples
 from segstream.shards.errors import DataError
 
@@ -231,3 +232,29 @@ class Batches(IterableDataset[Batch]):
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class EngineChoice(NamedTuple):
+    """The engine of a loader."""
+
+    dali: bool
+    why: str
+    """For the log: engine and reason."""
+    device_id: int | None = None
+    """CUDA device of DALI; None for the host."""
+
+
+def choose_engine(engine: EngineName) -> EngineChoice:
+    """What `loader.engine` means on this machine; `auto` takes DALI where there are a CUDA device and DALI."""
+    device_id = torch.cuda.current_device() if torch.cuda.is_available() else None
+    if engine == "opencv":
+        return EngineChoice(False, "engine opencv, as the recipe says")
+    if engine == "dali":
+        slow = "on the processor, for want of a CUDA device: slow"
+        on = slow if device_id is None else f"on CUDA device {device_id}"
+        return EngineChoice(True, f"engine dali, as the recipe says, {on}", device_id)
+    if device_id is None:
+        return EngineChoice(False, "engine opencv: no CUDA device")
+    if importlib.util.find_spec("nvidia") is None or importlib.util.find_spec("nvidia.dali") is None:
+        return EngineChoice(False, 'engine opencv: DALI is not installed (pip install "segstream[dali]")')
+    return EngineChoice(True, f"engine dali: CUDA device {device_id}, and DALI is installed", device_id)

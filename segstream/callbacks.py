@@ -18,8 +18,7 @@ from segstream.colors import Rgb, paint
 from segstream.model.config import InferConfig
 from segstream.model.evaluation.metrics import EvalResult
 from segstream.model.inference.infer import segment
-from segstream.model.training.metrics_log import LogRow
-from segstream.model.types import Batch
+from segstream.model.types import Batch, LogRow
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import write_bytes, write_text
 

@@ -10,8 +10,7 @@ from typing import Any, Literal, Self
 from torch import nn
 
 from segstream.model.config import InferConfig
-from segstream.model.device import pick_device
-from segstream.model.distributed import ProcessGroup
+from segstream.model.distributed import ProcessGroup, pick_device
 from segstream.model.evaluation.evaluator import evaluate as evaluate_net
 from segstream.model.evaluation.metrics import EvalResult
 from segstream.model.evaluation.protocol import RELABELED, Protocol, Rule, Scheme, protocols

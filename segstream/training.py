@@ -14,12 +14,13 @@ from segstream.callbacks import Curves, crop_panel, curve_values, write_jpeg, wr
 from segstream.colors import class_colors
 from segstream.evaluation import EvalModel, open_validation
 from segstream.model import distributed
-from segstream.model.device import pick_device, pick_precision
+from segstream.model.distributed import pick_device, pick_precision
+from segstream.model.evaluation.metrics import EvalResult
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import Loaded, load_weights
 from segstream.model.training import trainer
-from segstream.model.training.metrics_log import LogRow
 from segstream.model.training.trainer import SIGNALS, Stopped
+from segstream.model.types import LogRow
 from segstream.pipeline.loader import Loader
 from segstream.recipe import Recipe
 from segstream.run_metadata import run_metadata
@@ -68,9 +69,10 @@ def train(
         share = {"rank": group.rank, "world_size": group.world_size}
         loader = opened.enter_context(Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed, **share))
         net, loaded = open_network(recipe, loader.taxonomy.num_classes)
-        eval_model = EvalModel.of_run(recipe, net, loader.taxonomy)
-        urls, limit = recipe.validate.data, recipe.validate.limit
-        evaluate = opened.enter_context(open_validation(urls, limit, eval_model, group))
+        evaluate: Callable[[nn.Module], dict[str, EvalResult]] | None = None
+        if urls := recipe.validate.data:
+            eval_model = EvalModel.of_run(recipe, net, loader.taxonomy)
+            evaluate = opened.enter_context(open_validation(urls, recipe.validate.limit, eval_model, group))
         if group.is_main:
             curves = Curves(place, note, tensorboard=tensorboard)
             opened.callback(curves.close)
@@ -94,7 +96,7 @@ def train(
 
         def validate(net: nn.Module, step: int) -> None:
             """Every process takes part in the results."""
-            results = evaluate(net)
+            results = evaluate(net) if evaluate is not None else {}
             if not group.is_main:
                 return
             if results:

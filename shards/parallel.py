@@ -18,13 +18,19 @@ _AHEAD = 2  # items handed out per process: none waits for work, and few are hel
 
 
 def as_they_finish(
-    function: Callable[[T], R], items: Sequence[T], *, workers: int, what: str
+    function: Callable[[T], R],
+    items: Sequence[T],
+    *,
+    workers: int,
+    what: str,
+    prepare: Callable[[], None] | None = None,
 ) -> Iterator[tuple[int, R]]:
     """Apply a picklable function to every item; yields (position, result) as results arrive.
 
     Args:
         workers: processes; with 1 the work is done here, in order.
         what: names the work in errors.
+        prepare: called once in every process but this one, before its first item; picklable.
 
     Raises:
         DataError: a worker died; and whatever `function` raises, after which no further item is begun.
@@ -35,7 +41,7 @@ def as_they_finish(
         return
     context = multiprocessing.get_context("spawn")  # forking a process whose libraries hold threads can hang
     waiting = iter(enumerate(items))
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(prepare,)) as pool:
         running: dict[Future[R], int] = {}
         try:
             while True:
@@ -66,8 +72,8 @@ def read_ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T], *, ah
         yield waiting.popleft().result()
 
 
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
+def _begin(prepare: Callable[[], None] | None) -> None:
+    """Of a worker: one whose parent was killed would wait for work for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "runs in workers only"
 
@@ -76,3 +82,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    if prepare:
+        prepare()

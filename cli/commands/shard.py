@@ -41,7 +41,9 @@ def shard(
     """Convert a dataset's release to shards, once. Goes on where an interrupted run stopped."""
     from segstream.shards.convert.convert import convert
     from segstream.shards.datasets import registry
+    from segstream.shards.format.writer import load_tar_writer
 
+    load_tar_writer()
     known = registry.dataset(dataset)
     done = []
     for one in split or (["val"] if known.role == "test" else known.splits):

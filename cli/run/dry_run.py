@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from segstream.cli.console import note, print_json, print_table
-from segstream.model.device import pick_device, pick_precision
+from segstream.model.distributed import pick_device, pick_precision
 from segstream.model.training import trainer
 from segstream.model.training.memory import StepMemory, estimate_step, needed
-from segstream.model.training.metrics_log import LogRow
+from segstream.model.types import LogRow
 from segstream.pipeline.config import shares
-from segstream.pipeline.labels import label_views
 from segstream.pipeline.loader import Loader
+from segstream.pipeline.samples import label_views
 from segstream.recipe import Recipe
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from segstream.cli.console import note
-from segstream.model.training.metrics_log import LogRow
+from segstream.model.types import LogRow
 
 
 @contextmanager

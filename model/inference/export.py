@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from segstream.model.device import MEAN_RGB, STD_RGB
+from segstream.model.networks.blocks import MEAN_RGB, STD_RGB
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import PART, replacing
 

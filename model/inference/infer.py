@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from segstream.model.config import InferConfig
-from segstream.model.device import MEAN_RGB, normalise
+from segstream.model.networks.blocks import MEAN_RGB, normalise
 from segstream.model.networks.hmsa import HMSA
 from segstream.model.networks.upsample import Strip, Upsampling, rows_first, shifted, taps, upsampling
 from segstream.model.types import Coarse

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from segstream.model.config import InferConfig
-from segstream.model.device import pick_device
+from segstream.model.distributed import pick_device
 from segstream.model.inference.infer import Image, Projection, id_type, logits, predict, segment
 from segstream.model.networks.hmsa import HMSA
 from segstream.model.networks.weights import file_sha256, load_any

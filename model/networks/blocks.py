@@ -25,6 +25,10 @@ from torch.nn.functional import relu
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+MEAN_RGB = (123.675, 116.28, 103.53)
+"""ImageNet's, of 0..255; also the colour that padding is filled with."""
+STD_RGB = (58.395, 57.12, 57.375)
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with a shortcut."""
@@ -157,3 +161,13 @@ def _unrecorded(block: nn.Module) -> Iterator[None]:
     finally:
         for module, (momentum, batches) in zip(norms, kept, strict=True):
             module.momentum, module.num_batches_tracked = momentum, batches
+
+
+def normalise(images: Tensor) -> Tensor:
+    """(B, 3, H, W) RGB in 0..255, any type, to float32 with ImageNet's mean and deviation, on the same device."""
+    return (images.float() - _channels(MEAN_RGB, images.device)) / _channels(STD_RGB, images.device)
+
+
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(3, 1, 1), filled where it lies: a copy from here would make a GPU wait."""
+    return torch.stack([torch.full((1, 1), value, device=device) for value in values])

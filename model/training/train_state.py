@@ -19,10 +19,12 @@ copies each of the network's buffers (HRNet-W48 has 918; hrnet-tiny's update too
 moves its counter to the device, which makes a GPU wait. So here its arithmetic is one call on a copy of the network.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -30,12 +32,12 @@ from torch import Tensor, nn
 
 from segstream.model.checkpoint import Checkpoint, Final
 from segstream.model.config import Precision, TrainConfig
-from segstream.model.device import normalise, pick_device, pick_precision
-from segstream.model.distributed import ProcessGroup
+from segstream.model.distributed import ProcessGroup, pick_device, pick_precision
 from segstream.model.losses.loss import LabelCounts, LossSums, balance_weights, dataset_means, loss_sums, mixed_loss
+from segstream.model.networks.blocks import normalise
 from segstream.model.training.ddp import Reducer
 from segstream.model.training.mgda import min_norm
-from segstream.model.types import Batch, BatchSource, Grouped, TrainOutput
+from segstream.model.types import Batch, BatchSource, Grouped, LogRow, TrainOutput
 from segstream.shards.errors import DataError
 
 COLUMNS = 2**22  # of gradients that are float64 at one time
@@ -278,3 +280,67 @@ def optimizer_of(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
         betas = (config.momentum, 0.999)
         return torch.optim.AdamW(groups, lr=config.lr, betas=betas, weight_decay=config.weight_decay)
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+class MetricsLog:
+    """Sums since the last row; they stay on the device until a row is asked for."""
+
+    def __init__(self, datasets: tuple[str, ...]) -> None:
+        self._datasets = datasets
+        self._waited_before = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._since = time.perf_counter()
+        self._steps = self._crops = 0
+        self._total: Tensor = torch.zeros(())
+        self._sums = self._seen = torch.zeros(len(self._datasets))
+
+    def add(self, report: StepLoss, crops: int) -> None:
+        """Count one step of so many crops."""
+        self._total = self._total.to(report.loss.device) + report.loss
+        self._sums = self._sums.to(report.means.device) + report.means.nan_to_num(0.0)
+        self._seen = self._seen.to(report.means.device) + ~report.means.isnan()
+        self._steps += 1
+        self._crops += crops
+
+    def is_finite(self) -> bool:
+        """Whether every loss since the last row was a number; waits for the device."""
+        return bool(torch.isfinite(self._total))
+
+    def row(self, step: int, steps: int, *, lr: float, wait_s: float, skipped: int = 0) -> LogRow:
+        """Report and start again; waits for the device.
+
+        Args:
+            wait_s: seconds of waiting for batches in the whole run so far.
+        """
+        loss = float(self._total) / self._steps if self._steps else float("nan")
+        means = (self._sums / self._seen).tolist()
+        took = max(time.perf_counter() - self._since, 1e-9)
+        row = LogRow(
+            step=step,
+            steps=steps,
+            loss=loss,
+            lr=lr,
+            crops_per_s=self._crops / took,
+            data_wait=min((wait_s - self._waited_before) / took, 1.0),
+            eta_s=(steps - step) * took / max(self._steps, 1),
+            losses=dict(zip(self._datasets, means, strict=True)),
+            memory_mib=high_water_mib(self._total.device),
+            skipped=skipped,
+        )
+        self._waited_before = wait_s
+        self._reset()
+        return row
+
+
+def high_water_mib(device: torch.device) -> float:
+    """Most memory so far: what torch had allocated on a GPU, what was resident of this process on a CPU.
+
+    nan where the system does not say (Linux does).
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    # Linux' count for this program; getrusage's would include that of the process it was started from.
+    status = Path("/proc/self/status")
+    return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024 if status.exists() else float("nan")

@@ -27,6 +27,7 @@ from segstream.shards.format.index import index_name, merge_counts, merge_outcom
 from segstream.shards.format.keys import unescape
 from segstream.shards.format.left_out import LeftOut, check_left_out
 from segstream.shards.format.manifest import Manifest
+from segstream.shards.format.writer import load_tar_writer
 from segstream.shards.parallel import as_they_finish
 from segstream.shards.storage.base import local_path
 from segstream.shards.taxonomy import load_taxonomy, universal_remap
@@ -245,7 +246,8 @@ def _build_all(
     total, finished = sum(len(shard.pairs) for shard in planned), 0
     results: dict[int, Made] = {}
     what = f"{setup.dataset.name} {setup.split}"
-    for n, result in as_they_finish(functools.partial(build_shard, setup), planned, workers=workers, what=what):
+    build = functools.partial(build_shard, setup)
+    for n, result in as_they_finish(build, planned, workers=workers, what=what, prepare=load_tar_writer):
         results[n] = result
         finished += len(planned[n].pairs)
         if progress:

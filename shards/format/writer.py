@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import sys
 import tarfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -41,7 +42,7 @@ def write_shard(path: Path, samples: Iterable[ShardSample]) -> Written:
     Raises:
         DataError: the system refuses to write.
     """
-    from webdataset import TarWriter  # imports torch, which takes a second: whoever only reads need not wait for it
+    from webdataset import TarWriter  # imports torch, which takes seconds: whoever only reads need not wait for it
 
     entries = []
     with writing(path, advice=RUN_AGAIN) as file:
@@ -56,6 +57,18 @@ def write_shard(path: Path, samples: Iterable[ShardSample]) -> Written:
                     members[suffix] = Span(offset, len(data), zlib.crc32(data), sample.blocks.get(suffix))
                 entries.append(Entry(key=sample.key, size_hw=sample.size_hw, classes=sample.classes, members=members))
     return Written(stream.size, stream.sha256.hexdigest(), tuple(entries))
+
+
+def load_tar_writer() -> None:
+    """Import webdataset without torch, which only its loaders use and which takes seconds.
+
+    For a process of ours that has one thread, writes and ends: in it webdataset's loaders do not work.
+    """
+    if "torch" not in sys.modules:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # how Python marks what cannot be imported
+        import webdataset  # noqa: F401
+
+        del sys.modules["torch"]
 
 
 class _HashingStream(io.RawIOBase):

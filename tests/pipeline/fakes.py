@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from segstream.pipeline.augment_opencv import crop_image, crop_label
-from segstream.pipeline.buffers import Scratch
+from segstream.pipeline.decode import Scratch
 from segstream.shards.errors import DataError
 from segstream.shards.format.index import Entry
 from segstream.shards.format.manifest import Manifest

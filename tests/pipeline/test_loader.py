@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from segstream.pipeline import samples
-from segstream.pipeline.augment_dali import choose_engine
 from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
 from segstream.pipeline.geometry import draw
-from segstream.pipeline.loader import Loader
+from segstream.pipeline.loader import Loader, choose_engine
 from segstream.pipeline.order import Order
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy

@@ -9,8 +9,8 @@ import torch
 
 from segstream.model.checkpoint import load_final
 from segstream.model.networks.build import build
-from segstream.model.training.metrics_log import LogRow
 from segstream.model.training.trainer import SIGNALS, Stopped
+from segstream.model.types import LogRow
 from segstream.recipe import Recipe
 from segstream.shards.errors import DataError
 from segstream.training import _ignore_signals_once_stopped, train

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from segstream.cli.run import training_line as module
 from segstream.cli.run.training_line import duration, figures, training_line
-from segstream.model.training.metrics_log import LogRow
+from segstream.model.types import LogRow
 
 ROW = LogRow(
     step=40,

@@ -9,8 +9,8 @@ import torch
 from torch.nn.functional import cross_entropy, interpolate
 
 from segstream.model.checkpoint import load_final
-from segstream.model.device import normalise
 from segstream.model.distributed import ProcessGroup
+from segstream.model.networks.blocks import normalise
 from segstream.model.training.trainer import Stopped
 from segstream.shards.errors import DataError
 from tests.model.processes import together

@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from segstream.model.checkpoint import load_checkpoint, load_final
 from segstream.model.config import TrainConfig
-from segstream.model.device import normalise, pick_precision
+from segstream.model.distributed import pick_precision
+from segstream.model.networks.blocks import normalise
 from segstream.model.networks.build import build
 from segstream.model.training.mgda import min_norm
 from segstream.model.training.train_state import optimizer_of

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from segstream.model.checkpoint import check_same, load_checkpoint, load_final
 from segstream.model.config import TrainConfig
-from segstream.model.device import normalise
+from segstream.model.networks.blocks import normalise
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import load_any
 from segstream.model.training.trainer import SHAPING, Stopped, poly_lr, run_identity, stop_signals, train

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from segstream.pipeline.labels import label_views
+from segstream.pipeline.samples import label_views
 from segstream.shards.checks.verify import verify
 from segstream.shards.convert.convert import convert, plan_shards
 from segstream.shards.datasets.layout import split_list

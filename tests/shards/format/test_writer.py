@@ -1,5 +1,7 @@
 import hashlib
 import io
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -53,3 +55,11 @@ def test_a_failing_source_leaves_nothing(tmp_path):
 def test_a_folder_that_is_gone(tmp_path):
     with pytest.raises(DataError, match=r"none/shard\.tar: cannot be written \(No such file or directory\)"):
         write_shard(tmp_path / "none" / "shard.tar", samples(["a"]))
+
+
+def test_a_process_that_only_writes_is_spared_torch():
+    code = (
+        "import sys; from segstream.shards.format.writer import load_tar_writer; load_tar_writer();"
+        "import webdataset; assert 'torch' not in sys.modules; import torch; torch.zeros(1)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

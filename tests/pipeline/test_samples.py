@@ -4,7 +4,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from segstream.pipeline.labels import class_shares, label_views
+from segstream.pipeline.samples import class_shares, label_views
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy, naive_remap
 from tests.pipeline.fakes import FakeShards, own_taxonomy
