@@ -29,16 +29,21 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
-def url(place: Path) -> Iterator[str]:
-    """Where a server of the tiny model answers."""
+def served(place: Path) -> Iterator[tuple[str, int]]:
+    """Where a server of the tiny model answers, and its process."""
     command = [sys.executable, "-m", "segstream.cli.main", "serve", "--checkpoint", str(place / "runs/recipe/final.pt")]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen([*command, "--port", "0"], env=env, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         found = re.search(r"http://127\.0\.0\.1:\d+/", process.stderr.readline())
         assert found is not None
-        yield found[0]
+        yield found[0], process.pid
         process.terminate()
+
+
+@pytest.fixture(scope="module")
+def url(served: tuple[str, int]) -> str:
+    return served[0]
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +155,30 @@ def test_bad_use_is_one_line(here: Command, place: Path, tmp_path: Path, url: st
     missing = here("serve", "--checkpoint", tmp_path / "none.pt")
     assert missing.code == 1
     assert "none.pt" in missing.err
+
+
+def resident_mib(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
+@pytest.mark.parametrize(
+    "uploads", [20, pytest.param(500, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])], ids=["few", "soak"]
+)
+def test_memory_is_flat(served: tuple[str, int], photo: Path, uploads: int) -> None:
+    """Pictures of several sizes and kinds, every fifth one cut short."""
+    address, pid = served
+    sizes = [(60, 90), (300, 200), (640, 480), (31, 400)]
+    pictures = [photo.read_bytes(), *(_picture(*size) for size in sizes)]
+    pictures.append(pictures[3][:100])
+
+    def send(count: int) -> None:
+        answers = [post(address, pictures[n % len(pictures)])[0] for n in range(count)]
+        assert set(answers) <= {200, 415}
+
+    send(2 * len(pictures))
+    before = resident_mib(pid)
+    send(uploads)
+    grown = resident_mib(pid) - before
+    print(f"{uploads} uploads: {before:.0f} MiB before, {grown:+.0f} MiB")
+    assert grown < 40
