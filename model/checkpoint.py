@@ -313,6 +313,10 @@ def _fields(path: str | Path, content: Any, kind: str, names: tuple[str, ...]) -
 
 
 def _flat(value: Any, at: str = "") -> dict[str, Any]:
+    if isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        names = [str(inner.get("dataset", i)) if isinstance(inner, dict) else str(i) for i, inner in enumerate(value)]
+        if len({*names}) == len(names):  # their order counts, too
+            value = {"order": names} | dict(zip(names, value, strict=True))
     if isinstance(value, dict) and value:
         return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{at}.{key}" if at else key).items()}
     return {at: value}

@@ -130,6 +130,15 @@ def test_differences_name_the_leaf():
         check_same("x.pt", found, expected)
 
 
+def test_differences_in_a_mix_name_the_dataset():
+    mix = [{"dataset": "a", "manifest": "0" * 64}, {"dataset": "b", "manifest": "1" * 64}]
+    other = [mix[0], {"dataset": "b", "manifest": "2" * 64}]
+    (said,) = differences({"mix": mix}, {"mix": other})
+    assert said == f"mix.b.manifest is '{'1' * 56}..., this run has '{'2' * 56}..."
+    assert differences({"mix": mix}, {"mix": mix[::-1]}) == ["mix.order is ['a', 'b'], this run has ['b', 'a']"]
+    assert differences({"mix": mix}, {"mix": mix}) == []
+
+
 IDENTITY = {"seed": 1}
 
 
