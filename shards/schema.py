@@ -31,6 +31,8 @@ Name = Annotated[str, re.compile(r"[A-Za-z0-9_-]{1,255}")]
 """Names a folder or file."""
 Sha256 = Annotated[str, re.compile(r"[0-9a-f]{64}")]
 Count = Annotated[int, range(2**53)]
+Text = Annotated[str, re.compile(r"[^\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]*")]
+"""Without what a terminal would act upon, and what no file can hold."""
 
 
 class _Strict(_BASE):  # type: ignore[misc]

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segstream.shards.errors import DataError, UsageError, did_you_mean
-from segstream.shards.schema import Name, read_yaml
+from segstream.shards.schema import Name, Text, read_yaml
 
 IGNORE_INDEX = 255  # pixel not scored, in every label array; torch's and the PNGs' word alike
 UNMAPPED = -1  # in a table: this id must not occur
@@ -57,7 +57,7 @@ class Taxonomy:
 
     name: Name
     kind: Kind
-    classes: tuple[str, ...]
+    classes: tuple[Text, ...]
     to_universal: tuple[int, ...] | None = None
     """By native id: the universal id a training label becomes, 255 for none; None if labels are never mapped."""
     from_universal: tuple[tuple[int, int], ...] | None = None

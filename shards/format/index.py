@@ -175,7 +175,7 @@ def load_versioned(data: bytes, version: int, build: Callable[[dict[str, Any]], 
         if found == version:
             return build(raw)
     except (DataError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        why = error if isinstance(error, DataError) else repr(error)
+        why = error if isinstance(error, DataError) else f"{type(error).__name__}: {error}"[:200]
         raise DataError(f"{where}: not a shard {what} ({why}); run `segstream shard` again to mend it") from error
     raise DataError(
         f"{where}: {what} version {found}, this program reads {version}; "

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from segstream.shards.errors import DataError
 from segstream.shards.format.index import Counts, RelabelOutcome, load_versioned
 from segstream.shards.format.left_out import LeftOut
-from segstream.shards.schema import Count, Name, Sha256, parse, shown
+from segstream.shards.schema import Count, Name, Sha256, Text, parse, shown
 from segstream.shards.taxonomy import Taxonomy
 
 VERSION = 1
@@ -43,7 +43,7 @@ class Manifest:
 
     dataset: Name
     split: Name
-    licence: str
+    licence: Text
     native: Taxonomy
     universal: Taxonomy | None
     """The universal taxonomy of the `universal` members; None where labels are never mapped."""

@@ -43,6 +43,8 @@ def test_a_manifest_that_changed_says_so(ade, text):
         (("dataset",), "\x1b[2J", "manifest.dataset"),
         (("dataset",), "a\n", "manifest.dataset"),
         (("split",), "..", "manifest.split"),
+        (("licence",), "a\ud800", "manifest.licence: .* is not of the form"),
+        (("taxonomies", "native", "classes", 0), "\x1b[2J", r"manifest.native.classes\[0\]"),
         (("members", 0), "exe", r"manifest.members\[0\]"),
         (("absent",), -1, r"manifest.absent: -1 is not in 0\.\."),
         (("shards", 0, "name"), "/etc/passwd.tar", r"manifest.shards\[0\].name"),
@@ -82,3 +84,9 @@ def test_more_samples_than_fit_into_the_bytes(ade):
     edit_manifest(ade, change)
     with pytest.raises(DataError, match=r"shard-000000\.tar: 1002 samples do not fit into \d+ bytes"):
         load(ade)
+
+
+def test_a_file_of_another_kind_is_not_written_out():
+    with pytest.raises(DataError, match=r"^m: not a shard manifest \(UnicodeDecodeError: ") as caught:
+        load_manifest(b"\xff" * 100_000, where="m")
+    assert len(str(caught.value)) < 400

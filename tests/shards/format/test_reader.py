@@ -82,6 +82,7 @@ def test_a_missing_folder_and_an_unknown_scheme(tmp_path):
         (lambda m: m | {"version": 9}, "manifest version 9, this program reads 1"),
         (lambda m: {k: v for k, v in m.items() if k != "shards"}, r"not a shard manifest \(manifest.shards: missing"),
         (lambda m: [m], "not a shard manifest"),
+        (lambda m: {"version": 1}, r"not a shard manifest \(KeyError: 'taxonomies'\)"),
     ],
 )
 def test_manifests_of_another_kind(ade, edit, message):
