@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,12 @@ Advance = Callable[[int, int], None]
 def note(text: str) -> None:
     """One line for a person, on stderr (stdout is for results)."""
     typer.echo(text, err=True)
+
+
+def note_place(checkpoint: object, meta: Mapping[str, Any]) -> None:
+    """Where in a published file the weights lay, if not at its top."""
+    if where := meta.get("where"):
+        note(f"{checkpoint}: weights of {where}")
 
 
 def print_json(value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from segstream.cli.commands.options import Arch, Json, NumClasses
-from segstream.cli.console import note, print_json
+from segstream.cli.console import note, note_place, print_json
 from segstream.shards.errors import UsageError
 
 
@@ -30,6 +30,7 @@ def export(
         raise UsageError(f"--out {out}: give a file that ends in {' or '.join(FORMATS)}")
     size_hw = None if size is None else _size(size)
     net, meta = load_any(checkpoint, arch, classes)
+    note_place(checkpoint, meta)
     if size_hw is None:
         crop = meta.get("recipe", {}).get("eval", {}).get("crop")
         if crop is None:
