@@ -15,7 +15,7 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="A final.pt, or a published file of weights.")],
     out: Annotated[Path, typer.Option(help="FILE.onnx or FILE.pt2 (torch.export).")],
     size: Annotated[
-        str | None, typer.Option(help="Height and width of the images, e.g. 713 or 1024x2048.", show_default="recipe's")
+        str | None, typer.Option(help="Height and width of all images, e.g. 713 or 1024x2048.", show_default="recipe's")
     ] = None,
     arch: Arch = None,
     classes: NumClasses = None,
