@@ -4,7 +4,7 @@ import json
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,14 +30,20 @@ def plain(text: str) -> str:
     )
 
 
-def say(text: str, *, err: bool = False, nl: bool = True) -> None:
+def say(text: str, *, err: bool = False) -> None:
     """Print text for a person as it is: no name in it is markup or moves the cursor."""
-    typer.echo(plain(text), err=err, nl=nl)
+    typer.echo(plain(text), err=err)
 
 
 def note(text: str) -> None:
     """One line for a person, on stderr (stdout is for results)."""
     say(text, err=True)
+
+
+def note_place(checkpoint: object, meta: Mapping[str, Any]) -> None:
+    """Where in a published file the weights lay, if not at its top."""
+    if where := meta.get("where"):
+        note(f"{checkpoint}: weights of {where}")
 
 
 def print_json(value: Any) -> None:
