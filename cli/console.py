@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
@@ -21,8 +21,9 @@ Advance = Callable[[int, int], None]
 
 
 def note(text: str) -> None:
-    """One line for a person, on stderr (stdout is for results)."""
-    typer.echo(text, err=True)
+    """One line for a person, on stderr (stdout is for results). If nobody can be told, the work goes on."""
+    with suppress(OSError):
+        typer.echo(text, err=True)
 
 
 def print_json(value: Any) -> None:
