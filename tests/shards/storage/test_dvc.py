@@ -147,7 +147,7 @@ def test_the_remote_names_the_ca_of_its_server(project, tmp_path, monkeypatch):
         ("data/ade?rev=v1&repo={0}", DataError, "data/ade is not tracked by DVC"),
         ("data/ade/train?revision=v1&repo={0}", UsageError, "revision is not known"),
         ("data/ade/train?repo=/nowhere/at/all", DataError, "clone the repository"),
-        ("data/ade/train?repo={1}", DataError, "has no git revision 'HEAD'"),
+        ("data/ade/train?repo={1}", DataError, "git cannot read .*not a git repository"),
     ],
 )
 def test_what_is_not_there(project, tmp_path, url, error, message):
