@@ -94,7 +94,9 @@ def test_foreign_files_are_named(tmp_path, path):
     with pytest.raises(DataError, match="version: found 99, expected 2"):
         load_checkpoint(tmp_path / "newer.pt")
     torch.save({"format": "segstream-checkpoint", "version": 2, "kind": "progress", "step": 1}, tmp_path / "part.pt")
-    with pytest.raises(DataError, match="its identity, weights, optimizer, average, scaler, skipped are not there, or"):
+    with pytest.raises(
+        DataError, match="not there, or of another type: identity, weights, optimizer, average, scaler, skipped;"
+    ):
         load_checkpoint(tmp_path / "part.pt")
 
 
@@ -106,7 +108,8 @@ def test_foreign_files_are_named(tmp_path, path):
         ({"optimizer": {"state": {0: {"m": torch.tensor([torch.nan])}}}}, "optimizer.state.0.m holds nan or infinity"),
         ({"weights": {"a": torch.ones(1, dtype=torch.bool)}}, "weights.a is of torch.bool, not of real numbers"),
         ({"identity": {"seed": {(1, 2): 3}}}, "its identity or meta are no plain values"),
-        ({"step": "5"}, "its step are not there, or of another type"),
+        ({"weights": {"a": 1}}, "not there, or of another type: weights;"),
+        ({"step": "5"}, "not there, or of another type: step;"),
     ],
 )
 def test_a_run_does_not_go_on_from_what_is_no_number(path, change, text):
