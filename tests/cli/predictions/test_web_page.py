@@ -85,7 +85,7 @@ def _picture(width: int, height: int) -> bytes:
 
 REFUSED = {
     "empty": (b"", 415, "cannot be segmented: empty file"),
-    "text": (b"no picture\n" * 9, 415, "cannot be segmented: not an image file"),
+    "text": (b"no picture\n" * 9, 415, "cannot be segmented: begins with"),
     "too many bytes": (bytes(serving.MAX_BYTES + 1), 413, "more than 32 MB"),
     "too many pixels": (_picture(8000, 5001), 413, "more than 40 million pixels"),
 }
@@ -138,7 +138,7 @@ def test_a_person_drops_a_picture_and_takes_the_label_home(
     (tmp_path / "notes.jpg").write_text("no picture")
     page.set_input_files("#file", str(tmp_path / "notes.jpg"))
     page.wait_for_selector("#message.bad")
-    assert page.locator("#message").inner_text().startswith("notes.jpg: cannot be segmented: not an image file")
+    assert page.locator("#message").inner_text().startswith("notes.jpg: cannot be segmented: begins with")
     assert not page.locator("#result").is_visible()
 
 

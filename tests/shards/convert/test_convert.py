@@ -216,7 +216,7 @@ def break_ade(raw):
     (labels / f"{stem.format(5)}.png").unlink()
     return {
         f"annotations/training/{stem.format(1)}.png": "truncated PNG",
-        f"images/training/{stem.format(2)}.jpg": "truncated",
+        f"images/training/{stem.format(2)}.jpg": "does not decode",
         f"annotations/training/{stem.format(3)}.png": (
             f"label is 24 x 31, images/training/{stem.format(3)}.jpg is 24 x 32 (height x width)"
         ),
