@@ -1,16 +1,12 @@
 """IDD: polygons drawn anew here with Pillow and numpy, in MSeg's 39 classes and in Cityscapes' 19."""
 
-import csv
 import json
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 
-from segstream.shards.errors import UnreadableError
-from segstream.shards.taxonomy import load_taxonomy
+from segstream.shards.taxonomy import load_taxonomy, release_classes, release_remap
 from tests.shards.datasets.reading import VOID, found, natives, noise, write
-from tests.shards.shared import TAXONOMY, needs_mseg
 
 LABELS = (  # AutoNUE's names, by `id`
     "road", "parking", "drivable fallback", "sidewalk", "rail track", "non-drivable fallback", "person", "animal",
@@ -40,34 +36,18 @@ def thing(label, polygon, number=0, deleted=0):
     return {"id": number, "label": label, "polygon": polygon, "deleted": deleted, **more}
 
 
-def every_label():
-    """Each label on a 4 x 4 square of its own, the rest unlabelled: (objects, label by pixel)."""
-    objects, expected = [], np.full((48, 64), LABELS.index("unlabeled"))
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_label_has_the_id_of_the_release(tmp_path, name):
+    """Each on a 4 x 4 square of its own, the rest unlabelled."""
+    objects, ids = [], np.full((48, 64), LABELS.index("unlabeled"))
     for n, label in enumerate(LABELS):
         y, x = 6 * (n // 10), 6 * (n % 10)
         objects.append(thing(label, box(x, y, x + 3, y + 3), number=40 - n))
-        expected[y : y + 4, x : x + 4] = n
-    return objects, expected
-
-
-@needs_mseg
-@pytest.mark.parametrize("name", DATASETS)
-def test_every_label_in_the_published_classes(tmp_path, name):
-    objects, labels = every_label()
+        ids[y : y + 4, x : x + 4] = n
     annotate(tmp_path, objects)
-    if name == "idd-39":
-        assert (TAXONOMY / "idd-40_names.txt").read_text().splitlines() == list(LABELS)
-        classes = (TAXONOMY / "idd-39_names.txt").read_text().splitlines()
-        expected = {i: classes.index(label) if label in classes else VOID for i, label in enumerate(LABELS)}
-        assert [i for i, v in expected.items() if v == VOID] == [35]
-        assert [expected[i] for i in (34, 36, 39)] == [34, 35, 38]
-    else:
-        with (TAXONOMY / "derived/cityscapes19_variants.csv").open(newline="") as file:
-            rows = [r for r in csv.DictReader(file) if r["dataset"].startswith("idd")]
-        assert [r["native_name"] for r in rows] == list(LABELS)
-        expected = {int(r["native_id"]): int(r["cityscapes_train_id"]) for r in rows}
     (label,) = natives(name, tmp_path, "train").values()
-    assert np.array_equal(label, np.vectorize(expected.get)(labels))
+    assert np.array_equal(label, release_remap(name).table[ids])
+    assert [n for n, _ in release_classes(name)] == list(LABELS)
 
 
 def test_the_same_frame_in_both_class_lists(tmp_path):
@@ -77,35 +57,6 @@ def test_the_same_frame_in_both_class_lists(tmp_path):
     assert load_taxonomy("idd-39").classes[mseg[5, 5]] == "non-drivable fallback"
     assert load_taxonomy("cityscapes-19").classes[train_ids[5, 5]] == "terrain"
     assert (train_ids[25, 25], mseg[25, 25], mseg[40, 40], train_ids[40, 40]) == (VOID, 19, VOID, VOID)
-
-
-def test_objects_in_order_without_deleted_and_degenerate_ones(tmp_path):
-    """Drawn once more with Pillow, from the same list."""
-    rng = np.random.default_rng(0)
-    objects, canvas = [], Image.new("L", (64, 48), 35)
-    for n in range(40):
-        points = rng.integers(-5, 70, (int(rng.integers(0, 7)), 2)).tolist()
-        label, deleted = LABELS[int(rng.integers(26))], int(n % 5 == 0)
-        objects.append(thing(f"{label}group" if n % 7 == 0 else label, points, n, deleted))
-        if not deleted and len(points) > 2:
-            ImageDraw.Draw(canvas).polygon([tuple(p) for p in points], fill=LABELS.index(label))
-    annotate(tmp_path, objects)
-    (label,) = natives("idd-39", tmp_path, "train").values()
-    ids = np.asarray(canvas).astype(int)
-    assert np.array_equal(label, np.where(ids == 35, VOID, np.where(ids > 35, ids - 1, ids)))
-    assert len(np.unique(label)) > 8
-
-
-def test_an_unknown_label_is_an_error_that_names_it(tmp_path):
-    annotate(tmp_path, [thing("zebra crossing", box(0, 0, 9, 9)), thing("car", box(5, 5, 20, 20))])
-    with pytest.raises(UnreadableError, match=r"labels \['zebra crossing'\], which no class has"):
-        natives("idd-39", tmp_path, "train")
-
-
-def test_the_frame_size_is_the_jsons(tmp_path):
-    annotate(tmp_path, [], place="0/1", size_hw=(30, 40))
-    annotate(tmp_path, [], place="0/2")
-    assert [label.shape for label in natives("idd-39", tmp_path, "train").values()] == [(30, 40), (48, 64)]
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -134,25 +85,17 @@ def test_labels_without_an_image(tmp_path, name):
     assert result.orphans == ("gtFine/train/0/1_gtFine_polygons.json",)
 
 
-def test_both_parts_as_they_are_unpacked(tmp_path):
+@pytest.mark.parametrize("unpacked", [True, False])
+def test_both_parts_as_they_are_unpacked_or_put_together(tmp_path, unpacked):
     """Part II has JPEGs and, here and there, objects without vertices."""
-    car = thing("car", box(0, 0, 63, 47))
-    annotate(tmp_path, [car], root="IDD_Segmentation/", place="0/005506")
-    annotate(tmp_path, [car, thing("pole", [], 4)], root="idd20kII/", place="283/frame2890", end="jpg")
+    car, (one, two) = thing("car", box(0, 0, 63, 47)), ("IDD_Segmentation/", "idd20kII/") if unpacked else ("", "")
+    annotate(tmp_path, [car], root=one, place="0/005506")
+    annotate(tmp_path, [car, thing("pole", [], 4)], root=two, place="283/frame2890", end="jpg")
     result = found("idd-19", tmp_path, "train")
-    assert [p.image for p in result.pairs] == [
-        "IDD_Segmentation/leftImg8bit/train/0/005506_leftImg8bit.png",
-        "idd20kII/leftImg8bit/train/283/frame2890_leftImg8bit.jpg",
-    ]
+    assert sorted(p.image for p in result.pairs) == sorted(
+        [f"{one}leftImg8bit/train/0/005506_leftImg8bit.png", f"{two}leftImg8bit/train/283/frame2890_leftImg8bit.jpg"]
+    )
     assert result.orphans == ()
     labels = natives("idd-19", tmp_path, "train")
     assert sorted(labels) == ["0/005506_leftImg8bit", "283/frame2890_leftImg8bit"]
     assert all((label == 13).all() for label in labels.values())
-
-
-def test_both_parts_put_together(tmp_path):
-    annotate(tmp_path, [], place="0/005506")
-    annotate(tmp_path, [], place="283/frame2890", end="jpg")
-    result = found("idd-19", tmp_path, "train")
-    assert sorted(p.key for p in result.pairs) == ["0/005506_leftImg8bit", "283/frame2890_leftImg8bit"]
-    assert result.orphans == ()
