@@ -48,11 +48,10 @@ def decode_ids(data: bytes) -> Ids:
     Raises:
         UnreadableError: it does not decode, or is of a form whose values are not ids for certain; the message names it.
     """
-    with _opened(data) as image:
-        with decoding(image.format or ""):
-            ids = _stored(image, data)
-            if image.mode == "P":
-                _check_indices(ids, len(image.getpalette() or ()) // 3)
+    with _opened(data) as image, decoding(image.format or ""):
+        ids = _stored(image, data)
+        if image.mode == "P":
+            _check_indices(ids, len(image.getpalette() or ()) // 3)
     return ids
 
 
