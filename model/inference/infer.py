@@ -117,7 +117,7 @@ def hierarchical_logits(net: nn.Module, images: Sequence[Image], config: InferCo
         raise DataError("n_scales: only hierarchical multi-scale attention (hmsa) has scales of its own; use scales")
     size_hw, device = images[0].shape[:2], next(net.parameters()).device
     short = config.short_side or min(size_hw)
-    _check_thin(size_hw, short)
+    check_thin(size_hw, short)
     pixels = normalised([resize_short_side(image, short) for image in images], device)
     combined: Tensor = net(pixels, config.n_scales)
     if config.flip:
@@ -182,7 +182,7 @@ def _at_scale(
     crop = config.crop
     size_hw = (images[0].shape[0], images[0].shape[1])
     short = _short_side(size_hw, config, scale)
-    _check_thin(size_hw, short, crop)
+    check_thin(size_hw, short, crop)
     scaled = [resize_short_side(image, short) for image in images]
     (height, width), (pad_h, pad_w) = scaled[0].shape[:2], (max(crop - side, 0) for side in scaled[0].shape[:2])
     top, left = pad_h // 2, pad_w // 2
@@ -267,7 +267,7 @@ def _short_side(size_hw: tuple[int, int], config: InferConfig, scale: float) -> 
     return round(scale * (config.short_side or min(size_hw)))
 
 
-def _check_thin(size_hw: Sequence[int], short: int, crop: int = 1) -> None:
+def check_thin(size_hw: Sequence[int], short: int, crop: int = 1) -> None:
     """Refuse an image that a side too short makes explode: resized by that side, and padded to the windows.
 
     Raises:

@@ -85,7 +85,7 @@ def check_rows(data: bytes, header: Header) -> None:
                 raise UnreadableError("damaged PNG (a row without a filter type)")
             done += len(found)
             if done > expected:  # and nobody knows how much more
-                raise UnreadableError(f"damaged PNG (pixel data of over {expected} bytes, as its header says)")
+                raise UnreadableError(f"damaged PNG (pixel data of over {expected} bytes, its header says {expected})")
     if done != expected or not unpacker.eof:
         raise UnreadableError(f"damaged PNG (pixel data of {done} bytes, its header says {expected})")
 
