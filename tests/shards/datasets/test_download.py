@@ -319,7 +319,9 @@ PUBLISHED = {
     ]},
     "voc2012": {
         "VOCtrainval_11-May-2012.tar": listed("voc2012", "VOCdevkit/VOC2012/JPEGImages/{}.jpg"),
-        "SegmentationClassAug.zip": ["__MACOSX/SegmentationClassAug/._a.png", *listed("voc2012", "SegmentationClassAug/{}.png")],
+        "SegmentationClassAug.zip": [
+            "__MACOSX/SegmentationClassAug/._a.png", *listed("voc2012", "SegmentationClassAug/{}.png"),
+        ],
     },
     "pascal-context-60": {
         "VOCtrainval_03-May-2010.tar": listed("pascal-context-60", "VOCdevkit/VOC2010/JPEGImages/{}.jpg"),
