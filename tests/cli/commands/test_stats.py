@@ -75,12 +75,12 @@ def test_labels_that_a_set_does_not_hold(sets):
         stats([sets["ade20k-150"], sets["camvid-11"]], taxonomy="universal")
 
 
-def test_the_command_keeps_its_json(segstream, sets):
-    done = segstream("stats", sets["camvid-11"], "--member", "native", "--json")
+def test_the_command_keeps_its_json(here, sets):
+    done = here("stats", sets["camvid-11"], "--member", "native", "--json")
     assert done.code == 0
     [rows] = json.loads(done.out).values()
     assert [row["name"] for row in rows] == list(open_shards(sets["camvid-11"]).manifest.native.classes)
-    wrong = segstream("stats", sets["camvid-11"], "--taxonomy", "univresal")
+    wrong = here("stats", sets["camvid-11"], "--taxonomy", "univresal")
     assert (wrong.code, wrong.err.count("\n"), wrong.out) == (2, 1, "")
 
 

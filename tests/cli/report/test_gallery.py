@@ -42,8 +42,8 @@ def shown(capsys):
     return json.loads(capsys.readouterr().out)
 
 
-def picture(url):
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
+def image_of(data, mode="L"):
+    return np.asarray(Image.open(io.BytesIO(data)).convert(mode))
 
 
 def test_the_page_is_well_formed_loads_nothing_and_is_small(sets, tmp_path):
@@ -74,13 +74,12 @@ def test_shares_names_and_colours_are_those_of_the_label(sets, tmp_path, capsys,
     assert len(account["samples"]) == 5
     for sample in account["samples"]:
         member = "native" if view == "naive" else view
-        label = np.asarray(Image.open(io.BytesIO(stored[f"{sample['key']}.{member}.png"])))
+        label = image_of(stored[f"{sample['key']}.{member}.png"])
         classes = load_taxonomy("universal" if view == "universal" else "ade20k-150").classes
         rows = sample["labels"][view]["classes"]
         assert [r["pixels"] for r in rows] == sorted((r["pixels"] for r in rows), reverse=True)
-        assert {r["name"]: r["pixels"] for r in rows} == {
-            classes[i]: int((label == i).sum()) for i in np.unique(label) if i != 255
-        }
+        pixels = {classes[i]: int((label == i).sum()) for i in np.unique(label) if i != 255}
+        assert {r["name"]: r["pixels"] for r in rows} == pixels
         assert sample["labels"][view]["ignored"] == pytest.approx((label == 255).mean())
         start = text.index(f'aria-label="classes of {sample["key"]}, {view}"')
         legend = text[start : text.index("</ul>", start)]
@@ -103,8 +102,9 @@ def test_the_overlay_has_the_colours_of_the_legend_and_stripes_where_ignored(set
     url = sets["ade20k-150"]
     text = draw(tmp_path / "g.html", url, taxonomy=["native"], keys="ADE_train_00000002", json=True)
     [sample] = shown(capsys)["sets"][0]["samples"]
-    overlay = picture(re.search(r'data-view="native" src="([^"]+)"', text).group(1))
-    label = np.asarray(Image.open(io.BytesIO(members(tmp_path / url)["ADE_train_00000002.native.png"])))
+    source = re.search(r'data-view="native" src="[^",]+,([^"]+)"', text).group(1)
+    overlay = image_of(base64.b64decode(source), "RGB")
+    label = image_of(members(tmp_path / url)["ADE_train_00000002.native.png"])
     assert overlay.shape == (*label.shape, 3)
     for row in sample["labels"]["native"]["classes"]:
         color = tuple(int(row["color"][i : i + 2], 16) for i in (1, 3, 5))
@@ -207,7 +207,7 @@ def test_a_label_with_an_id_outside_its_classes_is_named(sets, tmp_path):
     path = wrong / "manifest.json"
     manifest = json.loads(path.read_text())
     native = dataclasses.replace(load_taxonomy("camvid-11"), from_universal=None)
-    manifest["taxonomies"]["native"] = json.loads(json.dumps({**dataclasses.asdict(native), "digest": native.digest}))
+    manifest["taxonomies"]["native"] = dataclasses.asdict(native) | {"digest": native.digest}
     path.write_text(json.dumps(manifest))
     with pytest.raises(DataError, match=r"sample 'ADE_train_0000000\d': label native has ids \[\d+.*camvid-11"):
         draw(tmp_path / "g.html", wrong, taxonomy=["native"])
@@ -269,6 +269,6 @@ def test_in_a_browser_the_switch_the_slider_the_key_and_the_pointer_work(sets, t
     assert (found["first"], found["second"], found["lists"]) == (["native"], ["universal"], ["universal"])
     assert found["focused"]
     assert found["opacity"] == ["0.25", "0", "0.25"]
-    label = np.asarray(Image.open(io.BytesIO(members(tmp_path / url)[f"{key}.universal.png"])))
+    label = image_of(members(tmp_path / url)[f"{key}.universal.png"])
     names = np.array([*load_taxonomy("universal").classes, *[""] * 61, "ignored"])
     assert found["under"] == names[label].ravel().tolist()

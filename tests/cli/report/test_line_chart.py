@@ -39,11 +39,8 @@ def test_ticks_are_round_inside_and_neither_few_nor_many(low, high):
     assert 3 <= len(found) <= 8
     assert all(low - 1e-9 <= t <= high + 1e-9 for t in found)
     assert {f"{b - a:.0e}"[0] for a, b in pairwise(found)} <= set("125")
-
-
-def test_ticks_of_nothing_are_refused():
     with pytest.raises(ValueError, match="domain"):
-        ticks(1, 1)
+        ticks(low, low)
 
 
 def test_a_chart_draws_values_where_the_axis_says():

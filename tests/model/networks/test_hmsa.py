@@ -1,29 +1,15 @@
 import pytest
 import torch
-from torch import Tensor
 
 from segstream.model.networks.build import build
 from segstream.model.types import TrainOutput
-from tests.model.networks.test_ocr import TINY as TINY_OCR
-from tests.model.networks.test_ocr import images, ocr_head
-from tests.model.plain import Plain, bilinear, shaken
-
-TINY = TINY_OCR | {"attention_width": 6}
-
-
-def test_corners_of_the_structure():
-    with torch.device("meta"):
-        net = build("hmsa", 19)
-    shapes = {name: tuple(t.shape) for name, t in net.state_dict().items()}
-    assert len(shapes) == 1903
-    assert shapes["scale_attn.conv0.weight"] == (256, 512, 3, 3)
-    assert shapes["scale_attn.conv2.weight"] == (1, 256, 1, 1)
-    assert round(sum(p.numel() for p in net.parameters()) / 1e6, 2) == 72.14
-    norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    assert {(m.momentum, m.eps) for m in norms} == {(0.1, 1e-5)}
+from tests.model.networks.test_ocr import ocr_head
+from tests.model.plain import HMSA as TINY
+from tests.model.plain import OCR as TINY_OCR
+from tests.model.plain import Plain, bilinear, images, shaken
 
 
-def one_scale(net: torch.nn.Module, x: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+def one_scale(net, x, scale):
     """Logits, first guess and attention at the size of the scaled image, float64, from the network's trunk on."""
     size_hw = tuple(max(int(n * scale), 1) for n in x.shape[2:])
     p, a = Plain(net), "scale_attn"
@@ -35,17 +21,16 @@ def one_scale(net: torch.nn.Module, x: Tensor, scale: float) -> tuple[Tensor, Te
     return tuple(bilinear(t, size_hw, aligned=False) for t in (logits, guess, attention))
 
 
-def two_scales(net: torch.nn.Module, x: Tensor) -> dict[str, Tensor]:
+def two_scales(net, x):
     size_hw = x.shape[2:]
     lo, lo_guess, attention = one_scale(net, x, 0.5)
     hi, hi_guess, _ = one_scale(net, x, 1.0)
     up = bilinear(attention, size_hw, aligned=False)
-    return {
-        "main": bilinear(attention * lo, size_hw, aligned=False) + (1 - up) * hi,
-        "aux": bilinear(attention * lo_guess, size_hw, aligned=False) + (1 - up) * hi_guess,
-        "lo": lo,
-        "hi": hi,
-    }
+    main, aux = (
+        bilinear(attention * low, size_hw, aligned=False) + (1 - up) * high
+        for low, high in ((lo, hi), (lo_guess, hi_guess))
+    )
+    return {"main": main, "aux": aux, "lo": lo, "hi": hi}
 
 
 @pytest.mark.parametrize("size_hw", [(40, 48), (41, 35)])

@@ -2,29 +2,16 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from segstream.model.networks.build import build
 from segstream.model.types import TrainOutput
-from tests.model.plain import Plain, bilinear, shaken
+from tests.model.plain import Plain, bilinear, images, shaken
 
 TINY = {"width": 4, "blocks": (2, 1, 2, 2)}
 
 
-def images(batch=2, size_hw=(41, 33), seed=0):
-    return torch.randn(batch, 3, *size_hw, generator=torch.Generator().manual_seed(seed))
-
-
-def test_batch_norms_and_dropout_have_the_references_constants():
-    with torch.device("meta"):
-        net = build("pspnet-50", 3)
-    norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    assert {(m.momentum, m.eps) for m in norms} == {(0.1, 1e-5)}
-    assert [m.p for m in net.modules() if isinstance(m, torch.nn.Dropout2d)] == [0.1, 0.1]
-
-
-def pooled(x: Tensor, bins: int) -> Tensor:
+def pooled(x, bins):
     """Adaptive average: bin i of n spans floor(i * size / n) to ceil((i + 1) * size / n)."""
 
     def spans(size):
@@ -34,7 +21,7 @@ def pooled(x: Tensor, bins: int) -> Tensor:
     return torch.stack(lines, -2)
 
 
-def pspnet(net, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def pspnet(net, x):
     """Main and auxiliary logits at 1/8 and layer4's features, spelt out."""
     p = Plain(net)
     x = p.norm(p.conv(x.double(), "layer0.0", stride=2), "layer0.1").relu()
