@@ -13,7 +13,10 @@ from typer.testing import CliRunner
 from segstream.cli import main
 
 ROOT = Path(__file__).parents[1]
-os.environ |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # of this process, and of all that tests start
+# Of this process, and of all that tests start.
+os.environ |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}
+os.environ |= {f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 RECIPE = """
 data: {{shards: {shards}, mix: {{ade20k-150: 1, sunrgbd-37: 1}}}}
 augment: {{short_side: 48, crop: 33}}
@@ -22,6 +25,14 @@ model: {{arch: hrnet-tiny, options: {{widths: [4, 4, 4, 4], stem: 4, stage1_widt
 train: {{steps: 4, lr: 0.05, log_every: 2, checkpoint_every: 2, device: cpu, threads: 1}}
 eval: {{short_side: 48, crop: 49, device: cpu}}
 """
+
+
+def sh(*command, cwd, **environment):
+    """stdout and stderr of a command that has to succeed."""
+    env = os.environ | environment
+    done = subprocess.run([*map(str, command)], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stdout + done.stderr
 
 
 def wait_until(condition, *processes, seconds=200):

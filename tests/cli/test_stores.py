@@ -2,19 +2,17 @@
 
 import contextlib
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
-import torch
 
-from segstream.model.checkpoint import load_final
 from segstream.shards.convert.publish import Target
+from tests.commands import sh
+from tests.model.training.test_kills import assert_same
 from tests.shards.services import NoServiceError, nginx
 
+LOCAL = []  # what commands say of the folders
 SETS = ("ade20k-150/train", "sunrgbd-37/train", "camvid-11/val")
 
 
@@ -34,28 +32,24 @@ def repository(s3, bucket, place, tmp_path_factory):
     """A DVC repository whose tag `v1` names the sets in the bucket; its working tree and cache are empty."""
     pytest.importorskip("dvc")
     repo, remote = tmp_path_factory.mktemp("repo"), tmp_path_factory.mktemp("remote")
-    identity = {f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    environment = os.environ | identity | {"DVC_NO_ANALYTICS": "1", "XDG_CONFIG_HOME": str(remote / "no-config")}
 
-    def do(*command):
-        subprocess.run(command, cwd=repo, env=environment, check=True, capture_output=True)
+    def do(command):
+        sh(*command.split(), cwd=repo, XDG_CONFIG_HOME=str(remote / "no-config"))
 
-    dvc = (sys.executable, "-m", "dvc")
-    do("git", "init", "-q")
+    do("git init -q")
     (repo / ".dvc").mkdir()
     config = repo / ".dvc" / "config"
     config.write_text(f"[core]\n    remote = store\n['remote \"store\"']\n    url = {remote}\n")
     shutil.copytree(place / "shards", repo / "data" / "shards")
-    do(*dvc, "add", "-q", "data/shards")
-    do(*dvc, "push", "-q")
+    do("dvc add -q data/shards")
+    do("dvc push -q")
     client = s3.client()  # what `dvc push` would have done, had it been told of the bucket
     for path in (path for path in remote.rglob("*") if path.is_file()):
         client.upload_file(str(path), bucket, f"store/{path.relative_to(remote)}")
     there = f"url = s3://{bucket}/store\n    endpointurl = {s3.endpoint}"
     config.write_text(config.read_text().replace(f"url = {remote}", there))
-    do("git", "add", "-A")
-    do("git", "commit", "-qm", "data")
-    do("git", "tag", "v1")
+    for command in ("git add -A", "git commit -qm data", "git tag v1"):
+        do(command)
     shutil.rmtree(repo / "data" / "shards")
     shutil.rmtree(repo / ".dvc" / "cache")
     return repo
@@ -88,13 +82,10 @@ def root(request, place, tmp_path, monkeypatch):
 
 
 def test_each_command_from_each_store(root, place, tmp_path, here):
-    folders, urls = [str(place / "shards" / name) for name in SETS], [root(name) for name in SETS]
-
+    urls = [root(name) for name in SETS]
     done = here("train", place / "recipe.yaml", "--run", tmp_path / "run", f"data.shards={root('')}")
     assert done.code == 0, done.err
-    ours, local = load_final(tmp_path / "run" / "final.pt"), load_final(place / "runs" / "recipe" / "final.pt")
-    assert ours.weights.keys() == local.weights.keys()
-    assert all(torch.equal(ours.weights[name], local.weights[name]) for name in local.weights)
+    assert_same(tmp_path / "run", place / "runs/recipe")
 
     def rows(*args):
         done = here(*args, "--json")
@@ -102,14 +93,14 @@ def test_each_command_from_each_store(root, place, tmp_path, here):
         found = json.loads(done.out)
         return json.loads(re.sub(r'"(url|seconds)": ("[^"]*"|[\d.e-]+)', r'"\1": 0', json.dumps(found)))
 
-    judged = [rows("eval", tmp_path / "run" / "final.pt", "--data", where[2]) for where in (urls, folders)]
-    assert judged[0] == judged[1]
-    assert rows("verify", *urls) == rows("verify", *folders)
-    tables = [here("stats", *where).out for where in (urls, folders)]
-    assert tables[0]
-    assert [line for line in tables[0].splitlines() if "/" not in line] == [
-        line for line in tables[1].splitlines() if "/" not in line
-    ]
+    def told(sets):
+        tables = [line for line in here("stats", *sets).out.splitlines() if "/" not in line]
+        return rows("eval", place / "runs/recipe/final.pt", "--data", sets[2]), rows("verify", *sets), tables
+
+    if not LOCAL:
+        LOCAL.extend(told([str(place / "shards" / name) for name in SETS]))
+    assert [*told(urls)] == LOCAL
+    assert all(LOCAL)
     done = here("show", urls[0], "--out", tmp_path / "page.html", "--samples", 2)
     assert done.code == 0, done.err
     assert (tmp_path / "page.html").read_text().count("data:image/jpeg") >= 2

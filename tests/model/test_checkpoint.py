@@ -22,10 +22,12 @@ from segstream.model.checkpoint import (
 )
 from segstream.shards.errors import DataError
 
+IDENTITY = {"seed": 1}
+
 
 def progress(step=5):
     weights = {"a.weight": torch.arange(1000.0).view(10, 100), "a.count": torch.tensor(3)}
-    return Checkpoint(identity={"seed": 1}, step=step, weights=weights, optimizer={"state": {0: {"m": torch.ones(4)}}})
+    return Checkpoint(identity=IDENTITY, step=step, weights=weights, optimizer={"state": {0: {"m": torch.ones(4)}}})
 
 
 @pytest.fixture
@@ -132,13 +134,6 @@ def test_differences_name_the_leaf():
         check_same("x.pt", found, expected)
 
 
-IDENTITY = {"seed": 1}
-
-
-def state(step, value=0.0):
-    return Checkpoint(identity=IDENTITY, step=step, weights={"w": torch.full((50,), value)}, optimizer={"state": {}})
-
-
 @pytest.fixture
 def checkpoints(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
@@ -152,7 +147,7 @@ def names(checkpoints):
 
 def save(checkpoints, *steps):
     for step in steps:
-        checkpoints.save(state(step))
+        checkpoints.save(progress(step))
         checkpoints.wait()
 
 
@@ -175,13 +170,13 @@ def test_what_is_written_is_the_state_at_the_call_though_training_goes_on(checkp
         save_checkpoint(path, state)
 
     monkeypatch.setattr(module, "save_checkpoint", slow)
-    kept = state(3, value=1.0)
+    kept = progress(3)
     checkpoints.save(kept)  # returns though nothing is written
     assert names(checkpoints) == []
-    kept.weights["w"].fill_(2.0)
+    kept.weights["a.weight"].fill_(2.0)
     may_write.set()
     checkpoints.wait()
-    assert torch.equal(load_checkpoint(checkpoints.path(3)).weights["w"], torch.ones(50))
+    assert torch.equal(load_checkpoint(checkpoints.path(3)).weights["a.weight"], progress().weights["a.weight"])
 
 
 def test_a_damaged_newest_one_gives_way_to_the_one_before_and_it_is_said(checkpoints):
@@ -209,7 +204,7 @@ def test_without_a_whole_one_it_refuses(checkpoints):
 def test_a_full_disk_is_told_at_the_next_step_and_the_last_good_one_stays(checkpoints, request):
     save(checkpoints, 2)
     request.getfixturevalue("full_disk")
-    checkpoints.save(state(4))
+    checkpoints.save(progress(4))
     checkpoints._writing.exception()  # done
     assert isinstance(checkpoints.failure, DataError)
     with pytest.raises(DataError, match=r"step-00000004.pt: cannot be written .*No space left"):

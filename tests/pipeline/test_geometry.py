@@ -54,10 +54,7 @@ def test_turning_one_choice_off_leaves_the_others_alone():
 )
 def test_the_short_side_is_met_and_the_long_one_truncated(size_hw, short_side, expected):
     assert resized_size(size_hw, short_side) == expected
-
-
-def test_a_canvas_never_vanishes():
-    assert canvas_size((2, 300), None, 0.1) == (1, 30)
+    assert canvas_size((2, 300), None, 0.1) == (1, 30)  # never vanishes
 
 
 def test_padding_is_centred_with_the_odd_pixel_last():

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -71,16 +70,6 @@ def test_an_epoch_of_a_converted_dataset_is_every_sample_once_with_its_own_label
         assert np.abs(batch.images[0].numpy().transpose(1, 2, 0) - image.astype(float)).mean() < 4  # JPEG
 
 
-def test_a_mix_of_converted_datasets_keeps_its_proportions(root):
-    with loader(root, {"garden": 3, "park": 1}, taxonomy="universal") as stream:
-        batches = list(stream.batches(0, 9))
-        universal = stream.taxonomy
-    counts = Counter(i for batch in batches for i in batch.dataset_ids.tolist())
-    assert counts == {0: 27, 1: 9}
-    seen = {universal.classes[i] for batch in batches for i in batch.labels.unique().tolist() if i != 255}
-    assert seen == {"terrain", "vegetation"}
-
-
 def test_damage_after_opening_is_an_error_naming_the_sample(root, tmp_path):
     tar = shutil.copytree(root / "shards/park/train", tmp_path / "shards/park/train") / "shard-000000.tar"
     data = bytearray(tar.read_bytes())
@@ -123,13 +112,6 @@ def test_again_is_the_same_and_ranks_share_and_steps_may_be_left_out(data):
     first = [content(batch) for batch in DataLoader(dataset, batch_size=None)]
     assert first == expected(data, 0, 3, rank=1, world_size=2)
     assert [content(batch) for batch in pickle.loads(pickle.dumps(dataset))] == first
-
-
-def test_errors_arrive_through_a_dataloader(tmp_path):
-    nowhere = DataConfig(shards=str(tmp_path), mix={"garden": 1}, taxonomy="native")
-    dataset = Batches(data=nowhere, augment=SMALL, loader=SIX, seed=4, stop=3)
-    with pytest.raises(DataError, match="no shards at"):
-        next(iter(DataLoader(dataset, batch_size=None)))
 
 
 def test_leaving_a_dataset_early_lets_go(data):

@@ -31,7 +31,7 @@ def modules_entered():
 
     def note(frame, event, _):
         package, _, module = str(frame.f_globals.get("__name__")).partition(".")
-        if event == "call" and package == "segstream":
+        if event == "call" and package == "segstream" and frame.f_code.co_filename.endswith(".py"):
             entered[module] = None
 
     threading.setprofile(note)

@@ -48,22 +48,18 @@ def sets(tmp_path_factory):
     """Dataset -> URL of its validation split."""
     folder = tmp_path_factory.mktemp("sets")
     raws = {
-        "ade20k-150": trees.ade20k(folder / "ade", train=0, val=7, size_hw=(26, 37)),
-        "camvid-11": trees.camvid(folder / "camvid", count=3),
-        "bdd": bdd(folder / "bdd"),
+        "ade20k-150": (trees.ade20k(folder / "ade", train=0, val=7, size_hw=(26, 37)), None),
+        "camvid-11": (trees.camvid(folder / "camvid", count=3), None),
+        "bdd": (bdd(folder / "bdd"), folder / "bdd/records.csv"),
     }
-    for dataset, raw in raws.items():
-        records = raw / "records.csv" if dataset == "bdd" else None
-        convert(dataset=dataset, split="val", raw=raw, out=str(folder), relabel=records)
-    return {dataset: str(folder / dataset / "val") for dataset in raws}
+    return {n: convert(n, split="val", raw=raw, out=folder, relabel=csv).url for n, (raw, csv) in raws.items()}
 
 
 def checkpoint(path, *, learnt="universal", classes=194):
     """A network that is sure of itself, so that rounding decides nothing."""
     net = settled("hrnet-tiny", classes, sure=6, **OPTIONS)
-    data, settings = {"taxonomy": learnt}, dataclasses.asdict(CONFIG)
-    save_net(path, net, taxonomy=load_taxonomy("universal"), classes=classes, options=OPTIONS, data=data, eval=settings)
-    return path
+    recipe = {"data": {"taxonomy": learnt}, "eval": dataclasses.asdict(CONFIG)}
+    return save_net(path, net, taxonomy=load_taxonomy("universal"), classes=classes, options=OPTIONS, **recipe)
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +278,7 @@ def test_what_cannot_be_judged_is_said(universal, sets, tmp_path, monkeypatch, h
     wrong = checkpoint(tmp_path / "wrong.pt", classes=150)
     for command in (
         ("eval", wrong, "--data", sets["bdd"]),
-        ("predict", wrong, "--checkpoint", wrong, "--out", tmp_path),
+        ("predict", wrong, "--checkpoint", wrong, "--out", tmp_path / "out"),
     ):
         done = here(*command)
         assert done.code == 1

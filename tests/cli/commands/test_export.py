@@ -27,19 +27,23 @@ def test_the_recipes_crop_is_the_size_and_the_report_is_json(final, capsys):
     assert program.module()(torch.zeros(1, 3, 33, 33)).shape == (1, 3, 33, 33)
 
 
-def test_weights_of_others_are_exported_by_architecture(tmp_path, capsys):
+def test_weights_of_others_are_exported_by_architecture(tmp_path, capsys, monkeypatch):
+    asked = []
+
+    def write(net, out, size_hw, *, meta):
+        asked.append((net(torch.zeros(1, 3, *size_hw)).shape, meta))
+        return float(out.write_bytes(b"program"))
+
+    monkeypatch.setattr("segstream.model.inference.export.export", write)
     save_published(tmp_path / "w.pth", 4)
     export(tmp_path / "w.pth", tmp_path / "net.pt2", size="17x25")  # recognised
+    assert asked == [((1, 4, 17, 25), {"arch": "hrnet-tiny", "num_classes": 4})]
     assert "net.pt2" in capsys.readouterr().err
-    program = torch.export.load(tmp_path / "net.pt2")
-    assert program.module()(torch.zeros(1, 3, 17, 25)).shape == (1, 4, 17, 25)
     weights = build("hrnet-tiny", 4).state_dict()
-    trunk = {name: tensor for name, tensor in weights.items() if not name.startswith("last_layer")}
-    torch.save(trunk, tmp_path / "imagenet.pth")
-    with pytest.raises(UsageError, match="without a head to segment with"):
-        export(tmp_path / "imagenet.pth", tmp_path / "no.pt2", size="17", arch="hrnet-tiny", classes=4)
-    with pytest.raises(UsageError, match="names no crop; give --size"):
-        export(tmp_path / "w.pth", tmp_path / "no.pt2", arch="hrnet-tiny", classes=4)
+    torch.save({n: t for n, t in weights.items() if not n.startswith("last_layer")}, tmp_path / "imagenet.pth")
+    for name, size, says in (("imagenet", "17", "without a head to segment with"), ("w", None, "no crop; give --size")):
+        with pytest.raises(UsageError, match=says):
+            export(tmp_path / f"{name}.pth", tmp_path / "no.pt2", size=size, arch="hrnet-tiny", classes=4)
 
 
 def test_bad_use_is_said_before_anything_is_read(tmp_path):

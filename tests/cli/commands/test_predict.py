@@ -20,7 +20,9 @@ from segstream.model.inference.predictor import Predictor
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import load_any
 from segstream.shards.errors import DataError, UsageError
+from tests.model.literal_inference import random_image
 from tests.model.toy import CLASSES, TINY, save_net, save_published
+from tests.shards.trees import save
 
 SETTINGS = {"crop": 33, "short_side": 32, "flip": True, "device": "cpu"}
 
@@ -36,14 +38,12 @@ def final(tmp_path):
 
 
 def picture(seed, size_hw=(40, 52)):
-    noise = np.random.default_rng(seed).integers(0, 256, (size_hw[0] // 8 + 1, size_hw[1] // 8 + 1, 3)).astype(np.uint8)
-    return cv2.resize(noise, size_hw[::-1], interpolation=cv2.INTER_LINEAR)
+    return random_image(*size_hw, seed)
 
 
-def folder(path, names, size_hw=(40, 52)):
+def folder(path, names):
     for i, name in enumerate(names):
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture(i, size_hw)).save(path / name)
+        save(path / name, picture(i))
     return path
 
 
@@ -139,25 +139,19 @@ def test_only_what_is_missing_is_made_again(tmp_path, final, monkeypatch):
     assert sum(made) == 5
 
 
-def test_another_way_to_make_them_is_refused(tmp_path, final):
-    source = folder(tmp_path / "in", ("a.png",))
+def test_another_way_to_make_them_is_refused_or_makes_all_of_them(tmp_path, final):
+    source = folder(tmp_path / "in", ("a.png", "b.png"))
     run(source, final, tmp_path / "out")
     with pytest.raises(DataError, match=r"inference.crop is 33, this run has 17.*--overwrite"):
         run(source, final, tmp_path / "out", crop=17)
     with pytest.raises(DataError, match="checkpoint is"):
         run(source, checkpoint(tmp_path / "other.pt", seed=4), tmp_path / "out")
-    run(source, final, tmp_path / "out", crop=17, overwrite=True)
-    np.testing.assert_array_equal(label(tmp_path / "out/labels/a.png"), expected(final, picture(0), crop=17))
-
-
-def test_an_overwriting_call_that_was_killed_leaves_nothing_old(tmp_path, final):
-    source = folder(tmp_path / "in", ("a.png", "b.png"))
-    run(source, final, tmp_path / "out")
-    (source / "b.png").rename(tmp_path / "b.png")  # a call that gets as far as a.png
+    (source / "b.png").rename(tmp_path / "b.png")  # an overwriting call is killed, having got as far as a.png
     run(source, final, tmp_path / "out", crop=17, overwrite=True)
     (tmp_path / "b.png").rename(source / "b.png")
     run(source, final, tmp_path / "out", crop=17)
-    np.testing.assert_array_equal(label(tmp_path / "out/labels/b.png"), expected(final, picture(1), crop=17))
+    for i, name in enumerate("ab"):  # nothing old is left
+        np.testing.assert_array_equal(label(tmp_path / f"out/labels/{name}.png"), expected(final, picture(i), crop=17))
 
 
 def test_a_bad_picture_is_reported_and_the_others_are_made(tmp_path, final, capsys):

@@ -19,8 +19,8 @@ from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import load_taxonomy
 from tests.cli.conftest import Page
 from tests.shards import trees
-from tests.shards.convert import test_relabel
 from tests.shards.convert.test_convert import members
+from tests.shards.convert.test_relabel import bdd, converted
 
 CHROMIUM = next((c for name in ("chromium", "chromium-browser", "google-chrome") if (c := shutil.which(name))), None)
 
@@ -49,8 +49,7 @@ def image_of(data, mode="L"):
 def test_the_page_is_well_formed_loads_nothing_and_is_small(sets, tmp_path):
     text = draw(tmp_path / "new/gallery.html", *sets.values())
     page = Page(text)
-    assert page.open == []
-    assert page.loads
+    assert (page.open, bool(page.loads)) == ([], True)
     assert all(url.startswith(("data:image/jpeg;base64,", "data:image/png;base64,")) for url in page.loads)
     assert not {"link", "iframe"} & page.seen
     assert not re.search(r"url\(|@import|https?://|<script[^>]* src", text)
@@ -90,8 +89,7 @@ def test_shares_names_and_colours_are_those_of_the_label(sets, tmp_path, capsys,
 
 
 def test_relabelled_labels_are_a_taxonomy_of_their_own(tmp_path, capsys):
-    url = test_relabel.converted(test_relabel.bdd(tmp_path / "raw"), tmp_path, "bdd").url
-    draw(tmp_path / "g.html", url, json=True)
+    draw(tmp_path / "g.html", converted(bdd(tmp_path / "raw"), tmp_path, "bdd").url, json=True)
     [account] = shown(capsys)["sets"]
     assert account["taxonomies"] == ["native", "universal", "universal-relabeled"]
     [sample] = account["samples"]

@@ -17,9 +17,9 @@ from segstream.shards.synthetic import draw
 from segstream.shards.taxonomy import load_taxonomy
 from tests.commands import ROOT
 from tests.shards import trees
+from tests.shards.convert.test_relabel import record_file
 from tests.shards.synthetic.truth import tiny
 
-HEADER = "dataset,split,original_class,new_class,parent,image_stem,segment_id\n"
 HRNET = "stem: 4, widths: [4, 4, 4, 4], stage1_width: 4, blocks: 1, modules: 1, stage1_blocks: 1"
 TINY = {  # by architecture: the same made small
     "hrnet-ocr": [f"model.options={{{HRNET}, ocr_width: 4, ocr_key_width: 4}}"],
@@ -33,9 +33,9 @@ TINY_HRNET = ["model.arch=hrnet-tiny", f"model.options={{{HRNET}}}"]
 def world(tmp_path_factory):
     """Shards of one or two pictures of every dataset that a recipe trains on, relabelled labels included."""
     folder = tmp_path_factory.mktemp("plans")
-    records = folder / "records.csv"  # of pictures that are not drawn: labels stay as they are, but are written
     one = {name: load_taxonomy(f"{name}-relabeled").classes[0] for name in load_recipe("mseg-mgda-1m-1080p").data.mix}
-    records.write_text(HEADER + "".join(f"{name},val,{c},{c},nowhere,none,1\n" for name, c in one.items()))
+    # Records of pictures that are not drawn: labels stay as they are, but are written.
+    records = record_file(folder, [f"{name},val,{c},{c},nowhere,none,1" for name, c in one.items()])
     for name in sorted({dataset for recipe in recipe_names() for dataset in load_recipe(recipe).data.mix}):
         dataset, raw = name, folder / name
         if name == "camvid-street":

@@ -86,11 +86,15 @@ def test_logits_far_apart_give_probabilities(net):
     np.testing.assert_allclose(own.sum(dim=0).numpy(), 1, atol=1e-5)
 
 
-def test_windows_cover_and_the_published_strides():
+def test_windows_cover_with_the_published_strides_and_images_fill_a_pass():
     for crop, stride in ((713, 476), (593, 396), (473, 316)):
         assert window_starts(crop + stride + 1, crop) == [0, stride, stride + 1]
     assert window_starts(33, 33) == [0]
     assert window_starts(34, 33) == [0, 1]
+    config = InferConfig(crop=33, batch=8, device="cpu")
+    assert num_windows((50, 66), config, 1.0) == 2 * 3
+    assert [images_at_once(size, config) for size in ((20, 30), (33, 34), (50, 66))] == [8, 4, 1]
+    assert images_at_once((20, 30), InferConfig(crop=33, batch=8, n_scales=(1.0,), device="cpu")) == 1
 
 
 @pytest.mark.parametrize(("batch", "crop", "scales"), [(5, 33, (1.0,)), (4, 71, (1.0,)), (3, 33, (0.5, 1.25))])
@@ -126,13 +130,6 @@ def test_more_than_255_classes_take_16_bits(net):
     ((ids, own),) = segment(net, [image], [wide, None], config)
     assert ids.dtype == np.uint16
     np.testing.assert_array_equal(ids, own.astype(int) + 290)
-
-
-def test_as_many_images_as_fill_a_pass():
-    config = InferConfig(crop=33, batch=8, device="cpu")
-    assert num_windows((50, 66), config, 1.0) == 2 * 3
-    assert [images_at_once(size, config) for size in ((20, 30), (33, 34), (50, 66))] == [8, 4, 1]
-    assert images_at_once((20, 30), InferConfig(crop=33, batch=8, n_scales=(1.0,), device="cpu")) == 1
 
 
 def test_logarithms_of_averaged_probabilities_give_them_back(net):

@@ -6,9 +6,13 @@ import pytest
 import torch
 
 from segstream.model.networks.build import build
-from segstream.model.types import Coarse
+from segstream.model.types import Coarse, TrainOutput
 from segstream.shards.errors import DataError, UsageError
-from tests.model.plain import HMSA, NETS, images, published, rows, shaken
+from tests.model.networks.test_hmsa import two_scales
+from tests.model.networks.test_ocr import ocr
+from tests.model.networks.test_pspnet import TINY as PSPNET
+from tests.model.networks.test_pspnet import pspnet
+from tests.model.plain import HMSA, NETS, OCR, bilinear, images, published, rows, shaken
 
 
 @pytest.mark.parametrize(
@@ -31,6 +35,39 @@ def test_the_structure_is_the_published_one(arch, classes, parameters, momentum,
     assert [m.p for m in net.modules() if isinstance(m, torch.nn.Dropout2d)] == dropout
     assert hashlib.sha256(str(rows(net)).encode()).hexdigest()[:16] == digest
     assert rows(net) == published(table)
+
+
+BY_HAND = {  # options, the network spelt out, its further predictions, whether corners are aligned
+    "pspnet-50": (PSPNET, pspnet, {"aux": 0.4}, True),
+    "hrnet-ocr": (OCR, ocr, {"aux": 0.4}, False),
+    "hmsa": (HMSA, two_scales, {"aux": 0.4}, False),
+    "hmsa, each scale": (HMSA | {"scale_weight": 0.05}, two_scales, {"aux": 0.4, "lo": 0.05, "hi": 0.05}, False),
+}
+
+
+@pytest.mark.parametrize("case", BY_HAND)
+@pytest.mark.parametrize("size_hw", [(41, 33), (40, 50)])
+def test_predictions_and_gradients_are_those_of_the_network_spelt_out(case, size_hw):
+    options, by_hand, further, aligned = BY_HAND[case]
+    net, x = shaken(build(case.partition(",")[0], 5, **options)).eval(), images(3, size_hw)
+    with torch.no_grad():
+        expected = bilinear(by_hand(net, x)["main"], size_hw, aligned=aligned)
+        torch.testing.assert_close(net(x).double(), expected, rtol=1e-4, atol=1e-5)
+        assert not aligned or net.coarse(x).aux == ()
+
+    expected, output = by_hand(net.train(), x), net(x)
+    assert isinstance(output, TrainOutput)
+    assert (output.size_hw, output.align_corners) == (size_hw, aligned)
+    assert [(aux.name, aux.weight, aux.align_corners) for aux in output.aux] == [(*n, aligned) for n in further.items()]
+    found = {"main": output.logits, "features": output.features} | {aux.name: aux.logits for aux in output.aux}
+    for name in found.keys() & expected.keys():
+        torch.testing.assert_close(found[name].double(), expected[name], rtol=1e-4, atol=1e-4)
+
+    net, x = net.double(), x.double().requires_grad_()
+    expected, output = by_hand(net, x), net(x)
+    total = output.logits.square().mean() + sum(aux.weight * aux.logits.square().mean() for aux in output.aux)
+    plain = sum(weight * expected[name].square().mean() for name, weight in ({"main": 1.0} | further).items())
+    torch.testing.assert_close(*(torch.autograd.grad(t, x)[0] for t in (total, plain)), rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("arch", NETS)

@@ -1,8 +1,6 @@
-import pytest
 import torch
 
 from segstream.model.networks.build import build
-from segstream.model.types import TrainOutput
 from tests.model.networks.test_ocr import ocr_head
 from tests.model.plain import HMSA as TINY
 from tests.model.plain import OCR as TINY_OCR
@@ -31,30 +29,6 @@ def two_scales(net, x):
         for low, high in ((lo, hi), (lo_guess, hi_guess))
     )
     return {"main": main, "aux": aux, "lo": lo, "hi": hi}
-
-
-@pytest.mark.parametrize("size_hw", [(40, 48), (41, 35)])
-def test_by_default_two_scales_are_combined(size_hw):
-    net = shaken(build("hmsa", 5, **TINY)).eval()
-    x = images(size_hw=size_hw)
-    with torch.no_grad():
-        torch.testing.assert_close(net(x).double(), two_scales(net, x)["main"], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("weight", [0.0, 0.05])
-def test_train_mode_returns_every_term_of_the_loss(weight):
-    net = shaken(build("hmsa", 5, scale_weight=weight, n_scales=(1.0, 2.0), **TINY)).train()
-    x = images(size_hw=(41, 35))
-    expected = two_scales(net, x)
-    output = net(x)
-    assert isinstance(output, TrainOutput)
-    assert (output.size_hw, output.align_corners) == ((41, 35), False)
-    torch.testing.assert_close(output.logits.double(), expected["main"], rtol=1e-4, atol=1e-4)
-    terms = [("aux", 0.4), ("lo", 0.05), ("hi", 0.05)][: 3 if weight else 1]
-    assert [(aux.name, aux.weight) for aux in output.aux] == terms
-    for aux in output.aux:
-        assert aux.align_corners is False
-        torch.testing.assert_close(aux.logits.double(), expected[aux.name], rtol=1e-4, atol=1e-4)
 
 
 def test_three_scales_by_hand_from_high_to_low():
@@ -88,17 +62,6 @@ def test_batch_norms_see_the_low_scale_first_then_the_high():
     expected = 0.9 * (0.9 * before + 0.1 * means[0]) + 0.1 * means[1]
     torch.testing.assert_close(net.backbone.bn1.running_mean, expected)
     assert net.scale_attn.bn0.num_batches_tracked.item() == attention_before + 2
-
-
-def test_gradients_are_those_of_the_plain_composition():
-    net = shaken(build("hmsa", 3, scale_weight=0.05, **TINY)).train().double()
-    x = images(size_hw=(40, 33)).double().requires_grad_()
-    output, expected = net(x), two_scales(net, x)
-    total = output.logits.square().mean() + sum(aux.weight * aux.logits.square().mean() for aux in output.aux)
-    plain = {"main": 1.0, "aux": 0.4, "lo": 0.05, "hi": 0.05}
-    plain_total = sum(weight * expected[name].square().mean() for name, weight in plain.items())
-    got, wanted = (torch.autograd.grad(t, x)[0] for t in (total, plain_total))
-    torch.testing.assert_close(got, wanted, rtol=1e-7, atol=1e-9)
 
 
 def test_scales_are_combined_in_float32():
