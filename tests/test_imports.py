@@ -1,11 +1,11 @@
 """Which folder may import which, no circles, and sizes that can still be read (docs/architecture.md)."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.commands import ROOT
+
 ROOMS = ("shards", "pipeline", "model", "cli", "benchmarks")
 GROUND = {"shards.errors", "shards.taxonomy", "shards.files", "shards.schema"}  # all of shards that model may see
 CODECS = {"shards.errors", "shards.taxonomy", "shards.schema", "shards.files", "shards.parallel", "shards.codecs"}

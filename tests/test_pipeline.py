@@ -22,33 +22,25 @@ MADE = ("data/", "runs", "results/")
 needs_dvc = pytest.mark.skipif(shutil.which("dvc") is None, reason="dvc is not installed")
 
 # Folders and modules that a command reaches and its stage does not depend on, nor on what only they import.
-TALK = "reads options, tells how far the work is"
 NOT_DEPENDED_ON = {
-    "": {
-        "cli.commands": TALK,
-        "cli.console": TALK,
-        "cli.run": TALK + "; shows what a run would be",
+    "": dict.fromkeys(("cli.commands", "cli.console"), "reads options, tells how far the work is")
+    | {
+        "cli.run": "tells how far the work is; shows what a run would be",
         "cli.jobs": "starts processes; the result is the same in any number of them",
         "shards.errors": "texts of errors, which end a stage",
         "shards": "hands names on",
     },
     "world": {},
     "shard": {},
-    "train": {
-        "evaluation": "scores and pictures on the way, of which the demo's recipes ask none; weights do not see them",
-        "colors": "likewise",
-        "model.inference": "likewise",
-        "model.evaluation": "likewise",
-    },
+    "train": dict.fromkeys(
+        ("evaluation", "colors", "model.inference", "model.evaluation"),
+        "scores and pictures on the way, of which the demo's recipes ask none; weights do not see them",
+    ),
     "eval": {},
-    "report": {
-        "evaluation": "how the results that it reads were made",
-        "model": "likewise",
-        "pipeline": "likewise",
-        "shards.codecs": "likewise",
-        "shards.files": "writes what it is given",
-        "shards.schema": "reads manifests",
-    },
+    "report": dict.fromkeys(
+        ("evaluation", "model", "pipeline", "shards.codecs"), "how the results that it reads were made"
+    )
+    | {"shards.files": "writes what it is given", "shards.schema": "reads manifests"},
 }
 
 

@@ -3,17 +3,16 @@
 import json
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 import yaml
 
 from segstream.cli import main
 from segstream.shards.errors import UsageError
+from tests.commands import ROOT
+from tests.shards.shared import CAMVID
 
 COMMANDS = tuple(main.EXAMPLES)
-ROOT = Path(__file__).resolve().parents[2]
-CAMVID = ROOT.parent / "shared" / "camvid"
 
 
 @pytest.mark.parametrize("command", [(), *((c,) for c in COMMANDS)])

@@ -1,11 +1,11 @@
 """Layers spelt out on a dictionary of weights by their published names: what the networks' tests compare against."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, conv2d
+
+from tests.shards.shared import SHARED
 
 TINY = {"stem": 8, "stage1_width": 4, "widths": [4, 4, 6, 8], "blocks": 1, "modules": 1, "stage1_blocks": 1}
 OCR = TINY | {"ocr_width": 12, "ocr_key_width": 5}
@@ -16,7 +16,7 @@ NETS = {
     "hrnet-ocr": OCR,
     "hmsa": HMSA | {"scale_weight": 0.05},
 }  # every kind of network, as small as it can be
-KEYS = Path(__file__).resolve().parents[2].parent / "shared" / "mseg" / "state_dict_keys"
+KEYS = SHARED / "mseg" / "state_dict_keys"
 
 
 def published(name: str) -> list[list[str]]:

@@ -1,7 +1,6 @@
 """Both engines on the same draws; DALI runs here on the host, and under the `gpu` marker on a GPU."""
 
 import itertools
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,9 +16,9 @@ from segstream.shards.codecs.images import encode_jpeg
 from segstream.shards.codecs.row_blocks import EncodedRows, cut_jpeg, jpeg_blocks
 from segstream.shards.errors import DataError
 from tests.pipeline.fakes import augment, png, textured
+from tests.shards.shared import CAMVID
 
 pytest.importorskip("nvidia.dali", reason="nvidia-dali is not installed")
-CAMVID = Path(__file__).parents[3] / "shared" / "camvid"
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICES = [pytest.param(None, id="host"), pytest.param(0, id="gpu", marks=[pytest.mark.gpu, NO_GPU])]
 

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -8,8 +6,7 @@ from segstream.pipeline.config import AugmentConfig
 from segstream.pipeline.geometry import FILL_RGB, compose, draw, source_box
 from tests.pipeline.fakes import augment, textured
 from tests.pipeline.reference_rule import resize_nearest, step_by_step
-
-CAMVID = Path(__file__).parents[3] / "shared" / "camvid"
+from tests.shards.shared import CAMVID
 
 
 @pytest.fixture(scope="module")

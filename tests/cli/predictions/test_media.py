@@ -5,7 +5,6 @@ import struct
 import wave
 from fractions import Fraction
 from importlib.util import find_spec
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,10 +13,10 @@ from PIL import Image
 
 from segstream.cli.predictions.media import find_pictures, open_video, read_picture, write_video
 from segstream.shards.errors import DataError
+from tests.shards.shared import SHARED
 from tests.shards.trees import png_file
 
-ORIENTATION = 0x0112
-SAMPLES = Path(__file__).resolve().parents[3].parent / "shared" / "mseg" / "samples"
+ORIENTATION, SAMPLES = 0x0112, SHARED / "mseg/samples"
 UPRIGHT = {  # EXIF 2.32, tag 0x0112: what to do with the stored rows and columns
     1: lambda a: a,
     2: lambda a: a[:, ::-1],

@@ -1,7 +1,6 @@
 """The figures that we compare with: whole, and consistent in themselves."""
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -10,8 +9,9 @@ from segstream.cli.report.text_table import HMEAN
 from segstream.recipe import recipe_names
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError
+from tests.shards.shared import SHARED
 
-FACTS = Path(__file__).parents[4] / "shared/mseg/results.md"
+FACTS = SHARED / "mseg/results.md"
 ROUNDING = 0.05
 TABLES = ("zero_shot", "training", "zero_shot_ms")
 

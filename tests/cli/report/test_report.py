@@ -146,18 +146,15 @@ def decode(url):
     return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
 
 
-def test_an_inlined_label_keeps_its_colours_in_one_byte_a_pixel(tmp_path):
+def test_an_inlined_label_keeps_its_colours_in_one_byte_a_pixel_and_large_pictures_are_reduced(tmp_path):
     label = np.random.default_rng(0).integers(0, 194, (40, 60)).astype(np.uint8)
     Image.fromarray(colorize(label, 194)).save(tmp_path / "label.png")
     picture = decode(inline_label(tmp_path / "label.png"))
     assert picture.mode == "P"
     assert (np.asarray(picture.convert("RGB")) == palette(194)[label]).all()
-
-
-def test_large_pictures_are_reduced(tmp_path):
-    Image.fromarray(colorize(np.zeros((300, 1200), np.uint8), 1)).save(tmp_path / "x.png")
-    assert decode(inline_label(tmp_path / "x.png")).size == (MAX_SIDE, MAX_SIDE // 4)
-    assert decode(inline_photo(tmp_path / "x.png")).size == (MAX_SIDE, MAX_SIDE // 4)
+    Image.fromarray(colorize(np.zeros((300, 1200), np.uint8), 1)).save(tmp_path / "large.png")
+    for inlined in (inline_label, inline_photo):
+        assert decode(inlined(tmp_path / "large.png")).size == (MAX_SIDE, MAX_SIDE // 4)
 
 
 @pytest.mark.parametrize("content", [None, b"\x89PNG\r\n\x1a\n", b""])

@@ -1,11 +1,9 @@
 """The recipes as a table: for people, for machines, and the page in the docs."""
 
 import json
-from pathlib import Path
 
 from segstream.cli.run.recipe_table import show
-
-ROOT = Path(__file__).parents[3]
+from tests.commands import ROOT
 
 
 def test_the_page_of_recipes_is_the_generated_one(capsys):

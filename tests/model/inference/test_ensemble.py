@@ -60,12 +60,9 @@ def test_models_are_not_kept():
     assert combine(stream())[0].shape == (9, 11)
 
 
-def test_sixteen_bits_are_truncated():
+def test_sixteen_bits_are_truncated_and_taken_by_more_than_255_classes():
     confidence = np.array([[0.0, 0.5, 0.99999, 1.0, 1.5, -1.0]], np.float32)
     np.testing.assert_array_equal(as_uint16(confidence), [[0, 32767, 65534, 65535, 65535, 0]])
-
-
-def test_more_than_255_classes():
     logits = np.zeros((300, 1, 1), np.float16)
     logits[299] = 1
     assert combine([(logits, 1.0)])[0].tolist() == [[299]]

@@ -1,6 +1,5 @@
 import copy
 import math
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,10 +16,10 @@ from segstream.shards.taxonomy import projection as taxonomy_projection
 from tests.model.literal_inference import MEAN, STD, literal, random_image, settled
 from tests.model.plain import HMSA as TINY_HMSA
 from tests.model.plain import TINY as TINY_HRNET
+from tests.shards.shared import SHARED
 
 TINY, HMSA = TINY_HRNET | {"init": "kaiming"}, TINY_HMSA | {"init": "kaiming"}
 NUM = 6
-SHARED = Path(__file__).resolve().parents[3].parent / "shared"
 
 
 @pytest.fixture(scope="module")
