@@ -167,12 +167,13 @@ def test_a_missing_or_damaged_picture_is_named(left, content):
         left.page()
 
 
-def test_a_run_without_its_description_is_named_and_without_jinja2_the_extra(bare, monkeypatch):
+def test_without_jinja2_the_extra_is_named_and_without_its_description_the_run(bare, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "jinja2", None)
+        with pytest.raises(DataError, match=r"segstream\[report\]"):
+            bare.page()
     (bare.folder / "runs/weak/run.json").unlink()
     with pytest.raises(DataError, match=r"weak/run\.json: cannot be read"):
-        bare.page()
-    monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(DataError, match=r"segstream\[report\]"):
         bare.page()
 
 

@@ -187,7 +187,7 @@ STREET, HORSES = "camvid/images/val/*.jpg", "mseg/samples/mseg-semantic/demo_ima
 
 @pytest.mark.parametrize(
     ("pattern", "short_side", "crop", "scales"),
-    [(STREET, 360, 241, (1.0,)), (STREET, 60, 49, MULTI_SCALE), (HORSES, 60, 49, MULTI_SCALE)],
+    [(STREET, 180, 121, (1.0,)), (STREET, 60, 49, MULTI_SCALE), (HORSES, 60, 49, MULTI_SCALE)],
 )
 def test_labels_of_photographs_are_the_literal_ones(pattern, short_side, crop, scales):
     """In the classes of a held-out dataset, from the universal ones."""

@@ -17,6 +17,7 @@ from segstream.model.training.mgda import min_norm
 from segstream.model.training.train_state import optimizer_of
 from segstream.model.training.trainer import train
 from segstream.shards.errors import DataError
+from tests.model.plain import TINY as SMALLEST
 from tests.model.toy import META, TINY, StopError, ToySource, frozen, run, stop_at, toy_net
 
 
@@ -224,6 +225,7 @@ def test_what_a_cpu_cannot_do_is_refused_or_said(tmp_path):
 def test_compiled_training_resembles_plain_and_keeps_names(tmp_path, monkeypatch):
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda net: real(net, backend="aot_eager"))  # no C++ compiler needed
-    finals = [load_final(run(str(tmp_path / str(c)), steps=2, compile=c)) for c in (False, True)]
+    nets = {c: build("hrnet-tiny", 3, seed=1, **SMALLEST) for c in (False, True)}
+    finals = [load_final(run(str(tmp_path / str(c)), net=net, steps=2, compile=c)) for c, net in nets.items()]
     assert finals[0].identity == finals[1].identity
     torch.testing.assert_close(finals[1].weights, finals[0].weights, rtol=1e-3, atol=1e-4)
