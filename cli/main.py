@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import segstream
+from segstream.cli.console import note
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.schema import read_yaml
 
@@ -89,13 +90,13 @@ def run() -> None:
     except DataError as error:
         if debug:
             raise
-        typer.echo(f"error: {error}", err=True)
+        note(f"error: {error}")
         sys.exit(error.exit_code)
     except Exception as error:
         if debug:
             raise
         text = f"{type(error).__name__}: {error}".splitlines()[0]
-        typer.echo(f"error: {text} (unexpected; run again with --debug and report what it shows)", err=True)
+        note(f"error: {text} (unexpected; run again with --debug and report what it shows)")
         sys.exit(1)
 
 

@@ -86,7 +86,8 @@ def train(
         }
         if loaded is not None:
             kept = f"; freshly drawn: {len(loaded.fresh)} tensors" if loaded.fresh else ""
-            note(f"starting from {loaded.kind} {recipe.model.weights}{kept}")
+            where = f" ({loaded.where})" if loaded.where else ""
+            note(f"starting from {loaded.kind} {recipe.model.weights}{where}{kept}")
             meta["weights"] = {"sha256": loaded.sha256, "fresh": tuple(recipe.model.fresh)}
 
         def log(row: LogRow) -> None:

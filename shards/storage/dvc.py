@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import yaml
-
 from segstream.shards.errors import DataError, UsageError
+from segstream.shards.schema import parse_yaml
 from segstream.shards.storage.base import Check, LocalStore, Store
 
 
@@ -123,13 +122,13 @@ def _find_out(revision: _Revision, path: str) -> Mapping[str, Any]:
             if (text := revision.show(file)) is None:
                 continue
             try:
-                content = yaml.safe_load(text)
+                content = parse_yaml(text, at=f"{revision.url}: {file}")
                 owners = content["stages"].values() if file.endswith("dvc.lock") else [content]
                 for out in (out for owner in owners for out in owner.get("outs", [])):
                     known.append(posixpath.normpath(posixpath.join(folder, out["path"])))
                     if f"{path}/".startswith(f"{known[-1]}/"):
                         return out | {"path": known[-1]}  # type: ignore[no-any-return]
-            except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+            except (AttributeError, KeyError, TypeError) as error:
                 raise DataError(f"{revision.url}: {file} cannot be read ({error!r}); mend it") from error
         at = folder
     tracked = f"it tracks {', '.join(sorted(known)[:8])}" if known else "no dvc.lock or .dvc file on its way"

@@ -34,7 +34,7 @@ def test_training_starts_from_the_file_and_the_run_knows_its_hash(tmp_path):
         torch.testing.assert_close(final.weights[name], weight.detach(), rtol=0, atol=1e-8)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert final.identity["network"]["weights"] == {"sha256": digest, "fresh": []}
-    assert f"starting from MSeg checkpoint {path}" in notes
+    assert f"starting from MSeg checkpoint {path} ('state_dict', names after 'module.')" in notes
     other = recipe(tmp_path, f"model.weights={file_of(tmp_path, seed=8)}")
     with pytest.raises(DataError, match=rf"belongs to another run: network.weights.sha256 is '{digest[:20]}"):
         train(other, tmp_path / "run")

@@ -41,7 +41,8 @@ def test_weights_of_others_are_exported_by_architecture(tmp_path, capsys, monkey
     assert "net.pt2" in capsys.readouterr().err
     weights = build("hrnet-tiny", 4).state_dict()
     torch.save({n: t for n, t in weights.items() if not n.startswith("last_layer")}, tmp_path / "imagenet.pth")
-    for name, size, says in (("imagenet", "17", "without a head to segment with"), ("w", None, "no crop; give --size")):
+    no_head = "is the last of a network that segments"
+    for name, size, says in (("imagenet", "17", no_head), ("w", None, "no crop; give --size")):
         with pytest.raises(UsageError, match=says):
             export(tmp_path / f"{name}.pth", tmp_path / "no.pt2", size=size, arch="hrnet-tiny", classes=4)
 
