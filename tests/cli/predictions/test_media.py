@@ -261,7 +261,9 @@ def test_what_is_no_video_is_named(tmp_path):
     no_index = written(tmp_path / "no-index.mp4")
     no_index.write_bytes(no_index.read_bytes()[:-200])
     reasons = dict.fromkeys(("no-index.mp4", "text.mp4", "empty.mkv"), "not a video")
-    for name, reason in (reasons | {"sound.wav": "no pictures in it", "nowhere.mp4": "no such file"}).items():
+    for name, reason in (
+        reasons | {"sound.wav": "no pictures in it", "nowhere.mp4": "not a video .*no such file"}
+    ).items():
         with pytest.raises(DataError, match=rf"{name}: {reason}"):
             open_video(tmp_path / name)
 
