@@ -5,7 +5,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
@@ -36,8 +36,9 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def note(text: str) -> None:
-    """One line for a person, on stderr (stdout is for results)."""
-    say(text, err=True)
+    """One line for a person, on stderr (stdout is for results). If nobody can be told, the work goes on."""
+    with suppress(OSError):
+        say(text, err=True)
 
 
 def note_place(checkpoint: object, meta: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from segstream.model.weights_file import check_values, one_line, read_weights_file
 from segstream.shards.errors import DataError, first_few
-from segstream.shards.files import PART, lock, writing
+from segstream.shards.files import PART, break_links, lock, writing
 
 FORMAT = "segstream-checkpoint"
 VERSIONS = {"progress": 2, "final": 1}
@@ -176,6 +176,7 @@ class Checkpoints:
         path = self._folder.parent / "run.lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            break_links([path])
             self._lock = path.open("wb")
         except OSError as error:
             raise DataError(f"{path.parent}: cannot be written to ({error}); choose another run folder") from error
