@@ -145,7 +145,7 @@ def test_a_loader_from_before_a_fork_says_so(data):
                 next(loader.batches(0, 1))
             except RuntimeError as error:
                 loader.close()
-                os._exit(7 if "made in process" in str(error) else 8)
+                os._exit(7 if "before this process was forked" in str(error) else 8)
             os._exit(9)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         assert content(next(loader.batches(0, 1))) == content(first)

@@ -9,7 +9,15 @@ from scipy.special import softmax
 from torch.nn.functional import interpolate
 
 from segstream.model.config import MULTI_SCALE, InferConfig
-from segstream.model.inference.infer import images_at_once, logits, num_windows, predict, segment, window_starts
+from segstream.model.inference.infer import (
+    check_thin,
+    images_at_once,
+    logits,
+    num_windows,
+    predict,
+    segment,
+    window_starts,
+)
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
 from segstream.shards.taxonomy import projection as taxonomy_projection
@@ -129,6 +137,26 @@ def test_more_than_255_classes_take_16_bits(net):
     ((ids, own),) = segment(net, [image], [wide, None], config)
     assert ids.dtype == np.uint16
     np.testing.assert_array_equal(ids, own.astype(int) + 290)
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "short_side", "crop", "refused"),
+    [
+        ((1, 30000), 64, 33, True),  # enlarged by its shorter side
+        ((30000, 1), None, 713, True),  # padded to windows
+        ((1, 30000), None, 33, False),
+        ((375, 1242), 1890, 713, False),
+        ((200, 3200), 1080, 713, False),
+        ((30, 9000), 60, 33, True),
+    ],
+)
+def test_thin_images_do_not_explode(size_hw, short_side, crop, refused):
+    args = size_hw, short_side or min(size_hw), crop
+    if refused:
+        with pytest.raises(DataError, match="cut it into pieces at most 16 times as long"):
+            check_thin(*args)
+    else:
+        check_thin(*args)
 
 
 def test_logarithms_of_averaged_probabilities_give_them_back(net):

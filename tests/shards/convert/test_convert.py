@@ -198,7 +198,7 @@ def break_ade(raw):
     (raw / labels[5]).unlink()
     return {
         labels[1]: "truncated PNG",
-        images[2]: "truncated",
+        images[2]: "does not decode",
         labels[3]: f"label is 24 x 31, {images[3]} is 24 x 32 (height x width)",
         labels[4]: "64 of 768 pixels carry ids [151], which ade20k-151 does not have",
         labels[5]: "missing file",
