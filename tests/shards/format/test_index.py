@@ -79,6 +79,7 @@ def test_an_index_from_before_there_were_blocks():
         (b'"size_hw":[2,3]', b'"size_hw":[0,3]', "not all counts"),
         (b'"size_hw":[2,3]', b'"size_hw":[200000,200000]', "200000 x 200000 pixels cannot be in bytes 512 to 521"),
         (b'"classes":[0,7]', b'"classes":[0,"7"]', "not all counts"),
+        (b'"classes":[0,7]', b'"classes":[0,9000000000]', "not all counts"),
         (b'"blocks":{}', b'"blocks":{"jpg":[0,[3,6],[4,5]]}', r"sample a.jpg: its blocks are not those of 2 rows"),
         (b'"blocks":{}', b'"blocks":{"jpg":[16,[3,7],[4,5]]}', "its blocks are not those"),
         (b'"blocks":{}', b'"blocks":{"jpg":[16,[3],[4]]}', "its blocks are not those"),
