@@ -18,7 +18,7 @@ from torch import Tensor
 
 from segstream.model.weights_file import check_values, one_line, read_weights_file
 from segstream.shards.errors import DataError, first_few
-from segstream.shards.files import PART, lock, writing
+from segstream.shards.files import PART, break_links, lock, writing
 
 FORMAT = "segstream-checkpoint"
 VERSIONS = {"progress": 2, "final": 1}
@@ -176,6 +176,7 @@ class Checkpoints:
         path = self._folder.parent / "run.lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            break_links([path])
             self._lock = path.open("wb")
         except OSError as error:
             raise DataError(f"{path.parent}: cannot be written to ({error}); choose another run folder") from error
@@ -290,6 +291,10 @@ def _fields(path: str | Path, content: Any, kind: str, names: tuple[str, ...]) -
 
 
 def _flat(value: Any, at: str = "") -> dict[str, Any]:
+    if isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        names = [str(inner.get("dataset", i)) if isinstance(inner, dict) else str(i) for i, inner in enumerate(value)]
+        if len({*names}) == len(names):  # their order counts, too
+            value = {"order": names} | dict(zip(names, value, strict=True))
     if isinstance(value, dict) and value:
         return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{at}.{key}" if at else key).items()}
     return {at: value}

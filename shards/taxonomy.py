@@ -29,11 +29,12 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from segstream.shards.errors import DataError, UsageError, did_you_mean
+from segstream.shards.schema import Name, Text, read_yaml
 
 IGNORE_INDEX = 255  # pixel not scored, in every label array; torch's and the PNGs' word alike
+MAX_CLASSES = 4096  # counts are kept by pair of them
 UNMAPPED = -1  # in a table: this id must not occur
 TRAINING_TAXONOMIES = (
     "ade20k-150",
@@ -47,7 +48,6 @@ TRAINING_TAXONOMIES = (
 
 _NAME = re.compile("[a-z0-9-]+")
 _HERE = Path(__file__).parent
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same values, seven times as fast
 
 Kind = Literal["universal", "naive", "train", "test", "own"]
 
@@ -56,13 +56,22 @@ Kind = Literal["universal", "naive", "train", "test", "own"]
 class Taxonomy:
     """A named class list; ids are positions in `classes`."""
 
-    name: str
+    name: Name
     kind: Kind
-    classes: tuple[str, ...]
+    classes: tuple[Text, ...]
     to_universal: tuple[int, ...] | None = None
     """By native id: the universal id a training label becomes, 255 for none; None if labels are never mapped."""
     from_universal: tuple[tuple[int, int], ...] | None = None
     """(universal id, native id) pairs: the universal classes whose probability a native class receives."""
+
+    def __post_init__(self) -> None:
+        to, pairs = self.to_universal, self.from_universal or ()
+        universal, native = {*(to or ())} - {IGNORE_INDEX} | {u for u, _ in pairs}, {n for _, n in pairs}
+        if self.num_classes > MAX_CLASSES:
+            raise DataError(f"taxonomy {self.name!r}: {self.num_classes} classes; at most {MAX_CLASSES} can be counted")
+        outside = universal and not universal <= {*range(len(_universal_ids()))}
+        if outside or not native <= {*range(self.num_classes)} or len(to or self.classes) != self.num_classes:
+            raise DataError(f"taxonomy {self.name!r}: it is mapped to or from classes that there are not")
 
     @property
     def num_classes(self) -> int:
@@ -280,6 +289,5 @@ def _table(name: str) -> dict[str, Any]:
     folder = name.replace("-", "_")
     for path in (_HERE / "datasets" / folder / "classes.yaml", _HERE / "taxonomies" / f"{name}.yaml"):
         if _NAME.fullmatch(name) and path.is_file():
-            loaded: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
-            return loaded
+            return read_yaml(path)
     return {}

@@ -1,15 +1,16 @@
 """The index beside each shard: where every member of every sample lies, and what the shard was made from."""
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 from segstream.shards.codecs.row_blocks import Blocks
 from segstream.shards.errors import DataError
 from segstream.shards.format.left_out import LeftOut
-from segstream.shards.schema import parse, parse_json
+from segstream.shards.schema import Count, parse, parse_json, shown
 
 T = TypeVar("T")
 VERSION = 1
@@ -17,6 +18,9 @@ IMAGE_SUFFIXES = ("jpg", "png")
 _SHOWN = 3  # examples for each reason
 _PLAIN = ("shard", "bytes", "sha256", "fingerprint")  # fields of an index that are written as they are
 LABEL_MEMBERS = ("native", "universal", "universal-relabeled")
+_SUFFIXES = {*IMAGE_SUFFIXES, "json", *(f"{member}.png" for member in LABEL_MEMBERS)}
+_KEY = re.compile(r"(?:[A-Za-z0-9_%-]+/)*[A-Za-z0-9_%-]+")  # as `keys.escape` makes them: below a folder, no dots
+_DENSEST = 1032  # pixels that a byte can stand for: zlib's limit; JPEG's is half of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class RelabelOutcome:
         return self.applied + sum(self.reported.values())
 
 
-Counts = Mapping[str, Mapping[int, tuple[int, int]]]
+Counts = Mapping[str, Mapping[Count, tuple[Count, Count]]]
 """Label member -> class id -> (pixels, samples that show it)."""
 
 
@@ -77,7 +81,7 @@ class ShardIndex:
     """Everything the index file of one shard says."""
 
     shard: str
-    bytes: int
+    bytes: Count
     sha256: str
     fingerprint: str
     """SHA-256 over all that shaped the shard; equal fingerprints mean equal shards."""
@@ -149,13 +153,14 @@ def load_index(data: bytes, *, where: str) -> ShardIndex:
     """Read an index file's bytes; raises as `load_versioned` does."""
 
     def build(raw: dict[str, Any]) -> ShardIndex:
-        return ShardIndex(
-            **{name: raw[name] for name in _PLAIN},
-            counts={member: {i: (p, n) for i, p, n in rows} for member, rows in raw["counts"].items()},
-            left_out=tuple(LeftOut(**r) for r in raw["rejects"]),
-            relabel=parse(RelabelOutcome, raw["relabel"], at="relabel") if "relabel" in raw else None,
-            samples=tuple(map(_load_entry, raw["samples"])),
-        )
+        counts = {member: {i: (p, n) for i, p, n in rows} for member, rows in raw["counts"].items()}
+        values = {name: raw[name] for name in (*_PLAIN, "relabel") if name in raw}
+        values |= {"counts": {}, "left_out": raw["rejects"], "samples": ()}
+        index = parse(ShardIndex, values, at="index")
+        if not _are_counts([n for by_id in counts.values() for i, pair in by_id.items() for n in (i, *pair)]):
+            raise DataError("its class counts are not all counts")
+        samples = tuple(_load_entry(sample, index.bytes) for sample in raw["samples"])
+        return replace(index, counts=counts, samples=samples)
 
     return load_versioned(data, VERSION, build, what="index", where=where)
 
@@ -172,7 +177,7 @@ def load_versioned(data: bytes, version: int, build: Callable[[dict[str, Any]], 
         if found == version:
             return build(raw)
     except (DataError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        why = error if isinstance(error, DataError) else repr(error)
+        why = error if isinstance(error, DataError) else f"{type(error).__name__}: {error}"[:200]
         raise DataError(f"{where}: not a shard {what} ({why}); run `segstream shard` again to mend it") from error
     raise DataError(
         f"{where}: {what} version {found}, this program reads {version}; "
@@ -180,8 +185,35 @@ def load_versioned(data: bytes, version: int, build: Callable[[dict[str, Any]], 
     )
 
 
-def _load_entry(raw: dict[str, Any]) -> Entry:
-    height, width = raw["size_hw"]
-    blocks = {k: Blocks(rows, tuple(sizes), tuple(crcs)) for k, (rows, sizes, crcs) in raw.get("blocks", {}).items()}
-    members = {k: Span(offset, size, crc, blocks.get(k)) for k, (offset, size, crc) in raw["members"].items()}
-    return Entry(key=raw["key"], size_hw=(height, width), classes=tuple(raw["classes"]), members=members)
+def _are_counts(numbers: list[Any]) -> bool:
+    return {*map(type, numbers)} <= {int} and min(numbers, default=0) >= 0
+
+
+def _load_entry(raw: dict[str, Any], shard_bytes: int) -> Entry:
+    """One sample, checked by hand, as there are many."""
+    key, (height, width), classes = raw["key"], raw["size_hw"], raw["classes"]
+    numbers = [height, width, *classes]
+    blocks, members = {}, {}
+    for suffix, (rows, sizes, crcs) in raw.get("blocks", {}).items():
+        numbers += (rows, *sizes, *crcs)
+        blocks[suffix] = Blocks(rows, tuple(sizes), tuple(crcs))
+    for suffix, (offset, size, crc) in raw["members"].items():
+        numbers += (offset, size, crc)
+        members[suffix] = Span(offset, size, crc, blocks.get(suffix))
+    if not isinstance(key, str) or len(key) > 1000 or not _KEY.fullmatch(key):
+        raise DataError(f"sample {shown(key)}: not a key")
+    if (
+        not _are_counts(numbers)
+        or not height * width
+        or max(classes, default=0) > 255
+        or not members.keys() <= _SUFFIXES
+    ):
+        raise DataError(f"sample {key}: its size, classes, members and blocks are not all counts")
+    for suffix, span in members.items():
+        if span.offset + span.size > shard_bytes or (suffix != "json" and height * width > _DENSEST * span.size):
+            place = f"bytes {span.offset} to {span.offset + span.size} of {shard_bytes}"
+            raise DataError(f"sample {key}.{suffix}: {height} x {width} pixels cannot be in {place}")
+    for suffix, (rows, sizes, crcs) in blocks.items():
+        if not rows or not len(sizes) == len(crcs) == 1 + -(-height // rows) or sum(sizes) > members[suffix].size:
+            raise DataError(f"sample {key}.{suffix}: its blocks are not those of {height} rows")
+    return Entry(key=key, size_hw=(height, width), classes=tuple(classes), members=members)

@@ -1,11 +1,23 @@
 """What several tests share; reference data beside the repository, without which tests that need it skip visibly."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from segstream.shards.errors import DataError
 from segstream.shards.storage.remote import Retries
+
+
+class FakeTime:
+    """Time that passes only in waits."""
+
+    def __init__(self):
+        self.waits = []
+
+    def retries(self, **options):
+        return Retries(sleep=self.waits.append, clock=lambda: sum(self.waits), **options)
+
 
 PATIENT = Retries(num_attempts=25, sleep=lambda seconds: None)
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -23,3 +35,12 @@ def refusal(action):
         action()
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def edit_manifest(folder, change):
+    """Let `change` edit a set's manifest in place, as a program would that writes no digest of it."""
+    path = Path(folder) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest.pop("digest", None)
+    change(manifest)
+    path.write_text(json.dumps(manifest))

@@ -14,6 +14,7 @@ from segstream.shards.format.reader import open_shards
 from tests.shards import trees
 from tests.shards.convert.test_convert import members
 from tests.shards.servers import serving
+from tests.shards.shared import edit_manifest
 
 
 def test_samples_in_order_with_their_bytes(ade):
@@ -36,19 +37,14 @@ def test_paths_and_file_urls(ade, form):
     assert len(open_shards(form.format(ade))) == 5
 
 
-def test_a_pickled_set_still_reads(ade):
-    shards = open_shards(ade)
-    before = shards.read(3, "native")
-    assert pickle.loads(pickle.dumps(shards)).read(3, "native") == before
-
-
-def test_threads_may_share_a_set(ade):
+def test_threads_and_copies_may_share_a_set(ade):
     shards = open_shards(ade)
     jobs = [(i % 5, m) for i in range(200) for m in ("image", "native", "universal")]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda job: shards.read(*job), jobs))
-    fresh = open_shards(ade)
+    fresh, copy = open_shards(ade), pickle.loads(pickle.dumps(shards))
     assert found == [fresh.read(*job) for job in jobs]
+    assert copy.read(3, "native") == fresh.read(3, "native")
 
 
 @pytest.mark.parametrize("i", [-1, 5])
@@ -62,13 +58,10 @@ def test_a_member_that_is_not_there(ade):
         open_shards(ade).read(0, "universal-relabeled")
 
 
-def test_a_set_without_manifest_is_incomplete(ade):
+def test_what_is_no_set(ade, tmp_path):
     (ade / "manifest.json").unlink()
     with pytest.raises(DataError, match=r"train: incomplete: no manifest\.json"):
         open_shards(ade)
-
-
-def test_a_missing_folder_and_an_unknown_scheme(tmp_path):
     with pytest.raises(DataError, match="nowhere: no such folder"):
         open_shards(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="gs:// is not supported"):
@@ -81,18 +74,20 @@ def test_a_missing_folder_and_an_unknown_scheme(tmp_path):
         (lambda m: m | {"version": 9}, "manifest version 9, this program reads 1"),
         (lambda m: {k: v for k, v in m.items() if k != "shards"}, r"not a shard manifest \(manifest.shards: missing"),
         (lambda m: [m], "not a shard manifest"),
+        (lambda m: {"version": 1}, r"not a shard manifest \(KeyError: 'taxonomies'\)"),
     ],
 )
 def test_manifests_of_another_kind(ade, edit, message):
     path = ade / "manifest.json"
-    path.write_text(json.dumps(edit(json.loads(path.read_text()))))
+    manifest = json.loads(path.read_text())
+    del manifest["digest"]
+    path.write_text(json.dumps(edit(manifest)))
     with pytest.raises(DataError, match=message):
         open_shards(ade)
 
 
 def test_class_tables_that_were_edited_are_noticed(ade):
-    path = ade / "manifest.json"
-    path.write_text(path.read_text().replace('"airplane"', '"aeroplane"'))
+    edit_manifest(ade, lambda manifest: manifest["taxonomies"]["native"]["classes"].reverse())
     with pytest.raises(DataError, match="does not match its digest"):
         open_shards(ade)
 
@@ -131,11 +126,35 @@ def test_an_index_of_another_run_is_refused(ade):
         open_shards(ade).entry(2)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m | {"samples": 1}, r"of shard .*, 2\), the manifest lists .*, 1\)"),
+        (lambda m: m | {"sha256": "0" * 64}, "of shard .* the manifest lists"),
+    ],
+)
+def test_an_index_of_another_shard_is_refused(ade, change, message):
+    def edit(manifest):
+        manifest["shards"][0] = change(manifest["shards"][0])
+        manifest["totals"]["samples"] = sum(shard["samples"] for shard in manifest["shards"])
+
+    edit_manifest(ade, edit)
+    with pytest.raises(DataError, match=message):
+        open_shards(ade).entry(0)
+
+
+def test_many_shards_hold_no_descriptors(ade):
+    shards = open_shards(ade)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for i in range(len(shards)):
+        shards.read(i, "image")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 def test_the_digest_names_the_content(ade):
     before = open_shards(ade).manifest.digest
     assert open_shards(ade).manifest.digest == before
-    path = ade / "manifest.json"
-    path.write_text(path.read_text().replace('"absent": 0', '"absent": 1'))
+    edit_manifest(ade, lambda manifest: manifest.update(absent=1))
     assert open_shards(ade).manifest.digest != before
 
 
