@@ -1,3 +1,4 @@
+import io
 import os
 import pickle
 import subprocess
@@ -134,7 +135,7 @@ def test_a_full_disk_in_the_archive_writer_is_an_error_of_one_line(tmp_path, mon
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     final = Final(identity={}, meta={}, step=1, weights={"w": torch.zeros(100_000)})
-    monkeypatch.setattr(Path, "open", lambda *_: open("/dev/full", "wb"))
+    monkeypatch.setattr(Path, "open", lambda *_: io.FileIO("/dev/full", "wb"))
     with pytest.raises(DataError, match=r"final.pt: cannot be written \(No space left on device\)"):
         save_final(tmp_path / "final.pt", final)
     assert list(tmp_path.iterdir()) == []
