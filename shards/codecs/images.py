@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from segstream.shards.codecs import jpeg, png
+from segstream.shards.codecs.formats import pillow_formats
 from segstream.shards.errors import UnreadableError as UnreadableError
 
 Rgb = npt.NDArray[np.uint8]
@@ -20,7 +21,7 @@ Rgb = npt.NDArray[np.uint8]
 
 _COLOUR_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa"}
 _ID_MODES = {"1", "L", "P", "I", "I;16", "I;16B"}
-_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM", "GIF")
+_INEXACT = ("JPEG", "MPO", "JPEG2000", "AVIF", "HEIF")
 _MCU_PX = 16  # side of a minimum coded unit at 4:2:0
 _TILE_MCUS = range(12, 3, -1)  # widths of a tile, best first: markers grow the file by about 4 bytes a tile
 _ORIENTATION = 0x0112  # EXIF tag
@@ -171,11 +172,11 @@ def _opened(data: bytes, *, lossless: bool = False) -> Image.Image:
         if data.startswith(png.SIGNATURE):
             png.check_rows(data, png.check(data))
         try:
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+            image = Image.open(io.BytesIO(data), formats=pillow_formats(data))
         except UnidentifiedImageError as error:
             raise UnreadableError("not an image file that can be read" if data else "empty file") from error
-    if lossless and image.format == "JPEG":
-        raise UnreadableError("label is a JPEG, whose values are not exact")
+    if lossless and image.format in _INEXACT:
+        raise UnreadableError(f"label is a {image.format}, whose values are not exact")
     return image
 
 

@@ -30,6 +30,8 @@ class SplitCheck:
     first_missing: tuple[str, ...]
     problem: str | None
     """None: complete."""
+    notes: tuple[str, ...] = ()
+    """See `Found`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,7 @@ def _check_split(data: Dataset, release: Release, split: str) -> SplitCheck:
         missing_labels=missing_labels,
         first_missing=(*gone, *lost, *found.absent, *(f"the image of {label}" for label in found.orphans))[:_FIRST],
         problem=problem or (None if images else "no images"),
+        notes=found.notes,
     )
 
 

@@ -86,6 +86,8 @@ class ShardIndex:
     left_out: tuple[LeftOut, ...]
     relabel: RelabelOutcome | None = None
     """What became of the records of relabelling; None where there were none to apply."""
+    ignored: Mapping[int, int] = field(default_factory=dict)
+    """Of own data: value in the label files that is ignored -> stored pixels."""
 
 
 def index_name(shard: str) -> str:
@@ -130,6 +132,7 @@ def dump_index(index: ShardIndex) -> bytes:
         "counts": {m: [[i, *pair] for i, pair in sorted(by_id.items())] for m, by_id in sorted(index.counts.items())},
         "rejects": [asdict(r) for r in index.left_out],
         **({"relabel": asdict(index.relabel)} if index.relabel else {}),
+        **({"ignored": sorted(index.ignored.items())} if index.ignored else {}),
     }
     samples = [
         {
@@ -155,6 +158,7 @@ def load_index(data: bytes, *, where: str) -> ShardIndex:
             left_out=tuple(LeftOut(**r) for r in raw["rejects"]),
             relabel=parse(RelabelOutcome, raw["relabel"], at="relabel") if "relabel" in raw else None,
             samples=tuple(map(_load_entry, raw["samples"])),
+            ignored=dict(raw.get("ignored", ())),
         )
 
     return load_versioned(data, VERSION, build, what="index", where=where)
