@@ -36,11 +36,17 @@ class Server:
     """Before every answer: how far away it is."""
     upstream: str = ""
     """Of a proxy: the server whose answers it passes on."""
+    headers: dict[str, str | None] = field(default_factory=dict)
+    """Sent with files, in place of an entity tag made of size and time."""
+    length: bool = True
+    """Whether files come with their Content-Length."""
     script: list[str | None] = field(default_factory=list)
     """What becomes of the next answers, before chance decides; None: all well."""
     url: str = ""
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     """(method, path, Range)."""
+    conditions: list[str | None] = field(default_factory=list)
+    """If-Range of each."""
     failed: list[str] = field(default_factory=list)
     metadata: dict[Path, str] = field(default_factory=dict)
     """SHA-256 told with what was written."""
@@ -121,12 +127,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.state.requests.append((self.command, self.path, self.headers.get("Range")))
+        self.state.conditions.append(self.headers.get("If-Range"))
         time.sleep(self.state.delay_s)
         fault = self.state.fault()
         if fault == "reset":
             self._reset()
             return
-        if fault in ("503", "429"):
+        if fault and fault.isdigit():
             self._answer(int(fault), b"later")
             return
         if fault == "stall":
@@ -182,24 +189,27 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, path, fault):
         data, total, status, extra = path.read_bytes(), path.stat().st_size, 200, {}
+        tags = {"ETag": f'"{total}-{path.stat().st_mtime_ns}"'} | self.state.headers
         asked = self.headers.get("Range")
-        if asked and self.state.ranges:
+        if asked and self.state.ranges and self.headers.get("If-Range") in (None, *tags.values()):
             first, _, last = asked.removeprefix("bytes=").partition("-")
             start, stop = int(first), min(int(last) + 1 if last else total, total)
             if start >= total:
                 self._s3_error(416, "InvalidRange") if self.state.s3 else self._answer(416, b"")
                 return
             data, status = data[start:stop], 206
-            extra = {"Content-Range": f"bytes {start}-{stop - 1}/{total}"}
+            extra = {"Content-Range": f"bytes {start + (fault == 'other part')}-{stop - 1}/{total}"}
         if path in self.state.metadata:
             extra["x-amz-meta-sha256"] = self.state.metadata[path]
-        self._answer(status, data, extra | {"ETag": f'"{total}-{path.stat().st_mtime_ns}"'}, fault)
+        if fault == "page":
+            extra["Content-Type"] = "text/html; charset=utf-8"
+        self._answer(status, data, extra | {name: value for name, value in tags.items() if value}, fault)
 
     def _answer(self, status, data, extra=None, fault=None, length=None):
         self.send_response(status)
         for name, value in (extra or {}).items():
             self.send_header(name, value)
-        if fault == "nolength":
+        if fault == "nolength" or not self.state.length:
             self.send_header("Connection", "close")
         else:
             self.send_header("Content-Length", str(len(data) if length is None else length))
@@ -213,8 +223,14 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in ("truncate", "nolength"):
             data = data[: self.state.rng.randrange(len(data))]
             self.close_connection = True
+        if fault and fault.startswith(("cut ", "end ")):
+            data = data[: int(fault[4:])]
+            self.close_connection = True
         self.wfile.write(data)
         self.state.sent += len(data)
+        if fault and fault.startswith("cut "):
+            self.wfile.flush()
+            self._reset()
 
     def _s3_error(self, status, code):
         body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()

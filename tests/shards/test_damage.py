@@ -3,7 +3,6 @@
 import itertools
 import random
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +27,9 @@ SHARED = {
     "own": ("val.txt",),
 }
 FEW = (
-    "ade20k-150",
-    "coco-panoptic-133",
-    "idd-39",
-    "mapillary-public65",
-    "pascal-context-60",
-    "wilddash2-19",
-    "bravo",
+    "ade20k-150", "coco-panoptic-133", "idd-39", "mapillary-public65", "pascal-context-60", "wilddash2-19", "bravo",
     "own",
-)
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +41,13 @@ def releases(tmp_path_factory):
         if name not in known:
             with tiny():
                 own_data(place / name) if name == "own" else draw(place, name, train=2, val=2, seed=4, workers=1)
-            known_as = dataset(called(name, place / name))
-            source, raw = known_as, Release(place / name)
-            files = {"image": [], "label": [], "shared": list(SHARED.get(name, ()))}
-            splits = []
-            for split in known_as.splits:
-                if pairs := source.find(raw, split).pairs:
-                    splits.append(split)
-                    files["image"] += [p.image for p in pairs]
-                    files["label"] += [p.label for p in pairs if p.label]
+            source, raw = dataset(called(name, place / name)), Release(place / name)
+            found = {split: pairs for split in source.splits if (pairs := source.find(raw, split).pairs)}
+            pairs, splits = [pair for pairs in found.values() for pair in pairs], list(found)
+            files = {"image": [p.image for p in pairs], "label": [p.label for p in pairs if p.label]}
+            files["shared"] = SHARED.get(name, ())
             reports, labels = converted(name, place / name, place / "out" / name, splits)
-            absent = [r for r in reports if not r.startswith("absent")]
-            assert not absent, absent
+            assert all(report.startswith("absent") for report in reports), reports
             known[name] = (place / name, files, splits, labels)
         return known[name]
 
@@ -107,8 +95,7 @@ def converted(name, raw, out, splits):
 def verdict(name, release, kind, victim_path, role, place, rng):
     """None if that damage does not apply; else what is wrong with the answer to it, empty if nothing."""
     whole, _, splits, labels = release
-    if place.exists():
-        shutil.rmtree(place)
+    shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(whole, place / "raw", symlinks=True)
     victim = Victim(name, place / "raw", victim_path, role, rng)
     words = KINDS[kind](victim)
@@ -127,30 +114,22 @@ def verdict(name, release, kind, victim_path, role, place, rng):
 
 
 def campaign(releases, names, place, *, count, seed):
-    """Damage so many times, every dataset and every kind in turn; returns how often each was, and what went wrong."""
-    rng = random.Random(seed)
-    tried, faults = Counter(), []
-    turns = itertools.cycle(itertools.product(range(len(KINDS)), names))
-    kinds = list(KINDS)
-    idle = 0
-    for turn, (shift, name) in enumerate(turns):
-        kind = kinds[(shift + turn) % len(kinds)]
-        _, files, _, _ = release = releases(name)
-        roles = [role for role in ("image", "label", "shared") if files[role]]
-        done = None
-        for role in rng.sample(roles, len(roles)):
+    """Damage so many times, every dataset and every kind in turn; returns the kinds there were, and what went wrong."""
+    rng, kinds = random.Random(seed), list(KINDS)
+    tried, faults, done = set(), [], 0
+    for turn, (shift, name) in enumerate(itertools.cycle(itertools.product(range(len(kinds)), names))):
+        assert turn < 20 * count + 20 * len(kinds) * len(names), "no damage applies any more"
+        kind, release = kinds[(shift + turn) % len(kinds)], releases(name)
+        files = {role: paths for role, paths in release[1].items() if paths}
+        for role in rng.sample(list(files), len(files)):
             path = rng.choice(files[role])
-            done = verdict(name, release, kind, path, role, place / "now", rng)
-            if done is not None:
+            wrong = verdict(name, release, kind, path, role, place / "now", rng)
+            if wrong is not None:
+                tried.add(kind)
+                done += 1
+                faults += [f"{name}: {kind} of {path}: {wrong}"] * bool(wrong)
                 break
-        idle = idle + 1 if done is None else 0
-        assert idle < len(KINDS) * len(names), "no damage applies any more"
-        if done is None:
-            continue
-        tried[kind, name] += 1
-        if done:
-            faults.append(f"{name}: {kind} of {path}: {done}")
-        if sum(tried.values()) == count:
+        if done == count:
             return tried, faults
     raise AssertionError("unreachable")
 
@@ -162,4 +141,4 @@ def campaign(releases, names, place, *, count, seed):
 def test_damages_are_told(releases, tmp_path: Path, names, count):
     tried, faults = campaign(releases, names, tmp_path, count=count, seed=1)
     assert not faults, f"{len(faults)} answered wrongly:\n" + "\n".join(faults)
-    assert len({kind for kind, _ in tried}) > 14
+    assert len(tried) > 14

@@ -78,6 +78,11 @@ def test_both_cityscapes_have_the_same_records(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
+        ({"header": HEADER + ",colour"}, r":1: unknown column 'colour'"),
+        ({"header": HEADER.replace("_id", "id")}, r":1: unknown column 'segmentid'; did you mean 'segment_id'\?"),
+        ({"header": HEADER.replace("parent,", "")}, r":1: needs one column 'parent'"),
+        ({"header": HEADER.replace("parent,", "parent,parent,")}, r":1: needs one column 'parent'"),
+        ({"header": ""}, r":1: needs one column 'dataset'"),
         ("bddd,train,person,person,train,a,11,x", r"r\.csv:3: unknown dataset 'bddd'; did you mean 'bdd'\?"),
         ("camvid-11,train,person,person,train,a,11,x", r"r\.csv:3: unknown dataset 'camvid-11'"),
         ("bdd,test,person,person,train,a,11,x", r"r\.csv:3: split 'test'; must be train or val"),
@@ -93,73 +98,55 @@ def test_both_cityscapes_have_the_same_records(tmp_path):
     ],
 )
 def test_a_bad_line_is_named(tmp_path, row, message):
-    path = write(tmp_path / "r.csv", ROWS[0], row, *ROWS[2:3])
+    path = tmp_path / "r.csv"
+    write(path, *ROWS, **row) if isinstance(row, dict) else write(path, ROWS[0], row, ROWS[2])
     with pytest.raises(DataError, match=message):
         read_records(path, "bdd", "train")
 
 
 @pytest.mark.parametrize(
-    ("header", "message"),
+    ("name", "content", "message"),
     [
-        (HEADER + ",colour", r":1: unknown column 'colour'"),
-        (HEADER.replace("segment_id", "segmentid"), r":1: unknown column 'segmentid'; did you mean 'segment_id'\?"),
-        (HEADER.replace("parent,", ""), r":1: needs one column 'parent'"),
-        (HEADER.replace("parent,", "parent,parent,"), r":1: needs one column 'parent'"),
-        ("", r":1: needs one column 'dataset'"),
+        ("gone", None, r"gone: cannot be read \(No such file"),
+        ("cut.csv.gz", gzip.compress(b"x" * 9999)[:-9], r"cut\.csv\.gz: damaged gzip file"),
+        ("binary", b"\xff\xfe\x00\x01", r"binary: not a CSV of update records"),
+        ("r.csv", "\n".join([HEADER, *ROWS, ""]).encode(), r"holds no records of sunrgbd-37"),
+        (".", None, r"holds no mseg/label_preparation"),
     ],
 )
-def test_a_bad_header_is_an_error(tmp_path, header, message):
+def test_what_cannot_be_read_is_an_error(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
-        read_records(write(tmp_path / "r.csv", *ROWS, header=header), "bdd", "train")
+        read_records(tmp_path / name, "sunrgbd-37", "train")
 
 
-def test_what_cannot_be_read_is_an_error(tmp_path):
-    with pytest.raises(DataError, match=r"gone: cannot be read \(No such file"):
-        read_records(tmp_path / "gone", "bdd", "train")
-    cut = tmp_path / "cut.csv.gz"
-    cut.write_bytes(gzip.compress(b"x" * 9999)[:-9])
-    with pytest.raises(DataError, match=r"cut\.csv\.gz: damaged gzip file"):
-        read_records(cut, "bdd", "train")
-    binary = tmp_path / "binary"
-    binary.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(DataError, match=r"binary: not a CSV of update records"):
-        read_records(binary, "bdd", "train")
-    with pytest.raises(DataError, match=r"holds no records of sunrgbd-37"):
-        read_records(write(tmp_path / "r.csv", *ROWS), "sunrgbd-37", "train")
-    with pytest.raises(DataError, match=r"holds no mseg/label_preparation"):
-        read_records(tmp_path, "bdd", "train")
-
-
-LIST = '''
-""" a comment, and an import that is never run """
+WRITTEN = (  # what a line of the list says, the text file that it names; whose records these are, as (image, segment)
+    ("'bdd', 'train',\t'person', 'bicyclist', 'bdd_person/to_bicyclist.txt'", "3dc8-f3a3_11.jpg\nff55-a06b_11.jpg",
+     "bdd", "train", [(("train", "3dc8-f3a3"), 11), (("train", "ff55-a06b"), 11)]),
+    ("'bdd', 'val',  'rider_other', 'unlabeled', 'bdd_person/to_none.txt'", "0a-0b_12.jpg\n",
+     "bdd", "val", [(("val", "0a-0b"), 12)]),
+    ("'ade20k-v1', 'train', 'fence', 'guard_rail', 'ade.txt'", "ADE_train_00001001_255.png\n",
+     "ade20k-150", "train", [(("training", "ADE_train_00001001"), 255)]),
+    ("'cocop', 'val', 'tent', 'awning', 'coco.txt'", "000000346785_8158335.png",
+     "coco-panoptic-133", "val", [(("val2017", "000000346785"), 8158335)]),
+    ("'cityscapes', 'train', 'rider_other', 'bicycle', 'city.txt'", "seqcologne_cologne_000115_19_leftImg8bit_70.jpg\n",
+     "cityscapes-34", "train", [(("cologne", "cologne_000115_19_leftImg8bit"), 70)]),
+    ("'idd', 'val', 'rider_other', 'person', 'idd.txt'", "seq173_316862_leftImg8bit_34.jpg\r\n",
+     "idd-39", "val", [(("173", "316862_leftImg8bit"), 34)]),
+    ("'sunrgbd', 'val', 'light_other', 'lamp', 'sun.txt'", "img-000015_34.jpg\n",
+     "sunrgbd-37", "val", [(("test", "img-000015"), 34)]),
+    ("'mapillary-public65', 'val', 'dog', 'cow', 'mapillary.txt'", "mapillary_czkO_9In4u30opBy5H1uLg_259.jpg\n",
+     "mapillary-public65", "val", [(("labels", "czkO_9In4u30opBy5H1uLg"), 259)]),
+    ("'ade20k', 'val', 'fence', 'fence', 'empty.txt'", "", "ade20k-150", "val", []),
+)  # fmt: skip
+HEAD = '''""" a comment, and an import that is never run """
 from somewhere.absent import nothing
-
-bdd_update_records = [
-    # dataset, split, class, new class, file
-    DatasetClassUpdateRecord('bdd', 'train',\t'person', 'bicyclist', 'bdd_person/to_bicyclist.txt'),
-    DatasetClassUpdateRecord('bdd', 'val',  'rider_other', 'unlabeled', 'bdd_person/to_none.txt')
-]
-others = [
-    DatasetClassUpdateRecord('ade20k-v1', 'train', 'fence', 'guard_rail', 'ade.txt'),
-    DatasetClassUpdateRecord('cocop', 'val', 'tent', 'awning', 'coco.txt'),
-    DatasetClassUpdateRecord('cityscapes', 'train', 'rider_other', 'bicycle', 'city.txt'),
-    DatasetClassUpdateRecord('idd', 'val', 'rider_other', 'person', 'idd.txt'),
-    DatasetClassUpdateRecord('sunrgbd', 'val', 'light_other', 'lamp', 'sun.txt'),
-    DatasetClassUpdateRecord('mapillary-public65', 'val', 'dog', 'cow', 'mapillary.txt'),
-    DatasetClassUpdateRecord('ade20k', 'val', 'fence', 'fence', 'empty.txt'),
-]
+# dataset, split, class, new class, file
 '''
-TEXTS = {
-    "bdd_person/to_bicyclist.txt": "3dc827e3-f3a359ce_11.jpg\nff55861e-a06b953c_11.jpg",
-    "bdd_person/to_none.txt": "0a-0b_12.jpg\n",
-    "ade.txt": "ADE_train_00001001_255.png\n",
-    "coco.txt": "000000346785_8158335.png",
-    "city.txt": "seqcologne_cologne_000115_000019_leftImg8bit_70.jpg\n",
-    "idd.txt": "seq173_316862_leftImg8bit_34.jpg\r\n",
-    "sun.txt": "img-000015_34.jpg\n",
-    "mapillary.txt": "mapillary_czkO_9In4u30opBy5H1uLg_259.jpg\n",
-    "empty.txt": "",
-}
+CALLS = [f"    DatasetClassUpdateRecord({said})," for said, *_ in WRITTEN]
+LIST = "\n".join([HEAD, "bdd_update_records = [", *CALLS[:2], "]", "others = [", *CALLS[2:], "]", ""])
+AT = 1 + LIST[: LIST.index("cocop")].count("\n")
 
 
 @pytest.fixture
@@ -167,25 +154,15 @@ def checkout(tmp_path):
     mseg = tmp_path / "mseg-api/mseg"
     (mseg / "label_preparation").mkdir(parents=True)
     (mseg / "label_preparation/dataset_update_records.py").write_text(LIST)
-    for name, text in TEXTS.items():
-        (mseg / "relabeled_data" / name).parent.mkdir(parents=True, exist_ok=True)
-        (mseg / "relabeled_data" / name).write_bytes(text.encode())
+    for said, text, *_ in WRITTEN:
+        path = mseg / "relabeled_data" / said.split("'")[-2]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode())
     return tmp_path / "mseg-api"
 
 
 def test_a_checkout_is_read_as_published(checkout):
-    images = {
-        ("bdd", "train"): [(("train", "3dc827e3-f3a359ce"), 11), (("train", "ff55861e-a06b953c"), 11)],
-        ("bdd", "val"): [(("val", "0a-0b"), 12)],
-        ("ade20k-150", "train"): [(("training", "ADE_train_00001001"), 255)],
-        ("ade20k-150", "val"): [],
-        ("coco-panoptic-133", "val"): [(("val2017", "000000346785"), 8158335)],
-        ("cityscapes-34", "train"): [(("cologne", "cologne_000115_000019_leftImg8bit"), 70)],
-        ("idd-39", "val"): [(("173", "316862_leftImg8bit"), 34)],
-        ("sunrgbd-37", "val"): [(("test", "img-000015"), 34)],
-        ("mapillary-public65", "val"): [(("labels", "czkO_9In4u30opBy5H1uLg"), 259)],
-    }
-    for (dataset, split), expected in images.items():
+    for _, _, dataset, split, expected in WRITTEN:
         records = read_records(checkout, dataset, split)
         assert [(image, r.segment) for image, of in records.by_image.items() for r in of] == expected
         assert read_records(checkout / "mseg", dataset, split) == records
@@ -196,11 +173,11 @@ def test_a_checkout_is_read_as_published(checkout):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("'cocop'", "'cocoa'", r"records\.py:12: unknown dataset or split 'cocoa'"),
-        ("'val', 'tent'", "'test', 'tent'", r"records\.py:12: unknown dataset or split 'cocop', 'test'"),
-        ("'coco.txt'", "'../../coco.txt'", r"records\.py:12: '\.\./\.\./coco\.txt' leads out of"),
-        ("'coco.txt'", "'/etc/hosts'", r"records\.py:12: '/etc/hosts' leads out of"),
-        ("'coco.txt'", "FILES['coco']", r"records\.py:12: expected \(dataset, split"),
+        ("'cocop'", "'cocoa'", rf"records\.py:{AT}: unknown dataset or split 'cocoa'"),
+        ("'val', 'tent'", "'test', 'tent'", rf"records\.py:{AT}: unknown dataset or split 'cocop', 'test'"),
+        ("'coco.txt'", "'../../coco.txt'", rf"records\.py:{AT}: '\.\./\.\./coco\.txt' leads out of"),
+        ("'coco.txt'", "'/etc/hosts'", rf"records\.py:{AT}: '/etc/hosts' leads out of"),
+        ("'coco.txt'", "FILES['coco']", rf"records\.py:{AT}: expected \(dataset, split"),
         ("'coco.txt'", "'gone.txt'", r"gone\.txt: cannot be read"),
         ("'tent'", "'tnt'", r"coco-panoptic-133 has no class 'tnt'"),
         ("others = [", "others = [[", r"not the list of update records"),

@@ -72,19 +72,15 @@ def test_a_label_of_another_size_is_resized_by_nearest(tmp_path):
     assert np.array_equal(native, expected)
 
 
-def test_a_picture_of_another_size_is_resized_as_the_reference_does(tmp_path):
+def test_a_picture_of_another_size_is_resized_as_the_reference_does_and_others_keep_their_bytes():
     pixels = noise((1046, 1914))
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
-    repaired = dataset(NAME).read_image(file.getvalue())
+    other, right = io.BytesIO(), io.BytesIO()
+    Image.fromarray(pixels).save(other, "PNG", compress_level=1)
+    Image.new("RGB", SIZE_HW[::-1], (1, 2, 3)).save(right, "PNG", compress_level=1)
+    repaired = dataset(NAME).read_image(other.getvalue())
     assert repaired.as_is is None
     assert np.array_equal(repaired.pixels, np.asarray(Image.fromarray(pixels).resize((1914, 1052))))
-
-
-def test_a_picture_of_the_right_size_keeps_its_bytes():
-    file = io.BytesIO()
-    Image.new("RGB", SIZE_HW[::-1], (1, 2, 3)).save(file, "PNG", compress_level=1)
-    assert dataset(NAME).read_image(file.getvalue()).as_is == "png"
+    assert dataset(NAME).read_image(right.getvalue()).as_is == "png"
 
 
 @pytest.mark.parametrize("data", [None, b"", b"MATLAB 5.0 MAT-file"])

@@ -5,9 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 
-from segstream.shards.errors import UnreadableError
 from segstream.shards.taxonomy import load_taxonomy
 from tests.shards.datasets.reading import VOID, found, natives, noise, write
 from tests.shards.shared import TAXONOMY, needs_mseg
@@ -79,35 +77,6 @@ def test_the_same_frame_in_both_class_lists(tmp_path):
     assert (train_ids[25, 25], mseg[25, 25], mseg[40, 40], train_ids[40, 40]) == (VOID, 19, VOID, VOID)
 
 
-def test_objects_in_order_without_deleted_and_degenerate_ones(tmp_path):
-    """Drawn once more with Pillow, from the same list."""
-    rng = np.random.default_rng(0)
-    objects, canvas = [], Image.new("L", (64, 48), 35)
-    for n in range(40):
-        points = rng.integers(-5, 70, (int(rng.integers(0, 7)), 2)).tolist()
-        label, deleted = LABELS[int(rng.integers(26))], int(n % 5 == 0)
-        objects.append(thing(f"{label}group" if n % 7 == 0 else label, points, n, deleted))
-        if not deleted and len(points) > 2:
-            ImageDraw.Draw(canvas).polygon([tuple(p) for p in points], fill=LABELS.index(label))
-    annotate(tmp_path, objects)
-    (label,) = natives("idd-39", tmp_path, "train").values()
-    ids = np.asarray(canvas).astype(int)
-    assert np.array_equal(label, np.where(ids == 35, VOID, np.where(ids > 35, ids - 1, ids)))
-    assert len(np.unique(label)) > 8
-
-
-def test_an_unknown_label_is_an_error_that_names_it(tmp_path):
-    annotate(tmp_path, [thing("zebra crossing", box(0, 0, 9, 9)), thing("car", box(5, 5, 20, 20))])
-    with pytest.raises(UnreadableError, match=r"labels \['zebra crossing'\], which no class has"):
-        natives("idd-39", tmp_path, "train")
-
-
-def test_the_frame_size_is_the_jsons(tmp_path):
-    annotate(tmp_path, [], place="0/1", size_hw=(30, 40))
-    annotate(tmp_path, [], place="0/2")
-    assert [label.shape for label in natives("idd-39", tmp_path, "train").values()] == [(30, 40), (48, 64)]
-
-
 @pytest.mark.parametrize("name", DATASETS)
 def test_splits_and_keys(tmp_path, name):
     annotate(tmp_path, [], place="0/005506")
@@ -134,25 +103,17 @@ def test_labels_without_an_image(tmp_path, name):
     assert result.orphans == ("gtFine/train/0/1_gtFine_polygons.json",)
 
 
-def test_both_parts_as_they_are_unpacked(tmp_path):
+@pytest.mark.parametrize("unpacked", [True, False])
+def test_both_parts_as_they_are_unpacked_or_put_together(tmp_path, unpacked):
     """Part II has JPEGs and, here and there, objects without vertices."""
-    car = thing("car", box(0, 0, 63, 47))
-    annotate(tmp_path, [car], root="IDD_Segmentation/", place="0/005506")
-    annotate(tmp_path, [car, thing("pole", [], 4)], root="idd20kII/", place="283/frame2890", end="jpg")
+    car, (one, two) = thing("car", box(0, 0, 63, 47)), ("IDD_Segmentation/", "idd20kII/") if unpacked else ("", "")
+    annotate(tmp_path, [car], root=one, place="0/005506")
+    annotate(tmp_path, [car, thing("pole", [], 4)], root=two, place="283/frame2890", end="jpg")
     result = found("idd-19", tmp_path, "train")
-    assert [p.image for p in result.pairs] == [
-        "IDD_Segmentation/leftImg8bit/train/0/005506_leftImg8bit.png",
-        "idd20kII/leftImg8bit/train/283/frame2890_leftImg8bit.jpg",
-    ]
+    assert sorted(p.image for p in result.pairs) == sorted(
+        [f"{one}leftImg8bit/train/0/005506_leftImg8bit.png", f"{two}leftImg8bit/train/283/frame2890_leftImg8bit.jpg"]
+    )
     assert result.orphans == ()
     labels = natives("idd-19", tmp_path, "train")
     assert sorted(labels) == ["0/005506_leftImg8bit", "283/frame2890_leftImg8bit"]
     assert all((label == 13).all() for label in labels.values())
-
-
-def test_both_parts_put_together(tmp_path):
-    annotate(tmp_path, [], place="0/005506")
-    annotate(tmp_path, [], place="283/frame2890", end="jpg")
-    result = found("idd-19", tmp_path, "train")
-    assert sorted(p.key for p in result.pairs) == ["0/005506_leftImg8bit", "283/frame2890_leftImg8bit"]
-    assert result.orphans == ()

@@ -17,9 +17,12 @@ def mat(compressed=True, **values):
     return file.getvalue()
 
 
-def test_other_variables_are_passed_over():
+def test_other_variables_are_passed_over_and_an_empty_list_is_one():
     data = mat(LabelMap=LABEL, note="made by hand", more=np.eye(3))
     assert np.array_equal(read_integers(data, "LabelMap"), LABEL)
+    assert read_integers(mat(testIds=np.zeros((0, 1))), "testIds").size == 0
+    with pytest.raises(UnreadableError, match="holds no labelmap"):
+        read_integers(data, "labelmap")
 
 
 @pytest.mark.parametrize(
@@ -37,15 +40,6 @@ def test_other_variables_are_passed_over():
 def test_what_is_no_label_map(value, reason):
     with pytest.raises(UnreadableError, match=reason):
         read_integers(mat(LabelMap=value), "LabelMap")
-
-
-def test_an_empty_list_is_one():
-    assert read_integers(mat(testIds=np.zeros((0, 1))), "testIds").size == 0
-
-
-def test_the_variable_is_missing():
-    with pytest.raises(UnreadableError, match="holds no LabelMap"):
-        read_integers(mat(labelmap=LABEL), "LabelMap")
 
 
 def test_two_variables_of_one_name_are_not_a_choice_for_us():

@@ -31,13 +31,10 @@ def category_ids(data, segments):
 CODES = np.random.default_rng(0).choice(list(SEGMENTS), (24, 32))
 
 
-def test_ids_are_little_endian_colours():
+def test_ids_are_little_endian_colours_and_each_segment_becomes_its_category_and_id_0_none():
     assert np.array_equal(segment_ids(png(CODES)), CODES)
-
-
-def test_each_segment_becomes_its_category_and_id_0_none():
-    assert np.array_equal(category_ids(png(CODES), pairs()), np.vectorize(SEGMENTS.get)(CODES))
-    assert np.array_equal(category_ids(png(CODES), [*pairs(), (0, 7)]), np.vectorize(SEGMENTS.get)(CODES))
+    for segments in (pairs(), [*pairs(), (0, 7)]):
+        assert np.array_equal(category_ids(png(CODES), segments), np.vectorize(SEGMENTS.get)(CODES))
     assert (category_ids(png(CODES * 0), []) == 255).all()
 
 
@@ -47,32 +44,29 @@ def test_pixels_of_unlisted_segments_are_counted():
         category_ids(png(CODES), pairs(1, 300))
 
 
-def test_an_image_that_the_json_does_not_know():
-    with pytest.raises(UnreadableError, match="no entry"):
-        category_ids(png(CODES), None)
-
-
 @pytest.mark.parametrize("extra", [(1, 5), (1 << 24, 5), (-1, 5), (77, 256), (77, -1), (1 << 70, 1)])
 def test_segments_that_cannot_be(extra):
     with pytest.raises(UnreadableError, match="twice, or with ids that cannot be"):
         category_ids(png(CODES), [*pairs(), extra])
 
 
-def test_a_png_without_colours():
-    with pytest.raises(UnreadableError, match="expected RGB"):
-        category_ids(png(CODES, "L"), pairs())
+@pytest.mark.parametrize(("mode", "segments", "said"), [("RGB", None, "no entry"), ("L", pairs(), "expected RGB")])
+def test_an_image_that_the_json_does_not_know_and_a_png_without_colours(mode, segments, said):
+    with pytest.raises(UnreadableError, match=said):
+        category_ids(png(CODES, mode), segments)
+
+
+def described(tmp_path, *entries):
+    (tmp_path / "p.json").write_text(json.dumps({"annotations": entries}))
+    return read_annotations(Release(tmp_path), "p.json")
 
 
 def test_annotations_by_name(tmp_path):
-    entries = [
-        {
-            "file_name": "a.png",
-            "segments_info": [{"id": 3, "category_id": 5, "iscrowd": 1}, {"id": 9, "category_id": 5}],
-        },
-        {"file_name": "b.png", "segments_info": []},
-    ]
-    (tmp_path / "p.json").write_text(json.dumps({"annotations": entries}))
-    assert read_annotations(Release(tmp_path), "p.json") == {"a": ((3, 5), (9, 5)), "b": ()}
+    info = [{"id": 3, "category_id": 5, "iscrowd": 1}, {"id": 9, "category_id": 5}]
+    one, other = ({"file_name": f"{c}.png", "segments_info": i} for c, i in (("a", info), ("b", [])))
+    assert described(tmp_path, one, other) == {"a": ((3, 5), (9, 5)), "b": ()}
+    with pytest.raises(DataError, match=r"p\.json: describes a\.png twice"):
+        described(tmp_path, one, other, one)
 
 
 @pytest.mark.parametrize(
@@ -90,11 +84,4 @@ def test_what_is_no_panoptic_json(tmp_path, content):
 
 def test_a_missing_json(tmp_path):
     with pytest.raises(DataError, match=r"p\.json: cannot be read"):
-        read_annotations(Release(tmp_path), "p.json")
-
-
-def test_an_image_described_twice(tmp_path):
-    entry = {"file_name": "a.png", "segments_info": []}
-    (tmp_path / "p.json").write_text(json.dumps({"annotations": [entry, entry | {"file_name": "b.png"}, entry]}))
-    with pytest.raises(DataError, match=r"p\.json: describes a\.png twice"):
         read_annotations(Release(tmp_path), "p.json")

@@ -45,29 +45,15 @@ def test_random_polygons_as_pillow_draws_them_one_by_one(fractional):
     assert np.array_equal(rasterise(frame(*things, size_hw=(40, 48)), IDS, background=9), np.asarray(canvas))
 
 
-def test_deleted_objects_and_those_of_fewer_than_3_vertices_are_passed_over():
-    found = rasterise(
-        frame(
-            thing("car", box(0, 0, 31, 23), deleted=1),
-            thing("car", box(0, 0, 31, 23), deleted=True),
-            thing("car", [[0, 0], [31, 23]], deleted=0),
-            thing("car", [[3, 3]]),
-            thing("pole", []),
-            thing("no such class", box(0, 0, 5, 5), deleted=1),  # nor does its label matter
-            thing("no such class", []),
-        ),
-        IDS,
-        background=9,
-    )
-    assert (found == 9).all()
-
-
-def test_a_group_counts_as_its_class_unless_there_is_a_class_of_that_name():
-    found = rasterise(
-        frame(thing("cargroup", box(0, 0, 3, 3)), thing("polegroup", box(9, 9, 12, 12))), IDS, background=9
-    )
-    assert found[0, 0] == 2
-    assert found[10, 10] == 3
+def test_what_is_passed_over_and_what_a_group_is():
+    """Deleted objects and those of fewer than 3 vertices, whatever their label; a group counts as its class."""
+    whole = box(0, 0, 31, 23)
+    over = [thing(label, whole, deleted=yes) for label, yes in (("car", 1), ("car", True), ("no such class", 1))]
+    few = [thing("car", [[0, 0], [31, 23]], deleted=0), thing("car", [[3, 3]]), thing("no such class", [])]
+    groups = thing("cargroup", box(0, 0, 3, 3)), thing("polegroup", box(9, 9, 12, 12))  # a class of that name
+    expected = np.full((24, 32), 9)
+    expected[:4, :4], expected[9:13, 9:13] = 2, 3
+    assert np.array_equal(rasterise(frame(*over, *few, *groups, *over), IDS, background=9), expected)
 
 
 def test_unknown_labels_are_reported():
@@ -84,23 +70,17 @@ def test_fields_of_objects():
     assert (second.id, second.deleted, second.points.shape) == (None, False, (0, 2))
 
 
-def test_mask_of_one_object_whatever_lies_over_it_or_was_deleted():
-    found = frame(thing("car", box(2, 3, 9, 7), deleted=1), thing("sky", box(0, 0, 31, 23)))
-    expected = np.zeros((24, 32), bool)
-    expected[3:8, 2:10] = True
-    mask = fill(found, found.objects[0])
-    assert mask.dtype == np.bool_
-    assert np.array_equal(mask, expected)
-
-
-def test_mask_of_a_flat_polygon_is_a_line():
-    found = frame(thing("car", [[4, 5], [9, 5], [6, 5]]), thing("car", [[4, 5], [9, 5]]), thing("car", [[4, 5]]))
-    expected = np.zeros((24, 32), bool)
-    expected[5, 4:10] = True
-    flat, pair, point = (fill(found, p) for p in found.objects)
-    assert np.array_equal(flat, expected)
-    assert np.array_equal(pair, expected)
-    assert not point.any()
+def test_masks_of_single_objects():
+    """Whatever lies over one or whether it was deleted; a flat polygon is a line, a point is nothing."""
+    deleted, over = thing("car", box(2, 3, 9, 7), deleted=1), thing("sky", box(0, 0, 31, 23))
+    flat = [thing("car", points) for points in ([[4, 5], [9, 5], [6, 5]], [[4, 5], [9, 5]], [[4, 5]])]
+    found = frame(deleted, over, *flat)
+    expected, line = np.zeros((2, 24, 32), bool)
+    expected[3:8, 2:10], line[5, 4:10] = True, True
+    masks = [fill(found, found.objects[i]) for i in (0, 2, 3, 4)]
+    assert masks[0].dtype == np.bool_
+    for mask, wanted in zip(masks, (expected, line, line, np.zeros_like(line)), strict=True):
+        assert np.array_equal(mask, wanted)
 
 
 def test_masks_have_the_outline():
@@ -155,15 +135,10 @@ def test_what_is_no_json(data):
 
 
 def test_records_count_places_or_go_by_id_as_the_release_means_them():
-    content = {
-        "imgHeight": 24,
-        "imgWidth": 32,
-        "objects": [thing("car", box(0, 0, 3, 3), id=1), thing("car", box(9, 9, 12, 12), id=0)],
-    }
-    data = json.dumps(content).encode()
-    first, second = np.zeros((24, 32), bool), np.zeros((24, 32), bool)
+    objects = [thing("car", box(0, 0, 3, 3), id=1), thing("car", box(9, 9, 12, 12), id=0)]
+    data = json.dumps({"imgHeight": 24, "imgWidth": 32, "objects": objects}).encode()
+    first, second = np.zeros((2, 24, 32), bool)
     first[:4, :4], second[9:13, 9:13] = True, True
     for by_id, expected in ((False, (first, second)), (True, (second, first))):
-        found = object_masks(data, [0, 1], (24, 32), by_id=by_id)
-        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+        assert np.array_equal([*object_masks(data, [0, 1], (24, 32), by_id=by_id)], expected)
     assert not next(object_masks(data, [7], (24, 32), by_id=True)).any()

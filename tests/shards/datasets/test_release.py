@@ -58,10 +58,9 @@ def test_a_zip_counts_as_unpacked_and_files_on_disk_go_first(root, top):
 
 
 def test_a_zip_made_anew_is_read_anew(root):
-    packed(root / "all.zip", {"x.txt": b"1", "y": b""})
-    assert Release(root).read("x.txt") == b"1"
-    packed(root / "all.zip", {"x.txt": b"22", "y": b""})
-    assert Release(root).read("x.txt") == b"22"
+    for content in (b"1", b"22"):
+        packed(root / "all.zip", {"x.txt": content, "y": b""})
+        assert Release(root).read("x.txt") == content
 
 
 @pytest.mark.parametrize("name", ["../secret", "images/../../secret", "/etc/hostname", "a\0b"])
@@ -94,19 +93,15 @@ def test_circles_of_links(root):
     assert raw.below("labels") == ("1.png", "self.png")
     with pytest.raises(OSError, match="symbolic links"):
         raw.read("labels/self.png")
-    (root / "labels/up").symlink_to("..")
-    with pytest.raises(DataError, match=r"labels/up: a link to a folder above it, a circle; remove"):
-        raw.below("labels")
+    for target in ("..", root.parent):  # which holds the root
+        (root / "labels/up").symlink_to(target)
+        with pytest.raises(DataError, match=r"labels/up: a link to a folder above it, a circle; remove"):
+            Release(root).below("labels")
+        (root / "labels/up").unlink()
     (root / "images/a/x").symlink_to("../b")
     (root / "images/b/y").symlink_to("../a")
     with pytest.raises(DataError, match="a circle; remove the link"):
         raw.below("images")
-
-
-def test_a_link_to_a_folder_that_holds_the_root_is_a_circle(root):
-    (root / "labels/above").symlink_to(root.parent)
-    with pytest.raises(DataError, match=r"labels/above: a link to a folder above it, a circle"):
-        Release(root).below("labels")
 
 
 def test_damaged_and_hostile_zips(root):

@@ -1,8 +1,5 @@
 """SHIFT: CARLA's ids in the red channel, front camera, `images` frame rate."""
 
-import struct
-import zlib
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +7,7 @@ from PIL import Image
 from segstream.shards.errors import UnreadableError
 from segstream.shards.taxonomy import load_taxonomy
 from tests.shards.datasets.reading import VOID, dataset, found, natives, noise, write
+from tests.shards.trees import png_file
 
 NAME = "shift-19"
 CLASSES = {1: "building", 2: "fence", 4: "person", 5: "pole", 6: "road", 7: "road", 8: "sidewalk", 9: "vegetation"}
@@ -60,11 +58,8 @@ def test_other_codings_are_refused(tmp_path, mode):
 def test_pixel_data_of_another_length_than_the_header_says(tmp_path):
     """Pillow takes what it needs and passes over the rest."""
     release(tmp_path, np.full((4, 4), 7))
-    header = struct.pack(">IIBBBBB", 4, 4, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes([0, *[7] * 12]) * 5)), (b"IEND", b""))
-    parts = [struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in chunks]
     path = tmp_path / "discrete/labels/train/front/0003-17fb/00000010_semseg_front.png"
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    path.write_bytes(png_file(bytes([0, *[7] * 12]) * 5, (4, 4, 8, 2, 0, 0, 0)))
     assert (np.asarray(Image.open(path))[..., 0] == 7).all()
     with pytest.raises(UnreadableError, match="its header says 52"):
         natives(NAME, tmp_path, "train")

@@ -31,17 +31,13 @@ def every_id(count):
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_ids_are_kept_and_255_is_none(tmp_path, name):
+def test_ids_are_kept_and_255_is_none_and_those_beyond_the_list_are_errors(tmp_path, name):
     label = every_id(COUNTS[name])
     place(tmp_path, name, label)
     ((key, native),) = natives(name, tmp_path, "train").items()
     assert key == (STEM if "bdd" in name else "aachen/aachen_000000_000019_leftImg8bit")
     assert np.array_equal(native, label)
     assert native.dtype == np.uint8
-
-
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_an_id_beyond_the_list_is_an_error(tmp_path, name):
     place(tmp_path, name, np.full((8, 8), COUNTS[name], np.uint8))
     with pytest.raises(DataError, match=rf"64 of 64 pixels carry ids \[{COUNTS[name]}\]"):
         natives(name, tmp_path, "train")

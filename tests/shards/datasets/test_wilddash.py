@@ -1,6 +1,7 @@
 """WildDash 1 (Cityscapes label ids) and 2 (panoptic), both in 19 classes."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -73,26 +74,23 @@ def test_version_2_splits_are_the_releases_lists(tmp_path):
 def test_version_2_faults_are_told(tmp_path):
     version2(tmp_path, {"a": np.full((8, 8), 7, np.uint8)})
     content = json.loads((tmp_path / "panoptic.json").read_text())
-    content["annotations"][0]["segments_info"][0]["category_id"] = 81
-    (tmp_path / "panoptic.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"pixels carry ids \[81\], which wilddash2 does not have"):
-        natives("wilddash2-19", tmp_path, "train")
-    content["annotations"][0]["segments_info"][0]["id"] += 1
-    (tmp_path / "panoptic.json").write_text(json.dumps(content))
-    with pytest.raises(UnreadableError, match=r"64 pixels of segments \[490010\], which the panoptic JSON lacks"):
-        natives("wilddash2-19", tmp_path, "train")
-    (tmp_path / "panoptic.json").write_text('{"annotations": []}')
-    with pytest.raises(UnreadableError, match="no entry"):
-        natives("wilddash2-19", tmp_path, "train")
+    (segment,) = content["annotations"][0]["segments_info"]
+    for change, annotations, said in (
+        ({"category_id": 81}, None, r"pixels carry ids \[81\], which wilddash2 does not have"),
+        ({"id": segment["id"] + 1}, None, r"64 pixels of segments \[490010\], which the panoptic JSON lacks"),
+        ({}, [], "no entry"),
+    ):
+        segment |= change
+        (tmp_path / "panoptic.json").write_text(json.dumps(content if annotations is None else {"annotations": []}))
+        with pytest.raises((DataError, UnreadableError), match=said):
+            natives("wilddash2-19", tmp_path, "train")
     with pytest.raises(DataError, match=r"validation\.txt: names no images"):
         found("wilddash2-19", tmp_path, "val")
-    (tmp_path / "random_split/training.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match=r"training\.txt: cannot be read"):
-        found("wilddash2-19", tmp_path, "train")
-    (tmp_path / "random_split/training.txt").unlink()
-    with pytest.raises(DataError, match=r"training\.txt: cannot be read"):
-        found("wilddash2-19", tmp_path, "train")
-    (tmp_path / "panoptic/a.png").unlink()
-    (tmp_path / "panoptic").rmdir()
+    lists = tmp_path / "random_split/training.txt"
+    for spoil in (lambda: lists.write_bytes(b"\xff\xfe"), lists.unlink):
+        spoil()
+        with pytest.raises(DataError, match=r"training\.txt: cannot be read"):
+            found("wilddash2-19", tmp_path, "train")
+    shutil.rmtree(tmp_path / "panoptic")
     with pytest.raises(DataError, match="panoptic: no such folder"):
         found("wilddash2-19", tmp_path, "train")
