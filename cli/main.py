@@ -1,19 +1,42 @@
 """The `segstream` command: parse, call, print, exit code. Each command's body lives beside its peers."""
 
+import io
 import os
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 import segstream
+from segstream.cli.console import note
+from segstream.cli.jobs.scripts import OWN_RUN
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.schema import read_yaml
 
+INTERRUPTED = 130
+"""Exit code, as a shell says it of a command that Ctrl-C ended."""
+RESUMED = frozenset({"datasets", "ensemble", "eval", "predict", "shard", "train"})
+GOES_ON = "; the same command goes on where it stopped"
+
+
+class _Commands(typer.core.TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; Ctrl-C ends it with a line that says what to do."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if os.environ.get("RANK", "0") == "0" and os.environ.get("TORCHELASTIC_RUN_ID") != OWN_RUN:
+                note("interrupted" + GOES_ON * (ctx.invoked_subcommand in RESUMED))  # one says it for all
+            raise typer.Exit(INTERRUPTED) from None
+
+
 app = typer.Typer(
     name="segstream",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -42,24 +65,28 @@ def main(
     they have never seen (eval), and tables and pages say what came out (results, report).
     """
     if "DVC_STAGE" in os.environ:
-        check_checkout(Path.cwd())
+        run_checkout(Path.cwd())
 
 
-def check_checkout(folder: Path) -> None:
+def run_checkout(folder: Path) -> None:
     """A stage of our pipeline runs the code of the checkout that it stands in: its dependencies are these files.
 
+    Where another segstream is installed, this process becomes one that runs the checkout's.
+
     Raises:
-        UsageError: another segstream is installed.
+        UsageError: it cannot.
     """
     for parent in (folder, *folder.parents):
         if (parent / "dvc.yaml").is_file() and (parent / "segstream" / "__init__.py").is_file():
-            ours = Path(segstream.__file__).resolve().parent
-            if ours != (parent / "segstream").resolve():
+            ours, path = Path(segstream.__file__).resolve().parent, os.environ.get("PYTHONPATH", "")
+            if ours == (parent / "segstream").resolve():
+                return
+            if path.split(os.pathsep)[0] == str(parent):
                 raise UsageError(
-                    f"{parent}: a stage of this checkout would run the code of {ours}; "
-                    f"pip install -e {parent}, or set PYTHONPATH={parent}"
+                    f"{parent}: a stage of this checkout would run the code of {ours}; pip install -e {parent}"
                 )
-            return
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(parent), path)))
+            os.execv(sys.executable, [sys.executable, "-P", "-m", "segstream.cli.main", *sys.argv[1:]])
 
 
 EXAMPLES: dict[str, str] = read_yaml(Path(__file__).parent / "commands" / "examples.yaml")
@@ -82,21 +109,48 @@ def run() -> None:
     if debug:  # wherever it stands: nobody remembers that it belongs before the command
         sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
     try:
+        _prepare_process()
         app()
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on where it stopped", err=True)
-        sys.exit(130)
-    except DataError as error:
-        if debug:
-            raise
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
     except Exception as error:
         if debug:
             raise
-        text = f"{type(error).__name__}: {error}".splitlines()[0]
-        typer.echo(f"error: {text} (unexpected; run again with --debug and report what it shows)", err=True)
-        sys.exit(1)
+        if isinstance(error, DataError):
+            text = str(error)
+        elif isinstance(error, OSError):  # who knows more about the file says it in a DataError
+            where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+            text = f"{where}{error.strerror or error} (told by the system; --debug shows where)"
+        else:
+            text = f"{type(error).__name__}: {error}".splitlines()[0]
+            text += " (unexpected; run again with --debug and report what it shows)"
+        note(f"error: {text}")
+        sys.exit(getattr(error, "exit_code", 1))
+
+
+def _prepare_process() -> None:
+    """What is the same for all commands: streams, Ctrl-C, and where processes that they start look for modules."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:  # closed; the next file that is opened would get its number, and its output
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, open(number, mode))  # noqa: PTH123, SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names that are not UTF-8 are printed as they are
+        utf8 = sys.stdout.encoding.lower() == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+    if Path.cwd() != Path(segstream.__file__).parents[1]:  # a random.py in the working folder is not ours
+        os.environ.setdefault("PYTHONSAFEPATH", "1")
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """The first Ctrl-C ends a command in order, the second at once: files are whole or not there at any time."""
+    signal.signal(number, _leave)
+    raise KeyboardInterrupt
+
+
+def _leave(number: int, frame: object) -> None:
+    if os.isatty(2):
+        os.write(2, b"\x1b[?25h\n")  # a progress bar has hidden the cursor
+    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -4,30 +4,25 @@ RUN/checkpoints/step-00000200.pt, step-00000400.pt, RUN/final.pt
 
 Both are torch archives that plain `torch.load(weights_only=True)` reads. They are written beside their place, flushed
 to the disk and renamed, so a killed run leaves the former file or the new one, never a part.
-
-`read_torch` reads any file that torch wrote with care: checksums are compared, and nothing but tensors and plain values
-is unpickled.
 """
 
 import json
-import pickle
-import re
-import zipfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from segstream.model.weights_file import check_values, one_line, read_weights_file
 from segstream.shards.errors import DataError, first_few
-from segstream.shards.files import PART, lock, writing
+from segstream.shards.files import PART, break_links, lock, writing
 
 FORMAT = "segstream-checkpoint"
 VERSIONS = {"progress": 2, "final": 1}
+KINDS = {"step": int, "average": dict | None, "skipped": tuple}  # of fields that are no dicts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +71,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         DataError: the file is missing, damaged, of another kind or version.
     """
-    return Checkpoint(**_fields(path, read_torch(path), "progress", tuple(Checkpoint.__dataclass_fields__)))
+    return Checkpoint(**_fields(path, read_weights_file(path), "progress", tuple(Checkpoint.__dataclass_fields__)))
 
 
 def save_final(path: str | Path, final: Final) -> None:
@@ -94,38 +89,12 @@ def load_final(path: str | Path) -> Final:
     Raises:
         DataError: the file is missing, damaged, of another kind or version.
     """
-    return parse_final(path, read_torch(path))
+    return parse_final(path, read_weights_file(path))
 
 
 def parse_final(path: str | Path, content: Any) -> Final:
-    """`load_final` of a file that `read_torch` has read."""
+    """`load_final` of a file that `read_weights_file` has read."""
     return Final(**_fields(path, content, "final", tuple(Final.__dataclass_fields__)))
-
-
-def read_torch(path: str | Path) -> Any:
-    """What a file holds, on the CPU.
-
-    Raises:
-        DataError: missing, damaged, of another kind, or with code in it.
-    """
-    if not Path(path).is_file():
-        raise DataError(f"{path}: no such file; check the path")
-    try:
-        bad = _damaged_record(path)
-        if bad is None:
-            with torch.serialization.safe_globals(_numbers()):
-                return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no pickle make an unpickler fail in any way there is
-        refused = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
-        if refused is not None:
-            raise DataError(
-                f"{path}: holds code or objects ({refused[1]}) besides tensors and plain values, so it was not loaded; "
-                f"save its state_dict alone, where you trust it"
-            ) from error
-        raise DataError(
-            f"{path}: cannot be read ({_one_line(error)}); it is damaged or no file of torch's, restore it from a copy"
-        ) from error
-    raise DataError(f"{path}: record {bad!r} fails its checksum; it is damaged, restore it from a copy")
 
 
 def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
@@ -207,6 +176,7 @@ class Checkpoints:
         path = self._folder.parent / "run.lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            break_links([path])
             self._lock = path.open("wb")
         except OSError as error:
             raise DataError(f"{path.parent}: cannot be written to ({error}); choose another run folder") from error
@@ -294,25 +264,37 @@ def _write(path: str | Path, kind: str, content: Mapping[str, Any]) -> None:
         try:
             torch.save({"format": FORMAT, "version": VERSIONS[kind], "kind": kind, **content}, file)
         except RuntimeError as error:  # torch's archive writer turns a full disk into one
-            raise OSError(_one_line(error)) from error
+            raise OSError(one_line(error)) from error
 
 
 def _fields(path: str | Path, content: Any, kind: str, names: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise DataError(f"{path}: a torch file, but no checkpoint of ours (format is not {FORMAT!r}); check the path")
+        raise DataError(f"{path}: no checkpoint of ours (format is not {FORMAT!r}); give one that `train` wrote")
     for name, expected in (("kind", kind), ("version", VERSIONS[kind])):
         if content.get(name) != expected:
             raise DataError(
-                f"{path}: {name}: found {content.get(name)!r}, expected {expected!r}; "
+                f"{path}: {name}: found {_short(content.get(name))}, expected {expected!r}; "
                 f"give a {kind!r} file written by this version"
             )
-    missing = [name for name in names if name not in content]
+    missing = [n for n in names if n not in content or not isinstance(content[n], KINDS.get(n, dict))]
     if missing:
-        raise DataError(f"{path}: has no {', '.join(missing)}; it is damaged, restore it from a copy")
-    return {name: content[name] for name in names}
+        raise DataError(f"{path}: its {', '.join(missing)} are not there, or of another type; copy it again")
+    fields = {name: content[name] for name in names}
+    try:
+        plain([fields.get("identity"), fields.get("meta")])
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: its identity or meta are no plain values ({one_line(error)}); copy it again"
+        ) from error
+    check_values(path, {name: fields.get(name) for name in ("weights", "average", "optimizer")})
+    return fields
 
 
 def _flat(value: Any, at: str = "") -> dict[str, Any]:
+    if isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        names = [str(inner.get("dataset", i)) if isinstance(inner, dict) else str(i) for i, inner in enumerate(value)]
+        if len({*names}) == len(names):  # their order counts, too
+            value = {"order": names} | dict(zip(names, value, strict=True))
     if isinstance(value, dict) and value:
         return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{at}.{key}" if at else key).items()}
     return {at: value}
@@ -321,25 +303,3 @@ def _flat(value: Any, at: str = "") -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = value if value == "nothing" else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _one_line(error: BaseException) -> str:
-    """Its message, short enough for one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."
-
-
-def _damaged_record(path: str | Path) -> str | None:
-    """Torch itself compares no checksums; files older than its archives have none."""
-    if not zipfile.is_zipfile(path):
-        return None
-    with zipfile.ZipFile(path) as archive:
-        return archive.testzip()
-
-
-def _numbers() -> list[Any]:
-    """What makes numpy's plain numbers: published checkpoints carry their score as one."""
-    scalar = np.float64(0).__reduce__()[0]
-    kinds = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4")]
-    spelled = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    return [*spelled, np.dtype, *kinds]

@@ -61,8 +61,8 @@ class Loader(AbstractContextManager["Loader"]):
         loader: LoaderConfig,
         *,
         seed: int,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
     ) -> None:
         """Open the shard sets and start the threads.
 
@@ -72,12 +72,16 @@ class Loader(AbstractContextManager["Loader"]):
             loader: `batch` (all ranks together), threads, batches made ahead, engine.
             seed: of the run, 0 to 2**64 - 1; the same on every rank.
             rank: which of `world_size` processes this is; it gets slots rank, rank + world_size, ...;
-                where the batch does not divide, the first ranks get one more.
+                where the batch does not divide, the first ranks get one more. By default as torch.distributed or
+                torchrun's environment says, else the only one.
 
         Raises:
             DataError: a shard set that is missing or incomplete, labels that do not fit together, an order that cannot
                 be laid out, more ranks than slots, or an engine that does not start.
         """
+        rank, world_size = place(rank, world_size)
+        if not 0 <= rank < world_size:
+            raise DataError(f"rank {rank} of {world_size} processes; ranks are counted from 0")
         if loader.batch < world_size:
             raise DataError(
                 f"loader.batch: {loader.batch} samples leave some of {world_size} processes without any; "
@@ -95,6 +99,7 @@ class Loader(AbstractContextManager["Loader"]):
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="loader")
         self._whole = ThreadPoolExecutor(1, thread_name_prefix="batch")
         self._closed = False
+        self._process = os.getpid()
         chosen = choose_engine(loader.engine)
         self.engine_note = chosen.why
         """Which engine makes the crops, and why."""
@@ -130,6 +135,7 @@ class Loader(AbstractContextManager["Loader"]):
 
         Raises:
             DataError: a sample cannot be read; comes in place of its batch.
+            RuntimeError: the loader is closed, or this process was forked from the one that made it.
         """
         ahead: deque[list[Future[Any]]] = deque()
         steps = range(start, stop, every)
@@ -150,6 +156,8 @@ class Loader(AbstractContextManager["Loader"]):
 
     def close(self) -> None:
         """Stop the threads, dropping what is not begun, and let go of the files. Again is fine."""
+        if os.getpid() != self._process:  # of a child that was forked: the threads are its parent's
+            return
         self._closed = True
         for threads in (self._threads, self._whole):
             threads.shutdown(wait=True, cancel_futures=True)
@@ -162,6 +170,11 @@ class Loader(AbstractContextManager["Loader"]):
         """The tasks that make a batch: one fills the row of each sample, the last gives the whole."""
         if self._closed:
             raise RuntimeError("the loader is closed; make a new one")
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                f"this loader was made in process {self._process} and its threads are not in process {os.getpid()}, a "
+                f"fork of it; make a Loader in each process, or give DataLoader a Batches, which does"
+            )
         labels_BHW = self._labels.take()
         images_BHW3 = None if self._dali is not None else self._images.take()
         rows = [
@@ -205,7 +218,7 @@ class Batches(IterableDataset[Batch]):
 
     Give it to `DataLoader(..., batch_size=None)`: it makes whole batches. Shards are opened where and when it is
     iterated, once in each worker; worker w of W makes steps start + w, start + w + W, ..., which is the turn in which
-    DataLoader asks them. Iterating raises what `Loader` does.
+    DataLoader asks them. Each of several processes gets its share, as of `Loader`. Iterating raises what that does.
     """
 
     data: DataConfig
@@ -215,8 +228,13 @@ class Batches(IterableDataset[Batch]):
     seed: int
     stop: int
     start: int = 0
-    rank: int = 0
-    world_size: int = 1
+    rank: int | None = None
+    world_size: int | None = None
+
+    def __post_init__(self) -> None:
+        rank, world_size = place(self.rank, self.world_size)
+        if world_size > 1:  # workers that are spawned know of no process group
+            self.__dict__.update(rank=rank, world_size=world_size)
 
     def __len__(self) -> int:
         return max(0, self.stop - self.start)
@@ -229,6 +247,15 @@ class Batches(IterableDataset[Batch]):
             self.data, self.augment, config, seed=self.seed, rank=self.rank, world_size=self.world_size
         ) as loader:
             yield from loader.batches(self.start + number, self.stop, every=workers)
+
+
+def place(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """(rank, world_size) of this process: as given, of its process group, or as torchrun's environment says."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        found = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    else:
+        found = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    return found[0] if rank is None else rank, found[1] if world_size is None else world_size
 
 
 def cores() -> int:

@@ -230,7 +230,15 @@ def _open(data: DataConfig, name: str) -> ShardSet:
             f"data.mix.{name}: no shards at {url}; make them with "
             f"`segstream shard {name} --raw RAW --split {data.split} --out {data.shards}`, or correct data.shards"
         )
-    return open_shards(url)
+    shards = open_shards(url)
+    found = shards.manifest.dataset, shards.manifest.split
+    if found != (name, data.split):
+        shards.close()
+        raise DataError(
+            f"data.mix.{name}: the set at {url} is of {' '.join(found)}, by its manifest, not of {name} {data.split}; "
+            f"put that one in its place, or correct data.shards"
+        )
+    return shards
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """What a training run leaves of itself as it goes: curves, validation scores, pictures; rank 0 alone writes them.
 
-A resumed run makes the steps after its last checkpoint again. Curves and scores therefore forget, with the first thing
-they are given, what an earlier start left at that step and later: every point stands once.
+A resumed run makes the steps after its last checkpoint again, and one that starts over all of them. Before its first
+step, curves, scores and pictures of later steps than it starts with are therefore removed: every point stands once.
 """
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ from segstream.model.evaluation.metrics import EvalResult
 from segstream.model.inference.infer import segment
 from segstream.model.types import Batch, LogRow
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.files import write_bytes, write_text
+from segstream.shards.files import append, refused, write_bytes, write_text
 
 LOGGED = ("loss", "lr", "crops_per_s", "data_wait", "memory_mib")
 GAP = 4  # pixels of white between pictures
+_POINT = re.compile(r"(\d+)\t(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?|nan|inf)\n")  # of a curve
 WIDEST = 480  # pixels of one picture: a panel is to be looked at, not measured
 
 
@@ -35,91 +38,139 @@ def curve_values(row: LogRow) -> dict[str, float]:
 
 
 def write_scores(path: Path, step: int, scores: Mapping[str, EvalResult]) -> None:
-    """Add the scores of a step to a run's `validation.json`; those that an earlier start left at it or later go.
+    """Add the scores of a step to a run's `validation.json`; those of that step or later go.
 
     Raises:
-        DataError: the file cannot be written.
+        DataError: the file cannot be read or written.
     """
-    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     sets = {
         name: {"miou": s.miou, "macc": s.macc, "acc": s.acc, "images": s.images}
         | {"classes": [{"name": c.name, "iou": c.iou, "pixels": c.pixels} for c in s.classes]}
         for name, s in scores.items()
     }
-    rows = [*(row for row in rows if row["step"] < step), {"step": step, "sets": sets}]
+    rows = [*_scores_until(path, step - 1), {"step": step, "sets": sets}]
     write_text(path, json.dumps(rows, indent=2) + "\n")
 
 
-class Curves:
-    """Figures and pictures by step, drawn by dvclive where it is installed, and by TensorBoard if asked for.
+def forget_later(folder: Path, step: int) -> None:
+    """Remove the scores and pictures of more than `step` steps that an earlier start left in a run folder.
 
-    dvclive writes `plots/metrics/NAME.tsv` and the latest values as `metrics.json` in the run's `dvclive` folder,
-    TensorBoard an event file in `tensorboard`.
+    Raises:
+        DataError: the system refuses, or scores cannot be read.
+    """
+    path = folder / "validation.json"
+    if path.exists():
+        write_text(path, json.dumps(_scores_until(path, step), indent=2) + "\n")
+    for picture in (folder / "pictures").glob("step-*.jpg"):
+        if (number := picture.stem.removeprefix("step-")).isdigit() and int(number) > step:
+            picture.unlink()
+
+
+def _scores_until(path: Path, step: int) -> list[dict[str, Any]]:
+    try:
+        return [row for row in json.loads(path.read_text(encoding="utf-8")) if row["step"] <= step]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: no list of scores by step ({error!r}); restore it or remove it") from error
+
+
+class Curves:
+    """Figures and pictures by step: as dvclive writes them, and for TensorBoard if asked for.
+
+    `dvclive/plots/metrics/NAME.tsv` has a line for each point, `dvclive/metrics.json` the latest values; `dvc plots`
+    and DVC's extension of VS Code show them. dvclive itself would make `.dvc/` in any git repository that it runs in,
+    needs a commit there, and writes into files that DVC has linked. TensorBoard reads the event files in `tensorboard`.
     """
 
-    def __init__(self, folder: Path, note: Callable[[str], None], *, tensorboard: bool) -> None:
-        """Nothing is forgotten yet.
+    def __init__(self, folder: Path, *, tensorboard: bool) -> None:
+        """Nothing is written yet.
 
         Raises:
             UsageError: TensorBoard is asked for and not installed.
         """
         self._folder, self._tensorboard = folder, tensorboard
-        self._live: Any = None
+        self._latest: dict[str, Any] = {}
         self._board: Any = None
-        self._begun = False
         if tensorboard:
             try:
                 import torch.utils.tensorboard  # noqa: F401
             except ImportError as error:
                 raise UsageError("--tensorboard: not installed; pip install 'segstream[tensorboard]'") from error
-        try:
-            from dvclive import Live  # type: ignore[attr-defined]
-        except ImportError:
-            note("no training curves: dvclive is not installed (pip install 'segstream[dvc]')")
-        else:
-            place = folder / "dvclive"
-            self._live = Live(str(place), save_dvc_exp=False, dvcyaml=None, report=None, resume=place.exists())
 
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Add a point to each named curve; steps ascend."""
-        self._begin(step)
-        if self._live is not None:
-            self._live.step = step
-            for name, value in values.items():
-                self._live.log_metric(name, value)
-            self._live.make_summary()
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
-            self._board.flush()
+    def begin(self, step: int) -> None:
+        """Forget the points of more than `step` steps that an earlier start left; lines that a kill cut off, too.
 
-    def picture(self, step: int, name: str, picture: Rgb) -> None:
-        """Show a picture, (H, W, 3) uint8 RGB; dvclive has none of them, they lie in the run folder."""
-        self._begin(step)
-        if self._board is not None:
-            self._board.add_image(name, picture, step, dataformats="HWC")
-
-    def close(self) -> None:
-        """Write what is still in memory."""
-        if self._live is not None:
-            self._live.end()
-        if self._board is not None:
-            self._board.close()
-
-    def _begin(self, step: int) -> None:
-        """Forget the points of this step and later that an earlier start left."""
-        if self._begun:
-            return
-        self._begun = True
-        for file in (self._folder / "dvclive").glob("plots/metrics/**/*.tsv"):
-            lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for i, line in enumerate(lines) if i == 0 or int(line.split("\t")[0]) < step]
-            if len(kept) < len(lines):
-                file.write_text("".join(kept), encoding="utf-8")
+        Raises:
+            DataError: the system refuses.
+        """
+        metrics = self._folder / "dvclive/plots/metrics"
+        for file in sorted(metrics.rglob("*.tsv")):
+            header, *lines = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) or [""]
+            kept = [found for line in lines if (found := _POINT.fullmatch(line)) and int(found[1]) <= step]
+            if kept:  # a file of its own, whatever a cache had linked here
+                write_text(file, header + "".join(found[0] for found in kept))
+                self._note(file.relative_to(metrics).with_suffix("").as_posix(), float(kept[-1][2]))
+            else:
+                file.unlink()
+        (self._folder / "dvclive/metrics.json").unlink(missing_ok=True)
+        if not step:
+            for events in (self._folder / "tensorboard").glob("events.out.tfevents.*"):
+                events.unlink()
         if self._tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=step)
+            self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=step + 1)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Add a point to each named curve; steps ascend.
+
+        Raises:
+            DataError: the system refuses.
+        """
+        for name, value in ((name, float(value)) for name, value in values.items()):
+            file = self._folder / f"dvclive/plots/metrics/{name}.tsv"
+            header = "" if file.exists() else f"step\t{Path(name).name}\n"
+            append(file, f"{header}{step}\t{value}\n".encode())
+            self._note(name, value)
+        write_text(self._folder / "dvclive/metrics.json", json.dumps(self._latest | {"step": step}, indent=4) + "\n")
+        with self._tensorboard_writes() as board:
+            for name, value in values.items() if board else ():
+                board.add_scalar(name, value, step)
+            if board:
+                board.flush()
+
+    def picture(self, step: int, name: str, picture: Rgb) -> None:
+        """Show a picture, (H, W, 3) uint8 RGB, in TensorBoard.
+
+        Raises:
+            DataError: the system refuses.
+        """
+        with self._tensorboard_writes() as board:
+            if board:
+                board.add_image(name, picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Write what is still in memory.
+
+        Raises:
+            DataError: the system refuses.
+        """
+        with self._tensorboard_writes() as board:
+            if board:
+                board.close()
+
+    def _note(self, name: str, value: float) -> None:
+        *groups, last = name.split("/")
+        at = self._latest
+        for group in groups:
+            at = at.setdefault(group, {})
+        at[last] = value
+
+    @contextmanager
+    def _tensorboard_writes(self) -> Iterator[Any]:
+        with refused(f"{self._folder / 'tensorboard'}: cannot be written"):
+            yield self._board
 
 
 def crop_panel(net: nn.Module, batch: Batch, count: int, colors: Rgb, config: InferConfig) -> Rgb:

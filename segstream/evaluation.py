@@ -1,9 +1,9 @@
 """Evaluation from a checkpoint, or a network in training, and shard sets: what `eval` and validation do."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -87,6 +87,8 @@ class EvalModel:
     """Whether it was trained on relabelled labels."""
     configs: tuple[InferConfig, ...]
     """How to segment: one for every shorter side."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """What its file says of it, see `Predictor`."""
 
     @classmethod
     def load(
@@ -119,6 +121,7 @@ class EvalModel:
             if recipe
             else "mseg" in stem and "unrelabeled" not in stem,
             configs=tuple(configs),
+            meta=predictor.meta,
         )
 
     @classmethod

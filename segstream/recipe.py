@@ -5,12 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from segstream.model.config import InferConfig, ModelConfig, TrainConfig
 from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
 from segstream.shards.errors import DataError, UsageError, did_you_mean
-from segstream.shards.schema import parse, read_yaml
+from segstream.shards.schema import parse, parse_yaml, read_yaml
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 WHOLE = {"data.mix", "model.options"}  # replaced, not merged: a base's datasets are not also yours
@@ -187,6 +185,6 @@ def _apply(values: dict[str, Any], override: str) -> None:
             raise UsageError(f"{override!r}: {parent!r} is a value, not a section")
     at.pop(INSTEAD.get(key, ""), None)
     try:
-        at[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        at[leaf] = parse_yaml(text, at=key, comments=False)
+    except DataError as error:
         raise UsageError(f"{override!r}: the value is not YAML; quote it") from error

@@ -29,7 +29,7 @@ def run_metadata(
     """The account of one start of a run; leaving the block says how it ended.
 
     Nothing is written before the function that is yielded is called with the step that the run starts or goes on with:
-    another run's account stays if this one is refused. Starts before this one are kept in `starts`.
+    another run's account stays if this one is refused. Starts before this one are kept in `starts`, if it goes on.
 
     Args:
         fingerprint: of the loader: datasets, manifests, order and augmentation.
@@ -52,7 +52,10 @@ def run_metadata(
             versions=_versions(),
             python=platform.python_version(),
             machine={"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-            starts=[*_starts(path), {"at": _now(), "step": step, "host": socket.gethostname(), **start}],
+            starts=[
+                *(_starts(path) if step else ()),
+                {"at": _now(), "step": step, "host": socket.gethostname(), **start},
+            ],
         )
         write()
 

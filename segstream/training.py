@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from segstream.callbacks import Curves, crop_panel, curve_values, write_jpeg, write_scores
+from segstream.callbacks import Curves, crop_panel, curve_values, forget_later, write_jpeg, write_scores
 from segstream.colors import class_colors
 from segstream.evaluation import EvalModel, open_validation
 from segstream.model import distributed
@@ -24,7 +24,7 @@ from segstream.model.types import LogRow
 from segstream.pipeline.loader import Loader
 from segstream.recipe import Recipe
 from segstream.run_metadata import run_metadata
-from segstream.shards.files import break_links, staging
+from segstream.shards.files import staging
 
 
 def train(
@@ -64,8 +64,6 @@ def train(
         opened.callback(distributed.stop)
         note = on_note if on_note is not None and group.is_main else _ignore
         place = opened.enter_context(staging(folder, when=staged and group.is_main))
-        if group.is_main:
-            break_links(p for p in place.rglob("*") if p.suffix != ".pt")  # those are replaced, never written to
         share = {"rank": group.rank, "world_size": group.world_size}
         loader = opened.enter_context(Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed, **share))
         net, loaded = open_network(recipe, loader.taxonomy.num_classes)
@@ -74,7 +72,7 @@ def train(
             eval_model = EvalModel.of_run(recipe, net, loader.taxonomy)
             evaluate = opened.enter_context(open_validation(urls, recipe.validate.limit, eval_model, group))
         if group.is_main:
-            curves = Curves(place, note, tensorboard=tensorboard)
+            curves = Curves(place, tensorboard=tensorboard)
             opened.callback(curves.close)
         for line in (*(f"warning: {warning}" for warning in loader.warnings), loader.engine_note):
             note(line)
@@ -87,7 +85,8 @@ def train(
         }
         if loaded is not None:
             kept = f"; freshly drawn: {len(loaded.fresh)} tensors" if loaded.fresh else ""
-            note(f"starting from {loaded.kind} {recipe.model.weights}{kept}")
+            where = f" ({loaded.where})" if loaded.where else ""
+            note(f"starting from {loaded.kind} {recipe.model.weights}{where}{kept}")
             meta["weights"] = {"sha256": loaded.sha256, "fresh": tuple(recipe.model.fresh)}
 
         def log(row: LogRow) -> None:
@@ -112,7 +111,7 @@ def train(
                 curves.picture(step, "crops", panel)
 
         device = pick_device(recipe.train.device)
-        begin = opened.enter_context(
+        account = opened.enter_context(
             run_metadata(
                 place,
                 recipe,
@@ -124,6 +123,12 @@ def train(
                 engine=loader.engine_note,
             )
         )
+
+        def begin(step: int) -> None:
+            account(step)
+            curves.begin(step)
+            forget_later(place, step)
+
         with _ignore_signals_once_stopped():
             trainer.train(
                 net,

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UsageError
 
 PART = ".part"  # suffix of a file being written; whatever bears it is nobody's data
 ADVICE = "check the folder and free space"
 RUN_AGAIN = "make room or choose another --out, then run the same command again: finished shards are kept"
 STAGED = ".partial"  # folder of folders that are not whole yet
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+NOT_OFFERED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EPERM, errno.EINVAL)
+"""What file systems answer that have no locks, cannot flush a folder or reserve space."""
 
 
 @contextlib.contextmanager
@@ -35,7 +36,8 @@ def replacing(path: Path, *, advice: str = ADVICE, durable: bool = False, ending
     """
     part = path.with_name(path.name + ending)
     try:
-        with _refused(f"{path}: cannot be written", advice):
+        with refused(f"{path}: cannot be written", advice):
+            part.unlink(missing_ok=True)  # a killed process left it; a cache may have linked it since
             yield part
             if durable:
                 _sync(part)
@@ -66,8 +68,33 @@ def write_bytes(path: Path, data: bytes, *, advice: str = ADVICE) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8; as `write_bytes` does."""
-    write_bytes(path, text.encode())
+    """Write UTF-8; as `write_bytes` does. File names that are not UTF-8 keep their bytes."""
+    write_bytes(path, text.encode(errors="surrogateescape"))
+
+
+def append(path: Path, data: bytes) -> None:
+    """Add to a file in one write; the next start may find a part of it, if the process was killed.
+
+    Raises:
+        DataError: the system refuses.
+    """
+    with refused(f"{path}: cannot be written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab", buffering=0) as file:
+            if file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def user_folder(variable: str, name: str) -> Path:
+    """The folder that an environment variable names, or `name` in the user's home.
+
+    Raises:
+        UsageError: the user has no home: neither HOME nor an entry in passwd, as in a container run under a number.
+    """
+    try:
+        return Path(os.environ.get(variable) or Path.home() / name)
+    except RuntimeError as error:
+        raise UsageError(f"no HOME, and user {os.getuid()} is not in passwd; set HOME or {variable}") from error
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
@@ -82,7 +109,7 @@ def make_folder(folder: Path, *, asked_by: str = "--out") -> Path:
     Raises:
         DataError: the system refuses.
     """
-    with _refused(f"{folder}: cannot be created", f"choose another {asked_by}"):
+    with refused(f"{folder}: cannot be created", f"choose another {asked_by}"):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -105,21 +132,24 @@ def staging(folder: Path, *, when: bool = True) -> Iterator[Path]:
         yield folder
         return
     part, code, now = folder.parent / STAGED / folder.name, folder.parent / STAGED / f"{folder.name}.code", _our_code()
-    with _refused(f"{part}: cannot be made"):
-        if part.exists() and (not code.exists() or code.read_text() != now):
+    with refused(f"{part}: cannot be made"):
+        if part.exists() and (not code.exists() or code.read_text(encoding="utf-8") != now):
             shutil.rmtree(part)
         part.mkdir(parents=True, exist_ok=True)
         write_text(code, now)
     yield part
-    with _refused(f"{part}: cannot be moved to {folder}"):
+    with refused(f"{part}: cannot be moved to {folder}"):
         if folder.exists():
             shutil.rmtree(folder)
         part.rename(folder)
         code.unlink()
+    with contextlib.suppress(OSError):  # others may be at work there
+        part.parent.rmdir()
 
 
 @contextlib.contextmanager
-def _refused(what: str, advice: str = ADVICE) -> Iterator[None]:
+def refused(what: str, advice: str = ADVICE) -> Iterator[None]:
+    """The system's refusals in the block become a DataError: what cannot be done, why, and the advice."""
     try:
         yield
     except OSError as error:
@@ -174,17 +204,21 @@ def lock(handle: int, *, wait: bool = False, children: bool = True) -> bool:
     """
     try:
         (fcntl.flock if children else fcntl.lockf)(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except (BlockingIOError, PermissionError):
-        return False
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        if error.errno not in NOT_OFFERED:
             raise
     return True
 
 
 def _sync(path: Path) -> None:
     with _opened(path) as handle:
-        os.fsync(handle)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno not in NOT_OFFERED:
+                raise
 
 
 @contextlib.contextmanager

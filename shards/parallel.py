@@ -1,13 +1,16 @@
 """Independent jobs over processes: a worker that dies is an error, a parent that dies takes its workers along."""
 
+import contextlib
 import itertools
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from typing import TypeVar
 
 from segstream.shards.errors import DataError
@@ -41,12 +44,14 @@ def as_they_finish(
         return
     context = multiprocessing.get_context("spawn")  # forking a process whose libraries hold threads can hang
     waiting = iter(enumerate(items))
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(prepare,)) as pool:
+    told, stop = context.Pipe(duplex=False)  # closing `stop` ends the workers
+    with told, stop, ProcessPoolExecutor(processes, context, _begin, (prepare, told)) as pool:
         running: dict[Future[R], int] = {}
         try:
             while True:
                 for n, item in itertools.islice(waiting, _AHEAD * processes - len(running)):
-                    running[pool.submit(function, item)] = n
+                    with _without_ctrl_c():
+                        running[pool.submit(function, item)] = n
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -56,7 +61,9 @@ def as_they_finish(
                 f"{what}: a worker process died (out of memory?); run the same command again with fewer --workers, "
                 f"what was finished is kept"
             ) from error
-        except BaseException:
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                stop.close()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -72,13 +79,21 @@ def read_ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T], *, ah
         yield waiting.popleft().result()
 
 
-def _begin(prepare: Callable[[], None] | None) -> None:
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Processes that are started in the block never see it: what started them decides what becomes of them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(prepare: Callable[[], None] | None, told: Connection) -> None:
     """Of a worker: one whose parent was killed would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "runs in workers only"
 
     def watch() -> None:
-        parent.join()
+        told.poll(None)  # until the other end is closed, at the latest by the end of the parent
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

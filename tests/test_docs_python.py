@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -32,3 +35,15 @@ def test_the_page_runs(tmp_path: Path) -> None:
     ):
         assert said in done.stdout
     assert (tmp_path / "runs" / "notebook" / "final.pt").exists()
+
+
+def test_ids_of_the_cityscapes_server_come_from_train_ids(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "inference.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    path = tmp_path / "out/city/labels/a.png"
+    path.parent.mkdir(parents=True)
+    cv2.imwrite(str(path), np.array([[0, 1, 13, 18]], np.uint8))
+    subprocess.run(
+        [sys.executable, "-c", block], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, timeout=60
+    )
+    assert cv2.imread(str(path), cv2.IMREAD_UNCHANGED).tolist() == [[7, 8, 26, 33]]

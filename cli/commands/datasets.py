@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from segstream.cli.commands.options import Json
-from segstream.cli.console import print_json, print_table, progress
+from segstream.cli.console import print_json, print_table, progress, say
 from segstream.shards.datasets.check import ReleaseCheck, SplitCheck, check_release
 from segstream.shards.datasets.registry import dataset_names, describe, registry
 from segstream.shards.errors import UsageError
@@ -82,24 +82,24 @@ def _print_dataset(known: dict[str, Any]) -> None:
         "universal classes": universal if known.get("labels", True) else "no labels are published",
         "classes": ", ".join(f"{i} {c}" for i, c in enumerate(known["classes"])),
     }
-    typer.echo(known["name"])
+    say(known["name"])
     for name, fact in facts.items():
-        typer.echo(f"  {name}: {fact}")
+        say(f"  {name}: {fact}")
     stated = ((a["name"], a["size"], a["digest"]) for a in known.get("archives", ()) if not a["inside"])
     archives = ["  ".join(filter(None, words)) for words in stated]
     layout = [f"{pattern}  ({what})" for pattern, what in known.get("layout", {}).items()]
     for title, rows in (("archives", archives), ("below --raw", layout)):
         if rows:
-            typer.echo("\n    ".join([f"  {title}:", *rows]))
+            say("\n    ".join([f"  {title}:", *rows]))
 
 
 def _print_check(found: ReleaseCheck) -> None:
-    typer.echo(f"{found.name} in {found.raw}: {'complete' if found.ok else 'NOT complete'}")
+    say(f"{found.name} in {found.raw}: {'complete' if found.ok else 'NOT complete'}")
     for split in found.splits:
         told = [split.problem, *(f"missing: {path}" for path in split.first_missing), *split.notes]
-        typer.echo("\n    ".join([f"  {split.split}: {_found(split)}", *filter(None, told)]))
+        say("\n    ".join([f"  {split.split}: {_found(split)}", *filter(None, told)]))
     for text in (*(f"problem: {text}" for text in found.problems), *(f"note: {text}" for text in found.notes)):
-        typer.echo(f"  {text}")
+        say(f"  {text}")
 
 
 def _found(split: SplitCheck) -> str:

@@ -61,6 +61,8 @@ def ensemble(
         )
     identity: dict[str, Any] = {"models": [str(folder.resolve()) for folder in folders], "weights": counts}
     identity |= {"rule": rule, "confidence": confidence, "allow_missing": allow_missing}
+    if confidence == "rba_mean_logit":
+        identity["high"] = "sure"  # folders of former versions hold the opposite
     resume = claim(out / IDENTITY, identity, overwrite=overwrite)
     made = 0
     with progress("ensemble") as report:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from segstream.cli.commands.options import Crop, Flip, Json, NScales, infer_fields, parse_side
-from segstream.cli.console import print_json, print_table, progress
+from segstream.cli.console import note_place, print_json, print_table, progress
 from segstream.shards.errors import UsageError
 from segstream.shards.files import write_bytes, write_text
 
@@ -129,6 +129,8 @@ def eval(
         ranks = distributed.start()
         if processes > ranks.world_size == 1:  # not before: what is wrong with the arguments is said once
             raise typer.Exit(run_processes(sys.argv[1:], processes))
+        if ranks.is_main:
+            note_place(checkpoint, model.meta)
         try:
             results = run_evaluation(model, sets, ranks, out=out, restart_changed=restart_changed, progress=progress)
         finally:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from segstream.cli.commands.options import Arch, Json, NumClasses
-from segstream.cli.console import note, print_json
+from segstream.cli.console import note, note_place, print_json
 from segstream.shards.errors import UsageError
 
 
@@ -15,7 +15,7 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="A final.pt, or a published file of weights.")],
     out: Annotated[Path, typer.Option(help="FILE.onnx or FILE.pt2 (torch.export).")],
     size: Annotated[
-        str | None, typer.Option(help="Height and width of the images, e.g. 713 or 1024x2048.", show_default="recipe's")
+        str | None, typer.Option(help="Height and width of all images, e.g. 713 or 1024x2048.", show_default="recipe's")
     ] = None,
     arch: Arch = None,
     classes: NumClasses = None,
@@ -30,6 +30,7 @@ def export(
         raise UsageError(f"--out {out}: give a file that ends in {' or '.join(FORMATS)}")
     size_hw = None if size is None else _size(size)
     net, meta = load_any(checkpoint, arch, classes)
+    note_place(checkpoint, meta)
     if size_hw is None:
         crop = meta.get("recipe", {}).get("eval", {}).get("crop")
         if crop is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segstream.cli.console import print_json, print_table
+from segstream.cli.console import print_json, print_table, say
 
 if TYPE_CHECKING:
     from segstream.pipeline.samples import PlannedSample
@@ -43,8 +43,8 @@ def order(
         print_json(about | {"samples": rows})
         return
     parts = ", ".join(f"{share} {name}" for name, share in mix.items())
-    typer.echo(f"{chosen.name}, seed {chosen.seed}: step {step} is slots {step * batch} to {step * batch + batch - 1}")
-    typer.echo(f"of a schedule that deals {parts}. The n-th slot of a dataset is sample n of its shuffled epochs.\n")
+    say(f"{chosen.name}, seed {chosen.seed}: step {step} is slots {step * batch} to {step * batch + batch - 1}")
+    say(f"of a schedule that deals {parts}. The n-th slot of a dataset is sample n of its shuffled epochs.\n")
     print_table(
         [*(TITLES.get(key, key) for key in COLUMNS), "corner y, x", "done to it"], [_cells(row) for row in rows]
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segstream.cli.commands import options
-from segstream.cli.console import note, print_json, print_table, progress
+from segstream.cli.console import note, note_place, print_json, print_table, progress
 from segstream.shards.codecs.formats import VIDEO_SUFFIXES, by_suffix, suffix_of
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import write_text
@@ -75,6 +75,7 @@ def predict(
         dump="logits" if logits else "probabilities" if probabilities else None,
     )
     resume = claim(out / IDENTITY, predictor.identity, overwrite=overwrite)
+    note_place(checkpoint, predictor.meta)
     note(f"predict: {_about(predictor)}")
     if film:
         rows = _video(predictor, items[0], place, resume=resume, frame_labels=frame_labels)

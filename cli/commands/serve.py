@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from segstream.cli.commands import options
+from segstream.cli.console import note_place
 
 
 def serve(
@@ -24,4 +25,6 @@ def serve(
 
     fields = options.infer_fields(short_side=short_side, crop=crop, scales=scales, flip=flip, device=device)
     name = checkpoint.resolve().parent.name if checkpoint.stem == "final" else checkpoint.stem
-    serve_forever(Service(name, Predictor(checkpoint, taxonomy=taxonomy, **fields)), host, port)
+    predictor = Predictor(checkpoint, taxonomy=taxonomy, **fields)
+    note_place(checkpoint, predictor.meta)
+    serve_forever(Service(name, predictor), host, port)

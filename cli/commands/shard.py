@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segstream.cli.commands.options import CORES, Json, Staged, Workers
-from segstream.cli.console import note, print_json, progress
+from segstream.cli.console import note, print_json, progress, say
 from segstream.shards.errors import listed
 
 if TYPE_CHECKING:
@@ -87,20 +87,20 @@ def _summary(converted: Converted) -> dict[str, Any]:
 def _print(converted: Converted, seconds: float) -> None:
     kept = f" ({converted.resumed_shards} kept from before)" if converted.resumed_shards else ""
     left_out = f", {len(converted.skipped)} left out" if converted.skipped else ""
-    typer.echo(
+    say(
         f"{converted.url}: {converted.samples} samples in {len(converted.shards)} shards{kept}, "
         f"{converted.bytes / 1e6:.1f} MB, {converted.samples / seconds:.0f} images/s{left_out}"
     )
     if "native" in converted.members:
-        typer.echo(f"  {_labels(converted)}")
+        say(f"  {_labels(converted)}")
     for one in converted.skipped[:SHOWN]:
-        typer.echo(f"  left out: {one.path}: {one.reason}")
+        say(f"  left out: {one.path}: {one.reason}")
     if len(converted.skipped) > SHOWN:
-        typer.echo(f"  and {len(converted.skipped) - SHOWN} more, all listed in {converted.url}/manifest.json")
+        say(f"  and {len(converted.skipped) - SHOWN} more, all listed in {converted.url}/manifest.json")
     if converted.relabel:
-        typer.echo(f"  {converted.relabel.applied} of {converted.relabel.total} segments relabelled")
+        say(f"  {converted.relabel.applied} of {converted.relabel.total} segments relabelled")
         for reason, records in converted.relabel.reported.items():
-            typer.echo(f"  {records} not: {reason}")
+            say(f"  {records} not: {reason}")
 
 
 def _labels(converted: Converted) -> str:

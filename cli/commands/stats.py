@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from segstream.cli.commands.options import Json, Sets
-from segstream.cli.console import note, print_json, print_table
+from segstream.cli.console import note, print_json, print_table, say
 from segstream.shards.checks.stats import ClassRow, class_table, common_member, label_warnings, total_table
 
 
@@ -52,11 +52,9 @@ def stats(
             ("class", *names, "all", "share"),
             [(row.name, *map(_cell, cells), _cell(row), f"{row.share:.2%}") for row, cells in lines],
         )
-        typer.echo("Cells are pixels / images that show the class; - where the set has no such class.")
+        say("Cells are pixels / images that show the class; - where the set has no such class.")
     nowhere = [row.name for row in total if not row.images]
-    typer.echo(
-        f"{len(total)} classes ({member}), {len(nowhere)} occur nowhere{': ' if nowhere else ''}{', '.join(nowhere)}"
-    )
+    say(f"{len(total)} classes ({member}), {len(nowhere)} occur nowhere{': ' if nowhere else ''}{', '.join(nowhere)}")
 
 
 def _cell(row: ClassRow | None) -> str:

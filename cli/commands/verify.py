@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from segstream.cli.commands.options import CORES, Json, Workers
-from segstream.cli.console import print_json, progress
+from segstream.cli.console import print_json, progress, say
 
 
 def verify(
@@ -24,8 +24,8 @@ def verify(
     for checked in () if json else reports:
         faults = [fault for kind in checked.faults.values() for fault in kind]
         found = f"{len(faults)} faults" if faults else "sound"
-        typer.echo(f"{checked.url}: {checked.samples} samples in {checked.shards} shards: {found}")
+        say(f"{checked.url}: {checked.samples} samples in {checked.shards} shards: {found}")
         for fault in faults:
-            typer.echo(f"  {fault.kind}: {fault.where}: {fault.what}")
+            say(f"  {fault.kind}: {fault.where}: {fault.what}")
     if not all(report.ok for report in reports):
         raise typer.Exit(1)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from segstream.shards.errors import DataError
-from segstream.shards.files import lock, write_text
+from segstream.shards.files import break_links, lock, write_text
 
 LAST_LINES = 3  # of what a failed process said, kept in its outcome
 POLL_S = 0.2  # between questions to a process or a lock
@@ -139,6 +139,7 @@ def read_job(path: Path, number: int) -> EvalJob:
 def _locked(job: EvalJob, stopping: Callable[[], bool]) -> Iterator[int]:
     """Hold the job: this process and the one it starts, which keeps the lock should this one be killed."""
     job.result.parent.mkdir(parents=True, exist_ok=True)
+    break_links([job.beside(".lock"), job.beside(".log")])
     handle = os.open(job.beside(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
     try:
         while not lock(handle):

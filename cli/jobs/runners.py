@@ -124,7 +124,7 @@ def array_script(jobs_file: Path, count: int, at_a_time: int, options: Mapping[s
     head = {"job_name": JOB_NAME, "array": f"0-{count - 1}%{at_a_time}", "output": f"{folder}/%A_%a.out"}
     lines = [f"#SBATCH --{key.replace('_', '-')}={value}" for key, value in (head | dict(options)).items()]
     command = shlex.join([sys.executable, "-m", "segstream.cli.jobs.eval_job", str(jobs_file.resolve())])
-    lines += [f"cd {shlex.quote(str(Path.cwd()))}", f'exec {command} "$SLURM_ARRAY_TASK_ID"', ""]
+    lines += [f"cd {shlex.quote(str(Path.cwd()))}", f'PYTHONSAFEPATH=1 exec {command} "$SLURM_ARRAY_TASK_ID"', ""]
     return "\n".join(["#!/bin/bash", *lines])
 
 

@@ -19,6 +19,8 @@ EXIT_STOPPED = 75
 """That of `Stopped`, which cannot be asked: it lies with torch."""
 STOPPED = "SEGSTREAM_STOPPED"
 """Environment variable: path of the file that a worker makes which stopped with its checkpoint saved."""
+OWN_RUN = "segstream"
+"""What `cli.jobs.torchrun` starts has this as `TORCHELASTIC_RUN_ID`; it speaks for them."""
 MEET_S = 900  # machines may come up minutes apart
 TEMPLATES = Path(__file__).with_name("templates")
 

@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Sequence
 
+from segstream.cli.jobs.scripts import OWN_RUN
+
 POLL_S = 0.1
 
 
@@ -33,7 +35,7 @@ def run_processes(args: Sequence[str], count: int) -> int:
             min_nodes=1,
             max_nodes=1,
             nproc_per_node=count,
-            run_id="segstream",
+            run_id=OWN_RUN,
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
             max_restarts=0,

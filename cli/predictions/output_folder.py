@@ -145,7 +145,10 @@ def read_label(path: Path) -> npt.NDArray[np.integer]:
     Raises:
         DataError: it cannot be read.
     """
-    ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    try:  # not imread: names that are not UTF-8 end the process
+        ids = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    except (OSError, cv2.error):  # OpenCV's: an empty file
+        ids = None
     if ids is None or ids.ndim != 2 or ids.dtype not in (np.uint8, np.uint16):
         raise DataError(f"{path}: not a label map of one channel; delete it, and run the command again")
     return ids.astype(np.uint16) if ids.dtype == np.uint16 else ids.astype(np.uint8)

@@ -5,6 +5,8 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from segstream.cli.console import plain
+
 Format = Literal["text", "markdown", "latex", "csv", "json"]
 Entry = tuple[float | None, str]
 """What is compared within its column, and what is printed."""
@@ -12,6 +14,10 @@ Entry = tuple[float | None, str]
 HMEAN = "h. mean"
 """The column of the harmonic mean."""
 BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
+ESCAPED = {
+    "markdown": str.maketrans({"|": r"\|", "<": "&lt;"}),
+    "latex": str.maketrans({c: f"\\{c}" for c in "&%$#_{}"}),
+}  # in names
 NARROWEST = len("100.0")
 
 
@@ -44,9 +50,11 @@ def text_table(
         bold: in plain text, also print the best in bold (for a terminal).
     """
     best = best_of([value for value, _ in entries] for _, entries in rows)
+    names = [plain(text).translate(ESCAPED.get(form, {})) for text in (*columns, *(name for name, _ in rows))]
+    columns, names = names[: len(columns)], names[len(columns) :]
     marked = [
         (name, [(text, value is not None and value == top) for (value, text), top in zip(entries, best, strict=True)])
-        for name, entries in rows
+        for name, (_, entries) in zip(names, rows, strict=True)
     ]
     if form == "markdown":
         lines = [("model", *columns), *((name, *(f"**{t}**" if b else t for t, b in cells)) for name, cells in marked)]
@@ -56,9 +64,9 @@ def text_table(
         lines = [("model", *columns)]
         for name, cells in marked:
             lines.append((name, *("--" if t == "-" else rf"$ \mathbf{{{t}}} $" if b else f"$ {t} $" for t, b in cells)))
-        head, *body = [" & ".join(line).replace("_", r"\_").replace("%", r"\%") + r" \\" for line in lines]
+        head, *body = [" & ".join(line) + r" \\" for line in lines]
         return "\n".join([head, r"\hline", *body])
-    first = max(len(name) for name in ("model", *(name for name, _ in rows)))
+    first = max(map(len, ("model", *names)))
     widths = [
         max(NARROWEST, *map(len, (head, *(cells[i][0] for _, cells in marked)))) for i, head in enumerate(columns)
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from segstream.cli.console import note, print_json, print_table
+from segstream.cli.console import note, print_json, print_table, say
 from segstream.model.distributed import pick_device, pick_precision
 from segstream.model.training import trainer
 from segstream.model.training.memory import StepMemory, estimate_step, needed
@@ -48,7 +48,7 @@ def dry_run(recipe: Recipe, *, json: bool) -> None:
         print_json(plan | {"step": step})
     elif row is not None:
         taken = "memory unknown" if memory_mib is None else f"{memory_mib / 1024:.2f} GiB"
-        print(f"one step    loss {row.loss:.3f} in {recipe.loader.batch / row.crops_per_s:.2f} s, {taken}")
+        say(f"one step    loss {row.loss:.3f} in {recipe.loader.batch / row.crops_per_s:.2f} s, {taken}")
     if not plan["fits"]:
         note(f"{recipe.name}: no step is made: {_too_large(plan)}")
     for line in plan["missing"]:
@@ -118,7 +118,7 @@ def one_step(recipe: Recipe) -> LogRow:
     config = replace(recipe.train, steps=1, validate_every=None)
     with (
         tempfile.TemporaryDirectory(prefix="segstream-") as folder,
-        Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed) as loader,
+        Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed, rank=0, world_size=1) as loader,
     ):
         num_classes = loader.taxonomy.num_classes
         net, _ = open_network(recipe, num_classes)
@@ -176,7 +176,7 @@ def _free(device: torch.device) -> int | None:
 def _print(plan: Mapping[str, Any]) -> None:
     memory = plan["memory"]
     about = "{recipe}: {arch}, {classes} classes ({taxonomy})".format_map(plan)
-    print(f"{about}, {memory['parameters']:,} parameters")
+    say(f"{about}, {memory['parameters']:,} parameters")
     rows = [
         (
             row["dataset"],
@@ -192,12 +192,12 @@ def _print(plan: Mapping[str, Any]) -> None:
     free = "unknown" if plan["memory_free"] is None else _gib(plan["memory_free"])
     weights = plan["weights"] or "freshly drawn (published models start from ImageNet: model.weights=FILE)"
     crops = f"{plan['crops_total']:,}, {plan['crops_per_dataset']:,} a dataset"
-    print(f"length      {plan['steps']:,} steps of {plan['batch']} crops: {crops}")
-    print(f"lr          {plan['lr_start']:g} to {plan['lr_end']:.2g}")
-    print(f"weights     {weights}")
-    print(f"memory      {parts} ({plan['images_at_once']} crops at once, {plan['precision']})")
-    print(f"            one process on this {plan['device']} needs about {_gib(plan['memory_needed'])}; free: {free}")
-    print(f"disk        {_gib(plan['disk'])} for checkpoints and the result")
+    say(f"length      {plan['steps']:,} steps of {plan['batch']} crops: {crops}")
+    say(f"lr          {plan['lr_start']:g} to {plan['lr_end']:.2g}")
+    say(f"weights     {weights}")
+    say(f"memory      {parts} ({plan['images_at_once']} crops at once, {plan['precision']})")
+    say(f"            one process on this {plan['device']} needs about {_gib(plan['memory_needed'])}; free: {free}")
+    say(f"disk        {_gib(plan['disk'])} for checkpoints and the result")
 
 
 def _too_large(plan: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from segstream.cli.console import note
+from segstream.cli.console import note, plain
 from segstream.model.types import LogRow
 
 
@@ -18,9 +18,10 @@ def training_line(name: str) -> Iterator[Callable[[LogRow], None]]:
     if not sys.stderr.isatty():
         yield lambda row: note(f"{name}: step {row.step} of {row.steps}, {figures(row)}")
         return
-    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TextColumn("{task.fields[row]}"))
+    title = TextColumn("{task.description}", markup=False)
+    columns = (title, BarColumn(20), MofNCompleteColumn(), TextColumn("{task.fields[row]}"))
     bar = Progress(*columns, console=Console(stderr=True))
-    task = bar.add_task(name, total=None, row="")
+    task = bar.add_task(plain(name), total=None, row="")
 
     def show(row: LogRow) -> None:
         bar.start()  # again is fine

@@ -21,7 +21,7 @@ from segstream.model.checkpoint import stored_differences
 from segstream.model.distributed import ProcessGroup
 from segstream.model.evaluation.metrics import Confusion
 from segstream.shards.errors import DataError, first_few
-from segstream.shards.files import make_folder, sole_writer, write_text
+from segstream.shards.files import append, break_links, make_folder, sole_writer, write_text
 
 IDENTITY = "identity.json"
 Sparse = tuple[list[int], list[int]]
@@ -48,12 +48,8 @@ class SetLog:
         sparse = [(np.flatnonzero(c), c.ravel()[np.flatnonzero(c)]) for c in counts]
         content = [self.number, sample, [[at.tolist(), pixels.tolist()] for at, pixels in sparse]]
         text = json.dumps(content, separators=(",", ":")).encode()
-        try:
-            with self.file.open("ab", buffering=0) as file:
-                # The line feed comes first: the file may end in a line that a kill has cut off.
-                file.write(b"\n%08x %s" % (zlib.crc32(text), text))
-        except OSError as error:
-            raise DataError(f"{self.file}: cannot be written ({error.strerror or error}); free space") from error
+        # The line feed comes first: the file may end in a line that a kill has cut off.
+        append(self.file, b"\n%08x %s" % (zlib.crc32(text), text))
 
 
 @contextlib.contextmanager
@@ -97,6 +93,7 @@ def _held(folder: Path, identity: Mapping[str, Any], restart_changed: bool) -> I
             for file in (*folder.glob("rank-*.jsonl"), folder / IDENTITY):
                 file.unlink(missing_ok=True)
             write_text(folder / IDENTITY, json.dumps(identity, indent=1) + "\n")
+        break_links(folder.glob("rank-*.jsonl"))
         yield
 
 

@@ -5,9 +5,10 @@ per class (`max`), or of the mean of their logits (`logits`). Confidence, high w
 
     max_softmax_mean_softmax   max over classes of the mean probability
     max_softmax_min_softmax    max over classes of the least probability that any model gives it
-    rba_mean_logit             -sum over classes of tanh(mean logit), from [-classes, classes] to [0, 1]
+    rba_mean_logit             sum over classes of tanh(mean logit), from [-classes, classes] to [0, 1]
 
-Source: the rules of the ensembles submitted to the BRAVO challenge.
+Source: the rules of the ensembles submitted to the BRAVO challenge; of the last one the negative, RbA ("rejected by
+all"), is an outlier's score.
 """
 
 from collections.abc import Iterable
@@ -67,7 +68,7 @@ def combine(
     ids = totals[rule].argmax(axis=0).astype(id_type(len(totals[rule])))
     basis = totals[FOLD_OF[confidence]]
     if confidence == "rba_mean_logit":
-        return ids, (1 - np.tanh(basis).sum(axis=0) / len(basis)) / 2
+        return ids, (1 + np.tanh(basis).sum(axis=0) / len(basis)) / 2
     return ids, basis.max(axis=0)
 
 

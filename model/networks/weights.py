@@ -5,8 +5,10 @@ Every tensor is accounted for, or none is copied.
 A file is recognised by its content, whatever its name:
 
     our own        a run's final.pt or one of its checkpoints
-    checkpoint     {"state_dict": {"module.NAME": ...}, ...}: MSeg's and the multi-scale networks' published files, with
-                   or without "module."; also the inner mapping alone
+    checkpoint     names and tensors, at the top or below any keys ({"state_dict": ...}, {"model": ...}), as the network
+                   spells them or after a prefix ("module.", "model.", "_orig_mod."): where that is follows from the
+                   network's own names and shapes. Where several mappings fit, averaged weights (a key or prefix with
+                   ema, swa, avg or average) go before raw ones, then what comes first in the file, and it is said
     ImageNet       backbones under their authors' names: HRNet (conv1, stage2, ..., and the classifier's incre_modules,
                    downsamp_modules, final_layer, classifier) and ResNet with the deep stem (conv1..conv3, layer1..4,
                    fc). The classifier is left out, or absent already; the backbone must match to the last tensor; the
@@ -14,13 +16,14 @@ A file is recognised by its content, whatever its name:
 
 For `load_any`: MSeg's files (HRNet, PSPNet) and those of hierarchical multi-scale attention do not say what they are
 of. Names and shapes do: the architecture is the preset that they fit to the last tensor, the number of classes that of
-its head. Class lists follow from that number where the publication has one: MSeg 194 universal and 316 naive;
-hierarchical multi-scale attention 19 (Cityscapes) and 65 (Mapillary Vistas).
+its head. Class lists follow from that number where the publication has one: HRNet and PSPNet 194 universal and 316
+naive; hierarchical multi-scale attention 19 (Cityscapes) and 65 (Mapillary Vistas).
 """
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,16 +31,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segstream.model.checkpoint import FORMAT, VERSIONS, Final, parse_final, read_torch
+from segstream.model.checkpoint import FORMAT, VERSIONS, Final, parse_final
 from segstream.model.networks.build import PRESETS, Config, build
 from segstream.model.networks.hmsa import HMSAConfig
 from segstream.model.networks.hrnet import HRNetConfig
 from segstream.model.networks.ocr import OCRConfig
 from segstream.model.networks.resnet import ResNetConfig
+from segstream.model.weights_file import check_values, one_line, read_weights_file
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.taxonomy import load_taxonomy
 
-LISTED = 20  # names of a group that a message shows
+LISTED = 3  # names of a group that a message shows
 COUNTER = "num_batches_tracked"  # batch norm's, which files older than it lack and nothing here reads
 HRNET_TRUNK = r"(backbone\.)?(conv1|conv2|bn1|bn2|layer1|transition[123]|stage[234])\."
 HRNET_CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
@@ -50,10 +54,10 @@ HEADS: Mapping[str, tuple[type[Config], ...]] = {
     "last_layer.3.weight": (HRNetConfig,),
 }
 """The tensor with a row per class, and whose it is."""
-CLASS_LISTS = {
-    "MSeg checkpoint": {194: "universal", 316: "naive"},
-    "HMSA checkpoint": {19: "cityscapes-19", 65: "mapillary-public65"},
-}
+MSEG, HMSA = {194: "universal", 316: "naive"}, {19: "cityscapes-19", 65: "mapillary-public65"}
+WRAPPERS = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")  # torch's, anywhere in a name
+AVERAGED = re.compile(r"(?<![a-z])(ema|swa|avg|average)", re.IGNORECASE)
+MAX_PREFIX = 8  # parts of a name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,8 @@ class Loaded:
 
     kind: str
     """What the file was recognised as."""
+    where: str
+    """Keys and prefix under which the weights lay in it, and what else would have fitted; empty if at the top."""
     sha256: str
     """Of the file."""
     num_tensors: int
@@ -69,6 +75,21 @@ class Loaded:
     fresh: tuple[str, ...]
     """Names of the network's tensors that keep what it was built with: the heads beside an ImageNet backbone, and what
     the caller asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Tensors that lie together in a file."""
+
+    keys: str
+    prefix: str
+    weights: dict[str, Tensor]  # by what follows the prefix
+    left_out: int  # tensors beside them without the prefix
+
+    def __str__(self) -> str:
+        told = (f"{self.keys!r}" * bool(self.keys), f"names after {self.prefix!r}" * bool(self.prefix))
+        beside = f"{self.left_out} tensors beside them left out" * bool(self.left_out)
+        return ", ".join(text for text in (*told, beside) if text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +113,10 @@ def load_weights(net: nn.Module, path: str | Path, *, fresh: Sequence[str] = ())
 
     Raises:
         DataError: the file is missing, damaged, holds code or is none of the above; its names or shapes differ from
-            the network's (all are listed, by kind of difference); a value is not finite; `fresh` names no part.
+            the network's (told by kind of difference); a value is not finite, or a tensor of complex or truth values;
+            `fresh` names no part.
     """
-    return copy_weights(net, path, read_torch(path), fresh=fresh)
+    return copy_weights(net, path, read_weights_file(path), fresh=fresh)
 
 
 def load_any(
@@ -109,14 +131,14 @@ def load_any(
 
     Returns:
         The network and what is known of it: `arch` and `num_classes`; of our own files all of their `meta`; of others
-        `kind`, and `taxonomy` where the class list is known.
+        `kind` and `where` (see `Loaded`), and `taxonomy` where the class list is known.
 
     Raises:
         UsageError: an unknown `arch`, or a file without a head (an ImageNet backbone).
         DataError: the file is missing or damaged, of no known architecture, does not fit `arch`, or has another number
             of classes.
     """
-    content = read_torch(path)
+    content = read_weights_file(path)
     ours = arch is None and isinstance(content, dict) and content.get("format") == FORMAT
     net, meta = _rebuilt(path, parse_final(path, content)) if ours else _foreign(path, content, arch)
     if num_classes not in (None, meta["num_classes"]):
@@ -127,31 +149,36 @@ def load_any(
 
 
 def copy_weights(net: nn.Module, path: str | Path, content: Any, *, fresh: Sequence[str] = ()) -> Loaded:
-    """`load_weights` of a file that `read_torch` has read."""
+    """`load_weights` of a file that `read_weights_file` has read."""
     own = net.state_dict()
-    found = _recognised(path, content, own)
     for part in fresh:
         if not any(_below(name, (part,)) for name in own):
             parts = sorted({name.partition(".")[0] for name in own})
             raise DataError(f"fresh: {part!r} is no part of this network; its parts are {', '.join(parts)} and theirs")
-    weights = {name: tensor for name, tensor in found.weights.items() if not _below(name, fresh)}
-    expected = {name: tensor for name, tensor in own.items() if not _below(name, fresh) and name not in found.heads}
-    wrong = compare(weights, expected)
-    if wrong:
+    tried: list[tuple[int, _Place, _Found, dict[str, list[str]]]] = []
+    for place, kind in _places_of(path, content, own):
+        found = _recognised(path, place, own) if kind is None else _Found(kind, place.weights)
+        given = {name: tensor for name, tensor in found.weights.items() if not _below(name, fresh)}
+        expected = {name: t for name, t in own.items() if not _below(name, fresh) and name not in found.heads}
+        wrong = compare(given, expected)
+        tried.append((sum(map(len, wrong.values())), place, _Found(found.kind, given), wrong))
+    differ, place, found, wrong = min(tried, key=lambda one: one[0])
+    if differ:
+        at = f" ({place})" if str(place) else ""
         raise DataError(
-            f"{path}: {found.kind} does not fit this network: {_told(wrong)}. Build the architecture and number of "
+            f"{path}: {found.kind}{at} does not fit this network: {_told(wrong)}. Build the architecture and number of "
             f"classes that the file is of, or name parts of the network to leave freshly drawn (`fresh`)"
         )
-    for name, tensor in weights.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise DataError(f"{path}: {name} holds nan or infinity; the file is of a run that diverged, take another")
-    net.load_state_dict({**own, **weights})
-    kept = tuple(name for name in own if name not in weights and not name.endswith(COUNTER))
-    return Loaded(kind=found.kind, sha256=file_sha256(path), num_tensors=len(weights), fresh=kept)
+    check_values(path, found.weights)
+    net.load_state_dict({**own, **found.weights})
+    kept = tuple(name for name in own if name not in found.weights and not name.endswith(COUNTER))
+    others = " and ".join(str(other) or "the top" for differ, other, *_ in tried if not differ and other is not place)
+    where = str(place) + f"; {others} fits too: averaged weights go first, then what comes first" * bool(others)
+    return Loaded(kind=found.kind, where=where, sha256=file_sha256(path), num_tensors=len(found.weights), fresh=kept)
 
 
 def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, list[str]]:
-    """How names and shapes of a file's tensors differ from a network's; batch norm's counter may be missing.
+    """How names, shapes and types of a file's tensors differ from a network's; batch norm's counter may be missing.
 
     Returns:
         By kind of difference, the tensors; empty where they agree.
@@ -163,6 +190,12 @@ def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict
             f"{name}: {_shape(found[name])} in the file, {_shape(tensor)} in the network"
             for name, tensor in expected.items()
             if name in found and found[name].shape != tensor.shape
+        ],
+        "of another type": [
+            f"{name}: {found[name].dtype} in the file, {tensor.dtype} in the network"
+            for name, tensor in expected.items()
+            if name in found and not name.endswith(COUNTER)
+            if found[name].is_floating_point() != tensor.is_floating_point()
         ],
     }
     return {kind: names for kind, names in wrong.items() if names}
@@ -178,18 +211,67 @@ def file_sha256(path: str | Path) -> str:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}); check the path") from error
+        raise DataError(f"{path}: cannot be read ({error})") from error
 
 
-def _recognised(path: str | Path, content: Any, own: Mapping[str, Tensor]) -> _Found:
+def _places_of(path: str | Path, content: Any, own: Mapping[str, Tensor]) -> Iterator[tuple[_Place, str | None]]:
+    """Where a file may have a network's weights; and what it is, if it says so."""
     if isinstance(content, dict) and content.get("format") == FORMAT:
-        expected = VERSIONS.get(str(content.get("kind")))
+        expected, weights = VERSIONS.get(str(content.get("kind"))), content.get("weights")
         if content.get("version") != expected:
             raise DataError(f"{path}: version {content.get('version')!r}, expected {expected}; give a file of this one")
-        return _Found(f"our own {content.get('kind')}", _tensors(path, content.get("weights")))
-    wrapped = isinstance(content, dict) and "state_dict" in content
-    weights = named_tensors(path, content)
-    if not any(name.startswith(("last_layer.", "backbone.", "ocr.", "layer0.")) for name in weights):
+        for _, tensors in _mappings({"weights": weights}):
+            yield _Place("", "", tensors, 0), f"our own {content.get('kind')}"
+        return
+    names = {*own, *(name.removeprefix("backbone.") for name in own)}
+    for place in places(path, content, names):
+        yield place, None
+
+
+def places(path: str | Path, content: Any, names: Collection[str]) -> list[_Place]:
+    """Mappings of tensors, however deep in a file, each with every prefix after which most of `names` are found in it.
+
+    Returns:
+        Averaged weights first, then in the file's order; where no name is found, all that there are.
+
+    Raises:
+        DataError: there is no tensor with a name.
+    """
+    found = []
+    mappings = list(_mappings(content))
+    for keys, tensors in mappings:
+        endings = (
+            (name, name.split(".", i)[-1]) for name in tensors for i in range(min(name.count("."), MAX_PREFIX) + 1)
+        )
+        prefixes = Counter(name.removesuffix(ending) for name, ending in endings if ending in names)
+        for prefix, count in prefixes.items():
+            if 2 * count > max(prefixes.values()):
+                under = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+                found.append(_Place(keys, prefix, under, len(tensors) - len(under)))
+    if not mappings:
+        held = (
+            f"a mapping of {', '.join(map(repr, list(content)[:LISTED]))}"
+            if isinstance(content, dict)
+            else "no mapping"
+        )
+        raise DataError(f"{path}: no tensor with a name is in it ({held}); give a file of a network's state_dict")
+    found = found or [_Place(keys, "", tensors, 0) for keys, tensors in mappings]
+    return sorted(found, key=lambda place: not AVERAGED.search(f"{place.keys}.{place.prefix}"))
+
+
+def _mappings(content: Any, keys: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+    if isinstance(content, Mapping):
+        tensors = {WRAPPERS.sub("", n): t for n, t in content.items() if isinstance(t, Tensor) and isinstance(n, str)}
+        if tensors:
+            yield keys, tensors
+        for name, inner in content.items():
+            yield from _mappings(inner, f"{keys}.{name}" if keys else str(name))
+
+
+def _recognised(path: str | Path, place: _Place, own: Mapping[str, Tensor]) -> _Found:
+    wrapped, weights = place.keys == "state_dict", place.weights
+    headed = any(name.startswith(("last_layer.", "backbone.", "ocr.", "layer0.")) for name in weights)
+    if not headed and not place.left_out:
         first = {name.partition(".")[0] for name in weights}
         classified = any(name.startswith(HRNET_CLASSIFIER) for name in weights)
         if "stage4" in first and (classified or not wrapped):
@@ -201,29 +283,7 @@ def _recognised(path: str | Path, content: Any, own: Mapping[str, Tensor]) -> _F
             return _backbone(path, "ResNet", named, own, trunk=RESNET_TRUNK, landmark="layer0.0.weight")
     if any(name.startswith("ocr.") for name in weights):
         return _Found("HMSA checkpoint", weights)
-    return _Found("MSeg checkpoint" if wrapped else "state_dict", weights)
-
-
-def named_tensors(path: str | Path, content: Any) -> dict[str, Tensor]:
-    """The tensors of what `read_torch` gave, by the network's names, whether or not several GPUs wrote it (`module.`).
-
-    Raises:
-        DataError: the content is neither a checkpoint nor a mapping of tensors.
-    """
-    key = next((k for k in ("weights", "state_dict") if isinstance(content, dict) and k in content), None)
-    weights = _tensors(path, content if key is None else content[key])
-    if all(name.startswith("module.") for name in weights):
-        weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
-    return weights
-
-
-def _tensors(path: str | Path, mapping: Any) -> dict[str, Tensor]:
-    if isinstance(mapping, Mapping) and mapping and all(isinstance(tensor, Tensor) for tensor in mapping.values()):
-        return {str(name): tensor for name, tensor in mapping.items()}
-    raise DataError(
-        f"{path}: a torch file, but neither a checkpoint (with a state_dict) nor a mapping of names to tensors; "
-        f"check the path"
-    )
+    return _Found("MSeg checkpoint" if wrapped and place.prefix in ("", "module.") else "state_dict", weights)
 
 
 def _backbone(
@@ -231,6 +291,12 @@ def _backbone(
 ) -> _Found:
     if not any(name.startswith(landmark) for name in own):
         raise DataError(f"{path}: an ImageNet backbone of {family}, which this network is not built on; choose another")
+    stem = named.get("layer0.0.weight")
+    if stem is not None and stem.shape[-1] == 7:
+        raise DataError(
+            f"{path}: a ResNet that begins with one 7x7 convolution, as torchvision's and timm's `resnet50` do; "
+            f"this network begins with three of 3x3 (conv1, conv2, conv3), as the PSPNet authors' resnet50_v2.pth does"
+        )
     heads = tuple(name for name in own if not re.match(trunk, name))
     return _Found(f"ImageNet backbone of {family}", named, heads)
 
@@ -262,39 +328,41 @@ def _rebuilt(path: str | Path, final: Final) -> tuple[nn.Module, dict[str, Any]]
     """The network of a run's `final.pt`."""
     meta = final.meta
     try:
-        net = build(meta["arch"], meta["num_classes"], **meta.get("options", {}))
-        net.load_state_dict(final.weights)
-    except (KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise DataError(f"{path}: weights do not fit the architecture it names ({reason}); train again") from error
+        arch, num_classes, options = meta["arch"], meta["num_classes"], meta.get("options", {})
+        with torch.device("meta"):  # sizes that the tensors do not have take no memory
+            wrong = compare(final.weights, build(arch, num_classes, **options).state_dict())
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: does not say what network it is of ({one_line(error)}); train again") from error
+    if wrong:
+        raise DataError(f"{path}: weights do not fit the architecture it names, {arch}: {_told(wrong)}; train again")
+    net = build(arch, num_classes, **options)
+    net.load_state_dict({**net.state_dict(), **final.weights})
     return net.eval(), meta
 
 
 def _foreign(path: str | Path, content: Any, arch: str | None) -> tuple[nn.Module, dict[str, Any]]:
-    weights = named_tensors(path, content)
-    rows = next((len(weights[name]) for name in HEADS if name in weights), None)
-    if rows is None:
-        raise UsageError(f"{path}: without a head to segment with (an ImageNet backbone?); give a trained network")
-    arch = recognised(path, weights, rows) if arch is None else arch
+    headed = [place for place in places(path, content, HEADS) if place.weights.keys() & HEADS.keys()]
+    if not headed:
+        count = sum(len(tensors) for _, tensors in _mappings(content))
+        raise UsageError(
+            f"{path}: none of its {count} tensors is the last of a network that segments ({', '.join(HEADS)}, after "
+            f"any prefix); give a trained network"
+        )
+    tried = []
+    for place in headed:
+        head, family = next((head, family) for head, family in HEADS.items() if head in place.weights)
+        rows = len(place.weights[head])
+        for name in (
+            [name for name, config in PRESETS.items() if isinstance(config, family)] if arch is None else [arch]
+        ):
+            with torch.device("meta"):
+                wrong = compare(place.weights, build(name, rows).state_dict())
+            tried.append((sum(map(len, wrong.values())), name, rows, head, wrong))
+    differ, arch, rows, head, wrong = min(tried, key=lambda one: one[0])
+    if differ:
+        raise DataError(f"{path}: fits no architecture to the last tensor; nearest is {arch}: {_told(wrong)}")
     net = build(arch, rows)
     loaded = copy_weights(net, path, content)
-    meta: dict[str, Any] = {"arch": arch, "num_classes": rows, "kind": loaded.kind}
-    name = CLASS_LISTS.get(loaded.kind, {}).get(rows)
-    return net.eval(), meta if name is None else meta | {"taxonomy": asdict(load_taxonomy(name))}
-
-
-def recognised(path: str | Path, weights: Mapping[str, Tensor], num_classes: int) -> str:
-    """The preset whose names and shapes the weights have, one of `HEADS` among them.
-
-    Raises:
-        DataError: none; names the nearest and what differs.
-    """
-    wrong = {}
-    family = next(types for name, types in HEADS.items() if name in weights)
-    for arch in (arch for arch, config in PRESETS.items() if isinstance(config, family)):
-        with torch.device("meta"):
-            wrong[arch] = compare(weights, build(arch, num_classes).state_dict())
-        if not wrong[arch]:
-            return arch
-    nearest = min(wrong, key=lambda arch: sum(map(len, wrong[arch].values())))
-    raise DataError(f"{path}: of no known architecture; nearest is {nearest}: {_told(wrong[nearest])}")
+    meta: dict[str, Any] = {"arch": arch, "num_classes": rows, "kind": loaded.kind, "where": loaded.where}
+    known = (HMSA if head.startswith("ocr.") else MSEG).get(rows)
+    return net.eval(), meta if known is None else meta | {"taxonomy": asdict(load_taxonomy(known))}

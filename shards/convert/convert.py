@@ -183,7 +183,7 @@ def convert(
         content = manifests.dump_manifest(converted)
         with writing(folder / manifests.NAME, advice=RUN_AGAIN) as file:
             file.write(content)
-    return replace(converted, digest=hashlib.sha256(content).hexdigest())
+    return replace(converted, digest=manifests.digest_of(content, where=url))
 
 
 def plan_shards(sizes: Iterable[tuple[T, int]], *, max_samples: int, max_bytes: int) -> Iterator[tuple[T, ...]]:

@@ -2,14 +2,13 @@
 
 import contextlib
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from segstream.shards.convert.build_shard import shard_name
-from segstream.shards.files import make_folder
+from segstream.shards.files import make_folder, user_folder
 from segstream.shards.format import manifest as manifests
 from segstream.shards.format.index import index_name
 from segstream.shards.storage.remote import MissingError, Retries, retries_from_environment, tried
@@ -33,7 +32,7 @@ class Target:
             DataError: the bucket refuses; better now than after hours of conversion.
         """
         self._sha256(manifests.NAME, heard=False)
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        base = user_folder("XDG_CACHE_HOME", ".cache")
         folder = base / "segstream" / "out" / hashlib.sha256(self.url.encode()).hexdigest()[:16]
         make_folder(folder)
         yield folder

@@ -28,7 +28,7 @@ from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Found, Pair
 from segstream.shards.errors import DataError
 from segstream.shards.format.keys import key_of
-from segstream.shards.schema import parse, read_yaml
+from segstream.shards.schema import Text, parse, read_yaml
 from segstream.shards.taxonomy import IGNORE_INDEX, Taxonomy, build_remap, taxonomy_names, universal_ids
 
 _MAX_ID = 65535  # of a 16-bit label file
@@ -40,7 +40,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 class OwnClass:
     """One class of own data."""
 
-    name: str
+    name: Text
     universal: str | tuple[str, ...] = ()
     """Universal class or classes it stands for; the first one is what its labels become in training."""
     id: int | None = None
@@ -66,7 +66,7 @@ class OwnData:
     name: str
     splits: dict[str, OwnSplit]
     classes: tuple[OwnClass, ...]
-    licence: str = "not stated"
+    licence: Text = "not stated"
     root: str = ""
     """Folder of all paths, relative to the YAML; --raw goes first."""
     ignore: tuple[int, ...] = ()

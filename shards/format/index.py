@@ -1,15 +1,17 @@
 """The index beside each shard: where every member of every sample lies, and what the shard was made from."""
 
+import itertools
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 from segstream.shards.codecs.row_blocks import Blocks
 from segstream.shards.errors import DataError
 from segstream.shards.format.left_out import LeftOut
-from segstream.shards.schema import parse, parse_json
+from segstream.shards.schema import Count, parse, parse_json, shown
 
 T = TypeVar("T")
 VERSION = 1
@@ -17,6 +19,9 @@ IMAGE_SUFFIXES = ("jpg", "png")
 _SHOWN = 3  # examples for each reason
 _PLAIN = ("shard", "bytes", "sha256", "fingerprint")  # fields of an index that are written as they are
 LABEL_MEMBERS = ("native", "universal", "universal-relabeled")
+_SUFFIXES = {*IMAGE_SUFFIXES, "json", *(f"{member}.png" for member in LABEL_MEMBERS)}
+_KEY = re.compile(r"(?:[A-Za-z0-9_%-]+/)*[A-Za-z0-9_%-]+")  # as `keys.escape` makes them: below a folder, no dots
+_DENSEST = 1032  # pixels that a byte can stand for: zlib's limit; JPEG's is half of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ class RelabelOutcome:
         return self.applied + sum(self.reported.values())
 
 
-Counts = Mapping[str, Mapping[int, tuple[int, int]]]
+Counts = Mapping[str, Mapping[Count, tuple[Count, Count]]]
 """Label member -> class id -> (pixels, samples that show it)."""
 
 
@@ -77,7 +82,7 @@ class ShardIndex:
     """Everything the index file of one shard says."""
 
     shard: str
-    bytes: int
+    bytes: Count
     sha256: str
     fingerprint: str
     """SHA-256 over all that shaped the shard; equal fingerprints mean equal shards."""
@@ -86,7 +91,7 @@ class ShardIndex:
     left_out: tuple[LeftOut, ...]
     relabel: RelabelOutcome | None = None
     """What became of the records of relabelling; None where there were none to apply."""
-    ignored: Mapping[int, int] = field(default_factory=dict)
+    ignored: Mapping[int, Count] = field(default_factory=dict)
     """Of own data: value in the label files that is ignored -> stored pixels."""
 
 
@@ -152,14 +157,11 @@ def load_index(data: bytes, *, where: str) -> ShardIndex:
     """Read an index file's bytes; raises as `load_versioned` does."""
 
     def build(raw: dict[str, Any]) -> ShardIndex:
-        return ShardIndex(
-            **{name: raw[name] for name in _PLAIN},
-            counts={member: {i: (p, n) for i, p, n in rows} for member, rows in raw["counts"].items()},
-            left_out=tuple(LeftOut(**r) for r in raw["rejects"]),
-            relabel=parse(RelabelOutcome, raw["relabel"], at="relabel") if "relabel" in raw else None,
-            samples=tuple(map(_load_entry, raw["samples"])),
-            ignored=dict(raw.get("ignored", ())),
-        )
+        counts = {member: {i: (p, n) for i, p, n in rows} for member, rows in raw["counts"].items()}
+        values = {name: raw[name] for name in (*_PLAIN, "relabel") if name in raw}
+        values |= {"counts": counts, "left_out": raw["rejects"], "samples": (), "ignored": dict(raw.get("ignored", ()))}
+        index = parse(ShardIndex, values, at="index")
+        return replace(index, samples=tuple(_load_entry(sample, index.bytes) for sample in raw["samples"]))
 
     return load_versioned(data, VERSION, build, what="index", where=where)
 
@@ -176,7 +178,7 @@ def load_versioned(data: bytes, version: int, build: Callable[[dict[str, Any]], 
         if found == version:
             return build(raw)
     except (DataError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        why = error if isinstance(error, DataError) else repr(error)
+        why = error if isinstance(error, DataError) else f"{type(error).__name__}: {error}"[:200]
         raise DataError(f"{where}: not a shard {what} ({why}); run `segstream shard` again to mend it") from error
     raise DataError(
         f"{where}: {what} version {found}, this program reads {version}; "
@@ -184,8 +186,28 @@ def load_versioned(data: bytes, version: int, build: Callable[[dict[str, Any]], 
     )
 
 
-def _load_entry(raw: dict[str, Any]) -> Entry:
+def _load_entry(raw: dict[str, Any], bytes_: int) -> Entry:
+    """One sample of a shard of so many bytes; by hand, as there are many."""
     height, width = raw["size_hw"]
     blocks = {k: Blocks(rows, tuple(sizes), tuple(crcs)) for k, (rows, sizes, crcs) in raw.get("blocks", {}).items()}
     members = {k: Span(offset, size, crc, blocks.get(k)) for k, (offset, size, crc) in raw["members"].items()}
-    return Entry(key=raw["key"], size_hw=(height, width), classes=tuple(raw["classes"]), members=members)
+    entry = Entry(key=raw["key"], size_hw=(height, width), classes=tuple(raw["classes"]), members=members)
+    if not isinstance(entry.key, str) or len(entry.key) > 1000 or not _KEY.fullmatch(entry.key):
+        raise DataError(f"sample {shown(entry.key)}: not a key")
+    numbers = [height, width, *entry.classes]
+    numbers += itertools.chain.from_iterable((m.offset, m.size, m.crc32) for m in members.values())
+    numbers += itertools.chain.from_iterable((b.rows, *b.sizes, *b.crc32s) for b in blocks.values())
+    if {*map(type, numbers)} != {int} or min(numbers) < 0 or 0 in (height, width) or not members.keys() <= _SUFFIXES:
+        raise DataError(f"sample {entry.key}: its size, classes, members and blocks are not all counts")
+    for suffix, span in members.items():
+        if span.offset + span.size > bytes_ or (suffix != "json" and height * width > _DENSEST * span.size):
+            raise DataError(
+                f"sample {entry.key}.{suffix}: bytes {span.offset} to {span.offset + span.size} of {bytes_} for "
+                f"{height} x {width} pixels; these cannot be there"
+            )
+        b = span.blocks
+        if b and not (
+            b.rows and len(b.sizes) == len(b.crc32s) == 1 + -(-height // b.rows) and sum(b.sizes) <= span.size
+        ):
+            raise DataError(f"sample {entry.key}.{suffix}: its blocks are not those of {height} rows")
+    return entry

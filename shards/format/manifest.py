@@ -1,43 +1,53 @@
-"""`manifest.json`: what a shard set holds and what made it. Written last; a set without it is incomplete."""
+"""`manifest.json`: what a shard set holds and what made it. Written last; a set without it is incomplete.
+
+Whoever wrote it, no field of it is a path, markup or the size of an allocation: names and hashes have their form,
+counts are possible for the bytes that are stated, and it carries a digest of itself.
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any
 
 from segstream.shards.errors import DataError
 from segstream.shards.format.index import Counts, RelabelOutcome, load_versioned
 from segstream.shards.format.left_out import LeftOut
-from segstream.shards.schema import parse
+from segstream.shards.schema import Count, Name, Sha256, Text, parse, shown
 from segstream.shards.taxonomy import Taxonomy
 
 VERSION = 1
 NAME = "manifest.json"
+MEND = "restore the file, or convert the data again"
+_END = b"\n}\n"
+_DIGEST = b',\n "digest": "'  # the last field; no string of JSON holds a line break
+_RECORD = 512  # bytes of a tar
+_LARGEST = 1 << 22  # samples of a shard: orders are laid out before a shard is read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardInfo:
     """One tar of the set."""
 
-    name: str
-    bytes: int
-    sha256: str
-    samples: int
-    index_sha256: str
+    name: Annotated[str, re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}\.tar")]
+    bytes: Count
+    sha256: Sha256
+    samples: Annotated[int, range(_LARGEST + 1)]
+    index_sha256: Sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """A shard set's manifest."""
 
-    dataset: str
-    split: str
-    licence: str
+    dataset: Name
+    split: Name
+    licence: Text
     native: Taxonomy
     universal: Taxonomy | None
     """The universal taxonomy of the `universal` members; None where labels are never mapped."""
-    members: tuple[str, ...]
+    members: tuple[Annotated[str, re.compile("image|json|native|universal|universal-relabeled")], ...]
     """Of every sample: `image`, `json`, `native`, for training datasets `universal`, and `universal-relabeled`."""
     params: Mapping[str, Any]
     tool: Mapping[str, str]
@@ -45,16 +55,16 @@ class Manifest:
     counts: Counts
     """Label member -> class id -> (pixels, samples that show it); classes that do not occur are left out."""
     skipped: tuple[LeftOut, ...]
-    absent: int
+    absent: Count
     """Images that the release's list names and the raw folder does not hold."""
     relabel: RelabelOutcome | None = None
     """What became of the records of relabelling; None without `universal-relabeled` members."""
-    ignored: Mapping[int, int] = field(default_factory=dict)
+    ignored: Mapping[int, Count] = field(default_factory=dict)
     """Of own data: value in the label files that is ignored -> stored pixels."""
-    alike: tuple[str, ...] = ()
+    alike: tuple[Text, ...] = ()
     """Suffixes of the members that are the same in all samples, of which there are several."""
     digest: str = ""
-    """SHA-256 of the manifest file: names the whole set, as every shard's hash is in it."""
+    """SHA-256 of the manifest without this field: names the whole set, as every shard's hash is in it."""
 
     @property
     def samples(self) -> int:
@@ -65,6 +75,11 @@ class Manifest:
     def bytes(self) -> int:
         """Bytes of all shards."""
         return sum(s.bytes for s in self.shards)
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """As the file states them."""
+        return {"samples": self.samples, "bytes": self.bytes, "shards": len(self.shards)}
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
@@ -77,7 +92,7 @@ def dump_manifest(manifest: Manifest) -> bytes:
     content = {
         "version": VERSION,
         **{name: getattr(manifest, name) for name in ("dataset", "split", "licence", "members", "params", "tool")},
-        "totals": {"samples": manifest.samples, "bytes": manifest.bytes, "shards": len(manifest.shards)},
+        "totals": manifest.totals,
         "absent": manifest.absent,
         "skipped": [asdict(r) for r in manifest.skipped],
         **{name: value for name, value in seldom.items() if value},
@@ -91,30 +106,67 @@ def dump_manifest(manifest: Manifest) -> bytes:
             for member, by_id in sorted(manifest.counts.items())
         },
     }
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+    data = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+    return data.removesuffix(_END) + _DIGEST + hashlib.sha256(data).hexdigest().encode() + b'"' + _END
+
+
+def digest_of(data: bytes, *, where: str) -> str:
+    """SHA-256 of a manifest file without its `digest`; of all of it where it was written before there was one.
+
+    Raises:
+        DataError: it has another `digest`.
+    """
+    content, found, stated = data.rpartition(_DIGEST)
+    digest = hashlib.sha256(content + _END if found else data).hexdigest()
+    if found and stated != digest.encode() + b'"' + _END:
+        raise DataError(f"{where}: its digest is not that of its content, so it changed since it was written; {MEND}")
+    return digest
 
 
 def load_manifest(data: bytes, *, where: str) -> Manifest:
     """Read a manifest file's bytes.
 
     Raises:
-        DataError: not a manifest, of a version this program does not know, or its class tables were tampered with.
+        DataError: not a manifest, of a version this program does not know, changed since it was written, or at odds
+            with itself.
     """
-    digests: dict[str, str] = {}
+    digest = digest_of(data, where=where)
+    stated: dict[str, Any] = {}
 
     def build(raw: dict[str, Any]) -> Manifest:
+        stated.update({"digest": digest} | raw)
         taxonomies = {member: dict(taxonomy) for member, taxonomy in raw["taxonomies"].items()}
-        digests.update((member, taxonomy.pop("digest")) for member, taxonomy in taxonomies.items())
+        stated["classes"] = {member: taxonomy.pop("digest") for member, taxonomy in taxonomies.items()}
         values = {field.name: raw[field.name] for field in fields(Manifest) if field.name in raw}
         values["native"], values["universal"] = taxonomies["native"], taxonomies.get("universal")
         values["counts"] = {m: {c["id"]: (c["pixels"], c["samples"]) for c in cs} for m, cs in raw["classes"].items()}
         values["ignored"] = dict(raw.get("ignored", ()))
         if "relabel" in raw:
             values["relabel"] = {k: v for k, v in raw["relabel"].items() if k != "records_sha256"}
-        return parse(Manifest, values | {"digest": hashlib.sha256(data).hexdigest()}, at="manifest")
+        return parse(Manifest, values | {"digest": digest}, at="manifest")
 
     manifest = load_versioned(data, VERSION, build, what="manifest", where=where)
-    for taxonomy, member in ((manifest.native, "native"), (manifest.universal, "universal")):
-        if taxonomy is not None and taxonomy.digest != digests[member]:
-            raise DataError(f"{where}: the class table of {taxonomy.name!r} does not match its digest; convert again")
+    for fault in _contradictions(manifest, stated):
+        raise DataError(f"{where}: {fault}; {MEND}")
     return manifest
+
+
+def _contradictions(manifest: Manifest, stated: Mapping[str, Any]) -> Iterator[str]:
+    """Where fields are at odds with one another; `stated` are those that can be counted from others."""
+    if manifest.digest != stated["digest"]:
+        yield "its digest is not that of its content"
+    taxonomies = {"native": manifest.native, "universal": manifest.universal or manifest.native}
+    for member, taxonomy in taxonomies.items():
+        if taxonomy.digest != stated["classes"].get(member, taxonomy.digest):
+            yield f"the class table of {taxonomy.name!r} does not match its digest"
+    for member, by_id in manifest.counts.items():
+        classes = taxonomies["native" if member == "native" else "universal"].num_classes
+        if max(by_id, default=0) >= classes:
+            yield f"it counts class {max(by_id)} of {member}, which has {classes} classes"
+    if stated.get("totals") != manifest.totals:
+        yield f"its totals are {shown(stated.get('totals'))}, those of its shards {manifest.totals}"
+    if len({info.name for info in manifest.shards}) < len(manifest.shards):
+        yield "it lists a shard twice"
+    for info in manifest.shards:
+        if info.samples * len(manifest.members) * 2 * _RECORD > info.bytes:
+            yield f"{info.name}: {info.samples} samples do not fit into {info.bytes} bytes"

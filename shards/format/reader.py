@@ -55,8 +55,14 @@ class ShardSet(AbstractContextManager["ShardSet"]):
                 if hashlib.sha256(data).hexdigest() != info.index_sha256:
                     raise DataError(f"{self.url}/{name}: not the index that the manifest lists; convert again")
 
-            data = self._store.read(name, check=check)
-            self._indexes[shard] = load_index(data, where=f"{self.url}/{name}")
+            index = load_index(self._store.read(name, check=check), where=f"{self.url}/{name}")
+            stated = (info.name, info.bytes, info.sha256, info.samples)
+            if (found := (index.shard, index.bytes, index.sha256, len(index.samples))) != stated:
+                raise DataError(
+                    f"{self.url}/{name}: is of a shard (name, bytes, SHA-256, samples) {found}, the manifest lists "
+                    f"{stated}; convert again"
+                )
+            self._indexes[shard] = index
         return self._indexes[shard]
 
     def entry(self, i: int) -> Entry:

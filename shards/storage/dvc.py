@@ -5,9 +5,9 @@ and one object that lists the folder. What DVC offers for it, `dvc.api.get_url`,
 """
 
 import configparser
+import contextlib
 import hashlib
 import json
-import os
 import posixpath
 import subprocess
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import yaml
-
 from segstream.shards.errors import DataError, UsageError
+from segstream.shards.files import user_folder
+from segstream.shards.schema import parse_yaml
 from segstream.shards.storage.base import Check, LocalStore, Store
 
 
@@ -93,6 +93,8 @@ class _Revision:
         here = repo.resolve()
         self.url, self.rev = url, rev
         self.root = next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
+        if self._git("rev-parse", "--git-dir") is None:
+            raise DataError(f"{url}: git cannot read {self.root} ({self._said})")
         found = self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
         if not found:
             names = (self._git("for-each-ref", "--format=%(refname)", "refs/exps") or "").split()
@@ -110,6 +112,7 @@ class _Revision:
             done = subprocess.run(["git", "-C", str(self.root), *arguments], capture_output=True, check=False)
         except FileNotFoundError as error:
             raise DataError(f"{self.url}: needs git; install it") from error
+        self._said = " ".join(done.stderr.decode(errors="replace").split())
         return done.stdout.decode() if done.returncode == 0 else None
 
 
@@ -123,13 +126,13 @@ def _find_out(revision: _Revision, path: str) -> Mapping[str, Any]:
             if (text := revision.show(file)) is None:
                 continue
             try:
-                content = yaml.safe_load(text)
+                content = parse_yaml(text, at=f"{revision.url}: {file}")
                 owners = content["stages"].values() if file.endswith("dvc.lock") else [content]
                 for out in (out for owner in owners for out in owner.get("outs", [])):
                     known.append(posixpath.normpath(posixpath.join(folder, out["path"])))
                     if f"{path}/".startswith(f"{known[-1]}/"):
                         return out | {"path": known[-1]}  # type: ignore[no-any-return]
-            except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+            except (AttributeError, KeyError, TypeError) as error:
                 raise DataError(f"{revision.url}: {file} cannot be read ({error!r}); mend it") from error
         at = folder
     tracked = f"it tracks {', '.join(sorted(known)[:8])}" if known else "no dvc.lock or .dvc file on its way"
@@ -140,8 +143,9 @@ def _open_remote(revision: _Revision) -> Store:
     """The default remote: of the revision, or of the working tree if that had none; with this machine's secrets."""
     config = configparser.ConfigParser(interpolation=None)
     dvc = revision.root / ".dvc"
-    shared = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "dvc" / "config"
-    texts = [_text(shared), revision.show(".dvc/config") or "", _text(dvc / "config.local")]
+    texts = ["", revision.show(".dvc/config") or "", _text(dvc / "config.local")]
+    with contextlib.suppress(UsageError):  # whoever has no home has no configuration there
+        texts[0] = _text(user_folder("XDG_CONFIG_HOME", ".config") / "dvc" / "config")
     if "remote" not in texts[1]:
         texts[1] = _text(dvc / "config")
     try:
@@ -166,7 +170,7 @@ def _open_remote(revision: _Revision) -> Store:
 
 
 def _text(path: Path) -> str:
-    return path.read_text() if path.is_file() else ""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _check_md5(data: bytes, path: str) -> None:

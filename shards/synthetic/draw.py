@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 from segstream.shards.errors import DataError
+from segstream.shards.parallel import as_they_finish
 from segstream.shards.synthetic import layouts
 from segstream.shards.synthetic.canvas import Camera, Canvas, Scene
 from segstream.shards.synthetic.domains import DOMAINS
@@ -74,8 +73,8 @@ def draw(
     ]
     records: dict[tuple[Split, int], list[Annotation]] = {}
     done, total = 0, sum(counts.values())
-    for task, drawn in _run(tasks, workers):
-        records[task.split, task.first] = drawn
+    for n, drawn in as_they_finish(_draw_group, tasks, workers=workers, what=f"world {dataset}"):
+        records[tasks[n].split, tasks[n].first] = drawn
         done += len(drawn)
         if progress is not None:
             progress(done, total)
@@ -125,21 +124,6 @@ def _claim(root: Path, settings: dict[str, str | int]) -> None:
             whose = "other data" if found is None else f"a world drawn with {found}"
             raise DataError(f"{root}: holds {whose}; remove it or choose another --out")
     layouts.save(marker, json.dumps(settings).encode())
-
-
-def _run(tasks: list[_Task], workers: int) -> Iterator[tuple[_Task, list[Annotation]]]:
-    if workers <= 1 or len(tasks) <= 1:
-        yield from ((task, _draw_group(task)) for task in tasks)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would inherit the caller's threads and locks
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
-        futures = {pool.submit(_draw_group, task): task for task in tasks}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _draw_group(task: _Task) -> list[Annotation]:

@@ -1,15 +1,18 @@
 """The commands as a user meets them: what they print, where, and with which exit code."""
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from segstream.cli import main
-from segstream.shards.errors import UsageError
 from tests.cli.conftest import Command
 
 COMMANDS = tuple(main.EXAMPLES)
@@ -151,25 +154,30 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
-def test_a_stage_refuses_to_run_the_code_of_another_checkout(
-    here: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stage_runs_the_code_of_its_checkout(here, tmp_path, monkeypatch):
+    became = []
+
+    def become(*args):
+        became.append(args)
+        raise SystemExit(3)
+
     other = checkout(tmp_path / "other")
-    monkeypatch.chdir(other)
+    (other / "data").mkdir()
+    monkeypatch.setattr(os, "execv", become)
+    monkeypatch.chdir(other / "data")
     assert here("train", "--list").code == 0  # nobody's stage: whoever stands there may use what is installed
     monkeypatch.setenv("DVC_STAGE", "train-union@union-naive")  # as DVC does for the commands of a stage
-    done = here("train", "--list")
+    assert here("train", "--list").code == 3
+    python = sys.executable
+    assert became == [(python, [python, "-P", "-m", "segstream.cli.main", "train", "--list"])]
+    assert os.environ["PYTHONPATH"].split(os.pathsep)[0] == str(other)
+    done = here("train", "--list")  # which did not help
     assert (done.code, done.out) == (2, "")
-    assert done.err == (
-        f"error: {other}: a stage of this checkout would run the code of {ROOT / 'segstream'}; "
-        f"pip install -e {other}, or set PYTHONPATH={other}\n"
-    )
-    (other / "data").mkdir()
-    with pytest.raises(UsageError, match="stage of this checkout"):
-        main.check_checkout(other / "data")
+    refusal = f"{other}: a stage of this checkout would run the code of {ROOT / 'segstream'}; pip install -e {other}"
+    assert done.err == f"error: {refusal}\n"
     (other / "segstream" / "__init__.py").unlink()  # a project of somebody's own that uses segstream
-    main.check_checkout(other)
-    main.check_checkout(ROOT / "docs")
+    main.run_checkout(other)
+    main.run_checkout(ROOT / "docs")
 
 
 def test_own_data_trains_and_is_judged_in_its_own_classes(here: Command, tmp_path: Path) -> None:
@@ -192,3 +200,49 @@ def test_own_data_trains_and_is_judged_in_its_own_classes(here: Command, tmp_pat
     assert done.code == 0, done.err
     row = json.loads(done.out)[0]
     assert [c["name"] for c in row["classes"]] == [c["name"] for c in example["classes"]]
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on_and_a_second_leaves_at_once(place, tmp_path):
+    command = [sys.executable, "-m", "segstream.cli.main", "train", place / "recipe.yaml", "train.steps=5000"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([*command, "--run", tmp_path / "run"], env=env, stderr=subprocess.PIPE, text=True) as process:
+        while "step 2 of" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read().splitlines()
+    assert (process.returncode, said[-1]) == (130, "interrupted; the same command goes on where it stopped")
+    assert not [line for line in said if "Traceback" in line]
+    code = """
+import signal
+from segstream.cli import main
+main._prepare_process()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    signal.raise_signal(signal.SIGINT)
+print("still here")
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+def test_a_foreign_working_folder_closed_streams_and_no_home_do_no_harm(tmp_path):
+    for name in ("random", "tempfile", "segstream", "model"):  # which Python would take for its own
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the file of the working folder was run')")
+    make = "world --out world --datasets camvid-11 --images 4 --val-images 4 --workers 2"
+    command = f"exec {sys.executable} -P -m segstream.cli.main {make} <&- >&- 2>&-"
+    env = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "LC_ALL": "C"}
+    done = subprocess.run(command, shell=True, cwd=tmp_path, env=env, check=False)
+    assert done.returncode == 0
+    assert len(list((tmp_path / "world").rglob("*.png"))) >= 8
+
+
+@pytest.mark.parametrize("full", ["2>/dev/full", ">/dev/full"])
+def test_a_full_disk_behind_a_stream(full):
+    command = f"{sys.executable} -m segstream.cli.main datasets camvid-11 --json {full}"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
+    if full.startswith(">"):
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert done.stderr.startswith("error: No space left on device")
+    else:
+        assert (done.returncode, json.loads(done.stdout)["name"]) == (0, "camvid-11")

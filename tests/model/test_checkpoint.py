@@ -46,12 +46,14 @@ def test_every_truncation_and_every_flipped_byte_of_a_tensor_is_refused(path):
     whole = path.read_bytes()
     for length in range(0, len(whole), 97):
         path.write_bytes(whole[:length])
-        with pytest.raises(DataError, match=r"checkpoint.pt: .*(damaged|no checkpoint)"):
+        with pytest.raises(
+            DataError, match=r"checkpoint.pt: .*(cannot be read as a file of weights: \d|no checkpoint)"
+        ):
             load_checkpoint(path)
     start = whole.index(torch.arange(1000.0).numpy().tobytes())
     for at in range(start, start + 4000, 131):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
-        with pytest.raises(DataError, match="fails its checksum"):
+        with pytest.raises(DataError, match="does not have the checksum that is stored"):
             load_checkpoint(path)
 
 
@@ -92,8 +94,25 @@ def test_foreign_files_are_named(tmp_path, path):
     with pytest.raises(DataError, match="version: found 99, expected 2"):
         load_checkpoint(tmp_path / "newer.pt")
     torch.save({"format": "segstream-checkpoint", "version": 2, "kind": "progress", "step": 1}, tmp_path / "part.pt")
-    with pytest.raises(DataError, match="has no identity, weights, optimizer, average, scaler, skipped"):
+    with pytest.raises(DataError, match="its identity, weights, optimizer, average, scaler, skipped are not there, or"):
         load_checkpoint(tmp_path / "part.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"weights": {"a": torch.tensor([1.0, torch.inf])}}, "weights.a holds nan or infinity"),
+        ({"average": {"a": torch.tensor([torch.nan])}}, "average.a holds nan or infinity"),
+        ({"optimizer": {"state": {0: {"m": torch.tensor([torch.nan])}}}}, "optimizer.state.0.m holds nan or infinity"),
+        ({"weights": {"a": torch.ones(1, dtype=torch.bool)}}, "weights.a is of torch.bool, not of real numbers"),
+        ({"identity": {"seed": {(1, 2): 3}}}, "its identity or meta are no plain values"),
+        ({"step": "5"}, "its step are not there, or of another type"),
+    ],
+)
+def test_a_run_does_not_go_on_from_what_is_no_number(path, change, text):
+    torch.save(torch.load(path) | change, path)
+    with pytest.raises(DataError, match=f"checkpoint.pt: {text}"):
+        load_checkpoint(path)
 
 
 def test_a_failed_write_leaves_the_former_file(path, monkeypatch):
@@ -128,6 +147,15 @@ def test_differences_name_the_leaf():
     check_same("x.pt", expected, expected)
     with pytest.raises(DataError, match=r"x.pt: belongs to another run: .*train.lr is 0.1, this run has 0.2"):
         check_same("x.pt", found, expected)
+
+
+def test_differences_in_a_mix_name_the_dataset():
+    mix = [{"dataset": "a", "manifest": "0" * 64}, {"dataset": "b", "manifest": "1" * 64}]
+    other = [mix[0], {"dataset": "b", "manifest": "2" * 64}]
+    (said,) = differences({"mix": mix}, {"mix": other})
+    assert said == f"mix.b.manifest is '{'1' * 56}..., this run has '{'2' * 56}..."
+    assert differences({"mix": mix}, {"mix": mix[::-1]}) == ["mix.order is ['a', 'b'], this run has ['b', 'a']"]
+    assert differences({"mix": mix}, {"mix": mix}) == []
 
 
 IDENTITY = {"seed": 1}

@@ -1,7 +1,9 @@
 """From files on disk through conversion to batches, in plain loops and under torch's DataLoader."""
 
+import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +131,54 @@ def test_again_is_the_same_and_ranks_share(data):
     first = [content(batch) for batch in DataLoader(dataset, batch_size=None)]
     assert first == expected(data, 0, 3, rank=1, world_size=2)
     assert [content(batch) for batch in pickle.loads(pickle.dumps(dataset))] == first
+
+
+@pytest.mark.parametrize("kind", ["torchrun", "process group"])
+def test_processes_share_by_themselves(data, monkeypatch, kind):
+    """Nobody says which process this is; a worker that is spawned would not know."""
+    if kind == "torchrun":
+        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+    else:
+        for name, value in {"is_initialized": True, "get_rank": 1, "get_world_size": 2}.items():
+            monkeypatch.setattr(torch.distributed, name, lambda value=value: value)
+    dataset = Batches(data=data, augment=SMALL, loader=SIX, seed=4, stop=3)
+    share = expected(data, 0, 3)
+    monkeypatch.undo()
+    assert share == expected(data, 0, 3, rank=1, world_size=2) != expected(data, 0, 3)
+    assert [content(batch) for batch in pickle.loads(pickle.dumps(dataset))] == share
+
+
+def test_a_rank_is_one_of_the_processes(data):
+    with pytest.raises(DataError, match="rank 2 of 2 processes; ranks are counted from 0"):
+        Loader(data, SMALL, SIX, seed=4, rank=2, world_size=2)
+
+
+def test_a_loader_from_before_a_fork_says_so(data):
+    with Loader(data, SMALL, SIX, seed=4) as loader:
+        first = next(loader.batches(0, 1))
+        child = os.fork()
+        if not child:
+            try:
+                next(loader.batches(0, 1))
+            except RuntimeError as error:
+                loader.close()
+                os._exit(7 if "made in process" in str(error) else 8)
+            os._exit(9)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert content(next(loader.batches(0, 1))) == content(first)
+
+
+def test_another_set_in_a_place_is_refused(root, tmp_path):
+    shutil.copytree(root / "shards" / "garden", tmp_path / "garden")
+    shutil.move(tmp_path / "garden" / "train", tmp_path / "garden" / "val")
+    shutil.copytree(root / "shards" / "garden", tmp_path / "park")
+    for name, split in (("garden", "val"), ("park", "train")):
+        wrong = DataConfig(shards=str(tmp_path), mix={name: 1}, split=split, taxonomy="native")
+        with pytest.raises(
+            DataError, match=rf"data.mix.{name}: the set at .* is of garden train, .* not of {name} {split}"
+        ):
+            Loader(wrong, SMALL, SIX, seed=4)
 
 
 def test_errors_arrive_through_a_dataloader(tmp_path):

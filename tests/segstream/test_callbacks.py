@@ -1,6 +1,7 @@
 """What a run leaves of itself: curves that stand once, scores, pictures; and that looking changes nothing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -9,12 +10,13 @@ import pytest
 import torch
 
 from segstream import callbacks
-from segstream.callbacks import GAP, WIDEST, Curves, crop_panel, curve_values, write_jpeg, write_scores
+from segstream.callbacks import GAP, WIDEST, Curves, crop_panel, curve_values, forget_later, write_jpeg, write_scores
 from segstream.model.checkpoint import load_final
 from segstream.model.config import InferConfig
 from segstream.model.evaluation.metrics import ClassResult, EvalResult
 from segstream.pipeline.loader import Batch
 from segstream.shards.errors import DataError
+from segstream.shards.files import write_text
 from segstream.training import train
 from tests.cli.run.test_training_line import ROW
 from tests.segstream.recipes import toy
@@ -35,16 +37,23 @@ def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_points_that_a_resumed_run_makes_again_stand_once(tmp_path: Path) -> None:
-    for steps, value in (((2, 4, 6), 1.0), ((4, 6, 8), 2.0)):
-        curves = Curves(tmp_path, print, tensorboard=True)
-        for step in steps:
+    for start, value in ((0, 1.0), (2, 2.0)):
+        curves = Curves(tmp_path, tensorboard=True)
+        curves.begin(start)
+        for step in range(start + 2, start + 7, 2):
             curves.log(step, {"loss": value, "val/camvid-11/miou": value})
         curves.close()
+        (tmp_path / "dvclive/plots/metrics/loss.tsv").open("a").write("1")  # killed while it wrote
+    curves = Curves(tmp_path, tensorboard=False)
+    curves.begin(8)
     expected = [(2, 1.0), (4, 2.0), (6, 2.0), (8, 2.0)]
     assert points(tmp_path / "tensorboard")["loss"] == expected
     for name in ("loss", "val/camvid-11/miou"):
         lines = (tmp_path / f"dvclive/plots/metrics/{name}.tsv").read_text().splitlines()[1:]
         assert [(int(a), float(b)) for a, b in (line.split("\t") for line in lines)] == expected
+    curves.log(10, {"lr": 0.5})
+    latest = {"loss": 2.0, "val": {"camvid-11": {"miou": 2.0}}, "lr": 0.5, "step": 10}
+    assert json.loads((tmp_path / "dvclive/metrics.json").read_text()) == latest
 
 
 @pytest.mark.usefixtures("toy_batches")
@@ -103,3 +112,35 @@ def test_a_picture_is_written_whole_in_its_colours_or_an_error(tmp_path: Path) -
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         write_jpeg(tmp_path / "file" / "a.jpg", picture)
+
+
+@pytest.mark.usefixtures("toy_batches")
+@pytest.mark.parametrize("link", ["hardlink_to", "symlink_to"])
+def test_a_run_that_starts_over_leaves_nothing_of_the_former_and_a_cache_alone(tmp_path, link):
+    run, cache = tmp_path / "run", tmp_path / "cache"
+    often = ("train.log_every=1", "train.validate_every=1", "validate.pictures=1")
+    train(toy(tmp_path, *often), run, tensorboard=True)
+    write_text(run / "validation.json", '[{"step": 5, "sets": {}}]')
+    write_text(run / "pictures/step-by-step.jpg", "not ours")
+    shutil.copytree(run, cache)
+    for file in (file for file in run.rglob("*") if file.is_file()):
+        file.unlink()
+        getattr(file, link)(cache / file.relative_to(run))
+    before = {file: file.read_bytes() for file in cache.rglob("*") if file.is_file()}
+    train(toy(tmp_path, *often), run)  # finished
+    seldom = ("seed=8", "train.log_every=3", "train.validate_every=6", "validate.pictures=1")
+    train(toy(tmp_path, *seldom), run, tensorboard=True, restart_changed=True)
+    assert {file: file.read_bytes() for file in before} == before
+    assert [step for step, _ in points(run / "tensorboard")["loss"]] == [3, 6]
+    assert [line.split("\t")[0] for line in (run / "dvclive/plots/metrics/loss.tsv").open()] == ["step", "3", "6"]
+    assert sorted(file.name for file in (run / "pictures").iterdir()) == ["step-6.jpg", "step-by-step.jpg"]
+    assert json.loads((run / "validation.json").read_text()) == []
+    assert len(json.loads((run / "run.json").read_text())["starts"]) == 1
+
+
+@pytest.mark.parametrize("name", ["validation.json", "dvclive", "dvclive/metrics.json"])
+def test_what_cannot_be_read_or_written_is_named(tmp_path, name):
+    write_text(tmp_path / name, "{}") if name == "dvclive" else (tmp_path / name).mkdir(parents=True)
+    curves = Curves(tmp_path, tensorboard=False)
+    with pytest.raises(DataError, match=f"/{name}"):
+        forget_later(tmp_path, 0) if name == "validation.json" else curves.log(1, {"loss": 1.0})

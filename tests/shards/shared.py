@@ -1,5 +1,6 @@
 """What several tests share; reference data beside the repository, without which tests that need it skip visibly."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,12 @@ def refusal(action):
         action()
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def edit_manifest(folder, change):
+    """Let `change` edit a set's manifest in place, as a program would that writes no digest of it."""
+    path = Path(folder) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest.pop("digest", None)
+    change(manifest)
+    path.write_text(json.dumps(manifest))

@@ -1,6 +1,8 @@
 """Files written whole or not at all, and locks that die with their process."""
 
 import contextlib
+import errno
+import fcntl
 import multiprocessing
 import os
 import subprocess
@@ -10,8 +12,19 @@ from pathlib import Path
 import pytest
 
 from segstream.shards import files
-from segstream.shards.errors import DataError
-from segstream.shards.files import break_links, lock, replacing, sole_writer, staging, write_bytes, write_text, writing
+from segstream.shards.errors import DataError, UsageError
+from segstream.shards.files import (
+    append,
+    break_links,
+    lock,
+    replacing,
+    sole_writer,
+    staging,
+    user_folder,
+    write_bytes,
+    write_text,
+    writing,
+)
 
 HOLD = "import sys, os; from segstream.shards.files import lock; sys.exit(not lock(os.open({path!r}, os.O_RDWR)))"
 
@@ -102,7 +115,7 @@ def test_a_folder_appears_whole_and_work_that_failed_goes_on(tmp_path: Path) -> 
     assert sorted(file.name for file in folder.iterdir()) == ["file-0", "file-1", "file-2"]
     assert _made(folder) == []  # what is whole is no place to go on in: it is replaced
     assert [file.name for file in folder.iterdir()] == ["file-0"]
-    assert not list((tmp_path / "out/.partial").iterdir())
+    assert not (tmp_path / "out/.partial").exists()
     with staging(folder, when=False) as place:
         assert place == folder
 
@@ -129,3 +142,47 @@ def test_links_become_files_of_their_own(tmp_path: Path) -> None:
         assert path.read_text() == ("own" if path.name == "own" else "cached")
         path.write_text("written")
     assert {path.read_text() for path in cache.iterdir()} == {"cached"}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EIO])
+def test_what_a_file_system_does_not_offer_is_done_without(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    for module, name in ((fcntl, "flock"), (fcntl, "lockf"), (os, "fsync")):
+        monkeypatch.setattr(module, name, refuse)
+    refused = (
+        pytest.raises(DataError, match="/a: cannot be written") if number == errno.EIO else contextlib.nullcontext()
+    )
+    with refused, writing(tmp_path / "a") as file, sole_writer(tmp_path):
+        assert lock(file.fileno(), children=False)
+    assert (tmp_path / "a").exists() == (number != errno.EIO)
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    (tmp_path / "log").symlink_to("/dev/full")
+    with pytest.raises(DataError, match=r"/log: cannot be written \(No space left on device\); check the folder"):
+        append(tmp_path / "log", b"1")
+    append(tmp_path / "deep/a", b"1")
+    append(tmp_path / "deep/a", b"2")
+    assert (tmp_path / "deep/a").read_bytes() == b"12"
+
+
+def test_a_left_over_part_that_is_a_link_is_not_written_through(tmp_path):
+    (tmp_path / "cached").write_text("cached")
+    (tmp_path / "a.part").symlink_to("cached")
+    write_text(tmp_path / "a", "caf\udce9")
+    assert (tmp_path / "cached").read_text() == "cached"
+    assert (tmp_path / "a").read_bytes() == b"caf\xe9"
+
+
+def test_without_a_home_a_variable_is_asked_for(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert user_folder("XDG_CACHE_HOME", ".cache") == Path("/somewhere")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/a")
+    assert user_folder("XDG_CACHE_HOME", ".cache") == Path("/home/a/.cache")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    with pytest.raises(UsageError, match=r"^no HOME, and user \d+ is not in passwd; set HOME or XDG_CACHE_HOME$"):
+        user_folder("XDG_CACHE_HOME", ".cache")

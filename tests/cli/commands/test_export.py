@@ -43,7 +43,7 @@ def test_weights_of_others_are_exported_by_architecture(tmp_path: Path, capsys: 
     assert program.module()(torch.zeros(1, 3, 17, 25)).shape == (1, 4, 17, 25)
     trunk = {name: tensor for name, tensor in weights.items() if not name.startswith("last_layer")}
     torch.save(trunk, tmp_path / "imagenet.pth")
-    with pytest.raises(UsageError, match="without a head to segment with"):
+    with pytest.raises(UsageError, match="is the last of a network that segments"):
         export(tmp_path / "imagenet.pth", tmp_path / "no.pt2", size="17", arch="hrnet-tiny", classes=4)
     with pytest.raises(UsageError, match="names no crop; give --size"):
         export(tmp_path / "w.pth", tmp_path / "no.pt2", arch="hrnet-tiny", classes=4)

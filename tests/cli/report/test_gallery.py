@@ -21,6 +21,7 @@ from tests.cli.conftest import Page
 from tests.shards import trees
 from tests.shards.convert import test_relabel
 from tests.shards.convert.test_convert import members
+from tests.shards.shared import edit_manifest
 
 CHROMIUM = next((c for name in ("chromium", "chromium-browser", "google-chrome") if (c := shutil.which(name))), None)
 
@@ -204,11 +205,13 @@ def test_a_damaged_sample_is_named_and_nothing_is_written(sets, tmp_path, member
 def test_a_label_with_an_id_outside_its_classes_is_named(sets, tmp_path):
     """A set whose checksums hold but whose label contradicts its class list."""
     wrong = shutil.copytree(sets["ade20k-150"], tmp_path / "set")
-    path = wrong / "manifest.json"
-    manifest = json.loads(path.read_text())
     native = dataclasses.replace(load_taxonomy("camvid-11"), from_universal=None)
-    manifest["taxonomies"]["native"] = json.loads(json.dumps({**dataclasses.asdict(native), "digest": native.digest}))
-    path.write_text(json.dumps(manifest))
+
+    def change(manifest):
+        manifest["taxonomies"]["native"] = dataclasses.asdict(native) | {"digest": native.digest}
+        manifest["classes"]["native"] = []
+
+    edit_manifest(wrong, change)
     with pytest.raises(DataError, match=r"sample 'ADE_train_0000000\d': label native has ids \[\d+.*camvid-11"):
         draw(tmp_path / "g.html", wrong, taxonomy=["native"])
 

@@ -1,12 +1,13 @@
 """Against the rules written out in float64."""
 
 import weakref
+from typing import get_args
 
 import numpy as np
 import pytest
 from scipy.special import softmax
 
-from segstream.model.inference.ensemble import as_uint16, combine
+from segstream.model.inference.ensemble import Confidence, as_uint16, combine
 from segstream.shards.errors import DataError
 
 WEIGHTS = (2.0, 1.0, 0.5)
@@ -26,7 +27,7 @@ def expected(logits, weights, rule, confidence):
     sure = {
         "max_softmax_mean_softmax": mean.max(axis=0),
         "max_softmax_min_softmax": shares.min(axis=0).max(axis=0),
-        "rba_mean_logit": (-np.tanh(mean_logit).sum(axis=0) + len(mean)) / (2 * len(mean)),
+        "rba_mean_logit": (np.tanh(mean_logit).sum(axis=0) + len(mean)) / (2 * len(mean)),
     }[confidence]
     return scores, sure
 
@@ -48,6 +49,17 @@ def test_the_rules_differ_on_such_logits():
     ids = {rule: combine(((x, 1.0) for x in logits), rule=rule)[0] for rule in ("softmax", "max", "logits")}
     assert (ids["softmax"] != ids["max"]).any()
     assert (ids["softmax"] != ids["logits"]).any()
+
+
+@pytest.mark.parametrize("confidence", get_args(Confidence))
+def test_every_confidence_is_higher_where_the_label_is_right(confidence):
+    """Models that see the true class of half of the pixels, and of the others nothing."""
+    rng = np.random.default_rng(0)
+    truth, seen = rng.integers(0, 5, (40, 40)), rng.random((40, 40)) < 0.5
+    clear = 6.0 * (np.arange(5)[:, None, None] == truth) * seen
+    ids, sure = combine([(clear + rng.normal(-2, 1, (5, 40, 40)), 1.0) for _ in range(3)], confidence=confidence)
+    right = ids == truth
+    assert (sure[right][:, None] > sure[~right][None, :]).mean() > 0.75  # AUROC
 
 
 def test_models_are_not_kept():

@@ -1,5 +1,6 @@
 """Files that people have, drawn from small networks and from the published names."""
 
+import argparse
 import hashlib
 import warnings
 
@@ -158,7 +159,7 @@ def test_a_mismatch_lists_everything_by_kind_and_copies_nothing(tmp_path):
         load_weights(net, tmp_path / "w.pth")
     text = str(caught.value)
     assert "\n" not in text
-    assert "MSeg checkpoint does not fit this network" in text
+    assert "MSeg checkpoint ('state_dict') does not fit this network" in text
     assert "2 missing (conv1.weight, bn2.running_mean)" in text
     assert "1 unexpected (neck.weight)" in text
     assert "2 wrongly shaped (last_layer.3.weight: 5x16x1x1 in the file, 3x16x1x1 in the network, last_layer.3" in text
@@ -199,10 +200,10 @@ def test_a_head_for_other_classes_is_left_fresh_on_request_only(tmp_path):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ([1], "neither a checkpoint"),
-        ({"state_dict": {"a": 1}}, "neither a checkpoint"),
+        ([1], r"no tensor with a name is in it \(no mapping\)"),
+        ({"state_dict": {"a": 1}}, r"no tensor with a name is in it \(a mapping of 'state_dict'\)"),
         ({"format": "segstream-checkpoint", "version": 99, "kind": "final", "weights": {}}, "version 99, expected 1"),
-        ({"state_dict": {f"x{i}": torch.ones(1) for i in range(50)}}, r"50 unexpected \(x0, .*x19, and 30 more\)"),
+        ({"state_dict": {f"x{i}": torch.ones(1) for i in range(50)}}, r"50 unexpected \(x0, x1, x2, and 47 more\)"),
         ({"state_dict": shaken("hrnet-tiny") | {"bn1.weight": torch.full((8,), torch.nan)}}, "bn1.weight holds nan or"),
     ],
 )
@@ -269,7 +270,7 @@ def test_what_cannot_be_used_is_refused(tmp_path):
     write(tmp_path / "a.pth", "hrnet-tiny", 5)
     with pytest.raises(DataError, match="has 5 classes, not 194"):
         load_any(tmp_path / "a.pth", num_classes=194)
-    with pytest.raises(DataError, match="does not fit this network"):
+    with pytest.raises(DataError, match=r"nearest is hrnet-w18-small: \d+ missing"):
         load_any(tmp_path / "a.pth", arch="hrnet-w18-small")
     with pytest.raises(UsageError, match="did you mean 'hrnet-tiny'"):
         load_any(tmp_path / "a.pth", arch="hrnet-tini")
@@ -277,7 +278,117 @@ def test_what_cannot_be_used_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"nearest is hrnet-tiny: 1 wrongly shaped \(conv1.weight: 7x3x3x3 in the file"):
         load_any(tmp_path / "b.pth")
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "c.pth")
-    with pytest.raises(UsageError, match="without a head"):
+    with pytest.raises(UsageError, match=r"none of its 1 tensors is the last of a network that segments"):
         load_any(tmp_path / "c.pth")
     with pytest.raises(DataError, match="no such file"):
         load_any(tmp_path / "none.pth")
+
+
+def after(prefix, weights):
+    return {f"{prefix}{name}": tensor for name, tensor in weights.items()}
+
+
+RAW, MEAN = shaken("hrnet-tiny"), shaken("hrnet-tiny", seed=2)
+LIGHTNING = {"pytorch-lightning_version": "2.5", "callbacks": {"best": {"score": torch.ones(())}}, "loops": {}}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected", "where"),
+    [
+        (RAW, RAW, ""),
+        ({"model": RAW, "optimizer": {}, "args": argparse.Namespace(lr=1)}, RAW, "'model'"),
+        ({"model_state_dict": RAW, "epoch": 1}, RAW, "'model_state_dict'"),
+        ({"a": {"network": after("x.y.", RAW)}}, RAW, "'a.network', names after 'x.y.'"),
+        (after("_orig_mod.module.", RAW), RAW, "names after 'module.'"),
+        ({n.replace("stage2.", "stage2._orig_mod."): t for n, t in RAW.items()}, RAW, ""),
+        (
+            {"state_dict": after("model.", RAW) | {"criterion.weight": torch.ones(3)}, **LIGHTNING},
+            RAW,
+            "'state_dict', names after 'model.', 1 tensors beside them left out",
+        ),
+        ({"model": RAW, "model_ema": MEAN}, MEAN, "'model_ema'; 'model' fits too: averaged weights go first, then"),
+        ({"ema": {"module": MEAN}, "net": RAW}, MEAN, "'ema.module'; 'net' fits too"),
+        ({"schema": RAW, "second": MEAN}, RAW, "'schema'; 'second' fits too"),
+        (
+            {"state_dict": after("net.", RAW) | after("net_ema.", MEAN)},
+            MEAN,
+            f"'state_dict', names after 'net_ema.', {len(RAW)} tensors beside them left out; 'state_dict', names after",
+        ),
+        ({"n_averaged": torch.ones(()), **after("module.", MEAN)}, MEAN, "names after 'module.', 1 tensors"),
+        ({"weights": shaken("hrnet-tiny", classes=5), "best": RAW}, RAW, "'best'"),
+    ],
+)
+def test_weights_are_found_by_names_and_shapes_wherever_they_lie(tmp_path, content, expected, where):
+    torch.save(content, tmp_path / "w.pth")
+    net = net_of("hrnet-tiny")
+    loaded = load_weights(net, tmp_path / "w.pth")
+    assert equal(net, expected)
+    assert loaded.fresh == ()
+    assert loaded.where.startswith(where)
+    assert bool(loaded.where) == bool(where)
+
+
+@pytest.mark.parametrize("keys", ["model", "state_dict"])
+def test_a_network_is_recognised_below_any_key_and_prefix(tmp_path, keys):
+    weights = build("hrnet-tiny", 194, seed=3).state_dict()
+    torch.save({keys: after("_orig_mod.net.", weights), "optimizer": {"state": {}}}, tmp_path / "a.pth")
+    net, meta = load_any(tmp_path / "a.pth")
+    assert equal(net, weights)
+    assert (meta["arch"], meta["taxonomy"]["name"], meta["kind"]) == ("hrnet-tiny", "universal", "state_dict")
+    assert meta["where"] == f"'{keys}', names after 'net.'"
+
+
+def test_a_prefixed_trunk_of_a_network_for_other_classes_is_no_backbone(tmp_path):
+    torch.save({"model": shaken("hmsa", classes=5)}, tmp_path / "w.pth")
+    with pytest.raises(DataError, match=r"HMSA checkpoint \('model'\) does not fit this network: 4 wrongly shaped"):
+        load_weights(net_of("hmsa"), tmp_path / "w.pth")
+
+
+def test_safetensors_are_read(tmp_path):
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    weights = build("hrnet-tiny", 3, seed=3).state_dict()
+    save_file(after("model.", weights), tmp_path / "w.safetensors")
+    net, meta = load_any(tmp_path / "w.safetensors")
+    assert equal(net, weights)
+    assert meta["where"] == "names after 'model.'"
+    (tmp_path / "w.bin").write_bytes((tmp_path / "w.safetensors").read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"w.bin: cannot be read as a file of weights: .*\(safetensors\)"):
+        load_any(tmp_path / "w.bin")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, True, 1j])
+@pytest.mark.parametrize("kind", ["ours", "published", "safetensors"])
+def test_what_is_no_real_number_is_refused_in_every_kind_of_file(tmp_path, value, kind):
+    weights = net_of("hrnet-tiny").state_dict()
+    path = tmp_path / "w.pt"
+    weights["bn1.weight"] = torch.tensor([value] * len(weights["bn1.weight"]))
+    if kind == "ours":
+        save_final(path, Final(identity={}, meta=META | {"options": TINY}, step=1, weights=weights))
+    elif kind == "published":
+        torch.save({"state_dict": weights}, path)
+    else:
+        pytest.importorskip("safetensors.torch").save_file(weights, path)
+    for read in (lambda: load_weights(net_of("hrnet-tiny"), path), lambda: load_any(path)):
+        with pytest.raises(DataError, match=r"bn1.weight.* (nan|torch.bool|torch.complex64)|fits no architecture"):
+            read()
+
+
+def test_a_plain_resnet_is_told_that_its_stem_is_another(tmp_path):
+    theirs, _ = trunk("pspnet-50", shaken("pspnet-50"))
+    plain = {n: t for n, t in theirs.items() if not n.startswith(("conv2.", "conv3.", "bn2.", "bn3."))}
+    torch.save(plain | {"conv1.weight": torch.zeros(4, 3, 7, 7)}, tmp_path / "resnet50.pth")
+    with pytest.raises(
+        DataError, match=r"one 7x7 convolution, as torchvision's and timm's `resnet50` do; this network"
+    ):
+        load_weights(net_of("pspnet-50"), tmp_path / "resnet50.pth")
+
+
+def test_a_result_that_names_sizes_it_does_not_have_takes_no_memory(tmp_path):
+    meta = META | {"num_classes": 10**9}
+    weights = build("hrnet-tiny", 3, **TINY).state_dict()
+    save_final(tmp_path / "final.pt", Final(identity={}, meta=meta, step=1, weights=weights))
+    with pytest.raises(DataError, match=r"do not fit the architecture it names, hrnet-tiny: 2 wrongly shaped"):
+        load_any(tmp_path / "final.pt")
+    save_final(tmp_path / "final.pt", Final(identity={}, meta={"arch": "hrnet-tiny"}, step=1, weights=weights))
+    with pytest.raises(DataError, match=r"does not say what network it is of \('num_classes'\)"):
+        load_any(tmp_path / "final.pt")

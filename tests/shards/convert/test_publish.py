@@ -10,6 +10,7 @@ from segstream.shards.format.reader import open_shards
 from segstream.shards.storage.remote import Retries
 from tests.shards import trees
 from tests.shards.servers import serving
+from tests.shards.shared import edit_manifest
 
 pytest.importorskip("boto3")
 URL = "s3://bucket/sets/ade20k-150/train"
@@ -62,7 +63,7 @@ def test_again_uploads_nothing_and_a_smaller_set_leaves_no_surplus(ade, server, 
 def test_uploads_survive_faults_and_an_interrupted_one_is_incomplete_and_goes_on(ade, server):
     once = Retries(num_attempts=1)
     Target(URL, once).publish(ade)
-    (ade / "manifest.json").write_text((ade / "manifest.json").read_text().replace('"absent": 0', '"absent": 1'))
+    edit_manifest(ade, lambda manifest: manifest.update(absent=1))
     (server.folder / "bucket/sets/ade20k-150/train/shard-000002.tar").unlink()
     server.faults, server.share = ("503",), 0.0
     server.script = [None] * 6 + ["503"] * 3

@@ -177,6 +177,7 @@ def test_files_that_pair_with_nothing_are_listed(raw):
         ({"classes": [{"id": 1}]}, r"classes\[0\]\.name: missing"),
         ({"name": "camvid-11"}, "taken by a published taxonomy"),
         ({"name": "a/b"}, "use letters"),
+        ({"classes": [{"name": "a\x1b[2J"}]}, r"classes\[0\]\.name: 'a.x1b\[2J' is not of the form"),
         ({"splits": {"train": {"images": "*.jpg"}}}, "give either `images` and `labels`"),
         ({"splits": {"train": {"images": "a", "labels": "b", "list": "c"}}}, "give either"),
         ({"splits": {"train": {"image": "a"}}}, r"splits\.train\.image: unknown key; did you mean 'images'"),

@@ -61,6 +61,34 @@ def test_an_index_from_before_there_were_blocks():
     assert load_index(older, where="i").samples[0].members == {"jpg": Span(512, 9, 1)}
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b'"key":"a"', b'"key":"../a"', r"sample '../a': not a key"),
+        (b'"key":"a"', b'"key":"/etc/a"', r"sample '/etc/a': not a key"),
+        (b'"key":"a"', b'"key":["a"]', r"sample \['a'\]: not a key"),
+        (b'"jpg":[512,9,1]', b'"exe":[512,9,1]', "sample a: its size, classes, members and blocks are not all counts"),
+        (b'"jpg":[512,9,1]', b'"jpg":[512,-9,1]', "not all counts"),
+        (b'"jpg":[512,9,1]', b'"jpg":[512.5,9,1]', "not all counts"),
+        (b'"jpg":[512,9,1]', b'"jpg":[512,true,1]', "not all counts"),
+        (b'"jpg":[512,9,1]', b'"jpg":[10232,9,1]', "sample a.jpg: bytes 10232 to 10241 of 10240 for 2 x 3 pixels"),
+        (b'"size_hw":[2,3]', b'"size_hw":[0,3]', "not all counts"),
+        (b'"size_hw":[2,3]', b'"size_hw":[200000,200000]', "for 200000 x 200000 pixels; these cannot be there"),
+        (b'"classes":[0,7]', b'"classes":[0,"7"]', "not all counts"),
+        (b'"blocks":{}', b'"blocks":{"jpg":[0,[3,6],[4,5]]}', r"sample a.jpg: its blocks are not those of 2 rows"),
+        (b'"blocks":{}', b'"blocks":{"jpg":[16,[3,7],[4,5]]}', "its blocks are not those"),
+        (b'"blocks":{}', b'"blocks":{"jpg":[16,[3],[4]]}', "its blocks are not those"),
+        (b'"bytes": 10240', b'"bytes": -1', "index.bytes: -1 is not in"),
+        (b'"reason": "missing file"', b'"reason": 5', r"index.left_out\[0\].reason: expected str"),
+    ],
+)
+def test_what_cannot_be_in_a_shard_is_refused(old, new, message):
+    data = dump_index(INDEX)
+    assert old in data
+    with pytest.raises(DataError, match=f"^here: .*{message}"):
+        load_index(data.replace(old, new, 1), where="here")
+
+
 def test_member_names():
     held = {"png": 0, "native.png": 0, "universal-relabeled.png": 0, "json": 0}
     assert member_suffix(held, "image") == "png"

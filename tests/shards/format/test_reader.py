@@ -14,6 +14,7 @@ from segstream.shards.format.reader import open_shards
 from tests.shards import trees
 from tests.shards.convert.test_convert import members
 from tests.shards.servers import serving
+from tests.shards.shared import edit_manifest
 
 
 def test_samples_in_order_with_their_bytes(ade):
@@ -81,18 +82,20 @@ def test_a_missing_folder_and_an_unknown_scheme(tmp_path):
         (lambda m: m | {"version": 9}, "manifest version 9, this program reads 1"),
         (lambda m: {k: v for k, v in m.items() if k != "shards"}, r"not a shard manifest \(manifest.shards: missing"),
         (lambda m: [m], "not a shard manifest"),
+        (lambda m: {"version": 1}, r"not a shard manifest \(KeyError: 'taxonomies'\)"),
     ],
 )
 def test_manifests_of_another_kind(ade, edit, message):
     path = ade / "manifest.json"
-    path.write_text(json.dumps(edit(json.loads(path.read_text()))))
+    manifest = json.loads(path.read_text())
+    del manifest["digest"]
+    path.write_text(json.dumps(edit(manifest)))
     with pytest.raises(DataError, match=message):
         open_shards(ade)
 
 
 def test_class_tables_that_were_edited_are_noticed(ade):
-    path = ade / "manifest.json"
-    path.write_text(path.read_text().replace('"airplane"', '"aeroplane"'))
+    edit_manifest(ade, lambda manifest: manifest["taxonomies"]["native"]["classes"].reverse())
     with pytest.raises(DataError, match="does not match its digest"):
         open_shards(ade)
 
@@ -131,11 +134,38 @@ def test_an_index_of_another_run_is_refused(ade):
         open_shards(ade).entry(2)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda m: m | {"samples": 1},
+            r"of a shard \(name, bytes, SHA-256, samples\) .*, 2\), the manifest lists .*, 1\)",
+        ),
+        (lambda m: m | {"sha256": "0" * 64}, "of a shard .* the manifest lists"),
+    ],
+)
+def test_an_index_of_another_shard_is_refused(ade, change, message):
+    def edit(manifest):
+        manifest["shards"][0] = change(manifest["shards"][0])
+        manifest["totals"]["samples"] = sum(shard["samples"] for shard in manifest["shards"])
+
+    edit_manifest(ade, edit)
+    with pytest.raises(DataError, match=message):
+        open_shards(ade).entry(0)
+
+
+def test_many_shards_hold_no_descriptors(ade):
+    shards = open_shards(ade)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for i in range(len(shards)):
+        shards.read(i, "image")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 def test_the_digest_names_the_content(ade):
     before = open_shards(ade).manifest.digest
     assert open_shards(ade).manifest.digest == before
-    path = ade / "manifest.json"
-    path.write_text(path.read_text().replace('"absent": 0', '"absent": 1'))
+    edit_manifest(ade, lambda manifest: manifest.update(absent=1))
     assert open_shards(ade).manifest.digest != before
 
 

@@ -159,7 +159,7 @@ def test_wrong_urls(project, tmp_path):
     with pytest.raises(DataError, match="clone the repository"):
         open_shards("dvc://data/ade/train?repo=/nowhere/at/all")
     (tmp_path / "plain").mkdir()
-    with pytest.raises(DataError, match="has no git revision 'HEAD'"):
+    with pytest.raises(DataError, match=r"git cannot read .*/plain .*not a git repository"):
         open_shards(f"dvc://data/ade/train?repo={tmp_path / 'plain'}")
 
 
