@@ -1,4 +1,4 @@
-"""Picture and video files: the one table of suffixes for globs, folders and messages, and what opens a picture."""
+"""Picture and video files: the one table of suffixes for globs, folders and messages, and what opens HEIC."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -16,8 +16,7 @@ _VIDEOS = (
     ".mxf .dv"
 )
 PICTURE_SUFFIXES, VIDEO_SUFFIXES = frozenset(_PICTURES.split()), frozenset(_VIDEOS.split())
-_PILLOW = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM", "GIF", "JPEG2000")
-_BRANDS = {b"avif", b"heic", b"heix", b"hevc", b"mif1", b"msf1"}  # of ISO 14496-12 files that hold a still picture
+_HEIC = {b"heic", b"heix", b"hevc"}  # brands of ISO 14496-12 files
 
 
 def suffix_of(path: str | PurePath) -> str:
@@ -34,23 +33,14 @@ def by_suffix(paths: Iterable[str | PurePath]) -> str:
     return ", ".join(f"{len(names)} {end} ({names[0]}{', ...' if len(names) > 1 else ''})" for end, names in most)
 
 
-def pillow_formats(data: bytes) -> tuple[str, ...]:
-    """The formats that Pillow is to try on a picture file; what reads AVIF or HEIC is loaded for such a file only.
+def load_heif(data: bytes) -> None:
+    """Let Pillow open a HEIC file by pillow-heif, which is loaded for such files only.
 
     Raises:
-        UnreadableError: what reads it is not installed.
+        UnreadableError: it is not installed.
     """
-    brands = {data[at : at + 4] for at in range(8, 64, 4)} if data[4:8] == b"ftyp" else set[bytes]()
-    if not brands & _BRANDS:
-        return _PILLOW
-    try:
-        if b"avif" in brands:
-            import_module("PIL.AvifImagePlugin")  # registers itself
-            return ("AVIF",)
-        import_module("pillow_heif").register_heif_opener()
-        return ("HEIF",)
-    except ImportError as error:
-        kind = "AVIF" if b"avif" in brands else "HEIC"
-        raise UnreadableError(
-            f"{kind}, to read which {error.name} is missing: pip install 'segstream[heic]'"
-        ) from error
+    if data[4:8] == b"ftyp" and _HEIC & {data[at : at + 4] for at in range(8, 64, 4)}:
+        try:
+            import_module("pillow_heif").register_heif_opener()
+        except ImportError as error:
+            raise UnreadableError("HEIC, which pillow-heif reads: pip install 'segstream[heic]'") from error

@@ -3,20 +3,15 @@ import pytest
 from segstream.shards.convert.convert import convert
 from tests.shards import trees
 from tests.shards.servers import KEY, SECRET
+from tests.shards.services import S3Service
 
 
 @pytest.fixture
 def account(monkeypatch, tmp_path):
     """Credentials of the test server in the environment, and nothing of this machine's own."""
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials"),
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
+    for name, value in S3Service(endpoint="", key=KEY, secret=SECRET, name="").environment(tmp_path).items():
         monkeypatch.setenv(name, value)
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
 
 

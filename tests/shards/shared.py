@@ -8,6 +8,17 @@ import pytest
 from segstream.shards.errors import DataError
 from segstream.shards.storage.remote import Retries
 
+
+class FakeTime:
+    """Time that passes only in waits."""
+
+    def __init__(self):
+        self.waits = []
+
+    def retries(self, **options):
+        return Retries(sleep=self.waits.append, clock=lambda: sum(self.waits), **options)
+
+
 PATIENT = Retries(num_attempts=25, sleep=lambda seconds: None)
 SHARED = Path(__file__).parents[2].parent / "shared"
 TAXONOMY = SHARED / "mseg" / "taxonomy"

@@ -179,10 +179,13 @@ def test_an_overwriting_call_that_was_killed_leaves_nothing_old(tmp_path, final)
 def test_a_bad_picture_is_reported_and_the_others_are_made(tmp_path, final, capsys):
     source = folder(tmp_path / "in", ("a.png", "c.png"))
     (source / "b.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"1 of 3 inputs failed, the first: .*b.png: empty file"):
+    Image.new("L", (1, 30000)).save(source / "thin.png")
+    with pytest.raises(DataError, match=r"2 of 4 inputs failed, the first: .*b.png: empty file"):
         run(source, final, tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out/labels").iterdir()) == ["a.png", "c.png"]
-    assert "empty file" in json.loads((tmp_path / "out/classes.json").read_text())["inputs"]["b"]["error"]
+    rows = json.loads((tmp_path / "out/classes.json").read_text())["inputs"]
+    assert "empty file" in rows["b"]["error"]
+    assert "thin.png: an image of 1 x 30000 would be segmented at 33 x 960000" in rows["thin"]["error"]
     assert "failed: " in capsys.readouterr().err
 
 

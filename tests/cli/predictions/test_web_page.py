@@ -1,5 +1,6 @@
 """The page of `serve`, as a browser and as a program meet it: a picture in, ids and overlay out, messages else."""
 
+import asyncio
 import base64
 import io
 import json
@@ -8,9 +9,11 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ from PIL import Image
 from segstream.cli.predictions import web_page as serving
 from segstream.cli.predictions.media import read_picture
 from segstream.model.inference.predictor import Predictor
+from segstream.shards.codecs.images import decode_picture
+from segstream.shards.taxonomy import load_taxonomy
 from tests.cli.conftest import Command
 
 pytest.importorskip("starlette")
@@ -85,7 +90,7 @@ def _picture(width: int, height: int) -> bytes:
 
 REFUSED = {
     "empty": (b"", 415, "cannot be segmented: empty file"),
-    "text": (b"no picture\n" * 9, 415, "cannot be segmented: not an image file"),
+    "text": (b"no picture\n" * 9, 415, "cannot be segmented: begins with"),
     "too many bytes": (bytes(serving.MAX_BYTES + 1), 413, "more than 32 MB"),
     "too many pixels": (_picture(8000, 5001), 413, "more than 40 million pixels"),
 }
@@ -98,6 +103,41 @@ def test_what_cannot_be_segmented_is_refused_with_a_reason(url: str, case: str) 
     assert code == status
     assert reason in answer["error"]
     assert post(url, _picture(40, 30))[0] == 200  # and it goes on
+
+
+def test_one_picture_at_a_time_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most = 0, 0
+
+    def decode(data: bytes, *, most: int) -> Any:
+        nonlocal inside
+        inside += 1
+        return decode_picture(data, most=most)
+
+    class Fake:
+        taxonomy = load_taxonomy("cityscapes-19")
+
+        def __call__(self, images: Any) -> Any:
+            nonlocal inside, most
+            time.sleep(0.02)
+            most, inside = max(most, inside), inside - 1
+            return [np.zeros(image.shape[:2], np.uint8) for image in images]
+
+    monkeypatch.setattr(serving, "decode_picture", decode)
+    service = serving.Service("fake", Fake())  # type: ignore[arg-type]
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(service.answer, [_picture(40, 30)] * 6))) == 6
+    assert most == 1
+
+
+def test_an_upload_that_does_not_end_gives_its_place_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow:
+        async def stream(self) -> AsyncIterator[bytes]:
+            yield b"1"
+            await asyncio.sleep(60)
+
+    monkeypatch.setattr(serving, "UPLOAD_S", 0.01)
+    with pytest.raises(serving.RefusedError, match=r"1 bytes arrived in 0.01 s"):
+        asyncio.run(serving._body(Slow()))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -138,7 +178,7 @@ def test_a_person_drops_a_picture_and_takes_the_label_home(
     (tmp_path / "notes.jpg").write_text("no picture")
     page.set_input_files("#file", str(tmp_path / "notes.jpg"))
     page.wait_for_selector("#message.bad")
-    assert page.locator("#message").inner_text().startswith("notes.jpg: cannot be segmented: not an image file")
+    assert page.locator("#message").inner_text().startswith("notes.jpg: cannot be segmented: begins with")
     assert not page.locator("#result").is_visible()
 
 

@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from segstream.model.config import MULTI_SCALE, InferConfig
-from segstream.model.inference.infer import images_at_once, logits, num_windows, predict, segment, window_starts
+from segstream.model.inference.infer import (
+    check_thin,
+    images_at_once,
+    logits,
+    num_windows,
+    predict,
+    segment,
+    window_starts,
+)
 from segstream.model.networks.build import build
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
@@ -154,6 +162,26 @@ def test_as_many_images_as_fill_a_pass():
     assert num_windows((50, 66), config, 1.0) == 2 * 3
     assert [images_at_once(size, config) for size in ((20, 30), (33, 34), (50, 66))] == [8, 4, 1]
     assert images_at_once((20, 30), InferConfig(crop=33, batch=8, n_scales=(1.0,), device="cpu")) == 1
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "short_side", "crop", "refused"),
+    [
+        ((1, 30000), 64, 33, True),  # enlarged by its shorter side
+        ((30000, 1), None, 713, True),  # padded to windows
+        ((1, 30000), None, 33, False),
+        ((375, 1242), 1890, 713, False),
+        ((200, 3200), 1080, 713, False),
+        ((30, 9000), 60, 33, True),
+    ],
+)
+def test_thin_images_do_not_explode(size_hw, short_side, crop, refused):
+    args = size_hw, short_side or min(size_hw), crop
+    if refused:
+        with pytest.raises(DataError, match="cut it into pieces at most 16 times as long"):
+            check_thin(*args)
+    else:
+        check_thin(*args)
 
 
 def test_logarithms_of_averaged_probabilities_give_them_back(net):

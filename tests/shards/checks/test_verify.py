@@ -152,8 +152,8 @@ def test_members_the_index_misses_or_misplaces(ade):
         ("universal.png", label(3), "label", "is not the native label in universal"),
         ("native.png", label(3, width=31), "size", "is (24, 31), the index says (24, 32)"),
         ("native.png", label(3), "count", "classes present are not those"),
-        ("native.png", b"\x89PNG", "decode", "not an image"),
-        ("jpg", b"\xff\xd8\xff", "decode", "not an image"),
+        ("native.png", b"\x89PNG", "decode", "begins with"),
+        ("jpg", b"\xff\xd8\xff", "decode", "does not decode"),
         ("json", b"{", "decode", "not JSON"),
     ],
 )

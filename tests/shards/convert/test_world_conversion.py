@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from segstream.shards.checks.verify import verify
 from segstream.shards.convert.convert import convert
@@ -15,7 +15,7 @@ from segstream.shards.datasets.check import check_release
 from segstream.shards.datasets.registry import registry
 from segstream.shards.format.reader import open_shards
 from segstream.shards.synthetic import DATASETS, draw
-from segstream.shards.taxonomy import TRAINING_TAXONOMIES, load_taxonomy, native_taxonomy
+from segstream.shards.taxonomy import native_taxonomy
 from tests.shards.synthetic.truth import expected_pixels, image_path, tiny
 
 SEED, TRAIN, VAL = 4, 2, 3
@@ -98,64 +98,3 @@ def test_bravo_is_pictures_alone(tmp_path: Path) -> None:
 
 def test_every_dataset_is_drawn() -> None:
     assert set(DATASETS) == set(registry())
-
-
-def segment(dataset: str, raw: Path, image: str, native: np.ndarray) -> tuple[int, np.ndarray]:
-    """The number of the most seen segment with a universal class, by the release's own files, and its pixels."""
-    stem = Path(image).stem
-    match dataset:
-        case "bdd" | "sunrgbd-37":
-            codes = native
-        case "ade20k-150":
-            full = next(raw.glob(f"ADE20K_2016_07_26/images/**/{stem}_seg.png"))
-            codes = decoded(full.read_bytes())[::2, ::2, 2].astype(int)
-        case "coco-panoptic-133":
-            path = raw / f"annotations/panoptic_{Path(image).parent.name}/{stem}.png"
-            codes = decoded(path.read_bytes()).astype(int) @ [1, 256, 65536]
-        case "mapillary-public65":
-            codes = decoded((raw / image.replace("/images/", "/instances/").replace(".jpg", ".png")).read_bytes())
-        case _:
-            path = raw / image.replace("leftImg8bit/", "gtFine/", 1).replace(
-                "_leftImg8bit.png", "_gtFine_polygons.json"
-            )
-            n, found = next(
-                (n, o)
-                for n, o in enumerate(json.loads(path.read_bytes())["objects"])
-                if o["label"] in ("road", "building", "vegetation", "car")
-            )
-            canvas = Image.new("L", native.shape[::-1])
-            ImageDraw.Draw(canvas).polygon([tuple(point) for point in found["polygon"]], fill=1, outline=1)
-            return found.get("id", n), np.asarray(canvas) == 1
-    taught = universal(dataset)[native] != 255
-    number = int(np.bincount(codes[taught & (codes > 0)].ravel()).argmax())
-    return number, codes == number
-
-
-@pytest.mark.parametrize("dataset", [*TRAINING_TAXONOMIES, "cityscapes-34"])
-def test_segments_of_the_drawn_releases_can_be_relabelled(tmp_path: Path, dataset: str) -> None:
-    with tiny():
-        draw(tmp_path, dataset, train=TRAIN, val=0, seed=SEED, workers=1)
-        images = [image_path(dataset, "train", i) for i in range(TRAIN)]
-        natives = [expected_pixels(dataset, "train", i, SEED) for i in range(TRAIN)]
-    classes = load_taxonomy("universal").classes
-    new = "person"
-    rows, wanted = ["dataset,split,original_class,new_class,parent,image_stem,segment_id"], {}
-    for image, native in zip(images, natives, strict=True):
-        number, mask = segment(dataset, tmp_path / dataset, image, native)
-        before = universal(dataset)[native]
-        assert mask.sum() > 40
-        original = classes[np.bincount(before[mask & (before < 255)]).argmax()]
-        parent = {"ade20k-150": "training", "mapillary-public65": "labels"}.get(dataset, Path(image).parent.name)
-        name = dataset.replace("-34", "-19")
-        rows.append(f"{name},train,{original},{new},{parent},{Path(image).stem},{number}")
-        wanted[image] = np.where(mask, classes.index(new), before)
-    records = tmp_path / "records.csv"
-    records.write_text("\n".join(rows) + "\n")
-    done = convert(dataset=dataset, split="train", raw=tmp_path / dataset, out=str(tmp_path / "out"), relabel=records)
-    assert done.relabel is not None
-    assert (done.relabel.applied, dict(done.relabel.reported)) == (TRAIN, {})
-    with open_shards(done.url) as shards:
-        for i in range(TRAIN):
-            image = json.loads(shards.read(i, "json"))["image"]
-            np.testing.assert_array_equal(decoded(shards.read(i, "universal-relabeled")), wanted.pop(image))
-    assert not wanted

@@ -2,7 +2,6 @@ import csv
 import json
 import pickle
 import re
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -11,40 +10,30 @@ from segstream.shards.datasets.layout import folder_of
 from segstream.shards.datasets.registry import dataset, dataset_names, describe, registry
 from segstream.shards.errors import UsageError
 from segstream.shards.schema import read_yaml
-from segstream.shards.taxonomy import load_taxonomy
-from tests.shards.shared import SHARED, TAXONOMY, needs_mseg
+from segstream.shards.taxonomy import TRAINING_TAXONOMIES, load_taxonomy, naive_remap
+from tests.shards.shared import SHARED, needs_mseg
 
 EXTRAS = {"gta5-19", "shift-19", "mapillary-19", "bdd100k-19", "idd-19", "wilddash2-19", "bravo"}
 
 
-def rows(name):
-    with (TAXONOMY / "derived" / name).open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-@needs_mseg
-def test_every_variant_is_described_as_mseg_has_it():
-    train, test = defaultdict(dict), defaultdict(list)
-    for row in rows("train_to_universal.csv"):
-        train[row["taxonomy"]][row["id"]] = int(row["universal_id"])
-    for row in rows("universal_to_test.csv"):
-        if row["test_id"]:
-            test[row["test_taxonomy"]].append([int(row["universal_id"]), int(row["test_id"])])
-    assert set(dataset_names()) == train.keys() | test.keys() | EXTRAS
-    naive = {r["name"]: int(r["naive_id"]) for r in rows("naive.csv")}
-    for name in train.keys() | test.keys():
-        found = json.loads(json.dumps(describe(name)))
-        assert found["name"] == found["taxonomy"] == name
-        assert found["classes"] == (TAXONOMY / f"{name}_names.txt").read_text().splitlines()
-        assert found["role"] == ("train" if name in train else "test")
-        assert found["to_universal"] == train.get(name)
-        assert (sorted(found["from_universal"]) if name in test else found["from_universal"]) == (
-            sorted(test[name]) if name in test else None
+def test_every_variant_is_described():
+    names = {*TRAINING_TAXONOMIES, "cityscapes-34"}
+    names |= {f"{name}-relabeled" for name in names}
+    for name in set(dataset_names()) - EXTRAS:
+        found, taxonomy = json.loads(json.dumps(describe(name))), load_taxonomy(name)
+        assert (found["name"], found["taxonomy"], found["classes"]) == (name, name, list(taxonomy.classes))
+        assert found["role"] == ("train" if name in names else "test")
+        ids = {str(i): u for i, u in enumerate(taxonomy.to_universal)} if name in names else None
+        assert found["to_universal"] == ids
+        assert found["from_universal"] == ([list(pair) for pair in taxonomy.from_universal] if ids is None else None)
+        naive = (
+            {str(i): int(naive_remap(taxonomy).table[i]) for i in range(taxonomy.num_classes)}
+            if name in TRAINING_TAXONOMIES
+            else None
         )
-        if found["to_naive"] is not None:
-            assert found["to_naive"] == {str(i): naive[c.lower()] for i, c in enumerate(found["classes"])}
-        assert (found["to_naive"] is None) == (name.endswith("-relabeled") or name in test or name == "cityscapes-34")
+        assert found["to_naive"] == naive
         assert found["licence"]
+    assert names < set(dataset_names())
 
 
 @needs_mseg

@@ -78,6 +78,7 @@ def test_an_index_from_before_there_were_blocks():
         (b'"blocks":{}', b'"blocks":{"jpg":[0,[3,6],[4,5]]}', r"sample a.jpg: its blocks are not those of 2 rows"),
         (b'"blocks":{}', b'"blocks":{"jpg":[16,[3,7],[4,5]]}', "its blocks are not those"),
         (b'"blocks":{}', b'"blocks":{"jpg":[16,[3],[4]]}', "its blocks are not those"),
+        (b"    5,\n", b'    "5",\n', "its class counts are not all counts"),
         (b'"bytes": 10240', b'"bytes": -1', "index.bytes: -1 is not in"),
         (b'"reason": "missing file"', b'"reason": 5', r"index.left_out\[0\].reason: expected str"),
     ],

@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from tests.shards import trees
 from tests.shards.servers import KEY, SECRET, serving
 from tests.shards.services import NoServiceError, certificate
 
+REMOTE = "[core]\n    remote = r\n['remote \"r\"']\n    url = "
 IDENTITY = {f"GIT_{who}_{what}": "tester@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
@@ -31,10 +33,6 @@ def run(folder, *command):
 
 def git(folder, *arguments):
     return run(folder, "git", *arguments)
-
-
-def dvc(folder, *arguments):
-    return run(folder, sys.executable, "-m", "dvc", *arguments)
 
 
 def ade(folder, seed):
@@ -51,16 +49,17 @@ def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     repo, remote = folder / "repo", folder / "server" / "bucket" / "store"
     repo.mkdir()
+    dvc = functools.partial(run, repo, sys.executable, "-m", "dvc")
     git(repo, "init", "-q")
-    dvc(repo, "init", "-q")
-    dvc(repo, "remote", "add", "-q", "-d", "store", str(remote))
+    dvc("init", "-q")
+    dvc("remote", "add", "-q", "-d", "store", str(remote))
     for seed in (1, 2):
         source = ade(folder, seed)
         cmd = f"mkdir -p data && rm -rf data/ade && mkdir data/ade && cp -r {source} data/ade/"
         stage = {"cmd": cmd, "outs": ["data/ade/train"]}
         (repo / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"shard": stage}}))
-        dvc(repo, "repro", "-q")
-        dvc(repo, "push", "-q")
+        dvc("repro", "-q")
+        dvc("push", "-q")
         git(repo, "add", "-A")
         git(repo, "commit", "-qm", f"version {seed}")
         git(repo, "tag", f"v{seed}")
@@ -141,26 +140,19 @@ def test_the_remote_names_the_ca_of_its_server(project, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("path", "rev", "message"),
+    ("url", "error", "message"),
     [
-        ("data/ade/train", "v9", "has no git revision 'v9'"),
-        ("data/ade/val", "v1", r"data/ade/val is not tracked by DVC at v1 \(it tracks data/ade/train\)"),
-        ("data/ade", "v1", "data/ade is not tracked by DVC"),
+        ("data/ade/train?rev=v9&repo={0}", DataError, "has no git revision 'v9'"),
+        ("data/ade/val?rev=v1&repo={0}", DataError, r"/val is not tracked by DVC at v1 \(it tracks data/ade/train\)"),
+        ("data/ade?rev=v1&repo={0}", DataError, "data/ade is not tracked by DVC"),
+        ("data/ade/train?revision=v1&repo={0}", UsageError, "revision is not known"),
+        ("data/ade/train?repo=/nowhere/at/all", DataError, "clone the repository"),
+        ("data/ade/train?repo={1}", DataError, "git cannot read .*not a git repository"),
     ],
 )
-def test_what_is_not_there(project, path, rev, message):
-    with pytest.raises(DataError, match=message):
-        open_shards(url(project, rev, path))
-
-
-def test_wrong_urls(project, tmp_path):
-    with pytest.raises(UsageError, match="revision is not known"):
-        open_shards(f"dvc://data/ade/train?revision=v1&repo={project / 'repo'}")
-    with pytest.raises(DataError, match="clone the repository"):
-        open_shards("dvc://data/ade/train?repo=/nowhere/at/all")
-    (tmp_path / "plain").mkdir()
-    with pytest.raises(DataError, match=r"git cannot read .*/plain .*not a git repository"):
-        open_shards(f"dvc://data/ade/train?repo={tmp_path / 'plain'}")
+def test_what_is_not_there(project, tmp_path, url, error, message):
+    with pytest.raises(error, match=message):
+        open_shards(f"dvc://{url.format(project / 'repo', tmp_path)}")
 
 
 def test_an_object_that_was_not_pushed_and_one_that_is_damaged(project):
@@ -202,7 +194,7 @@ def handmade(folder, config, files):
 
 def test_five_hundred_shards_in_a_folder_below_what_is_tracked(tmp_path):
     files = {f"ade/train/shard-{n:06d}.tar": b"%d" % n for n in range(500)} | {"other": b"x"}
-    repo = handmade(tmp_path, "[core]\n    remote = r\n['remote \"r\"']\n    url = ../../remote\n", files)
+    repo = handmade(tmp_path, f"{REMOTE}../../remote\n", files)
     begun = time.perf_counter()
     store = open_store(f"dvc://data/big/ade/train?repo={repo / 'data'}")
     assert time.perf_counter() - begun < 3  # 0.02 s measured with a folder as the remote
@@ -215,11 +207,8 @@ def test_five_hundred_shards_in_a_folder_below_what_is_tracked(tmp_path):
     [
         ("", "no default DVC remote"),
         ("[core]\n    remote = r\n", "no default DVC remote"),
-        ("[core]\n    remote = r\n['remote \"r\"']\n    url = gs://bucket/x\n", "gs://bucket/x.* not supported"),
-        (
-            "[core]\n    remote = r\n['remote \"r\"']\n    url = ../../elsewhere\n",
-            "listing cannot be read: .*missing.*dvc push",
-        ),
+        (f"{REMOTE}gs://bucket/x\n", "gs://bucket/x.* not supported"),
+        (f"{REMOTE}../../elsewhere\n", "listing cannot be read: .*missing.*dvc push"),
         ("remote = r\n", "configuration cannot be read"),
     ],
 )

@@ -17,12 +17,12 @@ from segstream.shards.errors import DataError
 from segstream.shards.format.reader import open_set, open_shards
 from segstream.shards.storage.http import HttpOrigin
 from segstream.shards.storage.open import open_store
-from segstream.shards.storage.remote import RemoteStore, Retries
+from segstream.shards.storage.remote import RemoteStore
 from segstream.shards.storage.s3 import S3Origin
 from tests.shards import trees
 from tests.shards.convert.test_convert import members
 from tests.shards.servers import Server, serving
-from tests.shards.shared import PATIENT
+from tests.shards.shared import PATIENT, FakeTime
 
 
 @dataclass
@@ -78,12 +78,35 @@ def test_a_fault_costs_another_request_and_nothing_else(ade, remote, fault):
     assert remote.server.failed == [fault, fault]
 
 
-def test_a_server_that_stays_broken_is_an_error_naming_all(remote):
-    shards = open_set(remote.store(Retries(num_attempts=4, sleep=lambda seconds: None)))
+@pytest.mark.parametrize("fault", ["503", "reset", "truncate"])
+def test_a_server_that_stays_broken_is_an_error_naming_all(remote, fault):
+    clock = FakeTime()
+    shards = open_set(remote.store(clock.retries(num_attempts=6)))
     shards.entry(0)
-    remote.server.share, remote.server.faults = 1.0, ("503",)
-    with pytest.raises(DataError, match=rf"^{remote.url}/shard-000000\.tar: failed 4 times .*lastly: .*503"):
+    remote.server.share, remote.server.faults = 1.0, (fault,)
+    cause = {"503": "503", "reset": "no answer|reset|closed", "truncate": "broke|ended"}[fault]
+    said = rf"^{remote.url}/shard-000000\.tar: failed 6 times in \d+ s, lastly: .*({cause})"
+    with pytest.raises(DataError, match=said):
         shards.read(0, "image")
+    assert len(clock.waits) == 5
+    for n, wait in enumerate(clock.waits):
+        assert 0.05 * 2**n <= wait <= 0.1 * 2**n
+    assert len({wait / 2**n for n, wait in enumerate(clock.waits)}) == 5  # jitter
+
+
+def test_what_is_short_or_missing_is_told(ade, remote):
+    shards = open_set(remote.store())
+    span, tar = shards.entry(2).members["native.png"], ade / "shard-000001.tar"
+    for size, said in (
+        (span.offset + 10, f"ends after {span.offset + 10} bytes, expected"),
+        (5, "ends before the bytes"),
+    ):
+        tar.write_bytes(tar.read_bytes()[:size])
+        with pytest.raises(DataError, match=rf"shard-000001\.tar: {said}"):
+            shards.read(2, "native")
+    tar.unlink()
+    with pytest.raises(DataError, match=r"shard-000001\.tar: missing"):
+        shards.read(2, "native")
 
 
 @pytest.mark.parametrize("why", ["refused", "unknown name"])
@@ -91,7 +114,7 @@ def test_a_server_never_heard_of_is_given_up_soon(kind, why, monkeypatch):
     def unknown(*_, **__):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    waits: list[float] = []
+    clock = FakeTime()
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -101,8 +124,8 @@ def test_a_server_never_heard_of_is_given_up_soon(kind, why, monkeypatch):
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         origin = S3Origin("s3://bucket/set") if kind == "s3" else HttpOrigin(f"{url}/set")
         with pytest.raises(DataError, match=r"set/manifest\.json: failed \d times in \d s, lastly: .*the URL"):
-            open_set(RemoteStore(origin, Retries(sleep=waits.append, clock=lambda: sum(waits))))
-    assert 1 < sum(waits) <= 5
+            open_set(RemoteStore(origin, clock.retries()))
+    assert 1 < sum(clock.waits) <= 5
 
 
 def stream(url, monkeypatch, count):

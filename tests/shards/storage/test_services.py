@@ -91,24 +91,19 @@ def hosts(monkeypatch):
     return seen
 
 
-def publish_and_read(bucket, ade, kept):
-    url = f"s3://{bucket}/sets/{kept}/train"
-    Target(url).publish(ade)
-    with open_shards(url) as shards, open_shards(ade) as own:
-        assert [shards.read(i, "image") for i in range(5)] == [own.read(i, "image") for i in range(5)]
-    assert verify(url).ok
-
-
 def test_a_bucket_that_is_a_host_name(bucket, s3, ade, tmp_path, hosts, monkeypatch):
     if s3.name != "swift":
         pytest.skip(f"{s3.endpoint} may know no host names of buckets")
     (tmp_path / "no-config").write_text("[default]\ns3 =\n    addressing_style = virtual\n")
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint.replace("127.0.0.1", DOMAIN))
-    publish_and_read(bucket, ade, "by-host")
+    url = f"s3://{bucket}/sets/by-host/train"
+    Target(url).publish(ade)
+    with open_shards(url) as shards, open_shards(ade) as own:
+        assert [shards.read(i, "image") for i in range(5)] == [own.read(i, "image") for i in range(5)]
     assert set(hosts) == {f"{bucket}.{DOMAIN}"}
     assert f"no bucket {bucket}-absent; check the URL" in refusal(lambda: open_shards(f"s3://{bucket}-absent/sets"))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    assert "refused (the server answers 403" in refusal(lambda: open_shards(f"s3://{bucket}/sets/by-host/train"))
+    assert "refused (the server answers 403" in refusal(lambda: open_shards(url))
 
 
 def test_each_thing_that_is_wrong_is_told_apart(bucket, ade, url, monkeypatch):
