@@ -133,9 +133,10 @@ class _Builder:
             raise BadFileError(path, f"label is {_by(whole.shape)}, {pair.image} is {_by(original)} (height x width)")
         native = whole if size_hw == original else images.resize_label(whole, size_hw)
         if dataset.taxonomy.kind == "own":
-            stored = released if size_hw == original else images.resize_label(released, size_hw)  # type: ignore[arg-type]
+            wide: Any = released if released.itemsize < 4 else released.astype(np.float64)  # which OpenCV resizes
+            stored = wide if size_hw == original else images.resize_label(wide, size_hw)
             values, pixels = np.unique(stored[native == IGNORE_INDEX], return_counts=True)
-            self.ignored.update(dict(zip(values.tolist(), pixels.tolist(), strict=True)))
+            self.ignored.update(dict(zip(map(int, values), pixels.tolist(), strict=True)))
         if universal is None:
             return {"native": native}
         labels = {"native": native, "universal": remap_label(native, universal, where=path)}
