@@ -247,7 +247,7 @@ def _named(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"{where}: cannot be read ({error}); check that the store can be reached") from error
+        raise DataError(f"{where}: cannot be read ({error})") from error
     except Exception as error:
         error.add_note(f"while loading {where}")
         raise

@@ -129,7 +129,7 @@ def open_video(path: Path) -> Video:
         except av.error.FFmpegError as error:
             raise DataError(f"{path}, frame 0: cannot be decoded ({error.strerror})") from error
         if first is None:
-            raise DataError(f"{path}: a video without a frame; copy it again")
+            raise DataError(f"{path}: a video, of which no frame decodes")
         height, width = _upright(first).shape[:2]
     return Video(path=path, size_hw=(height, width), rate=Fraction(rate), count=count, cut_short=cut)
 

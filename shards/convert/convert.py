@@ -151,7 +151,9 @@ def convert(
         check_left_out(left_out, allowed=skip_bad, total=len(chosen), where=f"{data.name} {split} in {release}")
         infos = tuple(shard.info for shard in made if shard.info)
         if not infos:
-            raise DataError(f"{data.name} {split}: not one sample could be used; check --raw")
+            raise DataError(
+                f"{data.name} {split}: not one sample could be used: {left_out[0].path}: {left_out[0].reason}"
+            )
         labelled = chosen[0].label is not None
         mapped = labelled and setup.universal is not None
         members = {"native": labelled, "universal": mapped, "universal-relabeled": setup.relabel}
@@ -221,11 +223,12 @@ def _ordered(found: Found, *, where: str) -> list[Pair]:
     pairs = sorted(found.pairs, key=lambda p: p.key)
     if not pairs:
         listed = f"; {len(found.absent)} listed images are absent, e.g. {found.absent[0]}" if found.absent else ""
-        raise DataError(f"{where}: no images{listed}; check --raw")
+        raise DataError(f"{where}: no images{listed}")
     for one, other in itertools.pairwise(pairs):
         if one.key == other.key:
             raise DataError(
-                f"{where}: {one.image} and {other.image} have the same key {unescape(one.key)!r}; rename one of them"
+                f"{where}: {one.image} and {other.image} have the same key {unescape(one.key)!r}, which is a path "
+                f"without its suffix; move one elsewhere"
             )
     return pairs
 

@@ -176,7 +176,7 @@ def test_the_fingerprint_is_json_and_differs_with_all_that_matters(sets):
 def test_relabelled_labels_are_other_batches_though_their_classes_are_the_same(sets):
     for name in NAMES:
         manifest = sets[name].manifest
-        counts = {**manifest.counts, "universal-relabeled": {}}
+        counts = {**manifest.counts, "universal-relabeled": {0: (1, 1)}}
         members = (*manifest.members, "universal-relabeled")
         sets[name].manifest = replace(manifest, members=members, counts=counts)
     with load(taxonomy="universal") as plain, load(taxonomy="universal-relabeled") as relabelled:
