@@ -221,7 +221,7 @@ def orientation(image: Image.Image) -> int:
     Raises:
         UnreadableError: the block is cut short before the tag or its directory's end.
     """
-    block = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
+    block = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
     if not block:
         return 1
     try:

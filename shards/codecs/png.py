@@ -49,7 +49,7 @@ def check(data: bytes) -> Header:
     head = exif = b""
     for kind, body in _chunks(data):
         if (kind == b"IHDR") == bool(head) or (kind == b"IHDR" and len(body) != 13):
-            raise UnreadableError("PNG whose first chunk, and no other, is not a header of 13 bytes")
+            raise UnreadableError("PNG with not one header of 13 bytes, first of all")
         if kind[0] < ord("a") and kind not in _CRITICAL:
             raise UnreadableError(f"PNG with unknown chunk {kind.decode('latin-1')!r} that may not be passed over")
         head = head or bytes(body)
@@ -85,9 +85,9 @@ def check_rows(data: bytes, header: Header) -> None:
                 raise UnreadableError("PNG with a row without a filter type")
             done += len(found)
             if done > expected:  # and nobody knows how much more
-                raise UnreadableError(f"PNG with over {expected} bytes of pixel data, its header says {expected}")
+                raise UnreadableError(f"PNG with pixel data of over {expected} bytes, its header says {expected}")
     if done != expected or not unpacker.eof:
-        raise UnreadableError(f"PNG with {done} bytes of pixel data, its header says {expected}")
+        raise UnreadableError(f"PNG with pixel data of {done} bytes, its header says {expected}")
 
 
 def _filter_types(found: bytes, done: int, passes: Sequence[tuple[int, int]]) -> Iterator[bytes]:
