@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
 from segstream.shards.codecs import jpeg, png
 from segstream.shards.codecs.formats import load_heif
@@ -31,15 +31,6 @@ _MCU_PX = 16  # side of a minimum coded unit at 4:2:0
 _TILE_MCUS = range(12, 3, -1)  # widths of a tile, best first: markers grow the file by about 4 bytes a tile
 _ORIENTATION = 0x0112  # tag of EXIF and TIFF
 _INTEGERS = {1: "B", 3: "H", 4: "I"}  # EXIF's types, as `struct` has them
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 # What Pillow warns of is metadata, of no matter here. Once for all: to catch warnings changes them for all threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -143,7 +134,7 @@ def decode_picture(data: bytes, *, most: int | None = None) -> Picture:
             jpeg.check(data)
         if as_is or (is_jpeg and turned == 1 and image.mode == "L"):
             return Picture((image.height, image.width), data, as_is)
-        pixels = _upper_byte(image, turned) if wide else rgb(image, turned)
+        pixels = rgb(image, turned)
     return Picture(pixels.shape[:2], pixels, None)
 
 
@@ -156,7 +147,8 @@ def opened(data: bytes, *, most: int | None = None, rows: bool = True) -> ImageF
     """
     Image.init()
     load_heif(data)
-    known = [form for form in FORMATS if form in Image.OPEN and _accepts(form, data[:16])]
+    accepts = {form: Image.OPEN[form][1] for form in FORMATS if form in Image.OPEN}
+    known = [form for form, accept in accepts.items() if accept is not None and accept(data[:16]) is True]
     if not known:
         raise UnreadableError(
             f"begins with {data[:8]!r}, as no format that is read ({', '.join(FORMATS)})" if data else "empty file"
@@ -175,24 +167,14 @@ def opened(data: bytes, *, most: int | None = None, rows: bool = True) -> ImageF
     return image
 
 
-def _accepts(form: str, start: bytes) -> bool:
-    accept = Image.OPEN[form][1]
-    return accept is not None and accept(start) is True
-
-
 def rgb(image: ImageFile.ImageFile, turned: int = 1) -> Rgb:
     """An opened picture as (H, W, 3) uint8; `turned` is its EXIF orientation."""
-    whole = loaded(image)
-    return np.asarray((whole.transpose(_UPRIGHT[turned]) if turned in _UPRIGHT else whole).convert("RGB"))
-
-
-def _upper_byte(image: ImageFile.ImageFile, turned: int) -> Rgb:
-    """Grey of 16 bits, or of 12 as TIFFs have it."""
     tags, raw = getattr(image, "tag_v2", {}), raw_mode(image)
-    whole = loaded(image)
-    values = np.asarray(whole.transpose(_UPRIGHT[turned]) if turned in _UPRIGHT else whole).astype(np.uint16)
-    grey = (values >> (4 if raw == "I;12" else 8)).astype(np.uint8)
-    return np.repeat((255 - grey if tags.get(262) == 0 else grey)[..., None], 3, axis=2)  # 262: 0 is white
+    whole = ImageOps.exif_transpose(loaded(image)) if turned != 1 else loaded(image)
+    if not whole.mode.startswith("I"):
+        return np.asarray(whole.convert("RGB"))
+    upper = (np.asarray(whole).astype(np.uint16) >> (4 if raw == "I;12" else 8)).astype(np.uint8)
+    return np.repeat((255 - upper if tags.get(262) == 0 else upper)[..., None], 3, axis=2)  # 262: 0 is white
 
 
 def raw_mode(image: ImageFile.ImageFile) -> str:
@@ -225,7 +207,7 @@ def orientation(image: Image.Image) -> int:
     if not block:
         return 1
     try:
-        order = {b"II": "<", b"MM": ">"}[block[:2]]
+        order = {b"II*\0": "<", b"MM\0*": ">"}[block[:4]]
         at = struct.unpack_from(f"{order}I", block, 4)[0]
         for place in range(at + 2, at + 2 + 12 * struct.unpack_from(f"{order}H", block, at)[0], 12):
             tag, kind = struct.unpack_from(f"{order}HH", block, place)

@@ -1,6 +1,5 @@
 """Label files in, stored values out: a form is read only where it is known how Pillow shows what is stored."""
 
-import itertools
 import re
 from typing import Any, NoReturn
 
@@ -116,27 +115,20 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
 
 def _pages(image: ImageFile.ImageFile) -> int:
     """1 or more; smaller versions of a TIFF's picture do not count."""
-    if image.format != "TIFF":
-        return getattr(image, "n_frames", 1)
-    pages = 0
-    for number in itertools.count():
-        try:
-            image.seek(number)
-        except EOFError:
-            break
-        pages += not getattr(image, "tag_v2", {}).get(_SUBFILE, 0) & _NO_PAGE
-    image.seek(0)
+    pages = frames = getattr(image, "n_frames", 1)
+    for number in reversed(range(frames if image.format == "TIFF" else 0)):
+        image.seek(number)
+        pages -= bool(getattr(image, "tag_v2", {}).get(_SUBFILE, 0) & _NO_PAGE)
     return pages
 
 
 def _stored(image: ImageFile.ImageFile, data: bytes) -> Ids:
-    decoder, _, offset, args = image.tile[0][:4]
-    args = args if isinstance(args, tuple) else (args,)
+    decoder, _, offset, _ = image.tile[0]
     height, width = image.height, image.width
     raw = image.mode if image.format == "GIF" else raw_mode(image)
     sample_format = (*getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, ()), 1)[0]
     if image.format == "BMP" and decoder == "raw" and raw[0] in "1LP":
-        return _bmp_indices(image, data, offset, *args[1:])
+        return _bmp_indices(image, data, offset)
     if image.format == "PPM" and decoder != "ppm_plain":
         end = offset + height * -int(-width * _PNM_ROW[image.mode] // 1)
         if data[end:].strip(b"\0 \t\r\n"):
@@ -162,17 +154,17 @@ def _stored(image: ImageFile.ImageFile, data: bytes) -> Ids:
     return native.view(np.uint32) if raw == "I;32N" and sample_format != _SIGNED else native
 
 
-def _bmp_indices(image: ImageFile.ImageFile, data: bytes, offset: int, stride: int, direction: int) -> Ids:
+def _bmp_indices(image: ImageFile.ImageFile, data: bytes, offset: int) -> Ids:
     """Read here: where the palette is a ramp of grey, Pillow takes 4 and 8 bits a pixel for another number of bits."""
     long_header = data[14] >= 40
     bits = data[28 if long_header else 24]
     colours = (int.from_bytes(data[46:50], "little") if long_header else 0) or 1 << bits
-    packed: npt.NDArray[Any] = np.frombuffer(data, np.uint8, stride * image.height, offset).reshape(
-        image.height, stride
-    )
+    stride = (image.width * bits + 31) // 32 * 4
+    packed: npt.NDArray[Any] = np.frombuffer(data, np.uint8, stride * image.height, offset).reshape(-1, stride)
     if bits < 8:
         packed = np.packbits(np.unpackbits(packed, axis=1).reshape(image.height, -1, bits), axis=2)[..., 0] >> 8 - bits
-    ids: Ids = packed[::direction, : image.width]
+    top_first = long_header and data[25] >> 7  # a negative height
+    ids: Ids = packed[:: 1 if top_first else -1, : image.width]
     _check_indices(ids, colours)
     return np.ascontiguousarray(ids)
 
