@@ -225,8 +225,8 @@ def _find_listed(release: Release, path: str, where: str) -> Found:
     try:
         data = release.read(path)
         lines = data.decode("utf-16" if data[:2] in _UTF16 else "utf-8-sig", "surrogateescape").splitlines()
-    except OSError as error:
-        raise DataError(f"{where}.list: {release}/{path} cannot be read ({error.strerror})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{where}.list: {release}/{path} cannot be read ({error})") from error
     pairs, repeated = dict[str, Pair](), 0
     for number, line in enumerate(lines, 1):
         at = f"{release}/{path}, line {number}"
