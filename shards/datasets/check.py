@@ -70,13 +70,11 @@ def check_release(name: str, raw: Path | None = None) -> ReleaseCheck:
     problems = [says for says, wrong in seen.items() if wrong]
     for split in splits:
         if split.expected is not None and split.images > split.expected:
-            more = (
-                f"{split.split}: {split.images - split.expected} images more than the {split.expected} of the release"
-            )
+            more = f"{split.split}: {split.images - split.expected} images more than expected"
             problems.append(f"{more}; {facts.more}" if facts.more else more)
     images = sum(split.images for split in splits)
     if facts.total not in (None, images):
-        problems.append(f"{images} images in all, the release has {facts.total}; unpack every archive of it here")
+        problems.append(f"{images} images in all, expected {facts.total}; unpack every archive of the release here")
     if problems or any(split.problem for split in splits):
         problems += _elsewhere(where, facts) + _packed(where, facts)
     notes = tuple(says for says, wrong in seen.items() if not wrong)
