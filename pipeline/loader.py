@@ -1,5 +1,7 @@
 """Batches made ahead by threads. Threads, prefetch and ranks change when a batch is ready, never what is in it."""
 
+from __future__ import annotations
+
 import importlib.util
 import os
 import time

@@ -61,10 +61,8 @@ def check_size(size_hw: tuple[int, int], most: int | None = None) -> None:
     """
     limit, pixels = most or max_pixels(), size_hw[0] * size_hw[1]
     if pixels > limit:
-        raise TooLargeError(
-            f"too large: {size_hw[1]} x {size_hw[0]} pixels by its header, more than {limit:,}; set "
-            f"{MAX_PIXELS}={pixels} to read it"
-        )
+        what = f"too large: {size_hw[1]} x {size_hw[0]} pixels by its header, more than {limit:,}"
+        raise TooLargeError(f"{what}; set {MAX_PIXELS}={pixels} to read it")
 
 
 def check_bytes(size: int) -> None:
@@ -121,10 +119,7 @@ def decode_picture(data: bytes, *, most: int | None = None) -> Picture:
     with opened(data, most=most) as image:
         wide = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG"))
         if image.mode not in _COLOUR_MODES and not wide:
-            raise UnreadableError(
-                f"{image.format} of mode {image.mode}, which is not grey or colour of 8 or 16 bits; "
-                f"convert it to 8-bit RGB"
-            )
+            raise UnreadableError(f"{image.format} of mode {image.mode}, not 8 or 16 bits; convert it to 8-bit RGB")
         suffix = {"JPEG": "jpg", "PNG": "png"}.get(image.format or "")
         eight_bits = image.format != "PNG" or (data[24] == 8 and not getattr(image, "is_animated", False))
         plain = image.mode == "RGB" and "transparency" not in image.info and eight_bits
@@ -150,9 +145,8 @@ def opened(data: bytes, *, most: int | None = None, rows: bool = True) -> ImageF
     accepts = {form: Image.OPEN[form][1] for form in FORMATS if form in Image.OPEN}
     known = [form for form, accept in accepts.items() if accept is not None and accept(data[:16]) is True]
     if not known:
-        raise UnreadableError(
-            f"begins with {data[:8]!r}, as no format that is read ({', '.join(FORMATS)})" if data else "empty file"
-        )
+        what = f"begins with {data[:8]!r}, as no format that is read ({', '.join(FORMATS)})"
+        raise UnreadableError(what if data else "empty file")
     header = None
     if known[0] == "PNG":
         header = png.check(data)
@@ -214,9 +208,7 @@ def orientation(image: Image.Image) -> int:
             if tag == _ORIENTATION:
                 return int(struct.unpack_from(order + _INTEGERS.get(kind, "H"), block, place + 8)[0])
     except (KeyError, struct.error) as error:
-        raise UnreadableError(
-            "its EXIF block is cut short, so that the orientation is unknown; save it without EXIF"
-        ) from error
+        raise UnreadableError("EXIF block cut short, so that the orientation is unknown; save without EXIF") from error
     return 1
 
 

@@ -205,12 +205,7 @@ def _load_entry(raw: dict[str, Any], shard_bytes: int) -> Entry:
         members[suffix] = Span(offset, size, crc, blocks.get(suffix))
     if not isinstance(key, str) or len(key) > 1000 or not _KEY.fullmatch(key):
         raise DataError(f"sample {shown(key)}: not a key")
-    if (
-        not _are_counts(numbers)
-        or not height * width
-        or max(classes, default=0) > 255
-        or not members.keys() <= _SUFFIXES
-    ):
+    if not (_are_counts(numbers) and height * width and max(classes, default=0) < 256 and members.keys() <= _SUFFIXES):
         raise DataError(f"sample {key}: its size, classes, members and blocks are not all counts")
     for suffix, span in members.items():
         if span.offset + span.size > shard_bytes or (suffix != "json" and height * width > _DENSEST * span.size):

@@ -130,7 +130,7 @@ def test_damaged_exif_is_told_only_if_it_hides_the_orientation():
     upright = struct.pack("<HHIHH", 0x0112, 3, 1, 1, 0)
     assert images.decode_picture(with_exif([upright, beyond])).as_is == "jpg"
     assert images.decode_picture(with_exif([beyond])).as_is == "jpg"
-    with pytest.raises(images.UnreadableError, match="EXIF block is cut short, so that the orientation is unknown"):
+    with pytest.raises(images.UnreadableError, match="EXIF block cut short, so that the orientation is unknown"):
         images.decode_picture(with_exif([upright[:6]]))
 
 
