@@ -86,7 +86,10 @@ def test_foreign_files_are_named(tmp_path, path):
         ({"state_dict": {}}, "no checkpoint of ours"),
         ([1, 2], "no checkpoint of ours"),
         (ours | {"version": 99}, "version: found 99, expected 2"),
-        (ours | {"version": 2, "step": 1}, "or of another type: identity, weights, optimizer, average, scaler, skipped;"),
+        (
+            ours | {"version": 2, "step": 1},
+            "or of another type: identity, weights, optimizer, average, scaler, skipped;",
+        ),
     ):
         torch.save(content, tmp_path / "foreign.pt")
         with pytest.raises(DataError, match=rf"foreign\.pt: .*{says}"):
