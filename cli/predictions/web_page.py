@@ -7,6 +7,7 @@ import base64
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,6 @@ def application(service: Service) -> Starlette:
     """
     try:
         from starlette.applications import Starlette
-        from starlette.concurrency import run_in_threadpool
         from starlette.responses import HTMLResponse, JSONResponse
         from starlette.routing import Route
     except ImportError as error:
@@ -115,12 +115,13 @@ def application(service: Service) -> Starlette:
     async def home(request: Request) -> Response:
         return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"})
 
-    places = asyncio.Semaphore(UPLOADS)
+    places, worker = asyncio.Semaphore(UPLOADS), ThreadPoolExecutor(1)  # malloc keeps what each thread has used
 
     async def segment(request: Request) -> Response:
         try:
             async with places:
-                return JSONResponse(await run_in_threadpool(service.answer, await _body(request)))
+                data, loop = await _body(request), asyncio.get_running_loop()
+                return JSONResponse(await loop.run_in_executor(worker, service.answer, data))
         except RefusedError as error:
             return JSONResponse({"error": str(error)}, status_code=error.status)
 
@@ -146,7 +147,7 @@ def serve_forever(service: Service, host: str, port: int) -> None:
         raise DataError(f"{host}:{port}: cannot be served at ({error.strerror}); choose another --port") from error
     shown = f"[{host}]" if ":" in host else host
     note(f"serve: {service.name} at http://{shown}:{listener.getsockname()[1]}/ (Ctrl-C stops it)")
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off")).run(sockets=[listener])
 
 
 async def _body(request: Request) -> bytes:

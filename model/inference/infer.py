@@ -144,7 +144,10 @@ def _mapped(matrix: Tensor, scores_Khw: Tensor) -> Tensor:
 
 def _best(scores: Tensor, size_hw: Sequence[int]) -> Tensor:
     """(K, h, w) -> (H, W) ids at the image's size."""
-    return torch.cat([resized_rows(scores, size_hw, rows).argmax(dim=0) for rows in strips(scores, size_hw)])
+    best = torch.empty(tuple(size_hw), dtype=torch.int32, device=scores.device)
+    for rows in strips(scores, size_hw):  # argmax gives 8 bytes a pixel
+        best[rows] = resized_rows(scores, size_hw, rows).argmax(dim=0)
+    return best
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

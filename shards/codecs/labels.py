@@ -15,10 +15,8 @@ Ids = npt.NDArray[np.integer[Any]]
 
 _ADVICE = "save labels as PNGs of one channel, 8 or 16 bits, whose values are ids"
 _FORMATS = ("PNG", "TIFF", "BMP", "GIF", "PPM")
-_TIFF_COMPRESSION = {
-    *("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd"),
-    *("group3", "group4", "tiff_ccitt"),
-}
+_BITMAP = ("group3", "group4", "tiff_ccitt")
+_TIFF_LOSSLESS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd", *_BITMAP)
 _SUBFILE, _ORIENTATION, _SAMPLE_FORMAT = 254, 274, 339  # tags of TIFF
 _NO_PAGE = 1 | 4  # of a TIFF's subfiles: smaller versions and masks of another
 _SIGNED = 2  # sample format
@@ -27,11 +25,7 @@ _SIGNED = 2  # sample format
 _GREY = re.compile(r"([1L])(?:;([24]?)(I?)R?)?")
 _ALONE = re.compile(r"P(?:;[124]?R?)?|I;(?:12|16[BNR]?|16B?S|32N|32B?S)|F;32B?F")
 _CHANNELS = ("RGB", "RGBA", "LA", "BGR", "BGRX", "BGRA")  # of 8 bits
-_DECODERS = {
-    "ppm": "a PPM whose largest value is not 255",
-    "ppm_plain": "a plain-text PNM",
-    "bmp_rle": "a run-length encoded BMP",
-}
+_DECODERS = {"ppm": "a PPM not of 0..255", "ppm_plain": "a plain-text PNM", "bmp_rle": "a run-length encoded BMP"}
 _PNM_ROW = {"1": 1 / 8, "L": 1, "I": 2, "RGB": 3, "F": 4}  # bytes a pixel, rows rounded up
 
 
@@ -101,7 +95,7 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
     if form not in _FORMATS:
         _refuse(f"of format {form}, whose values need not be those that were saved")
     tags = getattr(image, "tag_v2", {})
-    if form == "TIFF" and image.info.get("compression") not in _TIFF_COMPRESSION:
+    if form == "TIFF" and image.info.get("compression") not in _TIFF_LOSSLESS:
         _refuse(f"a TIFF with {image.info.get('compression')} compression, which changes values")
     if max(orientation(image), tags.get(_ORIENTATION, 1)) > 1:
         _refuse("stored turned or mirrored (orientation tag), and it is not certain that its image is too")

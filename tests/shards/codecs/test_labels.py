@@ -162,7 +162,7 @@ REFUSED = {
     "fractions": (encoded(IDS + np.float32(0.5), "TIFF"), "floats that are not whole numbers, the first 0.5"),
     "nan": (encoded(np.full((4, 4), np.nan, np.float32), "TIFF"), "not whole numbers, the first nan"),
     "plain text": (b"P2 2 1 3\n0 1\n", "plain-text PNM"),
-    "ppm of 3": (b"P6 1 1 3\n\0\0\0", "PPM whose largest value is not 255"),
+    "ppm of 3": (b"P6 1 1 3\n\0\0\0", "PPM not of 0..255"),
 }
 
 
