@@ -20,7 +20,7 @@ MAY: dict[str, set[str]] = {
     "shards.storage": CODECS,
     "shards.format": CODECS | {"shards.storage"},
     "shards.checks": CODECS | {"shards.storage", "shards.format"},
-    "shards.datasets": CODECS | {"shards.format"},
+    "shards.datasets": CODECS | {"shards.storage", "shards.format"},
     "shards.convert": CODECS | {"shards.storage", "shards.format", "shards.datasets"},
     "shards.synthetic": CODECS | {"shards.format", "shards.datasets"},
     "pipeline": {"shards"},
