@@ -169,10 +169,7 @@ class Loader(AbstractContextManager["Loader"]):
         if self._closed:
             raise RuntimeError("the loader is closed; make a new one")
         if os.getpid() != self._process:
-            raise RuntimeError(
-                f"this loader was made in process {self._process} and its threads are not in process {os.getpid()}, a "
-                f"fork of it; make a Loader in each process, or give DataLoader a Batches, which does"
-            )
+            raise RuntimeError("the loader was made before this process was forked; make one here, or use Batches")
         labels_BHW = self._labels.take()
         images_BHW3 = None if self._dali is not None else self._images.take()
         rows = [

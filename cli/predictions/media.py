@@ -1,12 +1,9 @@
-"""Pictures of any kind and videos: read as a viewer would show them, written so that any player shows them."""
+"""Pictures of any kind and videos: read as conversion reads them, written so that any player shows them."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
-import io
-import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,10 +12,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from segstream.shards.codecs import png
-from segstream.shards.codecs.images import Rgb, decode_picture
+from segstream.shards.codecs.images import Rgb, check_bytes, decode_picture
 from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.files import ADVICE, PART, replacing
 
@@ -28,7 +23,6 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-PAPER = (255, 255, 255, 255)  # what shows through where a picture is transparent
 CRF = 18  # x264's constant quality; differences to the source are hardly seen
 BT709 = 1  # of ITU-T H.273; what players assume of a video today
 USUAL_RATE = Fraction(25)  # frames/s of a stream that states none
@@ -37,43 +31,21 @@ _HEAD = 4096  # bytes at a file's start that hold both
 
 
 def read_picture(path: Path) -> Rgb:
-    """Read a picture file as a viewer shows it.
-
-    EXIF orientation is applied. Grey, palette, CMYK and YCCK become RGB (no ICC profiles). Of 16 bits a channel the
-    upper 8 are kept. Where the picture is transparent, white shows through.
+    """Read a picture file as conversion does, see `decode_picture`.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        DataError: the file is missing, empty, cut short, damaged, no picture, or of more pixels than Pillow's limit
-            against decompression bombs (`PIL.Image.MAX_IMAGE_PIXELS`, twice).
+        DataError: the file is missing, empty, no picture, or of more bytes or pixels than are decoded.
     """
     try:
-        return picture_of(path.read_bytes())
+        check_bytes(path.stat().st_size)
+        return decode_picture(path.read_bytes()).pixels
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except UnreadableError as error:
-        raise DataError(f"{path}: {error}; give a whole JPEG, PNG, BMP, TIFF or WebP file") from error
-
-
-class TooLargeError(UnreadableError):
-    """A picture has more pixels than are to be held in memory."""
-
-
-def picture_of(data: bytes, *, max_pixels: float = math.inf) -> Rgb:
-    """The bytes of a picture file as `read_picture` reads them.
-
-    Raises:
-        UnreadableError: they are no whole picture; the message says why. `TooLargeError` comes before any is decoded.
-    """
-    mode, transparent, pixels_promised = _header(data)
-    if pixels_promised > max_pixels:
-        raise TooLargeError(f"too large ({pixels_promised} pixels)")
-    if mode.startswith("I;16"):
-        return _upper_byte(data)
-    pixels = decode_picture(data).pixels
-    return _on_paper(data) if transparent else pixels
+        raise DataError(f"{path}: {error}") from error
 
 
 def find_pictures(spec: str | Path) -> list[Path]:
@@ -194,38 +166,6 @@ def write_video(path: Path, size_hw: tuple[int, int], rate: Fraction) -> Iterato
             yield write
             if count:
                 container.mux(stream.encode(None))  # what the encoder still holds
-
-
-def _header(data: bytes) -> tuple[str, bool, int]:
-    """Pillow's mode, whether there is transparency, and how many pixels; only the header is read."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                transparent = "A" in image.mode or "a" in image.mode or "transparency" in image.info
-                return image.mode, transparent, image.width * image.height
-    except Image.DecompressionBombError as error:
-        raise TooLargeError(f"too large ({str(error).split(',')[0]})") from error
-    except Exception:
-        return "", False, 0  # `decode_picture` says what is wrong
-
-
-def _upper_byte(data: bytes) -> Rgb:
-    """Grey of 16 bits; read as whole or not at all."""
-    try:
-        if data.startswith(png.SIGNATURE):
-            png.check_rows(data, png.check(data))
-        with Image.open(io.BytesIO(data)) as image:
-            values = np.asarray(ImageOps.exif_transpose(image)).astype(np.uint16)
-    except Exception as error:  # decoders raise nearly every kind
-        raise UnreadableError(f"damaged or truncated ({error})") from error
-    return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
-
-
-def _on_paper(data: bytes) -> Rgb:
-    with Image.open(io.BytesIO(data)) as image:
-        picture = ImageOps.exif_transpose(image).convert("RGBA")
-    return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, PAPER), picture).convert("RGB"))
 
 
 def _av() -> ModuleType:

@@ -13,16 +13,21 @@
 An image and a label belong together if the wildcards of the two globs stand for the same text.
 """
 
+import contextlib
 import functools
 import re
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from segstream.shards.codecs.labels import decode_palette, palette_of
 from segstream.shards.datasets import layout
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Found, Pair
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.format.keys import key_of
 from segstream.shards.schema import Text, parse, read_yaml
 from segstream.shards.taxonomy import IGNORE_INDEX, Taxonomy, build_remap, taxonomy_names, universal_ids
@@ -105,7 +110,7 @@ def load(path: Path) -> Dataset:
         licence=own.licence,
         root=path.parent / own.root if own.root else None,
         remap=build_remap(f"{own.name} ({path.name})", own.name, pairs),
-        find=functools.partial(_find, own, at),
+        find=functools.partial(_find_alike, own, at),
     )
 
 
@@ -131,6 +136,49 @@ def _taxonomy(own: OwnData, *, at: str) -> Taxonomy:
         to_universal=tuple(u[0] if u else IGNORE_INDEX for u in ids) if mapped else None,
         from_universal=tuple(sorted(receives.items())) if mapped else None,
     )
+
+
+def _find_alike(own: OwnData, at: str, release: Release, split: str) -> Found:
+    """The pairs of a split, if an index means one colour in all label files of all splits that are there.
+
+    Raises:
+        DataError: it does not.
+    """
+    found = _find(own, at, release, split)
+    palettes = _palettes(release, found)
+    for other in own.splits.keys() - {split} if palettes else ():
+        with contextlib.suppress(DataError):
+            for palette, paths in _palettes(release, _find(own, at, release, other)).items():
+                palettes[palette] += paths
+    longest = max(palettes, key=len, default=b"")
+    if not all(longest.startswith(palette) for palette in palettes):
+        _check_used(release, sorted({path for paths in palettes.values() for path in paths}))
+    return found
+
+
+def _palettes(release: Release, found: Found) -> dict[bytes, list[str]]:
+    """Label files by their palette; those without, and those that conversion will refuse, left out."""
+    palettes = defaultdict[bytes, list[str]](list)
+    for pair in found.pairs:
+        with contextlib.suppress(OSError, UnreadableError):
+            if pair.label and (palette := palette_of(release.read(pair.label))):
+                palettes[palette].append(pair.label)
+    return palettes
+
+
+def _check_used(release: Release, paths: Iterable[str]) -> None:
+    """Palettes may differ in entries that no pixel has."""
+    seen: dict[int, tuple[list[int], str]] = {}
+    for path in paths:
+        with contextlib.suppress(OSError, UnreadableError):
+            ids, palette = decode_palette(release.read(path))
+            for i in np.unique(ids[ids < len(palette)]).tolist():
+                colour, other = seen.setdefault(i, (palette[i].tolist(), path))
+                if colour != palette[i].tolist():
+                    raise DataError(
+                        f"{release}: index {i} is the colour {colour} in {other} and {palette[i].tolist()} in {path}; "
+                        f"labels are read by index: save all with one palette, or as one channel of ids"
+                    )
 
 
 def _find(own: OwnData, at: str, release: Release, split: str) -> Found:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from segstream.shards.codecs.images import TooLargeError, check_bytes
 from segstream.shards.errors import DataError
 
 _PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
@@ -80,10 +81,15 @@ class Release:
 
         Raises:
             FileNotFoundError: there is none.
-            OSError: it cannot be read, or its name leads out of the root; `strerror` says why.
+            OSError: it cannot be read, is larger than what is read, or its name leads out of the root; `strerror` says
+                why.
         """
+        place = self._place(path)
         try:
-            return self._place(path).read_bytes()
+            check_bytes(self.size(path))
+            return place.read_bytes()
+        except TooLargeError as error:
+            raise OSError(errno.EFBIG, str(error), path) from error
         except FileNotFoundError:
             member = self._zipped(path)
             if member is None:
@@ -171,7 +177,8 @@ class _Archive:
 
     def read(self, member: zipfile.ZipInfo) -> bytes:
         try:
-            return self.file.read(member)
+            with self.file.open(member) as file:
+                return file.read(member.file_size + 1)  # no more is unpacked, whatever follows
         except BROKEN_ZIP as error:
             raise OSError(errno.EIO, f"damaged in {self.path}: {error}", member.filename) from error
 

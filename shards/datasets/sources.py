@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from segstream.shards.codecs.images import Picture, decode_ids, decode_picture
+from segstream.shards.codecs.images import Picture, decode_picture
+from segstream.shards.codecs.labels import decode_ids
 from segstream.shards.datasets.release import Release
 from segstream.shards.taxonomy import Remap, Taxonomy
 

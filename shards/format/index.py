@@ -202,14 +202,12 @@ def _load_entry(raw: dict[str, Any], shard_bytes: int) -> Entry:
         members[suffix] = Span(offset, size, crc, blocks.get(suffix))
     if not isinstance(key, str) or len(key) > 1000 or not _KEY.fullmatch(key):
         raise DataError(f"sample {shown(key)}: not a key")
-    if not _are_counts(numbers) or not height * width or not members.keys() <= _SUFFIXES:
+    if not (_are_counts(numbers) and height * width and max(classes, default=0) < 256 and members.keys() <= _SUFFIXES):
         raise DataError(f"sample {key}: its size, classes, members and blocks are not all counts")
     for suffix, span in members.items():
         if span.offset + span.size > shard_bytes or (suffix != "json" and height * width > _DENSEST * span.size):
-            raise DataError(
-                f"sample {key}.{suffix}: bytes {span.offset} to {span.offset + span.size} of {shard_bytes} for "
-                f"{height} x {width} pixels; these cannot be there"
-            )
+            place = f"bytes {span.offset} to {span.offset + span.size} of {shard_bytes}"
+            raise DataError(f"sample {key}.{suffix}: {height} x {width} pixels cannot be in {place}")
     for suffix, (rows, sizes, crcs) in blocks.items():
         if not rows or not len(sizes) == len(crcs) == 1 + -(-height // rows) or sum(sizes) > members[suffix].size:
             raise DataError(f"sample {key}.{suffix}: its blocks are not those of {height} rows")

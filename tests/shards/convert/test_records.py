@@ -63,9 +63,8 @@ def test_a_gzip_and_its_content_are_the_same_records(tmp_path):
 
 
 def test_columns_may_stand_in_any_order_and_the_source_may_be_missing(tmp_path):
-    names = HEADER.split(",")[:-1]
-    rows = [",".join(reversed(row.split(",")[:-1])) for row in ROWS]
-    turned = write(tmp_path / "turned.csv", *rows, header=",".join(reversed(names)))
+    rows = [",".join(reversed(row.split(",")[:-1])) for row in (HEADER, *ROWS)]
+    turned = write(tmp_path / "turned.csv", *rows[1:], header=rows[0])
     expected = read_records(write(tmp_path / "r.csv", *ROWS), "bdd", "train")
     assert read_records(turned, "bdd", "train").by_image == expected.by_image
 

@@ -312,21 +312,17 @@ PUBLISHED = {
         "ADE20K_2016_07_26.zip": ["ADE20K_2016_07_26/images/training/a/abbey/ADE_train_00000001_seg.png"],
     },
     "coco-panoptic-133": {
-        "train2017.zip": ["train2017/000000000009.jpg"],
-        "val2017.zip": ["val2017/000000000009.jpg"],
+        **{f"{part}2017.zip": [f"{part}2017/000000000009.jpg"] for part in ("train", "val")},
         "panoptic_annotations_trainval2017.zip": panoptic("train") | panoptic("val"),
     },
-    "sunrgbd-37": {
-        "sun_rgbd.tgz": [
-            *("./image/train/img-000001.jpg", "./label37/train/00000001.png", "./depth/train/1.png"),
-            *(f"./image/test/{SUN}.jpg", f"./label37/test/{SUN[4:].zfill(8)}.png"),
-        ]
-    },
+    "sunrgbd-37": {"sun_rgbd.tgz": [
+        "./image/train/img-000001.jpg", "./label37/train/00000001.png", "./depth/train/1.png",
+        f"./image/test/{SUN}.jpg", f"./label37/test/{SUN[4:].zfill(8)}.png",
+    ]},
     "voc2012": {
         "VOCtrainval_11-May-2012.tar": listed("voc2012", "VOCdevkit/VOC2012/JPEGImages/{}.jpg"),
         "SegmentationClassAug.zip": [
-            "__MACOSX/SegmentationClassAug/._a.png",
-            *listed("voc2012", "SegmentationClassAug/{}.png"),
+            "__MACOSX/SegmentationClassAug/._a.png", *listed("voc2012", "SegmentationClassAug/{}.png"),
         ],
     },
     "pascal-context-60": {
@@ -337,7 +333,7 @@ PUBLISHED = {
         "701_StillsRaw_full.zip": listed("camvid-11", "701_StillsRaw_full/{}.png"),
         "LabeledApproved_full.zip": listed("camvid-11", "{}_L.png"),
     },
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

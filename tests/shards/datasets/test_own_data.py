@@ -173,3 +173,28 @@ def test_a_yaml_edited_between_two_uses_is_read_again(raw):
     shutil.rmtree(raw / "labels")
     with pytest.raises(DataError, match="matches no file"):
         dataset(path).find(Release(raw), "train")
+
+
+def test_an_index_means_one_colour_in_all_label_files(tmp_path):
+    def save(name, colours, ids):
+        label = Image.frombytes("P", (4, 4), bytes([*ids, *[0] * 14]))
+        label.putpalette([channel for colour in colours for channel in colour])
+        for path, picture in ((f"labels/{name}.png", label), (f"images/{name}.png", Image.new("RGB", (4, 4)))):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            picture.save(tmp_path / path)
+
+    black, red, blue = [0, 0, 0], [255, 0, 0], [0, 0, 255]
+    save("train/a", [black, red, blue], [1, 2])
+    save("train/b", [black, red], [1, 1])  # a shorter one
+    save("val/c", [black, blue, red], [0, 0])  # differs where no pixel is
+    splits = {name: {"images": f"images/{name}/*.png", "labels": f"labels/{name}/*.png"} for name in ("train", "val")}
+    own = {"name": "p", "splits": splits, "classes": [{"name": n} for n in ("black", "red", "blue")]}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
+    data = dataset(str(tmp_path / "own.yaml"))
+    assert len(data.find(Release(tmp_path), "train").pairs) == 2
+    save("val/c", [black, blue, red], [1, 1])
+    for split in splits:
+        with pytest.raises(
+            DataError, match=r"index 1 is the colour \[255, 0, 0\] in labels/train/a.png and \[0, 0, 255\] in"
+        ):
+            data.find(Release(tmp_path), split)
