@@ -119,6 +119,8 @@ def run() -> None:
         elif isinstance(error, OSError):  # who knows more about the file says it in a DataError
             where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
             text = f"{where}{error.strerror or error} (told by the system; --debug shows where)"
+        elif isinstance(error, UnicodeEncodeError):
+            text = f"{error.object!r:.300} is not UTF-8; the library that is to open it takes no other names, rename it"
         else:
             text = f"{type(error).__name__}: {error}".splitlines()[0]
             text += " (unexpected; run again with --debug and report what it shows)"

@@ -263,8 +263,8 @@ def _write(path: str | Path, kind: str, content: Mapping[str, Any]) -> None:
     with writing(Path(path), advice="free space, or check permissions") as file:
         try:
             torch.save({"format": FORMAT, "version": VERSIONS[kind], "kind": kind, **content}, file)
-        except RuntimeError as error:  # torch's archive writer turns a full disk into one
-            raise OSError(one_line(error)) from error
+        except RuntimeError as error:  # torch's archive writer says one when it closes a file that the system refused
+            raise error.__context__ if isinstance(error.__context__, OSError) else OSError(one_line(error)) from error
 
 
 def _fields(path: str | Path, content: Any, kind: str, names: tuple[str, ...]) -> dict[str, Any]:

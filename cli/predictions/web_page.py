@@ -147,7 +147,7 @@ def serve_forever(service: Service, host: str, port: int) -> None:
         raise DataError(f"{host}:{port}: cannot be served at ({error.strerror}); choose another --port") from error
     shown = f"[{host}]" if ":" in host else host
     note(f"serve: {service.name} at http://{shown}:{listener.getsockname()[1]}/ (Ctrl-C stops it)")
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off")).run(sockets=[listener])
 
 
 async def _body(request: Request) -> bytes:
