@@ -28,10 +28,15 @@ def put(cache, n, size=1000):
     return sha256
 
 
-def test_what_was_put_in_comes_out(tmp_path):
+def test_what_was_put_in_comes_out_and_wrong_content_is_refused_and_leaves_nothing(tmp_path):
     cache = ShardCache(tmp_path / "a" / "b", 10_000)
     sha256, data = blob(1)
     assert cache.read(sha256, 0, 10) is None
+    for pieces in ([data[:999]], [data[:999], b"x"], [data, b"x"]):
+        with pytest.raises(DataError, match="expected 1000"):
+            cache.fill(sha256, 1000, pieces)
+        assert not cache.holds(sha256)
+        assert [path.name for path in cache.folder.iterdir()] == ["lock"]
     assert put(cache, 1) == sha256
     assert cache.read(sha256, 0, None) == data
     assert cache.read(sha256, 500, 100) == data[500:600]
@@ -85,16 +90,6 @@ def test_another_users_cache_is_read(ade, tmp_path, cheap, monkeypatch):
         (file,) = tmp_path.glob("*.tar")
         file.write_bytes(bytes(file.stat().st_size))
         assert shards.read(0, "image") == expected
-
-
-def test_wrong_content_is_refused_and_leaves_nothing(tmp_path):
-    cache = ShardCache(tmp_path, 10_000)
-    sha256, data = blob(1)
-    for pieces in ([data[:999]], [data[:999], b"x"], [data, b"x"]):
-        with pytest.raises(DataError, match="expected 1000"):
-            cache.fill(sha256, 1000, pieces)
-        assert not cache.holds(sha256)
-    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 def test_a_part_in_another_process_hands_counts_and_an_abandoned_one_goes(tmp_path):
