@@ -121,7 +121,10 @@ def open_video(path: Path) -> Video:
         rate = stream.average_rate or stream.guessed_rate or USUAL_RATE
         count, cut = stream.frames or None, _cut_short(path, stream)
         try:
+            check_size((stream.height, stream.width))
             first = next(_decoded(container), None)
+        except UnreadableError as error:
+            raise DataError(f"{path}: {error}") from error
         except av.error.FFmpegError as error:
             raise DataError(f"{path}, frame 0: damaged or cut short ({error.strerror})") from error
         if first is None:
