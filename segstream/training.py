@@ -74,7 +74,8 @@ def train(
         if group.is_main:
             curves = Curves(place, tensorboard=tensorboard)
             opened.callback(curves.close)
-        note(loader.engine_note)
+        for line in (*(f"warning: {warning}" for warning in loader.warnings), loader.engine_note):
+            note(line)
         meta: dict[str, Any] = {
             "arch": recipe.model.arch,
             "options": recipe.model.options,

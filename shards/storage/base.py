@@ -55,7 +55,7 @@ class LocalStore:
         except FileNotFoundError as error:
             raise DataError(f"{path}: missing; run the conversion again, it keeps what is whole") from error
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the disk") from error
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
         if length is not None and len(data) != length:
             raise DataError(
                 f"{path}: ends after {start + len(data)} bytes, expected {start + length}; run the conversion again"

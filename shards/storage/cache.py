@@ -147,7 +147,7 @@ class CachedStore:
                     check(data)
                 return data
             except DataError as error:
-                _log.warning("%s/%s: damaged in the cache (%s); fetched again", self.url, name, error)
+                _log.warning("%s/%s: the copy in the cache is refused (%s); fetched again", self.url, name, error)
                 self._cache.path(known[0]).unlink(missing_ok=True)
         data = self._store.read(name, start, length, check=check)
         if known is not None and length is not None:

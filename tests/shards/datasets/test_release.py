@@ -70,7 +70,7 @@ def test_names_that_lead_out_of_the_root(root, name):
     assert not raw.has(name)
     assert not raw.has_folder(name)
     assert raw.size(name) == 0
-    with pytest.raises(OSError, match="leads out of"):
+    with pytest.raises(OSError, match=r"absolute, or with `\.\.`"):
         raw.read(name)
 
 
@@ -109,13 +109,13 @@ def test_damaged_and_hostile_zips(root):
     packed(path, {"images/c/3.jpg": os.urandom(3000), "images/c/4.jpg": b"4"})
     whole = path.read_bytes()
     path.write_bytes(whole[:1000] + bytes(4) + whole[1004:])
-    with pytest.raises(OSError, match=r"damaged in .*all\.zip"):
+    with pytest.raises(OSError, match=r"member of .*all\.zip: Bad CRC-32"):
         Release(root).read("images/c/3.jpg")
     path.write_bytes(whole[:-30])
     with pytest.raises(DataError, match=r"all\.zip: not a whole zip"):
         Release(root).below("images")
     packed(path, {"../x": b"1"})
-    with pytest.raises(DataError, match=r"holds the name '\.\./x', which leads out"):
+    with pytest.raises(DataError, match=r"holds the name '\.\./x', which is absolute or has"):
         Release(root).below("images")
     packed(path, {"a": b"1", "b": b"2"})
     path.write_bytes(path.read_bytes().replace(b"b", b"a"))

@@ -28,10 +28,15 @@ def put(cache, n, size=1000):
     return sha256
 
 
-def test_what_was_put_in_comes_out(tmp_path):
+def test_what_was_put_in_comes_out_and_wrong_content_is_refused_and_leaves_nothing(tmp_path):
     cache = ShardCache(tmp_path / "a" / "b", 10_000)
     sha256, data = blob(1)
     assert cache.read(sha256, 0, 10) is None
+    for pieces in ([data[:999]], [data[:999], b"x"], [data, b"x"]):
+        with pytest.raises(DataError, match="expected 1000"):
+            cache.fill(sha256, 1000, pieces)
+        assert not cache.holds(sha256)
+        assert [path.name for path in cache.folder.iterdir()] == ["lock"]
     assert put(cache, 1) == sha256
     assert cache.read(sha256, 0, None) == data
     assert cache.read(sha256, 500, 100) == data[500:600]
@@ -51,16 +56,6 @@ def test_the_longest_unused_goes_and_the_cap_holds(tmp_path):
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3500
     assert put(cache, 5, 3501) not in {path.stem for path in tmp_path.iterdir()}
     assert cache.holds(keys[4])  # what cannot fit displaces nothing
-
-
-def test_wrong_content_is_refused_and_leaves_nothing(tmp_path):
-    cache = ShardCache(tmp_path, 10_000)
-    sha256, data = blob(1)
-    for pieces in ([data[:999]], [data[:999], b"x"], [data, b"x"]):
-        with pytest.raises(DataError, match="expected 1000"):
-            cache.fill(sha256, 1000, pieces)
-        assert not cache.holds(sha256)
-    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 def test_a_part_in_another_process_hands_counts_and_an_abandoned_one_goes(tmp_path):
