@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segstream.shards.codecs.formats import PICTURE_SUFFIXES, by_suffix, suffix_of
-from segstream.shards.codecs.images import Rgb, check_bytes, decode_picture
+from segstream.shards.codecs.images import Rgb, check_bytes, check_size, decode_picture
 from segstream.shards.datasets.release import walk
 from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.files import ADVICE, PART, replacing
