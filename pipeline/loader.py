@@ -121,6 +121,8 @@ class Loader(AbstractContextManager["Loader"]):
         """Of the labels."""
         self.class_shares = self._samples.class_shares
         """By class of the taxonomy, its share of the labelled pixels of the stored images, mixed by `weights`."""
+        self.warnings = self._samples.warnings
+        """What speaks against training on the labels, one line each."""
         self.fingerprint: dict[str, Any] = self._samples.fingerprint | {"engine": "dali" if chosen.dali else "opencv"}
         """All that decides which sample comes when and how it looks; a run may resume only under an equal one."""
         self.wait_s = 0.0

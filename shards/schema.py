@@ -79,7 +79,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); check the path") from error
+        raise DataError(f"{path}: cannot be read ({error})") from error
     values = parse_yaml(text, at=str(path))
     if not isinstance(values, dict):
         raise DataError(f"{path}: holds {type(values).__name__}, not `key: value` pairs; see the examples in docs/")

@@ -93,6 +93,8 @@ class Remap:
     target: str
     table: npt.NDArray[np.int32] = field(repr=False)
     """(ids,) int32: source id -> target id, 255 = ignored, -1 = must not occur."""
+    beyond: tuple[int, ...] = ()
+    """Values outside the table, below 0 or above its end, that are ignored too."""
 
 
 def remap_label(label: npt.NDArray[Any], remap: Remap, *, where: str) -> npt.NDArray[Any]:
@@ -117,6 +119,9 @@ def remap_label(label: npt.NDArray[Any], remap: Remap, *, where: str) -> npt.NDA
     inside = (label >= 0) & (label <= last)
     mapped = remap.table[np.where(inside, label, 0)] if not inside.all() else remap.table[label]
     lost = (mapped == UNMAPPED) | ~inside
+    if remap.beyond:
+        ignored = ~inside & np.isin(label, remap.beyond)
+        mapped[ignored], lost = IGNORE_INDEX, lost & ~ignored
     if lost.any():
         ids = np.unique(label[lost])[:8].tolist()
         raise DataError(

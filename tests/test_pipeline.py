@@ -28,6 +28,7 @@ NOT_DEPENDED_ON = {
         "cli.run": "tells how far the work is; shows what a run would be",
         "cli.jobs": "starts processes; the result is the same in any number of them",
         "shards.errors": "texts of errors, which end a stage",
+        "shards.checks": "tells what labels hold; makes nothing",
         "shards": "hands names on",
     },
     "world": {},

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segstream.shards.codecs.images import Rgb, check_bytes, decode_picture
+from segstream.shards.codecs.formats import PICTURE_SUFFIXES, by_suffix, suffix_of
+from segstream.shards.codecs.images import Rgb, check_bytes, check_size, decode_picture
+from segstream.shards.datasets.release import walk
 from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.files import ADVICE, PART, replacing
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 CRF = 18  # x264's constant quality; differences to the source are hardly seen
 BT709 = 1  # of ITU-T H.273; what players assume of a video today
 USUAL_RATE = Fraction(25)  # frames/s of a stream that states none
@@ -43,33 +44,36 @@ def read_picture(path: Path) -> Rgb:
         check_bytes(path.stat().st_size)
         return decode_picture(path.read_bytes()).pixels
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except UnreadableError as error:
         raise DataError(f"{path}: {error}") from error
 
 
-def find_pictures(spec: str | Path) -> list[Path]:
+def find_pictures(spec: str | Path) -> tuple[list[Path], list[Path]]:
     """Files that a user means: one file, a folder (searched to any depth, hidden files left out) or a glob.
 
     Returns:
-        Sorted paths, at least one. A file that is named is taken whatever its suffix; from folders and globs those of
-        `PICTURE_SUFFIXES`, in any case.
+        Sorted paths of pictures, at least one, and of the other files. A file that is named is taken whatever its
+        suffix; from folders and globs those of `PICTURE_SUFFIXES`, in any case.
 
     Raises:
         DataError: there is none.
     """
     place = Path(spec)
     if place.is_file():
-        return [place]
+        return [place], []
     if place.is_dir():
-        found = [p for p in place.rglob("*") if not any(part.startswith(".") for part in p.relative_to(place).parts)]
+        found = [place / path for path in walk(place) if not path.startswith(".") and "/." not in path]
     else:
-        found = [Path(p) for p in glob.glob(str(spec), recursive=True)]  # noqa: PTH207 (Path has no absolute patterns)
-    pictures = sorted(p for p in found if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+        globbed = map(Path, glob.glob(str(spec), recursive=True))  # noqa: PTH207 (Path has no absolute patterns)
+        found = [path for path in globbed if not path.is_dir()]
+    kinds = (True, False)
+    pictures, others = (sorted(p for p in found if (suffix_of(p) in PICTURE_SUFFIXES) is kind) for kind in kinds)
     if not pictures:
         suffixes = " ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
-        raise DataError(f"{spec}: no picture there ({suffixes}); name a file, a folder or a quoted glob")
-    return pictures
+        held = f"there are {by_suffix(others)}" if others else "there are no files"
+        raise DataError(f"{spec}: no picture ({suffixes}), {held}; name a file, a folder or a quoted glob")
+    return pictures, others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +107,7 @@ class Video:
                     yield pixels
                     done += 1
             except av.error.FFmpegError as error:
-                raise DataError(f"{self.path}, frame {done}: damaged or cut short ({error.strerror})") from error
+                raise DataError(f"{self.path}, frame {done}: cannot be decoded ({error.strerror})") from error
         if self.cut_short:
             raise DataError(f"{self.path}, frame {done}: the file is cut short there; copy it again")
 
@@ -121,11 +125,14 @@ def open_video(path: Path) -> Video:
         rate = stream.average_rate or stream.guessed_rate or USUAL_RATE
         count, cut = stream.frames or None, _cut_short(path, stream)
         try:
+            check_size((stream.height, stream.width))
             first = next(_decoded(container), None)
+        except UnreadableError as error:
+            raise DataError(f"{path}: {error}") from error
         except av.error.FFmpegError as error:
-            raise DataError(f"{path}, frame 0: damaged or cut short ({error.strerror})") from error
+            raise DataError(f"{path}, frame 0: cannot be decoded ({error.strerror})") from error
         if first is None:
-            raise DataError(f"{path}: a video without a frame; copy it again")
+            raise DataError(f"{path}: a video, of which no frame decodes")
         height, width = _upright(first).shape[:2]
     return Video(path=path, size_hw=(height, width), rate=Fraction(rate), count=count, cut_short=cut)
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, ImageOps
 
 from segstream.shards.codecs import jpeg, png
+from segstream.shards.codecs.formats import load_heif
 from segstream.shards.errors import UnreadableError as UnreadableError
 from segstream.shards.errors import UsageError
 
@@ -24,7 +25,7 @@ MAX_PIXELS = "SEGSTREAM_MAX_PIXELS"  # environment variable
 BYTES_PER_PIXEL = 4  # of a decoded picture in Pillow; also what a file may have for each pixel of the limit
 _DEFAULT_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs
 _COLOUR_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM", "GIF", "JPEG2000", "AVIF")
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM", "GIF", "JPEG2000", "AVIF", "HEIF")
 _CHECKED = ("JPEG", "MPO", "PNG")  # here, whatever Pillow makes of them
 _MCU_PX = 16  # side of a minimum coded unit at 4:2:0
 _TILE_MCUS = range(12, 3, -1)  # widths of a tile, best first: markers grow the file by about 4 bytes a tile
@@ -118,7 +119,9 @@ def decode_picture(data: bytes, *, most: int | None = None) -> Picture:
     with opened(data, most=most) as image:
         wide = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG"))
         if image.mode not in _COLOUR_MODES and not wide:
-            raise UnreadableError(f"{image.format} of mode {image.mode}, not 8 or 16 bits; convert it to 8-bit RGB")
+            raise UnreadableError(
+                f"{image.format} of mode {image.mode}, read as no RGB picture; convert it to 8-bit RGB"
+            )
         suffix = {"JPEG": "jpg", "PNG": "png"}.get(image.format or "")
         eight_bits = image.format != "PNG" or (data[24] == 8 and not getattr(image, "is_animated", False))
         plain = image.mode == "RGB" and "transparency" not in image.info and eight_bits
@@ -140,6 +143,7 @@ def opened(data: bytes, *, most: int | None = None, rows: bool = True) -> ImageF
         TooLargeError: as `decode_picture`.
     """
     Image.init()
+    load_heif(data)
     accepts = {form: Image.OPEN[form][1] for form in FORMATS if form in Image.OPEN}
     known = [form for form, accept in accepts.items() if accept is not None and accept(data[:16]) is True]
     if not known:
@@ -195,7 +199,7 @@ def orientation(image: Image.Image) -> int:
     Raises:
         UnreadableError: the block is cut short before the tag or its directory's end.
     """
-    block = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
+    block = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
     if not block:
         return 1
     try:

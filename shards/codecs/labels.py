@@ -15,18 +15,8 @@ Ids = npt.NDArray[np.integer[Any]]
 
 _ADVICE = "save labels as PNGs of one channel, 8 or 16 bits, whose values are ids"
 _FORMATS = ("PNG", "TIFF", "BMP", "GIF", "PPM")
-_TIFF_LOSSLESS = [
-    "raw",
-    "packbits",
-    "tiff_lzw",
-    "tiff_adobe_deflate",
-    "tiff_deflate",
-    "lzma",
-    "zstd",
-    "group3",
-    "group4",
-    "tiff_ccitt",
-]
+_BITMAP = ("group3", "group4", "tiff_ccitt")
+_TIFF_LOSSLESS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd", *_BITMAP)
 _SUBFILE, _ORIENTATION, _SAMPLE_FORMAT = 254, 274, 339  # tags of TIFF
 _NO_PAGE = 1 | 4  # of a TIFF's subfiles: smaller versions and masks of another
 _SIGNED = 2  # sample format

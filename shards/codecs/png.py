@@ -49,7 +49,7 @@ def check(data: bytes) -> Header:
     head = exif = b""
     for kind, body in _chunks(data):
         if (kind == b"IHDR") == bool(head) or (kind == b"IHDR" and len(body) != 13):
-            raise UnreadableError("damaged PNG (not one header of 13 bytes, first of all)")
+            raise UnreadableError("PNG with not one header of 13 bytes, first of all")
         if kind[0] < ord("a") and kind not in _CRITICAL:
             raise UnreadableError(f"PNG with unknown chunk {kind.decode('latin-1')!r} that may not be passed over")
         head = head or bytes(body)
@@ -80,14 +80,14 @@ def check_rows(data: bytes, header: Header) -> None:
             try:
                 found = unpacker.decompress(body[place : place + _PIECE])
             except zlib.error as error:
-                raise UnreadableError(f"damaged PNG ({error})") from error
+                raise UnreadableError(f"PNG whose pixel data does not unpack ({error})") from error
             if any(max(types, default=0) > _LAST_FILTER for types in _filter_types(found, done, passes)):
-                raise UnreadableError("damaged PNG (a row without a filter type)")
+                raise UnreadableError("PNG with a row without a filter type")
             done += len(found)
             if done > expected:  # and nobody knows how much more
-                raise UnreadableError(f"damaged PNG (pixel data of over {expected} bytes, its header says {expected})")
+                raise UnreadableError(f"PNG with pixel data of over {expected} bytes, its header says {expected}")
     if done != expected or not unpacker.eof:
-        raise UnreadableError(f"damaged PNG (pixel data of {done} bytes, its header says {expected})")
+        raise UnreadableError(f"PNG with pixel data of {done} bytes, its header says {expected}")
 
 
 def _filter_types(found: bytes, done: int, passes: Sequence[tuple[int, int]]) -> Iterator[bytes]:
@@ -136,7 +136,7 @@ def _chunks(data: bytes, until: bytes = b"") -> Iterator[tuple[bytes, Any]]:
         if end > len(data):
             break
         if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-            raise UnreadableError(f"damaged PNG (checksum of chunk {kind.decode('latin-1')!r} at byte {at} fails)")
+            raise UnreadableError(f"PNG with a chunk {kind.decode('latin-1')!r} at byte {at} that fails its checksum")
         if kind == until:
             return
         yield kind, view[at + 8 : end - 4]

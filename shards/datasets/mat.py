@@ -36,7 +36,7 @@ def read_integers(data: bytes, name: str) -> npt.NDArray[np.integer[Any]]:
     from scipy.io import loadmat, whosmat
 
     if not data.startswith(_HEADER):
-        raise UnreadableError("damaged or not a .mat file (it does not say MATLAB 5.0)")
+        raise UnreadableError("its first bytes do not say MATLAB 5.0, as those of a .mat file do")
     try:
         shapes = [shape for found, shape, _ in whosmat(io.BytesIO(data)) if found == name]
         if len(shapes) > 1:
@@ -48,7 +48,7 @@ def read_integers(data: bytes, name: str) -> npt.NDArray[np.integer[Any]]:
         raise
     except Exception as error:  # the parser answers damage with whatever the bytes lead it into
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableError(f"damaged or not a .mat file ({reason})") from error
+        raise UnreadableError(f"scipy cannot read it as a .mat file ({reason})") from error
     if values is None:
         raise UnreadableError(f"the .mat file holds no {name}")
     if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "uif":

@@ -68,6 +68,8 @@ class Found:
     """Images that the release's own list names but the folder does not hold."""
     orphans: tuple[str, ...] = ()
     """Labels without an image, where the folder itself is the list."""
+    notes: tuple[str, ...] = ()
+    """What was not taken as it stands: files beside those that globs match, lines of a list that say the same again."""
 
 
 Find = Callable[[Release, str], Found]

@@ -90,6 +90,8 @@ class ShardIndex:
     left_out: tuple[LeftOut, ...]
     relabel: RelabelOutcome | None = None
     """What became of the records of relabelling; None where there were none to apply."""
+    ignored: Mapping[int, Count] = field(default_factory=dict)
+    """Of own data: value in the label files that is ignored -> stored pixels."""
 
 
 def index_name(shard: str) -> str:
@@ -134,6 +136,7 @@ def dump_index(index: ShardIndex) -> bytes:
         "counts": {m: [[i, *pair] for i, pair in sorted(by_id.items())] for m, by_id in sorted(index.counts.items())},
         "rejects": [asdict(r) for r in index.left_out],
         **({"relabel": asdict(index.relabel)} if index.relabel else {}),
+        **({"ignored": sorted(index.ignored.items())} if index.ignored else {}),
     }
     samples = [
         {
@@ -155,7 +158,7 @@ def load_index(data: bytes, *, where: str) -> ShardIndex:
     def build(raw: dict[str, Any]) -> ShardIndex:
         counts = {member: {i: (p, n) for i, p, n in rows} for member, rows in raw["counts"].items()}
         values = {name: raw[name] for name in (*_PLAIN, "relabel") if name in raw}
-        values |= {"counts": {}, "left_out": raw["rejects"], "samples": ()}
+        values |= {"counts": {}, "left_out": raw["rejects"], "samples": (), "ignored": dict(raw.get("ignored", ()))}
         index = parse(ShardIndex, values, at="index")
         if not _are_counts([n for by_id in counts.values() for i, pair in by_id.items() for n in (i, *pair)]):
             raise DataError("its class counts are not all counts")

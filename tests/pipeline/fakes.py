@@ -51,7 +51,9 @@ class FakeShards:
     size_hw: tuple[int, int] = (40, 56)
     break_at: Callable[[int, str], None] = lambda i, member: None
     closed: bool = False
-    counts: dict[str, dict[int, tuple[int, int]]] = field(default_factory=lambda: {"native": {}, "universal": {}})
+    counts: dict[str, dict[int, tuple[int, int]]] = field(
+        default_factory=lambda: {"native": {0: (1, 1), 1: (1, 1)}, "universal": {0: (1, 1), 1: (1, 1)}}
+    )
     replaced: dict[tuple[int, str], bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

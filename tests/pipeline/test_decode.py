@@ -128,6 +128,14 @@ def test_damage_that_a_decoder_could_draw_over_is_an_error(shards, name):
         decode_image(data[: len(data) * 2 // 3], where="here")
 
 
+def test_size_is_told_by_the_header_before_any_pixel_is_decoded(shards, monkeypatch):
+    monkeypatch.setenv("SEGSTREAM_MAX_PIXELS", "1000")
+    i = sample(shards, "420")
+    for decode, member in ((decode_image, "image"), (decode_label, "native")):
+        with pytest.raises(DataError, match="here: too large: 255 x 331 pixels by its header, more than 1,000; set"):
+            decode(shards.read(i, member), where="here")
+
+
 def test_only_the_blocks_asked_for_are_read(shards, monkeypatch):
     seen, read = [], shards._store.read
     noting = lambda name, start, length, **more: (seen.append(length), read(name, start, length, **more))[1]  # noqa: E731

@@ -161,7 +161,7 @@ def test_the_fingerprint_is_json_and_differs_with_all_that_matters(sets):
 
     for name in NAMES:  # other labels, though their classes are the same
         manifest = sets[name].manifest
-        changed = {"counts": manifest.counts | {"universal-relabeled": {}}, "digest": manifest.digest}
+        changed = {"counts": manifest.counts | {"universal-relabeled": {0: (1, 1)}}, "digest": manifest.digest}
         sets[name].manifest = replace(manifest, members=(*manifest.members, "universal-relabeled"), **changed)
     with load(taxonomy="universal") as plain, load(taxonomy="universal-relabeled") as relabelled:
         assert plain.taxonomy == relabelled.taxonomy

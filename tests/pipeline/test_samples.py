@@ -89,7 +89,7 @@ def test_class_shares_mix_the_datasets_by_their_weights_not_by_their_sizes():
     assert dict(zip(names, got, strict=True)) == pytest.approx(expected)
 
 
-def test_class_shares_of_labels_that_say_nothing_are_equal():
-    nothing = manifests(CAMVID)
-    got = class_shares(label_views("native", nothing), nothing, {"camvid-11": Fraction(1)})
-    assert got == pytest.approx([1 / 11] * 11)
+def test_labels_that_say_nothing_cannot_be_trained_on():
+    nothing = {"camvid-11": replace(manifests(CAMVID)["camvid-11"], counts={})}
+    with pytest.raises(DataError, match=r"data\.mix: no pixel of camvid-11 has a class"):
+        class_shares(label_views("native", nothing), nothing, {"camvid-11": Fraction(1)})

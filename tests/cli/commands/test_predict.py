@@ -212,7 +212,7 @@ def test_places_that_cannot_be_used_are_told(tmp_path, final):
     (tmp_path / "file").write_text("")
     for asked, message in (
         ((source, final, tmp_path / "file"), r"file/predict.json: cannot be read"),
-        ((tmp_path / "none", final, tmp_path / "out"), "no picture there"),
+        ((tmp_path / "none", final, tmp_path / "out"), r"no picture \("),
         ((source, tmp_path / "none.pt", tmp_path / "out"), "no such file"),
     ):
         with pytest.raises(DataError, match=message):

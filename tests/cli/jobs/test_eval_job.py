@@ -83,7 +83,7 @@ def test_a_damaged_identity_is_no_identity(tmp_path, calls, text):
 FAILURES = {
     "bad": ("exit code 1: starting | error: no such luck", False),
     "use": ("exit code 2: error: --crop is not a number", True),
-    "kill": ("killed by signal 9 (memory?): it said nothing", False),
+    "kill": ("signal 9 (Killed): it said nothing", False),
     "empty": ("exit code 0: it said nothing", False),
 }
 

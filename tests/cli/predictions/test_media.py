@@ -138,21 +138,32 @@ def test_what_is_no_whole_picture_is_an_error_that_names_it(tmp_path, name):
         read_picture(tmp_path / "nowhere.jpg")
 
 
-def test_pictures_are_found_by_file_folder_and_glob(tmp_path):
+def test_pictures_are_found_by_file_folder_and_glob_and_the_rest_is_told(tmp_path):
     names = ("b.JPG", "a.png", "deep/er/c.Tiff", "d.webp", ".hidden/e.png", "._a.png", "notes.txt", "f.mp4")
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    shown = [tmp_path / name for name in ("a.png", "b.JPG", "d.webp", "deep/er/c.Tiff")]
-    assert find_pictures(tmp_path) == shown
-    assert find_pictures(f"{tmp_path}/**/*.[tT]iff") == [tmp_path / "deep/er/c.Tiff"]
-    assert find_pictures(f"{tmp_path}/*") == shown[:3]
-    assert find_pictures(str(tmp_path / "notes.txt")) == [tmp_path / "notes.txt"]
-    (tmp_path / "odd[1].png").touch()
-    assert find_pictures(tmp_path / "odd[1].png") == [tmp_path / "odd[1].png"]  # a file before a pattern
-    for nothing in (tmp_path / "nowhere", f"{tmp_path}/*.gif", tmp_path / ".hidden/no"):
-        with pytest.raises(DataError, match="no picture there"):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/g.heic").touch()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("b.JPG", "a.png", "deep", "d.webp", ".hidden", "._a.png", "notes.txt", "f.mp4"):
+        (tmp_path / name).rename(folder / name)
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "lost.ppm").symlink_to(tmp_path / "nowhere.ppm")  # given, so that reading it says what is wrong
+    shown = [folder / name for name in ("a.png", "b.JPG", "d.webp", "deep/er/c.Tiff", "link/g.heic", "lost.ppm")]
+    others = [folder / name for name in ("f.mp4", "notes.txt")]
+    assert find_pictures(folder) == (shown, others)
+    assert find_pictures(f"{folder}/**/*.[tT]iff") == ([folder / "deep/er/c.Tiff"], [])
+    assert find_pictures(f"{folder}/*") == ([*shown[:3], shown[-1]], others)
+    assert find_pictures(str(folder / "notes.txt")) == ([folder / "notes.txt"], [])
+    (folder / "odd[1].png").touch()
+    assert find_pictures(folder / "odd[1].png") == ([folder / "odd[1].png"], [])  # a file before a pattern
+    for nothing in (tmp_path / "nowhere", f"{folder}/*.gif", folder / ".hidden/no"):
+        with pytest.raises(DataError, match=r"no picture .*there are no files"):
             find_pictures(nothing)
+    with pytest.raises(DataError, match=r"no picture .*there are 1 \.mp4 \(.*f\.mp4\); name a file"):
+        find_pictures(f"{folder}/f.*")
 
 
 BITS, BLOCK = 6, 16
@@ -271,6 +282,14 @@ def test_what_is_no_video_is_named(tmp_path):
 
 
 @needs_av
+def test_frames_too_large_are_told_by_the_header(tmp_path, monkeypatch):
+    with write_video(tmp_path / "a.mp4", (32, 48), Fraction(5)) as write:
+        write(patches())
+    monkeypatch.setenv("SEGSTREAM_MAX_PIXELS", "1000")
+    with pytest.raises(DataError, match=r"a\.mp4: too large: 48 x 32 pixels by its header, more than 1,000; set"):
+        open_video(tmp_path / "a.mp4")
+
+
 def test_a_video_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(ValueError, match="frame 1"):
         written(tmp_path / "a.mp4", [numbered(0), numbered(1)[:16]])

@@ -1,5 +1,6 @@
 import io
 import struct
+import sys
 import warnings
 import zlib
 
@@ -55,6 +56,22 @@ def test_only_plain_rgb_files_pass_as_they_are(data, as_is):
     assert found.pixels.dtype == np.uint8
     assert np.array_equal(found.pixels, expected)
     assert found.pixels.shape == ((60, 40, 3) if data == turned(6) else (40, 60, 3))
+
+
+@pytest.mark.parametrize("format", ["JPEG2000", "AVIF", "HEIF", "GIF", "PPM"])
+def test_other_formats_are_read_and_of_several_pictures_the_first(format):
+    if format == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    pages = {"save_all": True, "append_images": [Image.fromarray(255 - RGB)]} if format in ("AVIF", "GIF") else {}
+    found = images.decode_picture(encoded(RGB, format, **pages))
+    assert found.as_is is None
+    assert np.abs(found.pixels.astype(int) - RGB).mean() < 6  # GIF has few colours, others lose some
+
+
+def test_heic_says_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(images.UnreadableError, match=r"HEIC, which pillow-heif reads: pip install 'segstream\[heic\]'"):
+        images.decode_picture(b"\0\0\0\x18ftypheic" + bytes(200))
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])

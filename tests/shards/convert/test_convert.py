@@ -257,7 +257,7 @@ def test_two_images_of_one_key_are_an_error(tmp_path):
     (tmp_path / "list.txt").write_text("a.jpg a.png\na.png a.png\n")
     own = tmp_path / "own.yaml"
     own.write_text("{name: own, splits: {train: {list: list.txt}}, classes: [{name: a}]}")
-    with pytest.raises(DataError, match="have the same key 'a'; rename one of them"):
+    with pytest.raises(DataError, match="have the same key 'a', which is a path without its suffix"):
         converted(tmp_path, tmp_path / "out", dataset=str(own))
 
 
