@@ -14,7 +14,7 @@ import typer.core
 import segstream
 from segstream.cli.console import note
 from segstream.cli.jobs.scripts import OWN_RUN
-from segstream.shards.errors import DataError, UsageError
+from segstream.shards.errors import DataError, UsageError, public
 from segstream.shards.schema import read_yaml
 
 INTERRUPTED = 130
@@ -119,10 +119,12 @@ def run() -> None:
         elif isinstance(error, OSError):  # who knows more about the file says it in a DataError
             where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
             text = f"{where}{error.strerror or error} (told by the system; --debug shows where)"
+        elif isinstance(error, UnicodeEncodeError):
+            text = f"{error.object!r:.300} is not UTF-8; the library that is to open it takes no other names, rename it"
         else:
             text = f"{type(error).__name__}: {error}".splitlines()[0]
             text += " (unexpected; run again with --debug and report what it shows)"
-        note(f"error: {text}")
+        note(f"error: {public(text)}")
         sys.exit(getattr(error, "exit_code", 1))
 
 

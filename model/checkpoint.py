@@ -263,8 +263,8 @@ def _write(path: str | Path, kind: str, content: Mapping[str, Any]) -> None:
     with writing(Path(path), advice="free space, or check permissions") as file:
         try:
             torch.save({"format": FORMAT, "version": VERSIONS[kind], "kind": kind, **content}, file)
-        except RuntimeError as error:  # torch's archive writer turns a full disk into one
-            raise OSError(one_line(error)) from error
+        except RuntimeError as error:  # torch's archive writer says one when it closes a file that the system refused
+            raise error.__context__ if isinstance(error.__context__, OSError) else OSError(one_line(error)) from error
 
 
 def _fields(path: str | Path, content: Any, kind: str, names: tuple[str, ...]) -> dict[str, Any]:
@@ -277,8 +277,8 @@ def _fields(path: str | Path, content: Any, kind: str, names: tuple[str, ...]) -
                 f"give a {kind!r} file written by this version"
             )
     missing = [n for n in names if n not in content or not isinstance(content[n], KINDS.get(n, dict))]
-    if missing:
-        raise DataError(f"{path}: its {', '.join(missing)} are not there, or of another type; copy it again")
+    if missing or not all(isinstance(tensor, Tensor) for tensor in content["weights"].values()):
+        raise DataError(f"{path}: not there, or of another type: {', '.join(missing) or 'weights'}; copy it again")
     fields = {name: content[name] for name in names}
     try:
         plain([fields.get("identity"), fields.get("meta")])

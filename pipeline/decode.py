@@ -1,6 +1,7 @@
 """Pictures and labels of a shard set: whole, or no more of them than is asked for; and their bytes as arrays."""
 
 import math
+import struct
 import threading
 import weakref
 from dataclasses import dataclass
@@ -12,10 +13,14 @@ import numpy.typing as npt
 import simplejpeg
 
 from segstream.pipeline.geometry import Box
+from segstream.shards.codecs.images import check_size
 from segstream.shards.codecs.jpeg import SIGNATURE as JPEG
+from segstream.shards.codecs.png import SIGNATURE as PNG
 from segstream.shards.codecs.row_blocks import CHROMA_PX, cut_jpeg, unpack_label
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.format.reader import ShardSet
+
+_PNG_SIZE = slice(16, 24)  # of a file: width and height
 
 
 class Arrays:
@@ -141,7 +146,7 @@ def decode_label(data: bytes, *, where: str) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: it is something else; `where` names it.
     """
-    label = _decode(data, cv2.IMREAD_UNCHANGED)
+    label = _decode(data, cv2.IMREAD_UNCHANGED, where)
     if label is None or label.ndim != 2 or label.dtype != np.uint8:
         found = "nothing readable" if label is None else f"{label.dtype} of shape {label.shape}"
         raise DataError(f"{where}: the label holds {found}, not one byte a pixel; convert the dataset again")
@@ -152,22 +157,34 @@ def _decode_image(
     data: bytes, colours: Literal["RGB", "RGBA"], scratch: Scratch | None, where: str
 ) -> npt.NDArray[np.uint8]:
     jpeg = data.startswith(JPEG)
-    image = _decode_jpeg(data, colours, scratch) if jpeg else _decode(data, cv2.IMREAD_COLOR_RGB)
+    image = _decode_jpeg(data, colours, scratch, where) if jpeg else _decode(data, cv2.IMREAD_COLOR_RGB, where)
     if image is None:
         raise DataError(f"{where}: the image cannot be decoded; convert the dataset again")
     return image
 
 
-def _decode(data: bytes, flags: int) -> npt.NDArray[Any] | None:
-    # OpenCV raises on an empty buffer and answers None to any other that it cannot read.
+def _decode(data: bytes, flags: int, where: str) -> npt.NDArray[Any] | None:
+    if not data.startswith(PNG) or len(data) < _PNG_SIZE.stop:
+        return None
+    _check_pixels(struct.unpack(">II", data[_PNG_SIZE])[::-1], where)
     flags |= cv2.IMREAD_IGNORE_ORIENTATION if flags != cv2.IMREAD_UNCHANGED else 0
-    return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
 
 
-def _decode_jpeg(data: bytes, colours: Literal["RGB", "RGBA"], scratch: Scratch | None) -> npt.NDArray[np.uint8] | None:
+def _check_pixels(size_hw: tuple[int, ...], where: str) -> None:
+    try:
+        check_size((size_hw[0], size_hw[1]))
+    except UnreadableError as error:
+        raise DataError(f"{where}: {error}") from error
+
+
+def _decode_jpeg(
+    data: bytes, colours: Literal["RGB", "RGBA"], scratch: Scratch | None, where: str
+) -> npt.NDArray[np.uint8] | None:
     # The same decoder as OpenCV's, bit for bit. OpenCV copies what it made, into memory new each time: twice as slow.
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        _check_pixels((height, width), where)
         buffer = None if scratch is None else scratch.take("image", (height, width, len(colours)))
         pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colours, buffer=buffer)
     except ValueError:  # also of damage that the decoder could draw over

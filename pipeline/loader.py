@@ -1,5 +1,7 @@
 """Batches made ahead by threads. Threads, prefetch and ranks change when a batch is ready, never what is in it."""
 
+from __future__ import annotations
+
 import importlib.util
 import os
 import time
@@ -119,6 +121,8 @@ class Loader(AbstractContextManager["Loader"]):
         """Of the labels."""
         self.class_shares = self._samples.class_shares
         """By class of the taxonomy, its share of the labelled pixels of the stored images, mixed by `weights`."""
+        self.warnings = self._samples.warnings
+        """What speaks against training on the labels, one line each."""
         self.fingerprint: dict[str, Any] = self._samples.fingerprint | {"engine": "dali" if chosen.dali else "opencv"}
         """All that decides which sample comes when and how it looks; a run may resume only under an equal one."""
         self.wait_s = 0.0
@@ -169,10 +173,7 @@ class Loader(AbstractContextManager["Loader"]):
         if self._closed:
             raise RuntimeError("the loader is closed; make a new one")
         if os.getpid() != self._process:
-            raise RuntimeError(
-                f"this loader was made in process {self._process} and its threads are not in process {os.getpid()}, a "
-                f"fork of it; make a Loader in each process, or give DataLoader a Batches, which does"
-            )
+            raise RuntimeError("the loader was made before this process was forked; make one here, or use Batches")
         labels_BHW = self._labels.take()
         images_BHW3 = None if self._dali is not None else self._images.take()
         rows = [

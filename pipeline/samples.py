@@ -15,6 +15,7 @@ from segstream.pipeline.config import AugmentConfig, DataConfig, LabelTaxonomy, 
 from segstream.pipeline.decode import EncodedRegion, Scratch, decode_region, read_image, read_label
 from segstream.pipeline.geometry import Draw, draw
 from segstream.pipeline.order import Order, Pick
+from segstream.shards.checks.stats import label_warnings
 from segstream.shards.errors import DataError
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.format.reader import ShardSet, open_shards
@@ -136,6 +137,8 @@ class Samples:
             self._sets = {name: opened.enter_context(closing(_open(data, name))) for name in data.mix}
             manifests = {name: shard_set.manifest for name, shard_set in self._sets.items()}
             self._views = label_views(data.taxonomy, manifests)
+            labels = ((manifests[name], view.member) for name, view in self._views.items())
+            self.warnings = [line for manifest, member in labels for line in label_warnings(manifest, member)]
             sizes = {name: shard_set.shard_sizes for name, shard_set in self._sets.items()}
             self.order = Order(sizes, self._weights, seed=seed, batch=batch, window=data.window)
             self.close = opened.pop_all().close
@@ -244,7 +247,7 @@ def _named(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"{where}: cannot be read ({error}); check that the store can be reached") from error
+        raise DataError(f"{where}: cannot be read ({error})") from error
     except Exception as error:
         error.add_note(f"while loading {where}")
         raise
@@ -276,22 +279,23 @@ def class_shares(
 ) -> tuple[float, ...]:
     """What share of a mix's labelled pixels each class of its taxonomy has, before cropping; they add up to 1.
 
-    Equal shares where nothing at all is labelled.
-
     Args:
         views, manifests: by dataset.
         weights: by dataset, its share of the mix.
+
+    Raises:
+        DataError: nothing at all is labelled.
     """
     shares = np.zeros(next(iter(views.values())).taxonomy.num_classes)
     for name, view in views.items():
         pixels = np.zeros_like(shares)
-        for native, (count, _) in manifests[name].counts[view.member].items():
+        for native, (count, _) in manifests[name].counts.get(view.member, {}).items():
             target = native if view.remap is None else int(view.remap.table[native])
             if target != IGNORE_INDEX:
                 pixels[target] += count
         shares += float(weights[name]) * pixels / max(1, pixels.sum())
     if not shares.any():
-        shares += 1
+        raise DataError(f"data.mix: no pixel of {', '.join(views)} has a class: there is nothing to train on")
     return tuple((shares / shares.sum()).tolist())
 
 

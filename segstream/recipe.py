@@ -124,7 +124,7 @@ def find_recipe(name_or_path: str) -> Path:
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise UsageError(f"recipe {name_or_path}: no such file; check the path")
+            raise UsageError(f"recipe {name_or_path}: no such file")
         return path
     for folder in (Path("recipes"), RECIPES):
         if (folder / f"{name_or_path}.yaml").is_file():

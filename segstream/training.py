@@ -24,6 +24,7 @@ from segstream.model.types import LogRow
 from segstream.pipeline.loader import Loader
 from segstream.recipe import Recipe
 from segstream.run_metadata import run_metadata
+from segstream.shards.errors import public
 from segstream.shards.files import staging
 
 
@@ -74,13 +75,14 @@ def train(
         if group.is_main:
             curves = Curves(place, tensorboard=tensorboard)
             opened.callback(curves.close)
-        note(loader.engine_note)
+        for line in (*(f"warning: {warning}" for warning in loader.warnings), loader.engine_note):
+            note(line)
         meta: dict[str, Any] = {
             "arch": recipe.model.arch,
             "options": recipe.model.options,
             "num_classes": loader.taxonomy.num_classes,
             "taxonomy": dataclasses.asdict(loader.taxonomy),
-            "recipe": dataclasses.asdict(recipe),
+            "recipe": public(dataclasses.asdict(recipe)),
         }
         if loaded is not None:
             kept = f"; freshly drawn: {len(loaded.fresh)} tensors" if loaded.fresh else ""

@@ -47,6 +47,7 @@ def as_they_finish(
     told, stop = context.Pipe(duplex=False)  # closing `stop` ends the workers
     with told, stop, ProcessPoolExecutor(processes, context, _begin, (prepare, told)) as pool:
         running: dict[Future[R], int] = {}
+        workers_of = pool._processes  # by id; the pool itself forgets them when one has died
         try:
             while True:
                 for n, item in itertools.islice(waiting, _AHEAD * processes - len(running)):
@@ -57,15 +58,23 @@ def as_they_finish(
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     yield running.pop(future), future.result()
         except BrokenProcessPool as error:
+            pool.shutdown()
+            codes = {process.exitcode for process in workers_of.values()} - {None, 0, -signal.SIGTERM}  # the pool's own
+            how = ", ".join(ending(code) for code in codes if code) or "no exit code is known"
             raise DataError(
-                f"{what}: a worker process died (out of memory?); run the same command again with fewer --workers, "
-                f"what was finished is kept"
+                f"{what}: a worker process died ({how}); what was finished is kept; run the same command again, with "
+                f"fewer --workers if memory ran out"
             ) from error
         except BaseException as error:
             if not isinstance(error, Exception):
                 stop.close()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)  # what is being written is tidied up
             raise
+
+
+def ending(code: int) -> str:
+    """How a process ended, by its exit code: `exit code 3`, `signal 9 (Killed)`."""
+    return f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
 
 
 def read_ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T], *, ahead: int) -> Iterator[R]:

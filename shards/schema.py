@@ -5,6 +5,7 @@ Inside the project nothing re-checks and nothing assigns: whoever holds such a d
 
 import contextlib
 import functools
+import itertools
 import json
 import math
 import re
@@ -41,8 +42,7 @@ class _Strict(_BASE):  # type: ignore[misc]
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         if (twice := _twice(k.value for k, _ in node.value if isinstance(k, yaml.ScalarNode))) is not None:
             raise yaml.MarkedYAMLError(problem=f"key {shown(twice)} is given twice", problem_mark=node.start_mark)
-        made: dict[Any, Any] = super().construct_mapping(node, deep)
-        return made
+        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
 
     def construct_scalar(self, node: yaml.ScalarNode) -> Any:
         if node.tag.endswith(":int") and len(node.value) > MAX_DIGITS:
@@ -79,7 +79,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); check the path") from error
+        raise DataError(f"{path}: cannot be read ({error})") from error
     values = parse_yaml(text, at=str(path))
     if not isinstance(values, dict):
         raise DataError(f"{path}: holds {type(values).__name__}, not `key: value` pairs; see the examples in docs/")
@@ -116,13 +116,9 @@ def _written_out(node: Any, known: dict[int, int], depth: int = 0) -> int:
         raise RecursionError
     if id(node) not in known:
         known[id(node)] = MAX_VALUES + 1
-        total = 0
-        for part in node.value:
-            for child in part if isinstance(part, tuple) else (part,):
-                total += 1
-                if isinstance(child, yaml.CollectionNode):
-                    total += _written_out(child, known, depth + 1)
-        known[id(node)] = total
+        children = itertools.chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
+        inner = [_written_out(c, known, depth + 1) for c in children if isinstance(c, yaml.CollectionNode)]
+        known[id(node)] = sum(inner) + len(node.value)
     return known[id(node)]
 
 
@@ -223,7 +219,7 @@ def _convert(hint: Any, value: Any, *, at: str) -> Any:
 def _convert_scalar(hint: Any, value: Any, *, at: str) -> Any:
     if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
         with contextlib.suppress(ValueError):
-            value = float(value)
+            value = float(str(value))
     if isinstance(value, float) and not math.isfinite(value):
         raise DataError(f"{at}: {value} is no finite number")
     if hint is Path and isinstance(value, str):

@@ -34,6 +34,7 @@ from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.schema import Name, Text, read_yaml
 
 IGNORE_INDEX = 255  # pixel not scored, in every label array; torch's and the PNGs' word alike
+MAX_CLASSES = 4096  # counts are kept by pair of them
 UNMAPPED = -1  # in a table: this id must not occur
 TRAINING_TAXONOMIES = (
     "ade20k-150",
@@ -64,14 +65,13 @@ class Taxonomy:
     """(universal id, native id) pairs: the universal classes whose probability a native class receives."""
 
     def __post_init__(self) -> None:
-        if self.to_universal is None and self.from_universal is None:
-            return
-        native, universal = range(self.num_classes), range(len(_universal_ids()))
         to, pairs = self.to_universal, self.from_universal or ()
-        if to is not None and (len(to) != len(native) or not {*to} <= {*universal, IGNORE_INDEX}):
-            raise DataError(f"taxonomy {self.name!r}: its {len(to)} labels do not become {len(universal)} classes")
-        if not all(u in universal and n in native for u, n in pairs):
-            raise DataError(f"taxonomy {self.name!r}: its predictions come from none of {len(universal)} classes")
+        universal, native = {*(to or ())} - {IGNORE_INDEX} | {u for u, _ in pairs}, {n for _, n in pairs}
+        if self.num_classes > MAX_CLASSES:
+            raise DataError(f"taxonomy {self.name!r}: {self.num_classes} classes; at most {MAX_CLASSES} can be counted")
+        outside = universal and not universal <= {*range(len(_universal_ids()))}
+        if outside or not native <= {*range(self.num_classes)} or len(to or self.classes) != self.num_classes:
+            raise DataError(f"taxonomy {self.name!r}: it is mapped to or from classes that there are not")
 
     @property
     def num_classes(self) -> int:
@@ -93,6 +93,8 @@ class Remap:
     target: str
     table: npt.NDArray[np.int32] = field(repr=False)
     """(ids,) int32: source id -> target id, 255 = ignored, -1 = must not occur."""
+    beyond: tuple[int, ...] = ()
+    """Values outside the table, below 0 or above its end, that are ignored too."""
 
 
 def remap_label(label: npt.NDArray[Any], remap: Remap, *, where: str) -> npt.NDArray[Any]:
@@ -117,6 +119,9 @@ def remap_label(label: npt.NDArray[Any], remap: Remap, *, where: str) -> npt.NDA
     inside = (label >= 0) & (label <= last)
     mapped = remap.table[np.where(inside, label, 0)] if not inside.all() else remap.table[label]
     lost = (mapped == UNMAPPED) | ~inside
+    if remap.beyond:
+        ignored = ~inside & np.isin(label, remap.beyond)
+        mapped[ignored], lost = IGNORE_INDEX, lost & ~ignored
     if lost.any():
         ids = np.unique(label[lost])[:8].tolist()
         raise DataError(

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,11 @@ from typer.testing import CliRunner
 
 from segstream.cli import main
 
+ROOT = Path(__file__).parents[1]
+# Of this process, and of all that tests start.
+os.environ |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}
+os.environ |= {f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 RECIPE = """
 data: {{shards: {shards}, mix: {{ade20k-150: 1, sunrgbd-37: 1}}}}
 augment: {{short_side: 48, crop: 33}}
@@ -22,6 +27,23 @@ eval: {{short_side: 48, crop: 49, device: cpu}}
 """
 
 
+def sh(*command, cwd, **environment):
+    """stdout and stderr of a command that has to succeed."""
+    env = os.environ | environment
+    done = subprocess.run([*map(str, command)], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stdout + done.stderr
+
+
+def wait_until(condition, *processes, seconds=200):
+    """Fails if a process ends before, or the time is up."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert all(process.poll() is None for process in processes)
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 @dataclass(frozen=True)
 class Outcome:
     code: int
@@ -29,35 +51,23 @@ class Outcome:
     err: str
 
 
-Command = Callable[..., Outcome]
-
-
 @pytest.fixture(scope="session")
-def segstream() -> Command:
+def segstream():
     """Runs the command as a process of its own, as a user does."""
 
-    def run(*args: object, cwd: Path | None = None) -> Outcome:
-        done = subprocess.run(
-            [sys.executable, "-m", "segstream.cli.main", *map(str, args)],
-            capture_output=True,
-            text=True,
-            cwd=cwd,
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"},
-            timeout=240,
-            check=False,
-        )
+    def run(*args, cwd=None):
+        command = [sys.executable, "-m", "segstream.cli.main", *map(str, args)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=240, check=False)
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     return run
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command in this process, which is faster; processes that it starts compute as `segstream`'s do."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def here(monkeypatch, capfd):
+    """Runs the command in this process, which is faster."""
 
-    def run(*args: object) -> Outcome:
+    def run(*args):
         capfd.readouterr()
         monkeypatch.setattr(sys, "argv", ["segstream", *map(str, args)])
         with pytest.raises(SystemExit) as caught:
@@ -69,7 +79,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory):
     """A folder with world/, shards/, recipe.yaml and runs/recipe."""
     folder = tmp_path_factory.mktemp("place")
     names = "ade20k-150,sunrgbd-37,camvid-11"

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 import typer
@@ -11,10 +10,10 @@ from segstream.cli.main import app
 from segstream.recipe import load_recipe
 from segstream.shards.datasets.registry import dataset
 from segstream.shards.schema import read_yaml
+from tests.commands import ROOT
 
-ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = typer.main.get_command(app).commands
 
 
 def blocks(path, language):

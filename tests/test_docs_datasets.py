@@ -1,14 +1,14 @@
 """docs/datasets.md says of every dataset what the registry says."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from segstream.shards.datasets.registry import dataset_names, registry
 from segstream.shards.taxonomy import load_taxonomy
+from tests.commands import ROOT
 
-TEXT = (Path(__file__).parent.parent / "docs" / "datasets.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+)\n((?:(?!^## ).*\n)*)", TEXT, flags=re.MULTILINE))
 
 

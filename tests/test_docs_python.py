@@ -1,31 +1,20 @@
 """docs/python.md from its first line to its last, as somebody would type it."""
 
-import os
 import re
-import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-ROOT = Path(__file__).parent.parent
+from tests.commands import ROOT, sh
 
 
-def test_the_page_runs(tmp_path: Path) -> None:
+def test_the_page_runs(tmp_path):
     text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     (tmp_path / "page.py").write_text("\n".join(blocks), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "page.py"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    for said in (
+    said = sh(sys.executable, "page.py", cwd=tmp_path)
+    for part in (
         "ade20k-150/train: 8 samples in 1 shards",
         "torch.Size([4, 3, 65, 65])",
         "step 6: loss ",
@@ -33,17 +22,15 @@ def test_the_page_runs(tmp_path: Path) -> None:
         "torch.Size([1, 194, 96, 128])",
         "did you mean 'union-universal'",
     ):
-        assert said in done.stdout
+        assert part in said
     assert (tmp_path / "runs" / "notebook" / "final.pt").exists()
 
 
-def test_ids_of_the_cityscapes_server_come_from_train_ids(tmp_path: Path) -> None:
+def test_ids_of_the_cityscapes_server_come_from_train_ids(tmp_path):
     text = (ROOT / "docs" / "inference.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     path = tmp_path / "out/city/labels/a.png"
     path.parent.mkdir(parents=True)
     cv2.imwrite(str(path), np.array([[0, 1, 13, 18]], np.uint8))
-    subprocess.run(
-        [sys.executable, "-c", block], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, timeout=60
-    )
+    sh(sys.executable, "-c", block, cwd=tmp_path)
     assert cv2.imread(str(path), cv2.IMREAD_UNCHANGED).tolist() == [[7, 8, 26, 33]]

@@ -1,11 +1,7 @@
 """examples/mseg: run as it stands, but for one small dataset and a stand-in for the repository of the records."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -14,24 +10,23 @@ from segstream.recipe import load_recipe
 from segstream.shards.datasets.registry import registry
 from segstream.shards.synthetic import draw
 from segstream.shards.taxonomy import TRAINING_TAXONOMIES
+from tests.commands import ROOT, sh
 from tests.shards.synthetic.truth import tiny
 
-ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples/mseg"
-BIN = Path(sys.executable).parent
 RECIPE = "mseg-relabeled-1m-1080p"
 LIST = "records = [DatasetClassUpdateRecord('sunrgbd', 'train', 'chair_other', 'armchair', 'chairs.txt')]\n"
 
 
-def test_it_names_the_training_datasets_and_the_revision_that_tables_are_compared_with() -> None:
+def test_it_names_the_training_datasets_and_the_revision_that_tables_are_compared_with():
     names = [entry["name"] for entry in yaml.safe_load((EXAMPLE / "params.yaml").read_text())["datasets"]]
     assert names == sorted(n for n in registry() if n in TRAINING_TAXONOMIES and n != "cityscapes-34")
     revision = yaml.safe_load((EXAMPLE / "mseg-api.dvc").read_text())["deps"][0]["repo"]["rev_lock"]
     assert f"mseg-api@{revision}" in (ROOT / "pyproject.toml").read_text()
 
 
-@pytest.mark.skipif(not (BIN / "dvc").exists(), reason="dvc is not installed")
-def test_records_are_imported_and_applied(tmp_path: Path) -> None:
+@pytest.mark.skipif(shutil.which("dvc") is None, reason="dvc is not installed")
+def test_records_are_imported_and_applied(tmp_path):
     with tiny():
         draw(tmp_path / "world", "sunrgbd-37", train=2, val=1, seed=0, workers=1)
     source, project = tmp_path / "mseg-api", tmp_path / "project"
@@ -42,20 +37,9 @@ def test_records_are_imported_and_applied(tmp_path: Path) -> None:
     ):
         path.parent.mkdir(parents=True)
         path.write_text(text)
-    env = os.environ | {
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "DVC_NO_ANALYTICS": "1",
-        **{f"GIT_{who}_{what}": "t@t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
-    }
-
-    def sh(*command: str, cwd: Path = project) -> str:
-        done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-        return done.stdout.strip()
-
     for command in ("init -q", "add -A", "commit -qm records"):
         sh("git", *command.split(), cwd=source)
-    revision = sh("git", "rev-parse", "HEAD", cwd=source)
+    revision = sh("git", "rev-parse", "HEAD", cwd=source).strip()
     imported = yaml.safe_load((project / "mseg-api.dvc").read_text())
     imported["deps"][0]["repo"] = {"url": str(source), "rev": revision, "rev_lock": revision}
     (project / "mseg-api.dvc").write_text(yaml.safe_dump(imported))
@@ -63,18 +47,16 @@ def test_records_are_imported_and_applied(tmp_path: Path) -> None:
     params["datasets"] = [{"name": "sunrgbd-37", "raw": str(tmp_path / "world/sunrgbd-37")}]
     params["recipes"] = {RECIPE: {"weights": "imagenet.pth"}}
     (project / "params.yaml").write_text(yaml.safe_dump(params))
-    sh("git", "init", "-q")
-    sh("dvc", "init", "-q")
-    sh("dvc", "update", "-q", "mseg-api.dvc")
-    sh("dvc", "repro", "-q", "shard@dataset0-train")
+    for command in ("git init", "dvc init", "dvc update mseg-api.dvc", "dvc repro shard@dataset0-train"):
+        sh(*command.split(), "-q", cwd=project)
     manifest = json.loads((project / "shards/sunrgbd-37/train/manifest.json").read_text())
     assert "universal-relabeled" in manifest["members"]
     assert manifest["relabel"]["applied"] + sum(manifest["relabel"]["reported"].values()) == 3
     assert manifest["relabel"]["reported"]["no such image in this split"] == 1
-    assert RECIPE in sh("dvc", "stage", "list", "--all")
+    assert RECIPE in sh("dvc", "stage", "list", "--all", cwd=project)
 
 
-def test_it_trains_on_every_dataset_that_it_converts() -> None:
+def test_it_trains_on_every_dataset_that_it_converts():
     stage = yaml.safe_load((EXAMPLE / "dvc.yaml").read_text())["stages"]["train"]["do"]
     names = [entry["name"] for entry in yaml.safe_load((EXAMPLE / "params.yaml").read_text())["datasets"]]
     assert stage["deps"][1:] == [f"shards/{name}/train" for name in names]

@@ -2,63 +2,50 @@
 
 import ast
 import hashlib
-import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from segstream.recipe import load_recipe, recipe_names
 from segstream.shards.datasets.registry import registry
-from tests.test_imports import MODULES, ours
+from tests.commands import ROOT, sh
+from tests.test_imports import MODULES, imported_by, ours
 
-ROOT = Path(__file__).parent.parent
-STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text()) | {
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text()) | {
     "own_data": {"camvid-street": {"yaml": "examples/camvid.yaml", "raw": "data/raw/camvid", "short_side": 360}},
     "own": {"oracle-camvid": {"data": "camvid-street"}},
 }
 MADE = ("data/", "runs", "results/")
-DVC = shutil.which("dvc", path=str(Path(sys.executable).parent))
-needs_dvc = pytest.mark.skipif(DVC is None, reason="dvc is not installed")
+needs_dvc = pytest.mark.skipif(shutil.which("dvc") is None, reason="dvc is not installed")
 
 # Folders and modules that a command reaches and its stage does not depend on, nor on what only they import.
-TALK = "reads options, tells how far the work is"
-NOT_DEPENDED_ON: dict[str, dict[str, str]] = {
-    "": {
-        "cli.commands": TALK,
-        "cli.console": TALK,
-        "cli.run": TALK + "; shows what a run would be",
+NOT_DEPENDED_ON = {
+    "": dict.fromkeys(("cli.commands", "cli.console"), "reads options, tells how far the work is")
+    | {
+        "cli.run": "tells how far the work is; shows what a run would be",
         "cli.jobs": "starts processes; the result is the same in any number of them",
         "shards.errors": "texts of errors, which end a stage",
+        "shards.checks": "tells what labels hold; makes nothing",
         "shards": "hands names on",
     },
     "world": {},
     "shard": {},
-    "train": {
-        "evaluation": "scores and pictures on the way, of which the demo's recipes ask none; weights do not see them",
-        "colors": "likewise",
-        "model.inference": "likewise",
-        "model.evaluation": "likewise",
-    },
+    "train": dict.fromkeys(
+        ("evaluation", "colors", "model.inference", "model.evaluation"),
+        "scores and pictures on the way, of which the demo's recipes ask none; weights do not see them",
+    ),
     "eval": {},
-    "report": {
-        "evaluation": "how the results that it reads were made",
-        "model": "likewise",
-        "pipeline": "likewise",
-        "shards.codecs": "likewise",
-        "shards.files": "writes what it is given",
-        "shards.schema": "reads manifests",
-    },
+    "report": dict.fromkeys(
+        ("evaluation", "model", "pipeline", "shards.codecs"), "how the results that it reads were made"
+    )
+    | {"shards.files": "writes what it is given", "shards.schema": "reads manifests"},
 }
 
 
-def instances(name: str) -> dict[str, dict[str, Any]]:
+def instances(name):
     """The stages that `foreach` makes of one, by key, with their placeholders filled in."""
     if "foreach" not in STAGES[name]:
         return {name: STAGES[name]}
@@ -76,12 +63,12 @@ def instances(name: str) -> dict[str, dict[str, Any]]:
     return made
 
 
-def paths(stage: dict[str, Any]) -> set[str]:
+def paths(stage):
     return {str(dep) for dep in stage["deps"]}
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_every_dependency_is_a_file_of_ours_or_made_by_a_stage(name: str) -> None:
+def test_every_dependency_is_a_file_of_ours_or_made_by_a_stage(name):
     for key, stage in instances(name).items():
         missing = [d for d in paths(stage) if not d.startswith(MADE) and not (ROOT / d).exists()]
         assert not missing, f"{name}@{key}"
@@ -90,29 +77,24 @@ def test_every_dependency_is_a_file_of_ours_or_made_by_a_stage(name: str) -> Non
         assert "segstream" not in paths(stage), "its links lead to all rooms"
 
 
-def imported(nodes: list[ast.stmt]) -> Iterator[str]:
+def imported(nodes):
     """Our modules that code imports, within functions too but not for types alone."""
     for node in nodes:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             continue
         for inner in ast.walk(node):
-            names = []
-            if isinstance(inner, ast.Import):
-                names = [alias.name for alias in inner.names]
-            elif isinstance(inner, ast.ImportFrom):
-                names = [f"{inner.module}.{alias.name}" for alias in inner.names]
-            yield from (module for module in map(ours, names) if module is not None)
+            yield from (module for module in map(ours, imported_by(inner)) if module is not None)
 
 
-def covers(prefixes: set[str], name: str) -> bool:
+def covers(prefixes, name):
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def reached(command: str, *more: str) -> set[str]:
+def reached(command, *more):
     """The modules on the call path of a command, without those in NOT_DEPENDED_ON and what only they import."""
     pending = [*more, *imported(ast.parse(MODULES[f"cli.commands.{command}"].read_text()).body)]
     left_out = {name for stage in ("", command) for name in NOT_DEPENDED_ON[stage]} - {"shards"}
-    seen: set[str] = {"__init__", "shards", "model"}  # they hand names on: who uses one imports its module here
+    seen = {"__init__", "shards", "model"}  # they hand names on: who uses one imports its module here
     while pending:
         name = pending.pop()
         if name not in seen and not covers(left_out, name):
@@ -121,26 +103,26 @@ def reached(command: str, *more: str) -> set[str]:
     return seen - {"__init__", "shards", "model"}
 
 
-def undeclared(modules: set[str], stage: dict[str, Any]) -> set[str]:
+def undeclared(modules, stage):
     files = {name: str(MODULES[name].relative_to(ROOT)) for name in modules}
     deps = paths(stage)
     return {file for file in files.values() if not any(file == dep or file.startswith(f"{dep}/") for dep in deps)}
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_stages_depend_on_every_module_that_shapes_their_output(name: str) -> None:
+def test_stages_depend_on_every_module_that_shapes_their_output(name):
     modules = reached(name.split("-")[0])
     assert len(modules) > 10 or name == "report"
     for key, stage in instances(name).items():
         assert not undeclared(modules, stage), f"{name}@{key}"
 
 
-def test_what_stages_do_not_depend_on_still_exists() -> None:
+def test_what_stages_do_not_depend_on_still_exists():
     names = {name for stage in NOT_DEPENDED_ON.values() for name in stage}
     assert not [name for name in names if not any(covers({name}, module) for module in MODULES)]
 
 
-def test_a_set_depends_on_its_own_dataset_and_those_it_builds_on_alone() -> None:
+def test_a_set_depends_on_its_own_dataset_and_those_it_builds_on_alone():
     for key, stage in instances("shard").items():
         folder = PARAMS["shards"][key]["folder"]
         deps = {d for d in paths(stage) if d.startswith("shards/datasets") and not d.endswith(".py")}
@@ -153,7 +135,7 @@ def test_a_set_depends_on_its_own_dataset_and_those_it_builds_on_alone() -> None
 
 
 @pytest.mark.parametrize("dataset", sorted(registry()))
-def test_the_reader_of_a_dataset_imports_its_own_folder_and_what_all_share(dataset: str) -> None:
+def test_the_reader_of_a_dataset_imports_its_own_folder_and_what_all_share(dataset):
     own = dataset.replace("-", "_")
     if f"shards.datasets.{own}.source" not in MODULES:
         return
@@ -167,13 +149,13 @@ def test_the_reader_of_a_dataset_imports_its_own_folder_and_what_all_share(datas
 
 
 @pytest.mark.parametrize("name", ["shard", "shard-own", "train-union", "train-single", "train-own"])
-def test_what_takes_long_goes_on_when_killed(name: str) -> None:
+def test_what_takes_long_goes_on_when_killed(name):
     for stage in instances(name).values():
         assert " --staged" in stage["cmd"]
         assert all(isinstance(out, str) for out in stage["outs"])  # no `persist`: it switches off DVC's run cache
 
 
-def test_training_depends_on_its_recipe_and_the_shards_of_its_mix() -> None:
+def test_training_depends_on_its_recipe_and_the_shards_of_its_mix():
     stages = instances("train-union") | {f"single-{k}": s for k, s in instances("train-single").items()}
     demo = [n for n in recipe_names() if n.startswith(("union-", "single-")) and "-1m-" not in n]
     assert sorted(stages) == demo
@@ -187,7 +169,7 @@ def test_training_depends_on_its_recipe_and_the_shards_of_its_mix() -> None:
         assert not recipe.validate.data, "then training depends on the code that evaluates"
 
 
-def test_own_recipes_are_trained_and_judged_on_the_set_that_params_name() -> None:
+def test_own_recipes_are_trained_and_judged_on_the_set_that_params_name():
     recipe = load_recipe("oracle-camvid")
     train, judge = instances("train-own")["oracle-camvid"], instances("eval-own")["oracle-camvid"]
     assert {d for d in paths(train) if d.startswith("data/")} == {recipe.data.url(name) for name in recipe.data.mix}
@@ -197,14 +179,14 @@ def test_own_recipes_are_trained_and_judged_on_the_set_that_params_name() -> Non
     assert made == ["data/shards/camvid-street/train", "data/shards/camvid-street/val"]
 
 
-def test_the_report_is_made_of_outputs_of_the_evaluations() -> None:
+def test_the_report_is_made_of_outputs_of_the_evaluations():
     outs = {out for stage in instances("eval").values() for out in [*stage["outs"], *stage["metrics"]]}
     for folder in (d for d in paths(STAGES["report"]) if d.startswith("results/")):
         found = [out for out in outs if out.startswith(f"{folder}/") and ".speed." not in out]
         assert len(found) == 6, folder
 
 
-def test_evaluation_is_on_datasets_that_no_recipe_trains_on() -> None:
+def test_evaluation_is_on_datasets_that_no_recipe_trains_on():
     trained = {dataset for name in instances("eval") for dataset in load_recipe(name).data.mix}
     for stage in instances("eval").values():
         judged = {d.split("/")[2] for d in paths(stage) if d.startswith("data/shards/")}
@@ -213,7 +195,7 @@ def test_evaluation_is_on_datasets_that_no_recipe_trains_on() -> None:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(tmp_path):
     """A repository with this pipeline and this code, its runs and pictures made small."""
     for name in ("benchmarks", "cli", "model", "pipeline", "recipes", "segstream", "shards", "examples"):
         ignored = shutil.ignore_patterns("__pycache__")
@@ -221,10 +203,7 @@ def checkout(tmp_path: Path) -> Path:
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, tmp_path)
     few = {"train": 4, "val": 4}
-    small = {
-        name: world | {part: min(world[part], most) for part, most in few.items()}
-        for name, world in PARAMS["world"].items()
-    }
+    small = {name: world | {p: min(world[p], n) for p, n in few.items()} for name, world in PARAMS["world"].items()}
     params = PARAMS | {"world": small, "own": {}, "own_data": {}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     demo = tmp_path / "recipes/_demo.yaml"
@@ -232,48 +211,37 @@ def checkout(tmp_path: Path) -> Path:
     assert "steps: 2\n" in text
     assert "batch: 2," in text
     demo.write_text(text)
-    me = ["-c", "user.name=t", "-c", "user.email=t@t"]
-    for command in (["init", "-q"], [*me, "commit", "-q", "--allow-empty", "-m", "start"]):
-        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    for command in ("init -q", "commit -q --allow-empty -m start"):
+        sh("git", *command.split(), cwd=tmp_path)
     return tmp_path
 
 
-def dvc(folder: Path, *arguments: str) -> str:
-    """What DVC prints; every process of ours runs the code of the folder."""
-    env = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(folder)}
-    more = {"DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [str(DVC), *arguments], cwd=folder, env=os.environ | env | more, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"dvc {arguments}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-    return done.stdout + done.stderr
-
-
 @needs_dvc
-def test_dvc_reads_the_pipeline() -> None:
-    names = dvc(ROOT, "stage", "list", "--name-only").split()
+def test_dvc_reads_the_pipeline():
+    names = sh("dvc", "stage", "list", "--name-only", cwd=ROOT).split()
     assert sum(n.startswith("eval@") for n in names) == 6
     assert sum(n.startswith("shard@") for n in names) == len(PARAMS["shards"])
 
 
 @needs_dvc
-def test_a_former_seed_comes_out_of_the_cache_and_links_are_never_written_through(checkout: Path) -> None:
+def test_a_former_seed_comes_out_of_the_cache_and_links_are_never_written_through(checkout):
     stage, run = "train-single@cityscapes-19", checkout / "runs/single-cityscapes-19"
     params = yaml.safe_load((checkout / "params.yaml").read_text())
-    dvc(checkout, "init", "-q")
-    dvc(checkout, "config", "cache.type", "hardlink")
-    made: dict[int, dict[Path, bytes]] = {}
+    here = {"cwd": checkout, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"}  # runs the code of the folder
+    for command in ("init -q", "config cache.type hardlink"):
+        sh("dvc", *command.split(), **here)
+    made = {}
     for seed in (0, 1, 0):
         (checkout / "params.yaml").write_text(yaml.safe_dump(params | {"seed": seed}))
-        said = dvc(checkout, "repro", stage)
+        said = sh("dvc", "repro", stage, **here)
         assert said.count("Running stage") == (0 if seed in made else 3), said  # world, shard, train
         files = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
         assert made.setdefault(seed, files) == files  # run.json, too, which says when it ran
-        assert not list((checkout / "runs/.partial").iterdir())
+        assert not (checkout / "runs/.partial").exists()
     assert made[0][run / "final.pt"] != made[1][run / "final.pt"]
     assert (run / "run.json").stat().st_nlink == 2
-    again = [sys.executable, "-m", "segstream.cli.main", "train", "single-cityscapes-19", "seed=2", "--restart-changed"]
-    subprocess.run(again, cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)}, check=True, capture_output=True)
+    train = [sys.executable, "-m", "segstream.cli.main", "train"]
+    sh(*train, "single-cityscapes-19", "seed=2", "--restart-changed", **here)
     for file in (checkout / ".dvc/cache/files/md5").glob("*/*"):
         digest = hashlib.md5(file.read_bytes()).hexdigest()
         assert digest == file.parent.name + file.name.removesuffix(".dir"), "an object of the cache was written to"

@@ -2,9 +2,8 @@
 
 import re
 import tomllib
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests.commands import ROOT
 
 
 def test_the_project_version_is_the_topmost_changelog_entry():

@@ -96,7 +96,7 @@ def _print_dataset(known: dict[str, Any]) -> None:
 def _print_check(found: ReleaseCheck) -> None:
     say(f"{found.name} in {found.raw}: {'complete' if found.ok else 'NOT complete'}")
     for split in found.splits:
-        told = [split.problem, *(f"missing: {path}" for path in split.first_missing)]
+        told = [split.problem, *(f"missing: {path}" for path in split.first_missing), *split.notes]
         say("\n    ".join([f"  {split.split}: {_found(split)}", *filter(None, told)]))
     for text in (*(f"problem: {text}" for text in found.problems), *(f"note: {text}" for text in found.notes)):
         say(f"  {text}")

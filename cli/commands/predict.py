@@ -11,6 +11,7 @@ import typer
 
 from segstream.cli.commands import options
 from segstream.cli.console import note, note_place, print_json, print_table, progress
+from segstream.shards.codecs.formats import VIDEO_SUFFIXES, by_suffix, suffix_of
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import write_text
 
@@ -54,12 +55,11 @@ def predict(
 ) -> None:
     """Segment images or a video; the same command goes on where it was stopped."""
     from segstream.cli.predictions.output_folder import IDENTITY, OutputFolder, claim
-    from segstream.cli.predictions.predict_video import is_video
     from segstream.model.inference.predictor import Predictor
 
     if logits and probabilities:
         raise UsageError("--logits and --probabilities: one of the two; softmax makes the second of the first")
-    film = is_video(Path(source)) and not Path(source).is_dir()
+    film = suffix_of(source) in VIDEO_SUFFIXES and not Path(source).is_dir()
     if film and (logits or probabilities):
         raise UsageError("--logits and --probabilities are for images; cut the video into images first")
     if film and overlay is False and not frame_labels:
@@ -105,10 +105,16 @@ def _items(source: str, film: bool, out: Path) -> list[Item]:
         parts = Path(source).parts
         fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
         root = Path(*parts[:fixed])
-    found = [path for path in find_pictures(source) if out.resolve() not in path.resolve().parents]  # not our overlays
-    if not found:
+    pictures, others = (
+        [path for path in found if out.resolve() not in path.resolve().parents]  # not our overlays
+        for found in find_pictures(source)
+    )
+    if others:
+        videos = "; name a video to segment it" if any(suffix_of(path) in VIDEO_SUFFIXES for path in others) else ""
+        note(f"predict: left out {len(others)} files that are no pictures: {by_suffix(others)}{videos}")
+    if not pictures:
         raise DataError(f"{source}: all of its pictures are in --out {out}; give another folder")
-    return named(found, root)
+    return named(pictures, root)
 
 
 def _images(predictor: Predictor, items: list[Item], place: OutputFolder, *, resume: bool) -> dict[str, Row]:

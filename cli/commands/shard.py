@@ -11,6 +11,7 @@ import typer
 
 from segstream.cli.commands.options import CORES, Json, Staged, Workers
 from segstream.cli.console import note, print_json, progress, say
+from segstream.shards.errors import listed
 
 if TYPE_CHECKING:
     from segstream.shards.convert.convert import Converted
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 SHOWN = 20  # samples left out, by name
 _SUMMARY = (
     *("dataset", "split", "url", "samples", "shards", "bytes", "resumed_shards", "skipped", "absent", "first_absent"),
-    *("relabel", "digest"),
+    *("relabel", "digest", "pixels", "ignored", "alike", "notes"),
 )
 
 
@@ -39,6 +40,7 @@ def shard(
     json: Json = False,
 ) -> None:
     """Convert a dataset's release to shards, once. Goes on where an interrupted run stopped."""
+    from segstream.shards.checks.stats import label_warnings
     from segstream.shards.convert.convert import convert
     from segstream.shards.datasets import registry
     from segstream.shards.format.writer import load_tar_writer
@@ -68,6 +70,8 @@ def shard(
             more = ", ..." if converted.absent > len(converted.first_absent) else ""
             few = f"{', '.join(converted.first_absent)}{more}"
             note(f"warning: {converted.url}: {converted.absent} images that the release lists are not in {raw}: {few}")
+        for line in (*converted.notes, *label_warnings(converted, pixels=converted.pixels)):
+            note(f"warning: {line}")
         if not json:
             _print(converted, time.monotonic() - start)
     if json:
@@ -87,6 +91,8 @@ def _print(converted: Converted, seconds: float) -> None:
         f"{converted.url}: {converted.samples} samples in {len(converted.shards)} shards{kept}, "
         f"{converted.bytes / 1e6:.1f} MB, {converted.samples / seconds:.0f} images/s{left_out}"
     )
+    if "native" in converted.members:
+        say(f"  {_labels(converted)}")
     for one in converted.skipped[:SHOWN]:
         say(f"  left out: {one.path}: {one.reason}")
     if len(converted.skipped) > SHOWN:
@@ -95,3 +101,16 @@ def _print(converted: Converted, seconds: float) -> None:
         say(f"  {converted.relabel.applied} of {converted.relabel.total} segments relabelled")
         for reason, records in converted.relabel.reported.items():
             say(f"  {records} not: {reason}")
+
+
+def _labels(converted: Converted) -> str:
+    from segstream.shards.checks.stats import class_table, ignored_share
+
+    values = ", ".join(f"{value} on {pixels}" for value, pixels in sorted(converted.ignored.items()))
+    table = class_table(converted)
+    nowhere = [row.name for row in table if not row.images]
+    return (
+        f"{ignored_share(converted, converted.pixels):.1%} of the pixels are ignored"
+        f"{f' (values in the label files: {values})' if values else ''}; "
+        f"{len(nowhere)} of {len(table)} classes occur nowhere{': ' if nowhere else ''}{listed(nowhere)}"
+    )

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from segstream.cli.commands.options import Json, Sets
-from segstream.cli.console import print_json, print_table, say
-from segstream.shards.checks.stats import ClassRow, class_table, common_member, total_table
+from segstream.cli.console import note, print_json, print_table, say
+from segstream.shards.checks.stats import ClassRow, class_table, common_member, label_warnings, total_table
 
 
 def stats(
@@ -31,6 +31,9 @@ def stats(
         with open_shards(url) as shards:
             manifests[url] = shards.manifest
     member = taxonomy or common_member(list(manifests.values()))
+    for manifest in manifests.values():
+        for line in label_warnings(manifest, member):
+            note(f"warning: {line}")
     tables = {url: class_table(manifest, member) for url, manifest in manifests.items()}
     total = total_table(tables.values())
     shown = sorted((row for row in total if row.images), key=lambda row: -row.pixels)

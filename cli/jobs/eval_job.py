@@ -19,6 +19,7 @@ from typing import Any
 
 from segstream.shards.errors import DataError
 from segstream.shards.files import break_links, lock, write_text
+from segstream.shards.parallel import ending
 
 LAST_LINES = 3  # of what a failed process said, kept in its outcome
 POLL_S = 0.2  # between questions to a process or a lock
@@ -169,8 +170,7 @@ def _evaluate(job: EvalJob, env: Mapping[str, str], held: int, stopping: Callabl
 def _explain(code: int, log: Path) -> str:
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     said = " | ".join(lines[-LAST_LINES:])
-    how = f"killed by signal {-code} (memory?)" if code < 0 else f"exit code {code}"
-    return f"{how}: {said or 'it said nothing'}"
+    return f"{ending(code)}: {said or 'it said nothing'}"
 
 
 if __name__ == "__main__":

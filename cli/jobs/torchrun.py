@@ -28,7 +28,8 @@ def run_processes(args: Sequence[str], count: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the process that failed says why
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("torch.distributed.elastic")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the process that failed says why; each has its own level
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     with tempfile.TemporaryDirectory(prefix="segstream-") as folder:
         config = LaunchConfig(
@@ -56,6 +57,8 @@ def run_processes(args: Sequence[str], count: int) -> int:
 
 def end_with_launcher() -> None:
     """Let this process end when the one that started it under torch elastic does, be it by SIGKILL; else do nothing."""
+    if os.environ.get("TORCHELASTIC_RUN_ID") == OWN_RUN:  # at once, in whatever it waits for the others
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         threading.Thread(target=_watch, args=(os.getppid(),), name="launcher", daemon=True).start()
 

@@ -1,12 +1,9 @@
-"""Pictures of any kind and videos: read as a viewer would show them, written so that any player shows them."""
+"""Pictures of any kind and videos: read as conversion reads them, written so that any player shows them."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
-import io
-import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,10 +12,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from segstream.shards.codecs import png
-from segstream.shards.codecs.images import Rgb, decode_picture
+from segstream.shards.codecs.formats import PICTURE_SUFFIXES, by_suffix, suffix_of
+from segstream.shards.codecs.images import Rgb, check_bytes, check_size, decode_picture
+from segstream.shards.datasets.release import walk
 from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.files import ADVICE, PART, replacing
 
@@ -27,8 +24,6 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-PAPER = (255, 255, 255, 255)  # what shows through where a picture is transparent
 CRF = 18  # x264's constant quality; differences to the source are hardly seen
 BT709 = 1  # of ITU-T H.273; what players assume of a video today
 USUAL_RATE = Fraction(25)  # frames/s of a stream that states none
@@ -37,67 +32,48 @@ _HEAD = 4096  # bytes at a file's start that hold both
 
 
 def read_picture(path: Path) -> Rgb:
-    """Read a picture file as a viewer shows it.
-
-    EXIF orientation is applied. Grey, palette, CMYK and YCCK become RGB (no ICC profiles). Of 16 bits a channel the
-    upper 8 are kept. Where the picture is transparent, white shows through.
+    """Read a picture file as conversion does, see `decode_picture`.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        DataError: the file is missing, empty, cut short, damaged, no picture, or of more pixels than Pillow's limit
-            against decompression bombs (`PIL.Image.MAX_IMAGE_PIXELS`, twice).
+        DataError: the file is missing, empty, no picture, or of more bytes or pixels than are decoded.
     """
     try:
-        return picture_of(path.read_bytes())
+        check_bytes(path.stat().st_size)
+        return decode_picture(path.read_bytes()).pixels
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except UnreadableError as error:
-        raise DataError(f"{path}: {error}; give a whole JPEG, PNG, BMP, TIFF or WebP file") from error
+        raise DataError(f"{path}: {error}") from error
 
 
-class TooLargeError(UnreadableError):
-    """A picture has more pixels than are to be held in memory."""
-
-
-def picture_of(data: bytes, *, max_pixels: float = math.inf) -> Rgb:
-    """The bytes of a picture file as `read_picture` reads them.
-
-    Raises:
-        UnreadableError: they are no whole picture; the message says why. `TooLargeError` comes before any is decoded.
-    """
-    mode, transparent, pixels_promised = _header(data)
-    if pixels_promised > max_pixels:
-        raise TooLargeError(f"too large ({pixels_promised} pixels)")
-    if mode.startswith("I;16"):
-        return _upper_byte(data)
-    pixels = decode_picture(data).pixels
-    return _on_paper(data) if transparent else pixels
-
-
-def find_pictures(spec: str | Path) -> list[Path]:
+def find_pictures(spec: str | Path) -> tuple[list[Path], list[Path]]:
     """Files that a user means: one file, a folder (searched to any depth, hidden files left out) or a glob.
 
     Returns:
-        Sorted paths, at least one. A file that is named is taken whatever its suffix; from folders and globs those of
-        `PICTURE_SUFFIXES`, in any case.
+        Sorted paths of pictures, at least one, and of the other files. A file that is named is taken whatever its
+        suffix; from folders and globs those of `PICTURE_SUFFIXES`, in any case.
 
     Raises:
         DataError: there is none.
     """
     place = Path(spec)
     if place.is_file():
-        return [place]
+        return [place], []
     if place.is_dir():
-        found = [p for p in place.rglob("*") if not any(part.startswith(".") for part in p.relative_to(place).parts)]
+        found = [place / path for path in walk(place) if not path.startswith(".") and "/." not in path]
     else:
-        found = [Path(p) for p in glob.glob(str(spec), recursive=True)]  # noqa: PTH207 (Path has no absolute patterns)
-    pictures = sorted(p for p in found if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+        globbed = map(Path, glob.glob(str(spec), recursive=True))  # noqa: PTH207 (Path has no absolute patterns)
+        found = [path for path in globbed if not path.is_dir()]
+    kinds = (True, False)
+    pictures, others = (sorted(p for p in found if (suffix_of(p) in PICTURE_SUFFIXES) is kind) for kind in kinds)
     if not pictures:
         suffixes = " ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
-        raise DataError(f"{spec}: no picture there ({suffixes}); name a file, a folder or a quoted glob")
-    return pictures
+        held = f"there are {by_suffix(others)}" if others else "there are no files"
+        raise DataError(f"{spec}: no picture ({suffixes}), {held}; name a file, a folder or a quoted glob")
+    return pictures, others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +107,7 @@ class Video:
                     yield pixels
                     done += 1
             except av.error.FFmpegError as error:
-                raise DataError(f"{self.path}, frame {done}: damaged or cut short ({error.strerror})") from error
+                raise DataError(f"{self.path}, frame {done}: cannot be decoded ({error.strerror})") from error
         if self.cut_short:
             raise DataError(f"{self.path}, frame {done}: the file is cut short there; copy it again")
 
@@ -149,11 +125,14 @@ def open_video(path: Path) -> Video:
         rate = stream.average_rate or stream.guessed_rate or USUAL_RATE
         count, cut = stream.frames or None, _cut_short(path, stream)
         try:
+            check_size((stream.height, stream.width))
             first = next(_decoded(container), None)
+        except UnreadableError as error:
+            raise DataError(f"{path}: {error}") from error
         except av.error.FFmpegError as error:
-            raise DataError(f"{path}, frame 0: damaged or cut short ({error.strerror})") from error
+            raise DataError(f"{path}, frame 0: cannot be decoded ({error.strerror})") from error
         if first is None:
-            raise DataError(f"{path}: a video without a frame; copy it again")
+            raise DataError(f"{path}: a video, of which no frame decodes")
         height, width = _upright(first).shape[:2]
     return Video(path=path, size_hw=(height, width), rate=Fraction(rate), count=count, cut_short=cut)
 
@@ -194,38 +173,6 @@ def write_video(path: Path, size_hw: tuple[int, int], rate: Fraction) -> Iterato
             yield write
             if count:
                 container.mux(stream.encode(None))  # what the encoder still holds
-
-
-def _header(data: bytes) -> tuple[str, bool, int]:
-    """Pillow's mode, whether there is transparency, and how many pixels; only the header is read."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                transparent = "A" in image.mode or "a" in image.mode or "transparency" in image.info
-                return image.mode, transparent, image.width * image.height
-    except Image.DecompressionBombError as error:
-        raise TooLargeError(f"too large ({str(error).split(',')[0]})") from error
-    except Exception:
-        return "", False, 0  # `decode_picture` says what is wrong
-
-
-def _upper_byte(data: bytes) -> Rgb:
-    """Grey of 16 bits; read as whole or not at all."""
-    try:
-        if data.startswith(png.SIGNATURE):
-            png.check_rows(data, png.check(data))
-        with Image.open(io.BytesIO(data)) as image:
-            values = np.asarray(ImageOps.exif_transpose(image)).astype(np.uint16)
-    except Exception as error:  # decoders raise nearly every kind
-        raise UnreadableError(f"damaged or truncated ({error})") from error
-    return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
-
-
-def _on_paper(data: bytes) -> Rgb:
-    with Image.open(io.BytesIO(data)) as image:
-        picture = ImageOps.exif_transpose(image).convert("RGBA")
-    return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, PAPER), picture).convert("RGB"))
 
 
 def _av() -> ModuleType:

@@ -120,7 +120,7 @@ def named(paths: Sequence[Path], root: Path) -> list[Item]:
         name = path.relative_to(root).with_suffix("").as_posix()
         if name.lower() in first:  # some file systems do not tell letter case apart
             raise DataError(
-                f"{first[name.lower()]} and {path} would both become labels/{name}.png; rename one, or give them apart"
+                f"{first[name.lower()]} and {path} would both become labels/{name}.png; give each its own --out"
             )
         first[name.lower()] = path
         items.append(Item(path, name))

@@ -29,7 +29,8 @@ def predict_images(predictor: Predictor, items: Iterable[Item], out: OutputFolde
     """Segment pictures and write their outputs.
 
     Returns:
-        Each input with its row of `classes.json`, in no particular order; one that cannot be read has an error.
+        Each input with its row of `classes.json`, in no particular order; one that cannot be read or segmented has an
+        error.
 
     Raises:
         DataError: an output cannot be written.
@@ -38,20 +39,26 @@ def predict_images(predictor: Predictor, items: Iterable[Item], out: OutputFolde
     written: deque[Future[tuple[Item, Row]]] = deque()
     with ThreadPoolExecutor(THREADS) as readers, ThreadPoolExecutor(THREADS) as writers:
 
+        def failed(item: Item, error: DataError) -> None:
+            written.append(writers.submit(lambda *pair: pair, item, {"file": str(item.path), "error": str(error)}))
+
         def readable() -> Iterator[tuple[Item, Rgb]]:
             for item, image in read_ahead(readers, _read, items, ahead=AHEAD):
                 if isinstance(image, DataError):
-                    written.append(
-                        writers.submit(lambda *pair: pair, item, {"file": str(item.path), "error": str(image)})
-                    )
+                    failed(item, image)
                 else:
                     yield item, image
 
         at_once = partial(images_at_once, config=predictor.config)
         for group in grouped(readable(), lambda pair: pair[1].shape[:2], at_once):
-            results = _segmented(predictor, [image for _, image in group], out.dump)
-            for (item, image), (ids, scores) in zip(group, results, strict=True):
-                written.append(writers.submit(_write, item, image, ids, scores, out, classes))
+            try:
+                for pair, result in zip(
+                    group, _segmented(predictor, [image for _, image in group], out.dump), strict=True
+                ):
+                    written.append(writers.submit(_write, *pair, *result, out, classes))
+            except DataError as error:  # before the first: they are of one size
+                for item, _ in group:
+                    failed(item, DataError(f"{item.path}: {error}"))
             while written and (len(written) > AHEAD or written[0].done()):
                 yield written.popleft().result()
         for future in written:

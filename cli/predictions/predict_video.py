@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
@@ -18,13 +17,7 @@ from segstream.model.inference.predictor import Predictor
 from segstream.shards.errors import DataError
 from segstream.shards.parallel import read_ahead
 
-SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})
 DIGITS = 6  # of a frame's number in its label's name
-
-
-def is_video(path: Path) -> bool:
-    """By its suffix."""
-    return path.suffix.lower() in SUFFIXES
 
 
 def predict_video(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +15,11 @@ import cv2
 import numpy.typing as npt
 
 from segstream.cli.console import note
-from segstream.cli.predictions.media import TooLargeError, picture_of
 from segstream.cli.predictions.overlay import draw, present
 from segstream.cli.report.html import render
 from segstream.colors import class_colors
 from segstream.model.inference.predictor import Predictor
+from segstream.shards.codecs.images import Rgb, TooLargeError, decode_picture, max_pixels
 from segstream.shards.errors import DataError, UnreadableError
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 32 << 20
 MAX_PIXELS = 40_000_000  # what a photograph has today; the scores of every class are held at this size
+UPLOADS = 8  # held at a time; further ones wait unread
+UPLOAD_S = 60  # for a whole upload, so that none keeps its place for ever
 TOO_LARGE = f"a file of more than {MAX_BYTES >> 20} MB; make it smaller"
 POLICY = (
     "default-src 'none'; connect-src 'self'; img-src data: blob:; script-src 'unsafe-inline'; "
@@ -44,7 +48,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One model in memory, asked by one request at a time."""
+    """One model in memory, asked by one request at a time, from decoding to drawing: so many pixels are in memory."""
 
     name: str
     predictor: Predictor
@@ -58,18 +62,21 @@ class Service:
             `label`, a PNG of ids, and `overlay`, a JPEG, both in base64.
 
         Raises:
-            RefusedError: no picture that can be read, or of too many pixels.
+            RefusedError: no picture that can be read, or of too many pixels, or of sides too different.
         """
-        start = time.monotonic()
+        start, most = time.monotonic(), min(MAX_PIXELS, max_pixels())
         try:
-            image = picture_of(data, max_pixels=MAX_PIXELS)
+            with self._turn:
+                return self._segmented(decode_picture(data, most=most).pixels, start)
         except TooLargeError as error:
-            most = f"{MAX_PIXELS // 1_000_000} million pixels"
-            raise RefusedError(413, f"a picture of more than {most}; make it smaller") from error
+            raise RefusedError(413, f"a picture of more than {most / 1e6:g} million pixels; make it smaller") from error
         except UnreadableError as error:
             raise RefusedError(415, f"cannot be segmented: {error}") from error
-        with self._turn:
-            (label,) = self.predictor([image])
+        except DataError as error:
+            raise RefusedError(422, f"cannot be segmented: {error}") from error
+
+    def _segmented(self, image: Rgb, start: float) -> dict[str, Any]:
+        (label,) = self.predictor([image])
         names = self.predictor.taxonomy.classes
         colors = class_colors(names)
         rows = [
@@ -90,7 +97,6 @@ def application(service: Service) -> Starlette:
     """
     try:
         from starlette.applications import Starlette
-        from starlette.concurrency import run_in_threadpool
         from starlette.responses import HTMLResponse, JSONResponse
         from starlette.routing import Route
     except ImportError as error:
@@ -109,9 +115,13 @@ def application(service: Service) -> Starlette:
     async def home(request: Request) -> Response:
         return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"})
 
+    places, worker = asyncio.Semaphore(UPLOADS), ThreadPoolExecutor(1)  # malloc keeps what each thread has used
+
     async def segment(request: Request) -> Response:
         try:
-            return JSONResponse(await run_in_threadpool(service.answer, await _body(request)))
+            async with places:
+                data, loop = await _body(request), asyncio.get_running_loop()
+                return JSONResponse(await loop.run_in_executor(worker, service.answer, data))
         except RefusedError as error:
             return JSONResponse({"error": str(error)}, status_code=error.status)
 
@@ -137,15 +147,19 @@ def serve_forever(service: Service, host: str, port: int) -> None:
         raise DataError(f"{host}:{port}: cannot be served at ({error.strerror}); choose another --port") from error
     shown = f"[{host}]" if ":" in host else host
     note(f"serve: {service.name} at http://{shown}:{listener.getsockname()[1]}/ (Ctrl-C stops it)")
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off")).run(sockets=[listener])
 
 
 async def _body(request: Request) -> bytes:
     data = bytearray()
-    async for part in request.stream():
-        data += part
-        if len(data) > MAX_BYTES:
-            raise RefusedError(413, TOO_LARGE)
+    try:
+        async with asyncio.timeout(UPLOAD_S):
+            async for part in request.stream():
+                data += part
+                if len(data) > MAX_BYTES:
+                    raise RefusedError(413, TOO_LARGE)
+    except TimeoutError as error:
+        raise RefusedError(408, f"{len(data)} bytes arrived in {UPLOAD_S} s; send the file faster") from error
     return bytes(data)
 
 

@@ -12,6 +12,7 @@ from segstream.cli.report import html as page
 from segstream.colors import class_colors, paint
 from segstream.shards.checks.stats import label_taxonomies
 from segstream.shards.codecs import images
+from segstream.shards.codecs.labels import decode_ids
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.format.keys import key_of
 from segstream.shards.format.reader import ShardSet
@@ -167,7 +168,7 @@ def _draw_sample(
     where = f"{shards.url}: sample {entry.key!r}"
     try:
         photo = images.decode_picture(shards.read(i, "image")).pixels
-        stored = {member: images.decode_ids(shards.read(i, member)) for member in sorted({s.member for s in sources})}
+        stored = {member: decode_ids(shards.read(i, member)) for member in sorted({s.member for s in sources})}
     except images.UnreadableError as error:
         raise DataError(f"{where}: {error}; run `segstream verify`, then convert again") from error
     for member, label in stored.items():

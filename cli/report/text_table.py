@@ -14,10 +14,8 @@ Entry = tuple[float | None, str]
 HMEAN = "h. mean"
 """The column of the harmonic mean."""
 BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
-ESCAPED = {
-    "markdown": str.maketrans({"|": r"\|", "<": "&lt;"}),
-    "latex": str.maketrans({c: f"\\{c}" for c in "&%$#_{}"}),
-}  # in names
+_LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"})
+ESCAPED = {"markdown": str.maketrans({"|": r"\|", "<": "&lt;"}), "latex": _LATEX}  # in names
 NARROWEST = len("100.0")
 
 
@@ -50,8 +48,8 @@ def text_table(
         bold: in plain text, also print the best in bold (for a terminal).
     """
     best = best_of([value for value, _ in entries] for _, entries in rows)
-    names = [plain(text).translate(ESCAPED.get(form, {})) for text in (*columns, *(name for name, _ in rows))]
-    columns, names = names[: len(columns)], names[len(columns) :]
+    escapes = ESCAPED.get(form, {})
+    columns, names = ([plain(name).translate(escapes) for name in some] for some in (columns, [n for n, _ in rows]))
     marked = [
         (name, [(text, value is not None and value == top) for (value, text), top in zip(entries, best, strict=True)])
         for name, (_, entries) in zip(names, rows, strict=True)

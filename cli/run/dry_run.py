@@ -18,6 +18,7 @@ from segstream.pipeline.config import shares
 from segstream.pipeline.loader import Loader
 from segstream.pipeline.samples import label_views
 from segstream.recipe import Recipe
+from segstream.shards.checks.stats import label_warnings
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError
 from segstream.shards.format.manifest import Manifest
@@ -38,6 +39,8 @@ def dry_run(recipe: Recipe, *, json: bool) -> None:
     plan = make_plan(recipe)
     if not json:
         _print(plan)
+    for line in plan["warnings"]:
+        note(f"warning: {line}")
     row = None if plan["missing"] or not plan["fits"] else one_step(recipe)
     memory_mib = None if row is None or row.memory_mib != row.memory_mib else row.memory_mib
     if json:
@@ -104,6 +107,7 @@ def make_plan(recipe: Recipe) -> dict[str, Any]:
         "disk": (train.keep + 1) * memory.checkpoint + memory.weights,  # the newest is written before the oldest goes
         "memory_total": memory.total,
         "fits": free is None or wanted <= free,
+        "warnings": [line for m in manifests.values() for line in label_warnings(m, _member(data.taxonomy, m))],
         "missing": [row["missing"] for row in mix if row["missing"] is not None],
     }
 
@@ -153,6 +157,10 @@ def _taxonomy(recipe: Recipe, manifests: Mapping[str, Manifest]) -> Taxonomy:
     name = next(iter(recipe.data.mix))
     known = registry().get(name)
     return load_taxonomy((known.taxonomy if known else None) or name)
+
+
+def _member(view: str, manifest: Manifest) -> str:
+    return view if view in manifest.members else "native"
 
 
 def _free(device: torch.device) -> int | None:

@@ -86,6 +86,7 @@ def _run_onnx(path: Path, images: Tensor) -> Tensor:
         from onnxruntime import InferenceSession
     except ImportError as error:
         raise _missing() from error
+    str(path).encode()  # what is not UTF-8 it does not take
     session = InferenceSession(path, providers=["CPUExecutionProvider"])
     return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 

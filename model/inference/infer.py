@@ -35,6 +35,8 @@ Projection = npt.NDArray[np.float32] | None
 LARGEST_8_BIT = 255  # classes; the value 255 itself means "none"
 FLOOR = 2.0**-24  # the smallest float16: what a probability of 0 counts as where its logarithm is asked for
 OVERLAP = 3  # windows advance by 2/3 of their side
+LONGEST = 16  # times as long as wide: images that are enlarged
+_FEW_PIXELS = 1 << 20
 ROW_BYTES = 8 << 20  # of scores at full size at a time, on a CPU: they fit its cache
 
 
@@ -114,7 +116,9 @@ def hierarchical_logits(net: nn.Module, images: Sequence[Image], config: InferCo
     if not isinstance(net, HMSA):
         raise DataError("n_scales: only hierarchical multi-scale attention (hmsa) has scales of its own; use scales")
     size_hw, device = images[0].shape[:2], next(net.parameters()).device
-    pixels = normalised([resize_short_side(image, config.short_side or min(size_hw)) for image in images], device)
+    short = config.short_side or min(size_hw)
+    check_thin(size_hw, short)
+    pixels = normalised([resize_short_side(image, short) for image in images], device)
     combined: Tensor = net(pixels, config.n_scales)
     if config.flip:
         combined = (combined + net(pixels.flip(3), config.n_scales).flip(3)) / 2
@@ -140,7 +144,10 @@ def _mapped(matrix: Tensor, scores_Khw: Tensor) -> Tensor:
 
 def _best(scores: Tensor, size_hw: Sequence[int]) -> Tensor:
     """(K, h, w) -> (H, W) ids at the image's size."""
-    return torch.cat([resized_rows(scores, size_hw, rows).argmax(dim=0) for rows in strips(scores, size_hw)])
+    best = torch.empty(tuple(size_hw), dtype=torch.int32, device=scores.device)
+    for rows in strips(scores, size_hw):  # argmax gives 8 bytes a pixel
+        best[rows] = resized_rows(scores, size_hw, rows).argmax(dim=0)
+    return best
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -177,7 +184,9 @@ def _at_scale(
     """
     crop = config.crop
     size_hw = (images[0].shape[0], images[0].shape[1])
-    scaled = [resize_short_side(image, _short_side(size_hw, config, scale)) for image in images]
+    short = _short_side(size_hw, config, scale)
+    check_thin(size_hw, short, crop)
+    scaled = [resize_short_side(image, short) for image in images]
     (height, width), (pad_h, pad_w) = scaled[0].shape[:2], (max(crop - side, 0) for side in scaled[0].shape[:2])
     top, left = pad_h // 2, pad_w // 2
     border = (top, pad_h - top, left, pad_w - left)
@@ -259,6 +268,20 @@ def _probabilities(views: Sequence[Tensor], plan: Upsampling, strip: Strip, *, b
 
 def _short_side(size_hw: tuple[int, int], config: InferConfig, scale: float) -> int:
     return round(scale * (config.short_side or min(size_hw)))
+
+
+def check_thin(size_hw: Sequence[int], short: int, crop: int = 1) -> None:
+    """Refuse an image that a side too short makes explode: resized by that side, and padded to the windows.
+
+    Raises:
+        DataError: of more pixels than itself, than a million, and than 16 times the square of its new shorter side.
+    """
+    high, wide = (max(crop, round(short / min(size_hw) * side)) for side in size_hw)
+    if high * wide > max(math.prod(size_hw), _FEW_PIXELS, LONGEST * max(short, crop) ** 2):
+        raise DataError(
+            f"an image of {size_hw[1]} x {size_hw[0]} would be segmented at {wide} x {high}, for its shorter side; cut "
+            f"it into pieces at most {LONGEST} times as long as wide"
+        )
 
 
 def _padded(image: npt.NDArray[np.float32], border: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:

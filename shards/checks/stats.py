@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from segstream.shards.errors import UsageError, did_you_mean
+from segstream.shards.errors import UsageError, did_you_mean, listed
 from segstream.shards.format.index import LABEL_MEMBERS
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.taxonomy import Taxonomy
@@ -26,6 +26,37 @@ def label_taxonomies(manifest: Manifest) -> Mapping[str, Taxonomy]:
     """The taxonomy of every label member that the set holds; none for a set of images only."""
     known = {"native": manifest.native, "universal": manifest.universal, "universal-relabeled": manifest.universal}
     return {m: taxonomy for m, taxonomy in known.items() if m in manifest.members and taxonomy is not None}
+
+
+def ignored_share(manifest: Manifest, pixels: int = 0) -> float:
+    """Share of the stored pixels that have no class, 0 to 1.
+
+    Args:
+        pixels: of all samples; without, manifests of own data tell by themselves, and for others 0 comes out.
+    """
+    labelled = sum(count for count, _ in manifest.counts.get("native", {}).values())
+    return 1 - labelled / (pixels or labelled + sum(manifest.ignored.values()) or 1)
+
+
+def label_warnings(manifest: Manifest, member: str = "native", *, pixels: int = 0) -> list[str]:
+    """What speaks against training on a set's labels, or evaluating by them, one line each; `pixels` as above."""
+    if member not in label_taxonomies(manifest):
+        return []
+    table = class_table(manifest, member)
+    shown, nowhere = ([row.name for row in table if bool(row.images) is there] for there in (True, False))
+    own, share = manifest.native.kind == "own" and member == "native" and shown, ignored_share(manifest, pixels)
+    found = [
+        *(["no pixel is labelled: there is nothing to learn, nor to evaluate by"] if not shown else ()),
+        *([f"only one class occurs, {shown[0]}: there is nothing to tell it apart from"] if len(shown) == 1 else ()),
+        *(
+            [f"{len(nowhere)} of the {len(table)} classes given occur nowhere: {listed(nowhere)}"]
+            if own and nowhere
+            else ()
+        ),
+        *([f"{share:.1%} of the pixels are ignored"] if shown and share > 0.5 else ()),
+        *(f"all {manifest.samples} samples have the same {what}" for what in manifest.alike),
+    ]
+    return [f"{manifest.dataset} {manifest.split}: {line}" for line in found]
 
 
 def common_member(manifests: Sequence[Manifest]) -> str:

@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from segstream.shards.checks.stats import label_taxonomies
-from segstream.shards.codecs.images import decode_ids, decode_picture
+from segstream.shards.codecs.images import decode_picture
+from segstream.shards.codecs.labels import decode_ids
 from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.format import index as index_file
 from segstream.shards.format import manifest as manifests

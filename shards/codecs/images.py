@@ -1,29 +1,80 @@
-"""Source pictures and label files in, members out: strict decoding, EXIF orientation, the shorter-side limit."""
+"""Source pictures in, members out: size by header, strict decoding, one rule for RGB, the shorter-side limit."""
 
 import contextlib
 import io
+import os
+import struct
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps
 
 from segstream.shards.codecs import jpeg, png
+from segstream.shards.codecs.formats import load_heif
 from segstream.shards.errors import UnreadableError as UnreadableError
+from segstream.shards.errors import UsageError
 
 Rgb = npt.NDArray[np.uint8]
 """(H, W, 3) uint8, RGB."""
 
-_COLOUR_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa"}
-_ID_MODES = {"1", "L", "P", "I", "I;16", "I;16B"}
-_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM", "GIF")
+MAX_PIXELS = "SEGSTREAM_MAX_PIXELS"  # environment variable
+BYTES_PER_PIXEL = 4  # of a decoded picture in Pillow; also what a file may have for each pixel of the limit
+_DEFAULT_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs
+_COLOUR_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM", "GIF", "JPEG2000", "AVIF", "HEIF")
+_CHECKED = ("JPEG", "MPO", "PNG")  # here, whatever Pillow makes of them
 _MCU_PX = 16  # side of a minimum coded unit at 4:2:0
 _TILE_MCUS = range(12, 3, -1)  # widths of a tile, best first: markers grow the file by about 4 bytes a tile
-_ORIENTATION = 0x0112  # EXIF tag
+_ORIENTATION = 0x0112  # tag of EXIF and TIFF
+_INTEGERS = {1: "B", 3: "H", 4: "I"}  # EXIF's types, as `struct` has them
+# What Pillow warns of is metadata, of no matter here. Once for all: to catch warnings changes them for all threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class TooLargeError(UnreadableError):
+    """More pixels or bytes than are decoded; found before any is."""
+
+
+def max_pixels() -> int:
+    """How many pixels a picture may have: what SEGSTREAM_MAX_PIXELS says.
+
+    Raises:
+        UsageError: it is no number of pixels.
+    """
+    text = os.environ.get(MAX_PIXELS) or str(_DEFAULT_PIXELS)
+    if not text.isdecimal() or not 1 <= len(text) <= 15 or int(text) == 0:
+        raise UsageError(f"{MAX_PIXELS}={text}: not a number of pixels; write such as {2 * _DEFAULT_PIXELS}")
+    if Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(text))
+    return int(text)
+
+
+def check_size(size_hw: tuple[int, int], most: int | None = None) -> None:
+    """Test what a header says of a picture's size.
+
+    Raises:
+        TooLargeError: it has more pixels than `most`, or than `max_pixels` says.
+    """
+    limit, pixels = most or max_pixels(), size_hw[0] * size_hw[1]
+    if pixels > limit:
+        what = f"too large: {size_hw[1]} x {size_hw[0]} pixels by its header, more than {limit:,}"
+        raise TooLargeError(f"{what}; set {MAX_PIXELS}={pixels} to read it")
+
+
+def check_bytes(size: int) -> None:
+    """Test a file's size, or what an archive says of a member's.
+
+    Raises:
+        TooLargeError: it is larger than any picture of `max_pixels`.
+    """
+    limit = BYTES_PER_PIXEL * max_pixels()
+    if size > limit:
+        pixels = -(-size // BYTES_PER_PIXEL)
+        raise TooLargeError(f"too large: {size:,} bytes, more than {limit:,}; set {MAX_PIXELS}={pixels} to read it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,80 +98,134 @@ class Picture:
             return self.content
         if self.content.startswith(jpeg.SIGNATURE):
             return jpeg.decode(self.content)
-        with _opened(self.content) as image:
-            return _rgb(image)
+        with opened(self.content, most=self.size_hw[0] * self.size_hw[1]) as image:
+            return rgb(image)
 
 
-def decode_picture(data: bytes) -> Picture:
-    """Read an image file completely, EXIF orientation applied.
+def decode_picture(data: bytes, *, most: int | None = None) -> Picture:
+    """Read an image file completely: the one rule by which a picture becomes RGB.
+
+    EXIF orientation is applied. Grey, palette and CMYK become RGB, without ICC profiles; of 16 bits a channel the upper
+    8 are kept, and alpha is left out: the colours that are stored show, however transparent. Of several pages the
+    first.
+
+    Args:
+        most: pixels, if not as many as `max_pixels`.
 
     Raises:
-        UnreadableError: truncated, damaged, of an unknown format, or of more than 8 bits a channel.
+        UnreadableError: of an unknown format, it does not decode, or it is of no mode that has one RGB picture.
+        TooLargeError: its header says more pixels.
     """
-    with _opened(data) as image:
-        if image.mode not in _COLOUR_MODES:
-            raise UnreadableError(f"image of mode {image.mode}, not 8-bit RGB or grey")
+    with opened(data, most=most) as image:
+        wide = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG"))
+        if image.mode not in _COLOUR_MODES and not wide:
+            raise UnreadableError(
+                f"{image.format} of mode {image.mode}, read as no RGB picture; convert it to 8-bit RGB"
+            )
         suffix = {"JPEG": "jpg", "PNG": "png"}.get(image.format or "")
-        eight_bits = not data.startswith(png.SIGNATURE) or data[24] == 8
+        eight_bits = image.format != "PNG" or (data[24] == 8 and not getattr(image, "is_animated", False))
         plain = image.mode == "RGB" and "transparency" not in image.info and eight_bits
-        upright = _orientation(image) == 1
-        as_is = suffix if plain and upright else None
+        turned = orientation(image)
+        as_is = suffix if plain and turned == 1 else None
         if is_jpeg := data.startswith(jpeg.SIGNATURE):
             jpeg.check(data)
-        if as_is or (is_jpeg and upright and image.mode == "L"):
+        if as_is or (is_jpeg and turned == 1 and image.mode == "L"):
             return Picture((image.height, image.width), data, as_is)
-        pixels = _rgb(image, upright=upright)
+        pixels = rgb(image, turned)
     return Picture(pixels.shape[:2], pixels, None)
 
 
-def decode_ids(data: bytes) -> npt.NDArray[np.integer]:
-    """Decode a one-channel label file; of a palette image the indices, not the colours.
-
-    Returns:
-        (H, W) uint8 or wider.
+def opened(data: bytes, *, most: int | None = None, rows: bool = True) -> ImageFile.ImageFile:
+    """Read the header; of a PNG, test all but how its rows are filtered (`rows`: that they are there, too).
 
     Raises:
-        UnreadableError: truncated, damaged, or with colour channels.
+        UnreadableError: of an unknown format, or the header is not one.
+        TooLargeError: as `decode_picture`.
     """
-    with _opened(data, lossless=True) as image:
-        if image.mode not in _ID_MODES:
-            raise UnreadableError(f"label of mode {image.mode}, expected one channel of class ids")
-        ids = np.asarray(_loaded(image))
-        colours = len(image.getpalette() or ()) // 3
-        if image.mode == "P" and ids.max() >= colours:
-            raise UnreadableError(f"label with index {ids.max()} and a palette of {colours} colours")
-        grey = image.format == "PNG" and image.mode == "L"
-    if ids.dtype == np.bool_:
-        return ids.astype(np.uint8)
-    depth = data[24] if grey else 8
-    return ids // (255 // (2**depth - 1)) if depth < 8 else ids  # pillow spreads 2 and 4 bits of grey over 0..255
+    Image.init()
+    load_heif(data)
+    accepts = {form: Image.OPEN[form][1] for form in FORMATS if form in Image.OPEN}
+    known = [form for form, accept in accepts.items() if accept is not None and accept(data[:16]) is True]
+    if not known:
+        what = f"begins with {data[:8]!r}, as no format that is read ({', '.join(FORMATS)})"
+        raise UnreadableError(what if data else "empty file")
+    header = None
+    if known[0] == "PNG":
+        header = png.check(data)
+        check_size(header.size_hw, most)
+        if rows:
+            png.check_rows(data, header)
+    with decoding(known[0]):  # not by `Image.open`, whose limit of pixels says no size
+        image: ImageFile.ImageFile = Image.OPEN[known[0]][0](io.BytesIO(data), "")
+    check_size((image.height, image.width), most)
+    if header is not None and header.exif:  # Pillow finds it where it stands after the pixels only in decoding
+        image.info["exif"] = header.exif
+    return image
 
 
-def decode_rgb(data: bytes) -> Rgb:
-    """Decode a label file whose colours are codes, (H, W, 3) uint8; no conversion of any kind.
+def rgb(image: ImageFile.ImageFile, turned: int = 1) -> Rgb:
+    """An opened picture as (H, W, 3) uint8; `turned` is its EXIF orientation."""
+    tags, raw = getattr(image, "tag_v2", {}), raw_mode(image)
+    whole = ImageOps.exif_transpose(loaded(image)) if turned != 1 else loaded(image)
+    if not whole.mode.startswith("I"):
+        return np.asarray(whole.convert("RGB"))
+    upper = (np.asarray(whole).astype(np.uint16) >> (4 if raw == "I;12" else 8)).astype(np.uint8)
+    return np.repeat((255 - upper if tags.get(262) == 0 else upper)[..., None], 3, axis=2)  # 262: 0 is white
+
+
+def raw_mode(image: ImageFile.ImageFile) -> str:
+    """How Pillow turns what an opened file stores into what it shows; empty where its decoder does not say."""
+    args: object = image.tile[0][3] if image.tile else ""
+    first = args[0] if isinstance(args, tuple | list) and args else args
+    return first if isinstance(first, str) else ""
+
+
+def loaded(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
+    """Decode in full: Pillow is the decoder that refuses what is cut short, unless the program forbids it.
 
     Raises:
-        UnreadableError: truncated, damaged, or not three channels of 8 bits.
+        UnreadableError: it does not decode.
     """
-    with _opened(data, lossless=True) as image:
-        if image.mode not in ("P", "RGB"):  # the former: the same colours, stored with a palette
-            raise UnreadableError(f"label of mode {image.mode}, expected RGB colour codes")
-        return _rgb(image)
+    if ImageFile.LOAD_TRUNCATED_IMAGES and image.format not in _CHECKED:
+        raise UnreadableError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, which hides what is cut short; unset it")
+    with decoding(image.format or ""):
+        image.load()
+    return image
 
 
-def decode_palette(data: bytes) -> tuple[npt.NDArray[np.uint8], Rgb]:
-    """Decode a label file with a palette.
-
-    Returns:
-        (H, W) uint8 indices, and the palette's colours as (entries, 3) uint8.
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation of an opened file, 1 if it has none; a TIFF's own, which Pillow applies, is not looked at.
 
     Raises:
-        UnreadableError: truncated, damaged, or without a palette.
+        UnreadableError: the block is cut short before the tag or its directory's end.
     """
-    with _opened(data) as image:
-        if image.mode != "P":
-            raise UnreadableError(f"label of mode {image.mode}, expected a palette")
-        return np.asarray(_loaded(image)), np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    block = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
+    if not block:
+        return 1
+    try:
+        order = {b"II*\0": "<", b"MM\0*": ">"}[block[:4]]
+        at = struct.unpack_from(f"{order}I", block, 4)[0]
+        for place in range(at + 2, at + 2 + 12 * struct.unpack_from(f"{order}H", block, at)[0], 12):
+            tag, kind = struct.unpack_from(f"{order}HH", block, place)
+            if tag == _ORIENTATION:
+                return int(struct.unpack_from(order + _INTEGERS.get(kind, "H"), block, place + 8)[0])
+    except (KeyError, struct.error) as error:
+        raise UnreadableError("EXIF block cut short, so that the orientation is unknown; save without EXIF") from error
+    return 1
+
+
+@contextlib.contextmanager
+def decoding(form: str) -> Iterator[None]:
+    """Whatever a decoder raises, nearly every kind of exception, is an UnreadableError with its words."""
+    try:
+        yield
+    except UnreadableError:
+        raise
+    except MemoryError as error:
+        raise UnreadableError(f"{form} for which there is not enough memory") from error
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableError(f"{form} that does not decode ({said})") from error
 
 
 def fit(size_hw: tuple[int, int], short_side: int | None) -> tuple[int, int]:
@@ -163,60 +268,3 @@ def _encode(suffix: str, pixels: Rgb, *options: int) -> bytes:
     if not done:
         raise RuntimeError(f"OpenCV cannot encode {pixels.shape} as {suffix}")
     return data.tobytes()
-
-
-def _opened(data: bytes, *, lossless: bool = False) -> Image.Image:
-    """Read the header; of a PNG, test all but how its rows are filtered."""
-    with _damage("ignore"):  # the warnings are about EXIF, see `_orientation`
-        if data.startswith(png.SIGNATURE):
-            png.check_rows(data, png.check(data))
-        try:
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        except UnidentifiedImageError as error:
-            raise UnreadableError("not an image file that can be read" if data else "empty file") from error
-    if lossless and image.format == "JPEG":
-        raise UnreadableError("label is a JPEG, whose values are not exact")
-    return image
-
-
-def _rgb(image: Image.Image, *, upright: bool = True) -> Rgb:
-    whole = _loaded(image)
-    return np.asarray((whole if upright else ImageOps.exif_transpose(whole)).convert("RGB"))
-
-
-def _loaded(image: Image.Image) -> Image.Image:
-    """Decode in full: pillow is the decoder that refuses what is cut short."""
-    with _damage("error"):
-        image.load()
-    return image
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 if the file has none; other tags may be damaged, this one may not."""
-    try:
-        with warnings.catch_warnings(record=True, action="always") as caught:
-            exif = Image.Exif()  # not `image.getexif()`: what it warns of was said on opening
-            exif.load(image.info.get("exif", b""))
-            orientation = exif.get(_ORIENTATION)
-        if orientation is None and caught:
-            raise ValueError(caught[0].message)
-    except Exception as error:
-        raise UnreadableError(f"damaged EXIF, so that the picture's orientation is unknown ({error})") from error
-    return orientation if isinstance(orientation, int) else 1
-
-
-@contextlib.contextmanager
-def _damage(action: Literal["error", "ignore"]) -> Iterator[None]:
-    """What a decoder raises, nearly every kind of exception, is damage; what it warns of, too, but for a large picture.
-
-    `action`: what becomes of warnings.
-    """
-    with warnings.catch_warnings(action=action):
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        try:
-            yield
-        except UnreadableError:
-            raise
-        except Exception as error:
-            said = " ".join(str(error).split()) or type(error).__name__
-            raise UnreadableError(f"damaged or truncated ({said})") from error

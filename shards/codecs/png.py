@@ -6,7 +6,7 @@ rows (filter type 0) of large flat regions compress better than filtered ones an
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,8 @@ _LAST_FILTER = 4
 LABEL_ROWS = 64
 """Of a label, in each IDAT chunk."""
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_PIECE = 1 << 16  # packed bytes unpacked at a time: at most 66 MB
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
 
@@ -33,26 +35,31 @@ class Header(NamedTuple):
     colour_type: int
     """As the format numbers them: 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGBA."""
     interlaced: bool
+    exif: bytes = b""
 
 
 def check(data: bytes) -> Header:
     """Test the structure and the CRC of every chunk.
 
     Raises:
-        UnreadableError: cut short, a failed checksum, chunks that cannot be, or not a PNG at all.
+        UnreadableError: cut short, a failed checksum, chunks or a header that cannot be, or not a PNG at all.
     """
     if not data.startswith(SIGNATURE):
         raise UnreadableError("not a PNG file")
-    head = b""
+    head = exif = b""
     for kind, body in _chunks(data):
         if (kind == b"IHDR") == bool(head) or (kind == b"IHDR" and len(body) != 13):
-            raise UnreadableError("damaged PNG (not one header of 13 bytes, first of all)")
+            raise UnreadableError("PNG with not one header of 13 bytes, first of all")
         if kind[0] < ord("a") and kind not in _CRITICAL:
             raise UnreadableError(f"PNG with unknown chunk {kind.decode('latin-1')!r} that may not be passed over")
         head = head or bytes(body)
+        exif = bytes(body) if kind == b"eXIf" else exif
         if kind == b"IEND":
-            width, height, depth, colour_type, _, _, interlaced = struct.unpack(">IIBBBBB", head)
-            return Header((height, width), depth, colour_type, bool(interlaced))
+            width, height, depth, colour_type, packed, filtered, interlaced = struct.unpack(">IIBBBBB", head)
+            known = depth in _DEPTHS.get(colour_type, ()) and (packed, filtered, interlaced & ~1) == (0, 0, 0)
+            if not (known and width and height):
+                raise UnreadableError(f"PNG with a header that no PNG has (its 13 bytes are {head.hex()})")
+            return Header((height, width), depth, colour_type, bool(interlaced), exif)
     raise UnreadableError("truncated PNG (no end marker)")
 
 
@@ -64,23 +71,32 @@ def check_rows(data: bytes, header: Header) -> None:
     Raises:
         UnreadableError: it does not.
     """
-    bits = header.depth * _CHANNELS.get(header.colour_type, 1)
+    bits = header.depth * _CHANNELS[header.colour_type]
     passes = [(rows, 1 + -(-columns * bits // 8)) for rows, columns in _passes(header) if columns]
     expected = sum(rows * row for rows, row in passes)
-    packed = b"".join(body for kind, body in _chunks(data, until=b"IEND") if kind == b"IDAT")
-    unpacker = zlib.decompressobj()
-    try:
-        found = unpacker.decompress(packed, expected + 1)
-        unpacker.decompress(unpacker.unconsumed_tail, 1)  # the end mark and the checksum
-    except zlib.error as error:
-        raise UnreadableError(f"damaged PNG ({error})") from error
-    if len(found) != expected or not unpacker.eof:
-        raise UnreadableError(f"damaged PNG (pixel data of {len(found)} bytes, its header says {expected})")
-    at = 0
+    unpacker, done = zlib.decompressobj(), 0
+    for body in (body for kind, body in _chunks(data, until=b"IEND") if kind == b"IDAT"):
+        for place in range(0, len(body), _PIECE):
+            try:
+                found = unpacker.decompress(body[place : place + _PIECE])
+            except zlib.error as error:
+                raise UnreadableError(f"PNG whose pixel data does not unpack ({error})") from error
+            if any(max(types, default=0) > _LAST_FILTER for types in _filter_types(found, done, passes)):
+                raise UnreadableError("PNG with a row without a filter type")
+            done += len(found)
+            if done > expected:  # and nobody knows how much more
+                raise UnreadableError(f"PNG with pixel data of over {expected} bytes, its header says {expected}")
+    if done != expected or not unpacker.eof:
+        raise UnreadableError(f"PNG with pixel data of {done} bytes, its header says {expected}")
+
+
+def _filter_types(found: bytes, done: int, passes: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+    """First bytes of the rows that begin in `found`, which `done` bytes precede; by pass, (rows, bytes of each)."""
+    top = 0
     for rows, row in passes:
-        if max(found[at : at + rows * row : row], default=0) > _LAST_FILTER:
-            raise UnreadableError("damaged PNG (a row without a filter type)")
-        at += rows * row
+        first = top + -(-max(done - top, 0) // row) * row
+        top += rows * row
+        yield found[first - done : max(top - done, 0) : row]
 
 
 def _passes(header: Header) -> Iterator[tuple[int, int]]:
@@ -120,7 +136,7 @@ def _chunks(data: bytes, until: bytes = b"") -> Iterator[tuple[bytes, Any]]:
         if end > len(data):
             break
         if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-            raise UnreadableError(f"damaged PNG (checksum of chunk {kind.decode('latin-1')!r} at byte {at} fails)")
+            raise UnreadableError(f"PNG with a chunk {kind.decode('latin-1')!r} at byte {at} that fails its checksum")
         if kind == until:
             return
         yield kind, view[at + 8 : end - 4]

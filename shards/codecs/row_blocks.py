@@ -107,7 +107,8 @@ def unpack_label(rows: EncodedRows, width: int) -> npt.NDArray[np.uint8] | None:
     if rows.top == 0:
         packed[0] = packed[0][2:]  # zlib's own header
     size = (rows.bottom - rows.top) * (width + 1)
-    pixels: bytes = zlib_ng.decompress(b"".join([*packed, _LAST]), -zlib.MAX_WBITS, size)  # in 0.4 of zlib's time
+    unpacker = zlib_ng.decompressobj(-zlib.MAX_WBITS)  # in 0.4 of zlib's time
+    pixels: bytes = unpacker.decompress(b"".join([*packed, _LAST]), size + 1)  # no more, whatever a block holds
     return np.frombuffer(pixels, np.uint8).reshape(-1, width + 1)[:, 1:] if len(pixels) == size else None
 
 

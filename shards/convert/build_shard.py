@@ -3,7 +3,9 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,6 +67,10 @@ class Made:
     """None if not one of its samples could be used, so that it was not written."""
     index: indexes.ShardIndex
     """But for its samples, which may be many."""
+    pixels: int
+    """Of all samples."""
+    alike: Set[tuple[str, int]]
+    """Suffixes and CRC-32s of the members that are the same in all samples."""
     kept: bool
     """It was there already."""
 
@@ -78,6 +84,7 @@ class _Builder:
     outcomes: list[indexes.RelabelOutcome] = field(default_factory=list)
     sources: list[Any] = field(default_factory=list)
     counts: list[indexes.Counts] = field(default_factory=list)
+    ignored: Counter[int] = field(default_factory=Counter)
 
     def samples(self, pairs: Sequence[Pair]) -> Iterator[ShardSample]:
         """Those of the pairs that can be used."""
@@ -118,12 +125,18 @@ class _Builder:
         dataset, universal = self.setup.dataset, self.setup.universal
         assert dataset.remap is not None
         try:
-            whole = remap_label(dataset.read_label(files[path], pair), dataset.remap, where=path)
+            released = dataset.read_label(files[path], pair)
+            whole = remap_label(released, dataset.remap, where=path)
         except (UnreadableError, DataError) as error:
             raise BadFileError(path, str(error).removeprefix(f"{path}: ")) from error
         if whole.shape != original:
             raise BadFileError(path, f"label is {_by(whole.shape)}, {pair.image} is {_by(original)} (height x width)")
         native = whole if size_hw == original else images.resize_label(whole, size_hw)
+        if dataset.taxonomy.kind == "own":
+            wide: Any = released if released.itemsize < 4 else released.astype(np.float64)  # which OpenCV resizes
+            stored = wide if size_hw == original else images.resize_label(wide, size_hw)
+            values, pixels = np.unique(stored[native == IGNORE_INDEX], return_counts=True)
+            self.ignored.update(dict(zip(map(int, values), pixels.tolist(), strict=True)))
         if universal is None:
             return {"native": native}
         labels = {"native": native, "universal": remap_label(native, universal, where=path)}
@@ -179,7 +192,14 @@ def build_shard(setup: Setup, planned: Planned) -> Made:
         samples=len(index.samples),
         index_sha256=hashlib.sha256(indexes.dump_index(index)).hexdigest(),
     )
-    return Made(info=info if index.samples else None, index=replace(index, samples=()), kept=kept is not None)
+    members = [{(suffix, span.crc32) for suffix, span in entry.members.items()} for entry in index.samples]
+    return Made(
+        info=info if index.samples else None,
+        index=replace(index, samples=()),
+        pixels=sum(math.prod(entry.size_hw) for entry in index.samples),
+        alike=members[0].intersection(*members[1:]) if members else set(),
+        kept=kept is not None,
+    )
 
 
 def _build(setup: Setup, planned: Planned) -> indexes.ShardIndex:
@@ -196,6 +216,7 @@ def _build(setup: Setup, planned: Planned) -> indexes.ShardIndex:
         counts={**{name: {} for shown in builder.counts for name in shown}, **indexes.merge_counts(builder.counts)},
         left_out=tuple(builder.left_out),
         relabel=indexes.merge_outcomes(builder.outcomes) if setup.relabel else None,
+        ignored=builder.ignored,
     )
     with writing(planned.path.with_name(indexes.index_name(planned.path.name)), advice=RUN_AGAIN) as file:
         file.write(indexes.dump_index(index))
@@ -222,7 +243,8 @@ def _json(setup: Setup, pair: Pair, size_hw: tuple[int, ...]) -> bytes:
         "label": pair.label,
         "original_size_hw": list(size_hw),
     }
-    return json.dumps(content, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogateescape")
+    text = json.dumps(content, ensure_ascii=False, sort_keys=True)
+    return text.encode("utf-8", "backslashreplace")  # of a name that is not UTF-8, JSON's own escapes
 
 
 def _whole_shard(setup: Setup, planned: Planned) -> indexes.ShardIndex | None:

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -29,7 +30,7 @@ from segstream.shards.format.left_out import LeftOut, check_left_out
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.format.writer import load_tar_writer
 from segstream.shards.parallel import as_they_finish
-from segstream.shards.storage.base import local_path
+from segstream.shards.storage.base import below, local_path, scheme_of
 from segstream.shards.taxonomy import load_taxonomy, universal_remap
 
 _SHOWN = 5
@@ -47,6 +48,10 @@ class Converted(Manifest):
     """Shards kept from an earlier run."""
     first_absent: tuple[str, ...]
     """A few of the listed images that the release does not hold."""
+    pixels: int
+    """Of all samples as stored."""
+    notes: tuple[str, ...]
+    """What was not taken as it stands, see `Found`."""
 
 
 def convert(
@@ -146,11 +151,15 @@ def convert(
         check_left_out(left_out, allowed=skip_bad, total=len(chosen), where=f"{data.name} {split} in {release}")
         infos = tuple(shard.info for shard in made if shard.info)
         if not infos:
-            raise DataError(f"{data.name} {split}: not one sample could be used; check --raw")
+            raise DataError(
+                f"{data.name} {split}: not one sample could be used: {left_out[0].path}: {left_out[0].reason}"
+            )
         labelled = chosen[0].label is not None
         mapped = labelled and setup.universal is not None
         members = {"native": labelled, "universal": mapped, "universal-relabeled": setup.relabel}
         outcomes = [shard.index.relabel for shard in made if shard.index.relabel]
+        ignored = sum((Counter(shard.index.ignored) for shard in made), Counter[int]())
+        alike = set[tuple[str, int]].intersection(*(set(shard.alike) for shard in made if shard.info))
         converted = Converted(
             dataset=data.name,
             split=split,
@@ -165,7 +174,11 @@ def convert(
             skipped=tuple(left_out),
             absent=len(found.absent),
             relabel=merge_outcomes([unused, *outcomes]) if unused else None,
+            ignored=ignored,
+            alike=tuple(sorted(suffix for suffix, _ in alike)) if sum(info.samples for info in infos) > 1 else (),
             url=url,
+            pixels=sum(shard.pixels for shard in made),
+            notes=found.notes,
             resumed_shards=sum(shard.kept for shard in made),
             first_absent=found.absent[:_SHOWN],
         )
@@ -192,10 +205,10 @@ def plan_shards(sizes: Iterable[tuple[T, int]], *, max_samples: int, max_bytes: 
 @contextlib.contextmanager
 def _target(out: str, dataset: str, split: str, *, staged: bool) -> Iterator[tuple[Path, str]]:
     """(folder to write into, where the set will be); what goes to a bucket is uploaded once the block has ended."""
-    if out.startswith("s3://"):
+    if scheme_of(out) == "s3":
         from segstream.shards.convert.publish import Target
 
-        target = Target(f"{out.rstrip('/')}/{dataset}/{split}")
+        target = Target(below(out, dataset, split))
         with target.staging() as folder:
             yield folder, target.url
             target.publish(folder)
@@ -210,11 +223,12 @@ def _ordered(found: Found, *, where: str) -> list[Pair]:
     pairs = sorted(found.pairs, key=lambda p: p.key)
     if not pairs:
         listed = f"; {len(found.absent)} listed images are absent, e.g. {found.absent[0]}" if found.absent else ""
-        raise DataError(f"{where}: no images{listed}; check --raw")
+        raise DataError(f"{where}: no images{listed}")
     for one, other in itertools.pairwise(pairs):
         if one.key == other.key:
             raise DataError(
-                f"{where}: {one.image} and {other.image} have the same key {unescape(one.key)!r}; rename one of them"
+                f"{where}: {one.image} and {other.image} have the same key {unescape(one.key)!r}, which is a path "
+                f"without its suffix; move one elsewhere"
             )
     return pairs
 
@@ -227,6 +241,7 @@ def _identity(data: Dataset, split: str, params: dict[str, Any]) -> str:
         [data.name, split, data.licence],
         [data.taxonomy.digest, *((data.remap.source, data.remap.table.tolist()) if data.remap else ())],
         load_taxonomy("universal").digest if data.taxonomy.to_universal is not None else None,
+        *(data.remap.beyond if data.remap else ()),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -127,14 +127,14 @@ def _unzipped(path: Path) -> bytes:
     try:
         return gzip.decompress(data) if data.startswith(_GZIP) else data
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file ({error}); fetch it again") from error
+        raise DataError(f"{path}: does not unpack as gzip ({error}); fetch it again") from error
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check --relabel") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def _published(folder: Path) -> bytes:
@@ -165,7 +165,7 @@ def _listed(root: Path) -> Iterator[tuple[str, ...]]:
         if spelled not in known or split not in _SPLITS:
             raise DataError(f"{where}: unknown dataset or split {spelled!r}, {split!r}; check the revision")
         if ".." in Path(text).parts or Path(text).is_absolute():
-            raise DataError(f"{where}: {text!r} leads out of {_TEXTS}; check the revision")
+            raise DataError(f"{where}: {text!r} is no path below {_TEXTS}; take another checkout")
         dataset, spelling = known[spelled]
         form = re.compile(spelling.prefix + r"([^,\"]+)_([0-9]+)\.[a-z]+")
         names = _read(root / _TEXTS / text).decode("utf-8", "replace").splitlines()

@@ -30,6 +30,8 @@ class SplitCheck:
     first_missing: tuple[str, ...]
     problem: str | None
     """None: complete."""
+    notes: tuple[str, ...] = ()
+    """See `Found`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +70,11 @@ def check_release(name: str, raw: Path | None = None) -> ReleaseCheck:
     problems = [says for says, wrong in seen.items() if wrong]
     for split in splits:
         if split.expected is not None and split.images > split.expected:
-            hint = facts.more or "another release, or files of something else among them"
-            problems.append(f"{split.split}: {split.images - split.expected} images more than expected; {hint}")
+            more = f"{split.split}: {split.images - split.expected} images more than expected"
+            problems.append(f"{more}; {facts.more}" if facts.more else more)
     images = sum(split.images for split in splits)
     if facts.total not in (None, images):
-        problems.append(
-            f"{images} images in all, expected {facts.total}; check that every archive is unpacked, of this release"
-        )
+        problems.append(f"{images} images in all, expected {facts.total}; unpack every archive of the release here")
     if problems or any(split.problem for split in splits):
         problems += _elsewhere(where, facts) + _packed(where, facts)
     notes = tuple(says for says, wrong in seen.items() if not wrong)
@@ -120,6 +120,7 @@ def _check_split(data: Dataset, release: Release, split: str) -> SplitCheck:
         missing_labels=missing_labels,
         first_missing=(*gone, *lost, *found.absent, *(f"the image of {label}" for label in found.orphans))[:_FIRST],
         problem=problem or (None if images else "no images"),
+        notes=found.notes,
     )
 
 

@@ -1,10 +1,10 @@
 """Where the files of a split lie: globs whose wildcards pair an image with its label, and lists of images.
 
-An image and a label belong together if the wildcards of the two globs stand for the same text. Where the split cannot
-be told from the files, a list is carried in the dataset's folder (MSeg data, CC-BY 4.0; see NOTICE): `SPLIT.txt`, or
-compressed as `SPLIT.txt.xz`, with the name of one image per line, without its extension. KITTI's 200 labelled images
-were divided at random, SUN RGB-D's val is 475 of the official test images, VOC's train is the SBD-augmented list,
-PASCAL Context has the lists of VOC 2010, ScanNet those of its benchmark.
+An image and a label belong together if the wildcards of the two globs stand for the same text, and a suffix is
+the same in capitals. Where the split cannot be told from the files, a list is carried in the dataset's folder (MSeg
+data, CC-BY 4.0; see NOTICE): `SPLIT.txt`, or compressed as `SPLIT.txt.xz`, with the name of one image per line, without
+its extension. KITTI's 200 labelled images were divided at random, SUN RGB-D's val is 475 of the official test images,
+VOC's train is the SBD-augmented list, PASCAL Context has the lists of VOC 2010, ScanNet those of its benchmark.
 """
 
 import functools
@@ -12,7 +12,7 @@ import lzma
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Found, Pair
@@ -85,12 +85,12 @@ def find_listed(release: Release, names: Iterable[str], images: str, labels: str
     Raises:
         DataError: a folder of the release is missing.
     """
-    start, end, pattern = fixed_part(images), images[images.rindex(".") :], _pattern(images)
+    start, end, regex = fixed_part(images), images[images.rindex(".") :], pattern(images)
     for glob in (images, labels):
         folder(release, fixed_part(glob))
     pairs, absent = [], []
     for path in (f"{start}{name}{end}" for name in names):
-        match = pattern.fullmatch(path)
+        match = regex.fullmatch(path)
         if match and release.has(path):
             pairs.append(Pair(key=key_of(path.removeprefix(start)), image=path, label=_fill(labels, match.groups())))
         else:
@@ -109,10 +109,17 @@ def pair(images: Matches, labels: Matches, image_glob: str, label_glob: str) -> 
 
 
 def matches(release: Release, glob: str) -> Matches:
-    """The files of a glob."""
-    start, pattern = fixed_part(glob), _pattern(glob)
-    paths = (start + path for path in release.below(start))
-    return {match.groups(): path for path in paths if (match := pattern.fullmatch(path))}
+    """The files of a glob.
+
+    Raises:
+        DataError: two of them differ in the letter case of their suffix only, which a glob does not tell apart.
+    """
+    start, regex = fixed_part(glob), pattern(glob)
+    found: dict[tuple[str, ...], str] = {}
+    for path in (start + path for path in release.below(start)):
+        if (match := regex.fullmatch(path)) and (other := found.setdefault(match.groups(), path)) != path:
+            raise DataError(f"{release}: {glob!r} means both {other} and {path}; move one of them out of the folder")
+    return found
 
 
 def fixed_part(glob: str) -> str:
@@ -137,9 +144,14 @@ def folder(release: Release, path: str) -> str:
     )
 
 
-def _pattern(glob: str) -> re.Pattern[str]:
-    """With one group for each wildcard."""
-    return re.compile("".join(_REGEX.get(piece) or re.escape(piece) for piece in _WILDCARD.split(glob)))
+def pattern(glob: str) -> re.Pattern[str]:
+    """With one group for each wildcard; a suffix may be in capitals or not."""
+    end = PurePosixPath(glob).suffix
+    head, tail = (
+        "".join(_REGEX.get(piece) or re.escape(piece) for piece in _WILDCARD.split(part))
+        for part in (glob.removesuffix(end), end)
+    )
+    return re.compile(f"{head}(?i:{tail})")
 
 
 def _fill(glob: str, texts: tuple[str, ...]) -> str:

@@ -1,12 +1,13 @@
 """MATLAB files, as two releases have them; scipy is needed for nothing else, so it is an extra."""
 
 import io
-import warnings
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from segstream.shards.codecs.images import check_size
 from segstream.shards.errors import DataError, UnreadableError
 
 _HEADER = b"MATLAB 5.0 MAT-file"
@@ -32,18 +33,22 @@ def read_integers(data: bytes, name: str) -> npt.NDArray[np.integer[Any]]:
         DataError: scipy is missing.
     """
     need_scipy()
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadWarning
+    from scipy.io import loadmat, whosmat
 
     if not data.startswith(_HEADER):
-        raise UnreadableError("damaged or not a .mat file (it does not say MATLAB 5.0)")
+        raise UnreadableError("its first bytes do not say MATLAB 5.0, as those of a .mat file do")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", MatReadWarning)  # of two variables of one name scipy would take the last
-            values = loadmat(io.BytesIO(data)).get(name)
+        shapes = [shape for found, shape, _ in whosmat(io.BytesIO(data)) if found == name]
+        if len(shapes) > 1:
+            raise ValueError(f"{len(shapes)} variables are called {name}")  # scipy would take the last
+        for shape in shapes:
+            check_size((math.prod(shape), 1))
+        values = loadmat(io.BytesIO(data), variable_names=[name]).get(name)
+    except UnreadableError:
+        raise
     except Exception as error:  # the parser answers damage with whatever the bytes lead it into
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableError(f"damaged or not a .mat file ({reason})") from error
+        raise UnreadableError(f"scipy cannot read it as a .mat file ({reason})") from error
     if values is None:
         raise UnreadableError(f"the .mat file holds no {name}")
     if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "uif":

@@ -8,26 +8,36 @@
     classes:                        # native ids are positions in this list
       - {name: sky, universal: sky}
       - {name: pole, universal: pole, id: 7}   # `id`: value in the label files, if not the position
-    ignore: [11]                    # values that carry no class, besides 255
+    ignore: [11, -1]                # values that carry no class, besides 255
 
-An image and a label belong together if the wildcards of the two globs stand for the same text.
+An image and a label belong together if the wildcards of the two globs stand for the same text. A file that both globs
+match belongs to the narrower one: masks may lie beside their images.
 """
 
+import codecs
+import contextlib
 import functools
+import os
 import re
-from collections import Counter
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from segstream.shards.codecs.formats import PICTURE_SUFFIXES, VIDEO_SUFFIXES, by_suffix, suffix_of
+from segstream.shards.codecs.labels import decode_palette, palette_of
 from segstream.shards.datasets import layout
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Found, Pair
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.format.keys import key_of
 from segstream.shards.schema import Text, parse, read_yaml
 from segstream.shards.taxonomy import IGNORE_INDEX, Taxonomy, build_remap, taxonomy_names, universal_ids
 
 _MAX_ID = 65535  # of a 16-bit label file
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -79,8 +89,10 @@ class OwnData:
         for what, values in (("class name", [c.name for c in self.classes]), ("label id", [*self.ids, *self.ignore])):
             if twice := [v for v, n in Counter(values).items() if n > 1]:
                 raise DataError(f"{what} {twice[0]!r} is given twice; each may occur once in `classes` and `ignore`")
-        if wrong := [i for i in (*self.ids, *self.ignore) if not 0 <= i <= _MAX_ID]:
+        if wrong := [i for i in self.ids if not 0 <= i <= _MAX_ID]:
             raise DataError(f"label id {wrong[0]} is outside 0 to {_MAX_ID}")
+        if wrong := [i for i in self.ignore if not -(2**31) <= i < 2**32]:
+            raise DataError(f"ignore: {wrong[0]} is no value of 32 bits")
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -96,7 +108,8 @@ def load(path: Path) -> Dataset:
     """
     at = str(path)
     own = parse(OwnData, read_yaml(path), at=at)
-    pairs = dict.fromkeys((IGNORE_INDEX, *own.ignore), IGNORE_INDEX) | {i: n for n, i in enumerate(own.ids)}
+    beyond = tuple(value for value in own.ignore if not 0 <= value <= _MAX_ID)
+    pairs = dict.fromkeys({IGNORE_INDEX, *own.ignore} - {*beyond}, IGNORE_INDEX) | {i: n for n, i in enumerate(own.ids)}
     return Dataset(
         name=own.name,
         role="extra",
@@ -104,8 +117,8 @@ def load(path: Path) -> Dataset:
         splits=dict.fromkeys(own.splits),
         licence=own.licence,
         root=path.parent / own.root if own.root else None,
-        remap=build_remap(f"{own.name} ({path.name})", own.name, pairs),
-        find=functools.partial(_find, own, at),
+        remap=replace(build_remap(f"{own.name} ({path.name})", own.name, pairs), beyond=beyond),
+        find=functools.partial(_find_alike, own, at),
     )
 
 
@@ -133,6 +146,49 @@ def _taxonomy(own: OwnData, *, at: str) -> Taxonomy:
     )
 
 
+def _find_alike(own: OwnData, at: str, release: Release, split: str) -> Found:
+    """The pairs of a split, if an index means one colour in all label files of all splits that are there.
+
+    Raises:
+        DataError: it does not.
+    """
+    found = _find(own, at, release, split)
+    palettes = _palettes(release, found)
+    for other in own.splits.keys() - {split} if palettes else ():
+        with contextlib.suppress(DataError):
+            for palette, paths in _palettes(release, _find(own, at, release, other)).items():
+                palettes[palette] += paths
+    longest = max(palettes, key=len, default=b"")
+    if not all(longest.startswith(palette) for palette in palettes):
+        _check_used(release, sorted({path for paths in palettes.values() for path in paths}))
+    return found
+
+
+def _palettes(release: Release, found: Found) -> dict[bytes, list[str]]:
+    """Label files by their palette; those without, and those that conversion will refuse, left out."""
+    palettes = defaultdict[bytes, list[str]](list)
+    for pair in found.pairs:
+        with contextlib.suppress(OSError, UnreadableError):
+            if pair.label and (palette := palette_of(release.read(pair.label))):
+                palettes[palette].append(pair.label)
+    return palettes
+
+
+def _check_used(release: Release, paths: Iterable[str]) -> None:
+    """Palettes may differ in entries that no pixel has."""
+    seen: dict[int, tuple[list[int], str]] = {}
+    for path in paths:
+        with contextlib.suppress(OSError, UnreadableError):
+            ids, palette = decode_palette(release.read(path))
+            for i in np.unique(ids[ids < len(palette)]).tolist():
+                colour, other = seen.setdefault(i, (palette[i].tolist(), path))
+                if colour != palette[i].tolist():
+                    raise DataError(
+                        f"{release}: index {i} is the colour {colour} in {other} and {palette[i].tolist()} in {path}; "
+                        f"labels are read by index: save all with one palette, or as one channel of ids"
+                    )
+
+
 def _find(own: OwnData, at: str, release: Release, split: str) -> Found:
     if not release.root.is_dir():
         raise DataError(f"{release}: no such folder; give the folder of the data with --raw, or as `root` in {at}")
@@ -141,40 +197,72 @@ def _find(own: OwnData, at: str, release: Release, split: str) -> Found:
         return _find_listed(release, files.list, where)
     images = _matches(release, files.images, f"{where}.images")
     labels = _matches(release, files.labels, f"{where}.labels")
+    counted = f"{len(images)} images pairs with one of {len(labels)} labels"
+    first = f"{next(iter(images.values()))}, {next(iter(labels.values()))}"
+    both, wider = {*images.values()} & {*labels.values()}, max(images, labels, key=len)
+    for texts in [texts for texts, path in wider.items() if path in both]:
+        del wider[texts]
     if not images.keys() & labels.keys():
         raise DataError(
-            f"{where}: none of {len(images)} images pairs with one of {len(labels)} labels (first ones: "
-            f"{next(iter(images.values()))}, {next(iter(labels.values()))}); the wildcards of both globs must stand "
-            f"for the same text, or use `list`"
+            f"{where}: none of {counted} (first ones: {first}); the wildcards of both globs must stand for the same "
+            f"text, or use `list`"
         )
-    return layout.pair(images, labels, files.images, files.labels)
+    found = layout.pair(images, labels, files.images, files.labels)
+    return replace(found, notes=_beside(own, release, files, where))
+
+
+def _beside(own: OwnData, release: Release, files: OwnSplit, where: str) -> tuple[str, ...]:
+    """Pictures and videos in the folders of a split that no glob of any split matches."""
+    globs = [layout.pattern(glob) for split in own.splits.values() for glob in (split.images, split.labels) if glob]
+    places = {layout.fixed_part(glob) for glob in (files.images, files.labels)}
+    paths = sorted({place + path for place in places for path in release.below(place)})
+    known = PICTURE_SUFFIXES | VIDEO_SUFFIXES
+    left = [p for p in paths if suffix_of(p) in known and not any(glob.fullmatch(p) for glob in globs)]
+    return (f"{where}: no glob matches {len(left)} other files there: {by_suffix(left)}",) if left else ()
 
 
 def _find_listed(release: Release, path: str, where: str) -> Found:
     try:
-        lines = release.read(path).decode().splitlines()
+        data = release.read(path)
+        lines = data.decode("utf-16" if data[:2] in _UTF16 else "utf-8-sig", "surrogateescape").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{where}.list: {release}/{path} cannot be read ({error}); check the path") from error
-    pairs = []
+        raise DataError(f"{where}.list: {release}/{path} cannot be read ({error})") from error
+    pairs, repeated = dict[str, Pair](), 0
     for number, line in enumerate(lines, 1):
+        at = f"{release}/{path}, line {number}"
         words = line.split("\t") if "\t" in line else line.split()
         if not words:
             continue
         if len(words) != 2:
             raise DataError(
-                f'{release}/{path}, line {number}: {len(words)} words, expected "image label" (separate paths that '
-                f"hold spaces by a tab)"
+                f'{at}: {len(words)} words, expected "image label" (separate paths that hold spaces by a tab)'
             )
-        pairs.append(Pair(key=key_of(words[0]), image=words[0], label=words[1]))
+        image, label = (_relative(release, word, at) for word in words)
+        pair = Pair(key=key_of(image), image=image, label=label)
+        repeated += image in pairs
+        if (former := pairs.setdefault(image, pair)) != pair:
+            raise DataError(f"{at}: {image} has the label {label} here and {former.label} above; name one of them")
     if not pairs:
         raise DataError(f"{where}.list: {release}/{path} names no images")
-    return Found(pairs=tuple(pairs))
+    twice = f"{where}.list: {repeated} lines of {release}/{path} name a pair again; each is taken once"
+    return Found(pairs=tuple(pairs.values()), notes=(twice,) if repeated else ())
 
 
-def _matches(release: Release, glob: str, where: str) -> layout.Matches:
+def _relative(release: Release, path: str, at: str) -> str:
+    """A listed path below the data's folder; it may be absolute, or begin with `/` where that folder is meant."""
+    if not path.startswith("/"):
+        return path
+    root = f"{os.path.abspath(release.root)}/"  # noqa: PTH100 - as it is spelt, links and all
+    inside = path.removeprefix(root).lstrip("/")
+    if not release.has(inside):
+        raise DataError(f"{at}: {path} is absolute, and neither in {root} nor, taken as relative to it, a file there")
+    return inside
+
+
+def _matches(release: Release, glob: str, where: str) -> dict[tuple[str, ...], str]:
     if glob.startswith("/") or ".." in glob.split("/"):
         raise DataError(f"{where}: {glob!r} is not a glob relative to the data's folder")
-    found = layout.matches(release, glob)
+    found = dict(layout.matches(release, glob))
     if not found:
-        raise DataError(f"{where}: {glob!r} matches no file below {release}; check the pattern and --raw")
+        raise DataError(f"{where}: {glob!r} matches no file below {release}")
     return found

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segstream.shards.codecs.images import decode_rgb
+from segstream.shards.codecs.labels import decode_rgb
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Found, Pair
 from segstream.shards.errors import DataError, UnreadableError

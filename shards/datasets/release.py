@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from segstream.shards.codecs.images import TooLargeError, check_bytes
 from segstream.shards.errors import DataError
 
 _PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
@@ -33,7 +34,6 @@ class Release:
 
     def __init__(self, root: Path):
         self.root = root
-        self._real_root = os.path.realpath(root)
 
     def __reduce__(self) -> tuple[type[Release], tuple[Path]]:
         return Release, (self.root,)
@@ -59,10 +59,8 @@ class Release:
             DataError: a folder cannot be listed, or a link leads in a circle.
         """
         prefix = f"{folder.strip('/')}/" if folder.strip("/.") else ""
-        try:
-            found = set(self._walk(self._place(folder), "", end, ()))
-        except OSError as error:
-            raise DataError(f"{error.filename or folder}: cannot be listed ({error.strerror}); mend it") from error
+        on_disk = () if escapes(folder) else walk(self.root / folder)
+        found = {name for name in on_disk if name.endswith(end)}
         for archive in self._archives:
             found.update(name for name in archive.below(prefix) if name.endswith(end))
         return tuple(sorted(found))
@@ -80,10 +78,14 @@ class Release:
 
         Raises:
             FileNotFoundError: there is none.
-            OSError: it cannot be read, or its name leads out of the root; `strerror` says why.
+            OSError: it cannot be read, is larger than what is read, or is no path below the root; `strerror` says why.
         """
+        place = self._place(path)
         try:
-            return self._place(path).read_bytes()
+            check_bytes(self.size(path))
+            return place.read_bytes()
+        except TooLargeError as error:
+            raise OSError(errno.EFBIG, str(error), path) from error
         except FileNotFoundError:
             member = self._zipped(path)
             if member is None:
@@ -109,27 +111,11 @@ class Release:
         """Where a path lies on disk.
 
         Raises:
-            PermissionError: its name leads out of the root.
+            PermissionError: it is none below the root.
         """
         if escapes(path):
-            raise PermissionError(errno.EPERM, f"leads out of {self.root}, which is not followed", path)
+            raise PermissionError(errno.EPERM, f"absolute, or with `..`; paths are relative to {self.root}", path)
         return self.root / path
-
-    def _walk(self, folder: Path, relative: str, end: str, above: tuple[str, ...]) -> Iterator[str]:
-        """Names below a folder on disk; `above` are the true places of the folders passed on the way."""
-        real = os.path.realpath(folder)
-        if real in above or (above and Path(self._real_root).is_relative_to(real)):
-            raise DataError(f"{folder}: a link to a folder above it, a circle; remove the link")
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        for entry in entries:
-            name = relative + entry.name
-            if _is_folder(entry):
-                yield from self._walk(folder / entry.name, f"{name}/", end, (*above, real))
-            elif name.endswith(end) and not entry.name.startswith("._") and (entry.is_symlink() or entry.is_file()):
-                yield name
 
     def _zipped(self, path: str) -> tuple[_Archive, zipfile.ZipInfo] | None:
         return next(((z, z.members[path]) for z in self._archives if path in z.members), None)
@@ -171,9 +157,10 @@ class _Archive:
 
     def read(self, member: zipfile.ZipInfo) -> bytes:
         try:
-            return self.file.read(member)
+            with self.file.open(member) as file:
+                return file.read(member.file_size + 1)  # no more is unpacked, whatever follows
         except BROKEN_ZIP as error:
-            raise OSError(errno.EIO, f"damaged in {self.path}: {error}", member.filename) from error
+            raise OSError(errno.EIO, f"member of {self.path}: {error}", member.filename) from error
 
 
 @functools.lru_cache(maxsize=64)
@@ -193,7 +180,7 @@ def _archive(path: Path, size: int, changed: int) -> _Archive:
         if member.is_dir() or name.startswith(MAC_COPIES) or name.rpartition("/")[2].startswith("._"):
             continue
         if escapes(name):
-            raise DataError(f"{path}: holds the name {name!r}, which leads out of its folder; download it again")
+            raise DataError(f"{path}: holds the name {name!r}, which is absolute or has `..`; remove the archive")
         if name in members and members[name].CRC != member.CRC:
             raise DataError(f"{path}: holds two different files {name!r}; download it again")
         members[name] = member
@@ -204,8 +191,33 @@ def _archive(path: Path, size: int, changed: int) -> _Archive:
     return _Archive(path, file, members, tuple(sorted(members)))
 
 
+def walk(folder: Path, relative: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Paths of all files below a folder, relative to it; links are followed, and given where they lead nowhere.
+
+    Args:
+        relative, above: of the walk's own steps down: the path so far, and the true places of the folders passed.
+
+    Raises:
+        DataError: a folder cannot be listed, or a link leads in a circle.
+    """
+    real = os.path.realpath(folder)
+    if real in above or (above and Path(above[0]).is_relative_to(real)):
+        raise DataError(f"{folder}: a link to a folder above it, a circle; remove the link")
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror})") from error
+    for entry in entries:
+        if _is_folder(entry):
+            yield from walk(folder / entry.name, f"{relative}{entry.name}/", (*above, real))
+        elif not entry.name.startswith("._") and (entry.is_symlink() or entry.is_file()):
+            yield relative + entry.name
+
+
 def escapes(path: str) -> bool:
-    """The name leads out of its folder."""
+    """The name is absolute, or could lead out of its folder by `..`."""
     return path.startswith("/") or "\0" in path or ".." in path.split("/")
 
 

@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from segstream.shards.codecs.images import Picture, decode_ids, decode_picture
+from segstream.shards.codecs.images import Picture, decode_picture
+from segstream.shards.codecs.labels import decode_ids
 from segstream.shards.datasets.release import Release
 from segstream.shards.taxonomy import Remap, Taxonomy
 
@@ -67,6 +68,8 @@ class Found:
     """Images that the release's own list names but the folder does not hold."""
     orphans: tuple[str, ...] = ()
     """Labels without an image, where the folder itself is the list."""
+    notes: tuple[str, ...] = ()
+    """What was not taken as it stands: files beside those that globs match, lines of a list that say the same again."""
 
 
 Find = Callable[[Release, str], Found]

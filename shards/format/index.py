@@ -1,6 +1,5 @@
 """The index beside each shard: where every member of every sample lies, and what the shard was made from."""
 
-import itertools
 import json
 import re
 from collections import Counter, defaultdict
@@ -91,6 +90,8 @@ class ShardIndex:
     left_out: tuple[LeftOut, ...]
     relabel: RelabelOutcome | None = None
     """What became of the records of relabelling; None where there were none to apply."""
+    ignored: Mapping[int, Count] = field(default_factory=dict)
+    """Of own data: value in the label files that is ignored -> stored pixels."""
 
 
 def index_name(shard: str) -> str:
@@ -135,6 +136,7 @@ def dump_index(index: ShardIndex) -> bytes:
         "counts": {m: [[i, *pair] for i, pair in sorted(by_id.items())] for m, by_id in sorted(index.counts.items())},
         "rejects": [asdict(r) for r in index.left_out],
         **({"relabel": asdict(index.relabel)} if index.relabel else {}),
+        **({"ignored": sorted(index.ignored.items())} if index.ignored else {}),
     }
     samples = [
         {
@@ -156,9 +158,12 @@ def load_index(data: bytes, *, where: str) -> ShardIndex:
     def build(raw: dict[str, Any]) -> ShardIndex:
         counts = {member: {i: (p, n) for i, p, n in rows} for member, rows in raw["counts"].items()}
         values = {name: raw[name] for name in (*_PLAIN, "relabel") if name in raw}
-        values |= {"counts": counts, "left_out": raw["rejects"], "samples": ()}
+        values |= {"counts": {}, "left_out": raw["rejects"], "samples": (), "ignored": dict(raw.get("ignored", ()))}
         index = parse(ShardIndex, values, at="index")
-        return replace(index, samples=tuple(_load_entry(sample, index.bytes) for sample in raw["samples"]))
+        if not _are_counts([n for by_id in counts.values() for i, pair in by_id.items() for n in (i, *pair)]):
+            raise DataError("its class counts are not all counts")
+        samples = tuple(_load_entry(sample, index.bytes) for sample in raw["samples"])
+        return replace(index, counts=counts, samples=samples)
 
     return load_versioned(data, VERSION, build, what="index", where=where)
 
@@ -183,28 +188,30 @@ def load_versioned(data: bytes, version: int, build: Callable[[dict[str, Any]], 
     )
 
 
-def _load_entry(raw: dict[str, Any], bytes_: int) -> Entry:
-    """One sample of a shard of so many bytes; by hand, as there are many."""
-    height, width = raw["size_hw"]
-    blocks = {k: Blocks(rows, tuple(sizes), tuple(crcs)) for k, (rows, sizes, crcs) in raw.get("blocks", {}).items()}
-    members = {k: Span(offset, size, crc, blocks.get(k)) for k, (offset, size, crc) in raw["members"].items()}
-    entry = Entry(key=raw["key"], size_hw=(height, width), classes=tuple(raw["classes"]), members=members)
-    if not isinstance(entry.key, str) or len(entry.key) > 1000 or not _KEY.fullmatch(entry.key):
-        raise DataError(f"sample {shown(entry.key)}: not a key")
-    numbers = [height, width, *entry.classes]
-    numbers += itertools.chain.from_iterable((m.offset, m.size, m.crc32) for m in members.values())
-    numbers += itertools.chain.from_iterable((b.rows, *b.sizes, *b.crc32s) for b in blocks.values())
-    if {*map(type, numbers)} != {int} or min(numbers) < 0 or 0 in (height, width) or not members.keys() <= _SUFFIXES:
-        raise DataError(f"sample {entry.key}: its size, classes, members and blocks are not all counts")
+def _are_counts(numbers: list[Any]) -> bool:
+    return {*map(type, numbers)} <= {int} and min(numbers, default=0) >= 0
+
+
+def _load_entry(raw: dict[str, Any], shard_bytes: int) -> Entry:
+    """One sample, checked by hand, as there are many."""
+    key, (height, width), classes = raw["key"], raw["size_hw"], raw["classes"]
+    numbers = [height, width, *classes]
+    blocks, members = {}, {}
+    for suffix, (rows, sizes, crcs) in raw.get("blocks", {}).items():
+        numbers += (rows, *sizes, *crcs)
+        blocks[suffix] = Blocks(rows, tuple(sizes), tuple(crcs))
+    for suffix, (offset, size, crc) in raw["members"].items():
+        numbers += (offset, size, crc)
+        members[suffix] = Span(offset, size, crc, blocks.get(suffix))
+    if not isinstance(key, str) or len(key) > 1000 or not _KEY.fullmatch(key):
+        raise DataError(f"sample {shown(key)}: not a key")
+    if not (_are_counts(numbers) and height * width and max(classes, default=0) < 256 and members.keys() <= _SUFFIXES):
+        raise DataError(f"sample {key}: its size, classes, members and blocks are not all counts")
     for suffix, span in members.items():
-        if span.offset + span.size > bytes_ or (suffix != "json" and height * width > _DENSEST * span.size):
-            raise DataError(
-                f"sample {entry.key}.{suffix}: bytes {span.offset} to {span.offset + span.size} of {bytes_} for "
-                f"{height} x {width} pixels; these cannot be there"
-            )
-        b = span.blocks
-        if b and not (
-            b.rows and len(b.sizes) == len(b.crc32s) == 1 + -(-height // b.rows) and sum(b.sizes) <= span.size
-        ):
-            raise DataError(f"sample {entry.key}.{suffix}: its blocks are not those of {height} rows")
-    return entry
+        if span.offset + span.size > shard_bytes or (suffix != "json" and height * width > _DENSEST * span.size):
+            place = f"bytes {span.offset} to {span.offset + span.size} of {shard_bytes}"
+            raise DataError(f"sample {key}.{suffix}: {height} x {width} pixels cannot be in {place}")
+    for suffix, (rows, sizes, crcs) in blocks.items():
+        if not rows or not len(sizes) == len(crcs) == 1 + -(-height // rows) or sum(sizes) > members[suffix].size:
+            raise DataError(f"sample {key}.{suffix}: its blocks are not those of {height} rows")
+    return Entry(key=key, size_hw=(height, width), classes=tuple(classes), members=members)

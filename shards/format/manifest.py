@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any
 
 from segstream.shards.errors import DataError
@@ -59,6 +59,10 @@ class Manifest:
     """Images that the release's list names and the raw folder does not hold."""
     relabel: RelabelOutcome | None = None
     """What became of the records of relabelling; None without `universal-relabeled` members."""
+    ignored: Mapping[int, Count] = field(default_factory=dict)
+    """Of own data: value in the label files that is ignored -> stored pixels."""
+    alike: tuple[Text, ...] = ()
+    """Suffixes of the members that are the same in all samples, of which there are several."""
     digest: str = ""
     """SHA-256 of the manifest without this field: names the whole set, as every shard's hash is in it."""
 
@@ -84,13 +88,14 @@ def dump_manifest(manifest: Manifest) -> bytes:
     if manifest.universal:
         taxonomies |= {m: manifest.universal for m in ("universal", "universal-relabeled") if m in manifest.members}
     relabel = manifest.relabel and {"records_sha256": manifest.params["records_sha256"], **asdict(manifest.relabel)}
+    seldom = {"relabel": relabel, "ignored": sorted(manifest.ignored.items()), "alike": manifest.alike}
     content = {
         "version": VERSION,
         **{name: getattr(manifest, name) for name in ("dataset", "split", "licence", "members", "params", "tool")},
         "totals": manifest.totals,
         "absent": manifest.absent,
         "skipped": [asdict(r) for r in manifest.skipped],
-        **({"relabel": relabel} if relabel else {}),
+        **{name: value for name, value in seldom.items() if value},
         "shards": [asdict(s) for s in manifest.shards],
         "taxonomies": {member: asdict(t) | {"digest": t.digest} for member, t in taxonomies.items()},
         "classes": {
@@ -101,7 +106,7 @@ def dump_manifest(manifest: Manifest) -> bytes:
             for member, by_id in sorted(manifest.counts.items())
         },
     }
-    data = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+    data = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
     return data.removesuffix(_END) + _DIGEST + hashlib.sha256(data).hexdigest().encode() + b'"' + _END
 
 
@@ -135,6 +140,7 @@ def load_manifest(data: bytes, *, where: str) -> Manifest:
         values = {field.name: raw[field.name] for field in fields(Manifest) if field.name in raw}
         values["native"], values["universal"] = taxonomies["native"], taxonomies.get("universal")
         values["counts"] = {m: {c["id"]: (c["pixels"], c["samples"]) for c in cs} for m, cs in raw["classes"].items()}
+        values["ignored"] = dict(raw.get("ignored", ()))
         if "relabel" in raw:
             values["relabel"] = {k: v for k, v in raw["relabel"].items() if k != "records_sha256"}
         return parse(Manifest, values | {"digest": digest}, at="manifest")

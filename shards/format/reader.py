@@ -58,10 +58,7 @@ class ShardSet(AbstractContextManager["ShardSet"]):
             index = load_index(self._store.read(name, check=check), where=f"{self.url}/{name}")
             stated = (info.name, info.bytes, info.sha256, info.samples)
             if (found := (index.shard, index.bytes, index.sha256, len(index.samples))) != stated:
-                raise DataError(
-                    f"{self.url}/{name}: is of a shard (name, bytes, SHA-256, samples) {found}, the manifest lists "
-                    f"{stated}; convert again"
-                )
+                raise DataError(f"{self.url}/{name}: is of shard {found}, the manifest lists {stated}; convert again")
             self._indexes[shard] = index
         return self._indexes[shard]
 

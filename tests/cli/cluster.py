@@ -1,14 +1,11 @@
 """A cluster of one machine: `scontrol`, `srun` and `scancel` that do on this machine what SLURM does on its nodes."""
 
 import os
-import socket
-import stat
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
-    "segstream": f'#!/bin/sh\nexec "{sys.executable}" -m cli.main "$@"\n',
+    "segstream": f'#!/bin/sh\nexec "{sys.executable}" -m segstream.cli.main "$@"\n',
     "torchrun": f'#!/bin/sh\nexec "{sys.executable}" -m torch.distributed.run "$@"\n',
     "scontrol": """#!/bin/sh
 case "$1 $2" in
@@ -43,20 +40,6 @@ def cluster(folder: Path) -> dict[str, str]:
     binaries.mkdir(parents=True)
     for name, text in COMMANDS.items():
         (binaries / name).write_text(text)
-        (binaries / name).chmod(0o755 | stat.S_IXUSR)
-    return os.environ | {
-        "PATH": f"{binaries}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "CLUSTER": str(folder),
-        "SLURM_JOB_ID": "42",
-        "SLURM_JOB_NODELIST": "127.0.0.1",
-    }
-
-
-def free_port() -> int:
-    """A port nobody listens at now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        (binaries / name).chmod(0o755)
+    job = {"CLUSTER": str(folder), "SLURM_JOB_ID": "42", "SLURM_JOB_NODELIST": "127.0.0.1"}
+    return os.environ | {"PATH": f"{binaries}:{os.environ['PATH']}"} | job

@@ -11,25 +11,24 @@ import torch
 
 from segstream.model.checkpoint import load_final
 from segstream.shards.format.reader import open_shards
-from tests.cli.conftest import Command
 
 MADE = Path(__file__).parents[1] / "data/revision-1600adb"
 
 
 @pytest.fixture(autouse=True)
-def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def copy(tmp_path, monkeypatch):
     """What that revision left, as the current folder."""
     shutil.copytree(MADE, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_its_shards_are_sound(here: Command) -> None:
+def test_its_shards_are_sound(here):
     done = here("verify", "shards/ade20k-150/train", "shards/ade20k-150/val")
     assert done.code == 0, done.out
 
 
-def test_its_model_scores_the_same(here: Command) -> None:
+def test_its_model_scores_the_same(here):
     done = here("eval", "run/final.pt", "--data", "shards/ade20k-150/val", "--json")
     expected = json.loads((MADE / "expected/eval.json").read_text())
     assert done.code == 0, done.err
@@ -37,7 +36,7 @@ def test_its_model_scores_the_same(here: Command) -> None:
     assert {key: row[key] for key in expected} == pytest.approx(expected, abs=1e-4)  # other processors round otherwise
 
 
-def test_its_model_predicts_the_same(here: Command, copy: Path) -> None:
+def test_its_model_predicts_the_same(here, copy):
     (copy / "photos").mkdir()
     with open_shards("shards/ade20k-150/val") as shards:
         for i in range(len(shards)):
@@ -49,13 +48,13 @@ def test_its_model_predicts_the_same(here: Command, copy: Path) -> None:
         assert len(np.unique(expected)) > 1
 
 
-def test_its_finished_run_is_known_as_finished(here: Command) -> None:
-    done = here("train", "tiny.yaml", "--run", "run")
-    assert done.code == 0
+def test_its_finished_run_is_known_and_goes_on_from_its_checkpoint_and_ends_as_it_did(here, copy):
+    final = (copy / "run/final.pt").read_bytes()
+    done, other = here("train", "tiny.yaml", "--run", "run"), here("train", "tiny.yaml", "train.lr=0.5", "--run", "run")
+    assert (done.code, other.code) == (0, 1)
     assert "already finished" in done.err
-
-
-def test_its_run_goes_on_from_its_checkpoint_and_ends_as_it_did(here: Command, copy: Path) -> None:
+    assert "train.lr" in other.err
+    assert (copy / "run/final.pt").read_bytes() == final
     (copy / "run/final.pt").unlink()
     done = here("train", "tiny.yaml", "--run", "run")
     assert done.code == 0, done.err

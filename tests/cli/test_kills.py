@@ -13,7 +13,6 @@ import yaml
 
 from segstream.model.checkpoint import load_final
 from tests.cli import forked
-from tests.commands import Command
 
 MANY = 170  # six commands: a thousand
 Run = Callable[[Path], list[str]]
@@ -21,7 +20,7 @@ SPEED = {"images_per_s", "seconds"}
 
 
 @pytest.fixture(scope="module")
-def commands(place: Path, segstream: Command, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+def commands(place: Path, segstream, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """By name, the arguments of a command that writes to a folder."""
     folder = tmp_path_factory.mktemp("killed")
     final, sets = place / "runs/recipe/final.pt", place / "shards"

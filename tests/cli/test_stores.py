@@ -1,50 +1,23 @@
 """Every command that reads shards, from every kind of store: the same results as from the folder."""
 
-from __future__ import annotations
-
 import contextlib
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-import torch
 
-from segstream.cli.main import run
-from segstream.model.checkpoint import load_final
 from segstream.shards.convert.publish import Target
-from tests.cli.conftest import Outcome
-from tests.shards.services import NoServiceError, S3Service, nginx
+from tests.commands import sh
+from tests.model.training.test_kills import assert_same
+from tests.shards.services import NoServiceError, nginx
 
+LOCAL = []  # what commands say of the folders
 SETS = ("ade20k-150/train", "sunrgbd-37/train", "camvid-11/val")
-Call = Callable[..., Outcome]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """The command in this process, through its entry point: a new process would spend its time on imports."""
-
-    def run_here(*args: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["segstream", *map(str, args)])
-        code: object = 0
-        try:
-            run()
-        except SystemExit as stop:
-            code = stop.code or 0
-        said = capsys.readouterr()
-        assert isinstance(code, int)
-        return Outcome(code, said.out, said.err)
-
-    return run_here
 
 
 @pytest.fixture(scope="module")
-def bucket(s3: S3Service, place: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def bucket(s3, place, tmp_path_factory):
     """A bucket that holds sets/ and, under store/, what DVC would have pushed; the environment holds its account."""
     with pytest.MonkeyPatch.context() as patch, s3.bucket() as name:
         for variable, value in s3.environment(tmp_path_factory.mktemp("aws")).items():
@@ -55,41 +28,35 @@ def bucket(s3: S3Service, place: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def repository(s3: S3Service, bucket: str, place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(s3, bucket, place, tmp_path_factory):
     """A DVC repository whose tag `v1` names the sets in the bucket; its working tree and cache are empty."""
     pytest.importorskip("dvc")
     repo, remote = tmp_path_factory.mktemp("repo"), tmp_path_factory.mktemp("remote")
-    identity = {f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    environment = os.environ | identity | {"DVC_NO_ANALYTICS": "1", "XDG_CONFIG_HOME": str(remote / "no-config")}
 
-    def do(*command: str) -> None:
-        subprocess.run(command, cwd=repo, env=environment, check=True, capture_output=True)
+    def do(command):
+        sh(*command.split(), cwd=repo, XDG_CONFIG_HOME=str(remote / "no-config"))
 
-    dvc = (sys.executable, "-m", "dvc")
-    do("git", "init", "-q")
+    do("git init -q")
     (repo / ".dvc").mkdir()
     config = repo / ".dvc" / "config"
     config.write_text(f"[core]\n    remote = store\n['remote \"store\"']\n    url = {remote}\n")
     shutil.copytree(place / "shards", repo / "data" / "shards")
-    do(*dvc, "add", "-q", "data/shards")
-    do(*dvc, "push", "-q")
+    do("dvc add -q data/shards")
+    do("dvc push -q")
     client = s3.client()  # what `dvc push` would have done, had it been told of the bucket
     for path in (path for path in remote.rglob("*") if path.is_file()):
         client.upload_file(str(path), bucket, f"store/{path.relative_to(remote)}")
     there = f"url = s3://{bucket}/store\n    endpointurl = {s3.endpoint}"
     config.write_text(config.read_text().replace(f"url = {remote}", there))
-    do("git", "add", "-A")
-    do("git", "commit", "-qm", "data")
-    do("git", "tag", "v1")
+    for command in ("git add -A", "git commit -qm data", "git tag v1"):
+        do(command)
     shutil.rmtree(repo / "data" / "shards")
     shutil.rmtree(repo / ".dvc" / "cache")
     return repo
 
 
 @pytest.fixture(params=["file", "http", "s3", "s3 with cache", "dvc"])
-def root(
-    request: pytest.FixtureRequest, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str], str]]:
+def root(request, place, tmp_path, monkeypatch):
     """The URL of a set, "" for the root of all; one kind of store after the other."""
     kind = request.param
     with contextlib.ExitStack() as running:
@@ -114,41 +81,36 @@ def root(
         yield lambda name: f"{url}{name and '/'}{name}"
 
 
-def test_each_command_from_each_store(root: Callable[[str], str], place: Path, tmp_path: Path, call: Call) -> None:
-    folders, urls = [str(place / "shards" / name) for name in SETS], [root(name) for name in SETS]
-
-    done = call("train", place / "recipe.yaml", "--run", tmp_path / "run", f"data.shards={root('')}")
+def test_each_command_from_each_store(root, place, tmp_path, here):
+    urls = [root(name) for name in SETS]
+    done = here("train", place / "recipe.yaml", "--run", tmp_path / "run", f"data.shards={root('')}")
     assert done.code == 0, done.err
-    ours, local = load_final(tmp_path / "run" / "final.pt"), load_final(place / "runs" / "recipe" / "final.pt")
-    assert ours.weights.keys() == local.weights.keys()
-    assert all(torch.equal(ours.weights[name], local.weights[name]) for name in local.weights)
+    assert_same(tmp_path / "run", place / "runs/recipe")
 
-    def rows(*args: object) -> object:
-        done = call(*args, "--json")
+    def rows(*args):
+        done = here(*args, "--json")
         assert done.code == 0, done.err
         found = json.loads(done.out)
         return json.loads(re.sub(r'"(url|seconds)": ("[^"]*"|[\d.e-]+)', r'"\1": 0', json.dumps(found)))
 
-    judged = [rows("eval", tmp_path / "run" / "final.pt", "--data", where[2]) for where in (urls, folders)]
-    assert judged[0] == judged[1]
-    assert rows("verify", *urls) == rows("verify", *folders)
-    tables = [call("stats", *where).out for where in (urls, folders)]
-    assert tables[0]
-    assert [line for line in tables[0].splitlines() if "/" not in line] == [
-        line for line in tables[1].splitlines() if "/" not in line
-    ]
-    done = call("show", urls[0], "--out", tmp_path / "page.html", "--samples", 2)
+    def told(sets):
+        tables = [line for line in here("stats", *sets).out.splitlines() if "/" not in line]
+        return rows("eval", place / "runs/recipe/final.pt", "--data", sets[2]), rows("verify", *sets), tables
+
+    if not LOCAL:
+        LOCAL.extend(told([str(place / "shards" / name) for name in SETS]))
+    assert [*told(urls)] == LOCAL
+    assert all(LOCAL)
+    done = here("show", urls[0], "--out", tmp_path / "page.html", "--samples", 2)
     assert done.code == 0, done.err
     assert (tmp_path / "page.html").read_text().count("data:image/jpeg") >= 2
 
 
-def test_what_is_wrong_with_a_store_is_one_line_and_exit_code_1(
-    s3: S3Service, bucket: str, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_wrong_with_a_store_is_one_line_and_exit_code_1(s3, bucket, here, monkeypatch):
     url = f"s3://{bucket}/sets/camvid-11/val"
 
-    def told(*args: object) -> str:
-        done = call(*args)
+    def told(*args):
+        done = here(*args)
         assert (done.code, done.out) == (1, "")
         assert done.err.startswith("error: ")
         assert done.err.count("\n") == 1

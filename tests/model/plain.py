@@ -1,15 +1,22 @@
 """Layers spelt out on a dictionary of weights by their published names: what the networks' tests compare against."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, conv2d
 
-KEYS = Path(__file__).resolve().parents[2].parent / "shared" / "mseg" / "state_dict_keys"
+from tests.shards.shared import SHARED
+
+TINY = {"stem": 8, "stage1_width": 4, "widths": [4, 4, 6, 8], "blocks": 1, "modules": 1, "stage1_blocks": 1}
+OCR = TINY | {"ocr_width": 12, "ocr_key_width": 5}
+HMSA = OCR | {"attention_width": 6}
+NETS = {
+    "hrnet-tiny": TINY,
+    "pspnet-50": {"width": 4, "blocks": 1},
+    "hrnet-ocr": OCR,
+    "hmsa": HMSA | {"scale_weight": 0.05},
+}  # every kind of network, as small as it can be
+KEYS = SHARED / "mseg" / "state_dict_keys"
 
 
 def published(name: str) -> list[list[str]]:
@@ -45,6 +52,10 @@ def shaken(net: nn.Module, seed: int = 0) -> nn.Module:
             elif isinstance(module, nn.Dropout2d):
                 module.p = 0.0
     return net
+
+
+def images(batch=2, size_hw=(41, 33), seed=0):
+    return torch.randn(batch, 3, *size_hw, generator=torch.Generator().manual_seed(seed))
 
 
 class Plain:

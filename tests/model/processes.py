@@ -8,15 +8,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.multiprocessing as mp
 
 from segstream.model.distributed import ProcessGroup, start, stop
-
-ROOT = Path(__file__).parents[2]
 
 
 def free_port() -> int:
@@ -48,15 +45,9 @@ def _one(rank: int, world_size: int, port: int, work: Callable[..., Any], argume
 def start_toys(arguments: Sequence[str], *, world_size: int = 2) -> list[subprocess.Popen[bytes]]:
     """Processes of `tests.model.toy` as a launcher without an eye on them would start them."""
     port = free_port()
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.model.toy", *arguments],
-            cwd=ROOT,
-            env=os.environ | environment(rank, world_size, port),
-            stderr=subprocess.DEVNULL,
-        )
-        for rank in range(world_size)
-    ]
+    command = [sys.executable, "-m", "tests.model.toy", *arguments]
+    told = [os.environ | environment(rank, world_size, port) for rank in range(world_size)]
+    return [subprocess.Popen(command, env=each, stderr=subprocess.DEVNULL) for each in told]
 
 
 def start_torchrun(
@@ -66,8 +57,5 @@ def start_torchrun(
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", nodes, "--nproc-per-node", str(per_node)]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port or free_port()}"]
     command += ["--rdzv-conf", "last_call_timeout=2", "--local-addr", "127.0.0.1", "--monitor-interval", "0.1"]
-    return subprocess.Popen(
-        [*command, "--max-restarts", str(restarts), "-m", "tests.model.toy", *arguments],
-        cwd=ROOT,
-        stderr=subprocess.DEVNULL,
-    )
+    command += ["--max-restarts", str(restarts), "-m", "tests.model.toy", *arguments]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)

@@ -1,3 +1,4 @@
+import io
 import os
 import pickle
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from segstream.model import checkpoint as module
 from segstream.model.checkpoint import (
     Checkpoint,
     Checkpoints,
@@ -21,10 +23,12 @@ from segstream.model.checkpoint import (
 )
 from segstream.shards.errors import DataError
 
+IDENTITY = {"seed": 1}
+
 
 def progress(step=5):
     weights = {"a.weight": torch.arange(1000.0).view(10, 100), "a.count": torch.tensor(3)}
-    return Checkpoint(identity={"seed": 1}, step=step, weights=weights, optimizer={"state": {0: {"m": torch.ones(4)}}})
+    return Checkpoint(identity=IDENTITY, step=step, weights=weights, optimizer={"state": {0: {"m": torch.ones(4)}}})
 
 
 @pytest.fixture
@@ -77,25 +81,25 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, monkeypatch):
 
 
 def test_foreign_files_are_named(tmp_path, path):
-    torch.save({"state_dict": {}}, tmp_path / "foreign.pt")
-    with pytest.raises(DataError, match="no checkpoint of ours"):
-        load_checkpoint(tmp_path / "foreign.pt")
-    torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(DataError, match="no checkpoint of ours"):
-        load_checkpoint(tmp_path / "list.pt")
+    ours = {"format": "segstream-checkpoint", "kind": "progress"}
+    for content, says in (
+        ({"state_dict": {}}, "no checkpoint of ours"),
+        ([1, 2], "no checkpoint of ours"),
+        (ours | {"version": 99}, "version: found 99, expected 2"),
+        (
+            ours | {"version": 2, "step": 1},
+            "or of another type: identity, weights, optimizer, average, scaler, skipped;",
+        ),
+    ):
+        torch.save(content, tmp_path / "foreign.pt")
+        with pytest.raises(DataError, match=rf"foreign\.pt: .*{says}"):
+            load_checkpoint(tmp_path / "foreign.pt")
     (tmp_path / "text.pt").write_text("hello")
-    with pytest.raises(DataError, match="cannot be read"):
-        load_checkpoint(tmp_path / "text.pt")
-    with pytest.raises(DataError, match="no such file"):
-        load_checkpoint(tmp_path / "absent.pt")
+    for name, says in (("text.pt", "cannot be read"), ("absent.pt", "no such file")):
+        with pytest.raises(DataError, match=says):
+            load_checkpoint(tmp_path / name)
     with pytest.raises(DataError, match="kind: found 'progress', expected 'final'"):
         load_final(path)
-    torch.save({"format": "segstream-checkpoint", "version": 99, "kind": "progress"}, tmp_path / "newer.pt")
-    with pytest.raises(DataError, match="version: found 99, expected 2"):
-        load_checkpoint(tmp_path / "newer.pt")
-    torch.save({"format": "segstream-checkpoint", "version": 2, "kind": "progress", "step": 1}, tmp_path / "part.pt")
-    with pytest.raises(DataError, match="its identity, weights, optimizer, average, scaler, skipped are not there, or"):
-        load_checkpoint(tmp_path / "part.pt")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +110,8 @@ def test_foreign_files_are_named(tmp_path, path):
         ({"optimizer": {"state": {0: {"m": torch.tensor([torch.nan])}}}}, "optimizer.state.0.m holds nan or infinity"),
         ({"weights": {"a": torch.ones(1, dtype=torch.bool)}}, "weights.a is of torch.bool, not of real numbers"),
         ({"identity": {"seed": {(1, 2): 3}}}, "its identity or meta are no plain values"),
-        ({"step": "5"}, "its step are not there, or of another type"),
+        ({"weights": {"a": 1}}, "not there, or of another type: weights;"),
+        ({"step": "5"}, "not there, or of another type: step;"),
     ],
 )
 def test_a_run_does_not_go_on_from_what_is_no_number(path, change, text):
@@ -115,23 +120,27 @@ def test_a_run_does_not_go_on_from_what_is_no_number(path, change, text):
         load_checkpoint(path)
 
 
-def test_a_failed_write_leaves_the_former_file(path, monkeypatch):
+@pytest.fixture
+def full_disk(monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
+
+
+def test_a_failed_write_leaves_the_former_file(path, full_disk):
     with pytest.raises(DataError, match=r"checkpoint.pt: cannot be written .*No space left"):
         save_checkpoint(path, progress(step=6))
     assert load_checkpoint(path).step == 5
     assert [file.name for file in path.parent.iterdir()] == ["checkpoint.pt"]
 
 
-def test_a_full_disk_in_the_archive_writer_is_an_error_of_one_line(tmp_path):
+def test_a_full_disk_in_the_archive_writer_is_an_error_of_one_line(tmp_path, monkeypatch):
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     final = Final(identity={}, meta={}, step=1, weights={"w": torch.zeros(100_000)})
-    (tmp_path / "final.pt.part").symlink_to("/dev/full")
-    with pytest.raises(DataError, match="cannot be written"):
+    monkeypatch.setattr(Path, "open", lambda *_: io.FileIO("/dev/full", "wb"))
+    with pytest.raises(DataError, match=r"final.pt: cannot be written \(No space left on device\)"):
         save_final(tmp_path / "final.pt", final)
     assert list(tmp_path.iterdir()) == []
 
@@ -158,13 +167,6 @@ def test_differences_in_a_mix_name_the_dataset():
     assert differences({"mix": mix}, {"mix": mix}) == []
 
 
-IDENTITY = {"seed": 1}
-
-
-def state(step, value=0.0):
-    return Checkpoint(identity=IDENTITY, step=step, weights={"w": torch.full((50,), value)}, optimizer={"state": {}})
-
-
 @pytest.fixture
 def checkpoints(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
@@ -178,7 +180,7 @@ def names(checkpoints):
 
 def save(checkpoints, *steps):
     for step in steps:
-        checkpoints.save(state(step))
+        checkpoints.save(progress(step))
         checkpoints.wait()
 
 
@@ -187,6 +189,10 @@ def test_the_latest_few_are_kept(checkpoints):
     save(checkpoints, 2, 4, 6, 10)
     assert names(checkpoints) == ["step-00000010.pt", "step-00000006.pt"]
     assert checkpoints.latest(IDENTITY, print).step == 10
+    left = checkpoints.path(12).with_suffix(".pt.part")
+    left.write_bytes(b"half")  # by a writer that was killed
+    save(checkpoints, 14)
+    assert not left.exists()
 
 
 def test_what_is_written_is_the_state_at_the_call_though_training_goes_on(checkpoints, monkeypatch):
@@ -196,14 +202,14 @@ def test_what_is_written_is_the_state_at_the_call_though_training_goes_on(checkp
         assert may_write.wait(10)
         save_checkpoint(path, state)
 
-    monkeypatch.setattr("segstream.model.checkpoint.save_checkpoint", slow)
-    kept = state(3, value=1.0)
+    monkeypatch.setattr(module, "save_checkpoint", slow)
+    kept = progress(3)
     checkpoints.save(kept)  # returns though nothing is written
     assert names(checkpoints) == []
-    kept.weights["w"].fill_(2.0)
+    kept.weights["a.weight"].fill_(2.0)
     may_write.set()
     checkpoints.wait()
-    assert torch.equal(load_checkpoint(checkpoints.path(3)).weights["w"], torch.ones(50))
+    assert torch.equal(load_checkpoint(checkpoints.path(3)).weights["a.weight"], progress().weights["a.weight"])
 
 
 def test_a_damaged_newest_one_gives_way_to_the_one_before_and_it_is_said(checkpoints):
@@ -228,14 +234,10 @@ def test_without_a_whole_one_it_refuses(checkpoints):
     assert checkpoints.latest(IDENTITY, print) is None
 
 
-def test_a_full_disk_is_told_at_the_next_step_and_the_last_good_one_stays(checkpoints, monkeypatch):
+def test_a_full_disk_is_told_at_the_next_step_and_the_last_good_one_stays(checkpoints, request):
     save(checkpoints, 2)
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    checkpoints.save(state(4))
+    request.getfixturevalue("full_disk")
+    checkpoints.save(progress(4))
     checkpoints._writing.exception()  # done
     assert isinstance(checkpoints.failure, DataError)
     with pytest.raises(DataError, match=r"step-00000004.pt: cannot be written .*No space left"):
@@ -243,22 +245,10 @@ def test_a_full_disk_is_told_at_the_next_step_and_the_last_good_one_stays(checkp
     assert checkpoints.latest(IDENTITY, print).step == 2
 
 
-def test_what_a_killed_writer_left_is_removed(checkpoints):
-    save(checkpoints, 2)
-    left = checkpoints.path(4).with_suffix(".pt.part")
-    left.write_bytes(b"half")
-    save(checkpoints, 6)
-    assert not left.exists()
-
-
 def test_one_run_at_a_time_until_its_process_ends(tmp_path, checkpoints):
-    module = "segstream.model.checkpoint"
-    hold = f"import sys; from {module} import Checkpoints; k = Checkpoints(sys.argv[1], keep=1); k.claim()"
-    wait = "print('held', flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", f"{hold}; {wait}", str(tmp_path / "checkpoints")]
-    with subprocess.Popen(
-        command, cwd=Path(__file__).parents[3], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
+    hold = "import sys; from segstream.model.checkpoint import *; k = Checkpoints(sys.argv[1], keep=1); k.claim()"
+    command = [sys.executable, "-c", f"{hold}; print('held', flush=True); sys.stdin.read()", tmp_path / "checkpoints"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(DataError, match="another run is at work here; wait for it, or stop it"):
             checkpoints.claim()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from segstream.model.checkpoint import Final, save_final
 from segstream.model.config import TrainConfig
 from segstream.model.distributed import ProcessGroup, start
 from segstream.model.networks.build import build
@@ -19,6 +21,7 @@ from segstream.model.training.trainer import Stopped, train
 from segstream.shards.taxonomy import Taxonomy
 
 CLASSES = ("sky", "road", "tree")
+TAXONOMY = Taxonomy(name="toy", kind="own", classes=CLASSES)
 TINY = {"stem": 8, "stage1_width": 4, "widths": [4, 4, 4, 4], "blocks": 1}
 CALL = ("net", "source", "meta", "seed", "group", "on_log", "on_note", "on_validate", "restart_changed")
 META: dict[str, Any] = {"arch": "hrnet-tiny", "num_classes": 3, "options": TINY, "recipe": {"name": "toy"}}
@@ -51,7 +54,7 @@ class ToySource:
     weights: tuple[float, ...] = (0.5, 0.5)
     class_shares: tuple[float, ...] = (0.5, 0.25, 0.25)
     extra: dict[str, Any] = field(default_factory=dict)
-    taxonomy: Taxonomy = field(default=Taxonomy(name="toy", kind="own", classes=CLASSES))
+    taxonomy: Taxonomy = TAXONOMY
     engine_note: str = "engine toy"
 
     @property
@@ -82,6 +85,43 @@ def toy_net(seed: int = 1) -> torch.nn.Module:
     net = build("hrnet-tiny", 3, seed=seed, **TINY)
     net.last_layer[2] = torch.nn.Sequential(net.last_layer[2], torch.nn.Dropout2d(0.1))  # type: ignore[index]
     return net
+
+
+def save_net(
+    path: Path,
+    net: torch.nn.Module,
+    *,
+    taxonomy: Taxonomy = TAXONOMY,
+    classes: int = 0,
+    options: Any = TINY,
+    **recipe: Any,
+) -> Path:
+    """The last file of a run that trained this network."""
+    meta = {"arch": "hrnet-tiny", "num_classes": classes or taxonomy.num_classes, "options": options}
+    meta |= {"taxonomy": asdict(taxonomy), "recipe": {"name": path.stem, "seed": 0, "data": {}} | recipe}
+    save_final(path, Final(identity={}, meta=json.loads(json.dumps(meta)), step=1, weights=net.state_dict()))
+    return path
+
+
+def save_published(path: Path, classes: int, *, arch: str = "hrnet-tiny", seed: int = 1, **options: Any) -> Path:
+    """A network in the layout of MSeg's files."""
+    weights = build(arch, classes, seed=seed, **options).state_dict()
+    torch.save({"epoch": 1, "state_dict": {f"module.{name}": tensor for name, tensor in weights.items()}}, path)
+    return path
+
+
+class StopError(Exception):
+    """What interrupts a run in tests."""
+
+
+def stop_at(step: int) -> Any:
+    """For `on_log`, which comes before the step's own checkpoint."""
+
+    def on_log(row: Any) -> None:
+        if row.step == step:
+            raise StopError
+
+    return on_log
 
 
 def frozen(net: torch.nn.Module) -> torch.nn.Module:

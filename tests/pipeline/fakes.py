@@ -51,27 +51,19 @@ class FakeShards:
     size_hw: tuple[int, int] = (40, 56)
     break_at: Callable[[int, str], None] = lambda i, member: None
     closed: bool = False
-    counts: dict[str, dict[int, tuple[int, int]]] = field(default_factory=lambda: {"native": {}, "universal": {}})
+    counts: dict[str, dict[int, tuple[int, int]]] = field(
+        default_factory=lambda: {"native": {0: (1, 1), 1: (1, 1)}, "universal": {0: (1, 1), 1: (1, 1)}}
+    )
     replaced: dict[tuple[int, str], bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.url = f"fake://sets/{self.name}/train"
         universal = None if self.native.to_universal is None else load_taxonomy("universal")
-        self.manifest = Manifest(
-            dataset=self.name,
-            split="train",
-            licence="",
-            native=self.native,
-            universal=universal,
-            members=("image", "json", "native", *(("universal",) if universal else ())),
-            params={},
-            tool={},
-            shards=(),
-            counts=self.counts,
-            skipped=(),
-            absent=0,
-            digest=f"digest of {self.name}",
-        )
+        classes = {"native": self.native, "universal": universal}
+        members = ("image", "json", "native", *(("universal",) if universal else ()))
+        about = {"dataset": self.name, "split": "train", "licence": "", "digest": f"digest of {self.name}"}
+        nothing = {"params": {}, "tool": {}, "shards": (), "skipped": (), "absent": 0}
+        self.manifest = Manifest(members=members, counts=self.counts, **about, **classes, **nothing)
 
     def entry(self, i: int) -> Entry:
         assert 0 <= i < sum(self.shard_sizes)

@@ -1,7 +1,6 @@
 """Both engines on the same draws; DALI runs here on the host, and under the `gpu` marker on a GPU."""
 
 import itertools
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,9 +16,9 @@ from segstream.shards.codecs.images import encode_jpeg
 from segstream.shards.codecs.row_blocks import EncodedRows, cut_jpeg, jpeg_blocks
 from segstream.shards.errors import DataError
 from tests.pipeline.fakes import augment, png, textured
+from tests.shards.shared import CAMVID
 
 pytest.importorskip("nvidia.dali", reason="nvidia-dali is not installed")
-CAMVID = Path(__file__).parents[3] / "shared" / "camvid"
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICES = [pytest.param(None, id="host"), pytest.param(0, id="gpu", marks=[pytest.mark.gpu, NO_GPU])]
 
@@ -64,9 +63,7 @@ def test_random_draws_agree_on_smooth_images(device_id):
     rng, rule = np.random.default_rng(1), AugmentConfig(short_side=48, crop=40)
     images = [textured(rng, (40 + i % 5, 60 + i % 7), 3)[0] for i in range(48)]
     draws = [draw(rule, seed=2, step=0, slot=i, size_hw=image.shape[:2]) for i, image in enumerate(images)]
-    assert {(bool(d.angle_deg), d.blur, d.flip) for d in draws} == {
-        (a, b, c) for a in (False, True) for b in (False, True) for c in (False, True)
-    }
+    assert len({(bool(d.angle_deg), d.blur, d.flip) for d in draws}) == 8
     assert any(d.valid != (0, 0, 40, 40) for d in draws)
     found = apart(images, draws, (40, 40), device_id)
     assert max(difference.mean() for difference in found) < 1.0
@@ -92,25 +89,18 @@ def test_agreement_on_photographs(device_id):
 
 
 @pytest.mark.parametrize("device_id", DEVICES)
-def test_a_batch_is_the_callers_own(device_id):
+@pytest.mark.parametrize("broken", [b"no image", b"\xff\xd8\xff\xe0 cut"])
+def test_a_batch_is_the_callers_own_and_a_file_that_is_no_image_is_an_error(device_id, broken):
     image, _ = textured(np.random.default_rng(0), (50, 70), 3)
     drawn = draw(AugmentConfig(short_side=50, crop=30), seed=0, step=0, slot=0, size_hw=(50, 70))
     engine = DaliEngine(batch=2, crop_hw=(30, 30), threads=1, device_id=device_id)
     first = engine.images([whole(png(image), image)], [drawn], where="here")
     kept = first.clone()
     engine.images([whole(png(255 - image), image)] * 2, [drawn] * 2, where="here")
-    assert torch.equal(first, kept)
-
-
-@pytest.mark.parametrize("device_id", DEVICES)
-@pytest.mark.parametrize("broken", [b"no image", b"\xff\xd8\xff\xe0 cut"])
-def test_a_file_that_is_no_image_is_an_error_and_the_engine_lives_on(device_id, broken):
-    image, _ = textured(np.random.default_rng(0), (50, 70), 3)
-    drawn = draw(AugmentConfig(short_side=50, crop=30), seed=0, step=0, slot=0, size_hw=(50, 70))
-    engine = DaliEngine(batch=2, crop_hw=(30, 30), threads=1, device_id=device_id)
     with pytest.raises(DataError, match="step 7: DALI cannot make the images"):
         engine.images([whole(png(image), image), whole(broken, image)], [drawn] * 2, where="step 7")
-    assert engine.images([whole(png(image), image)], [drawn], where="here").float().std() > 1
+    assert torch.equal(first, kept)
+    assert torch.equal(engine.images([whole(png(image), image)], [drawn], where="here"), kept)  # it lives on
 
 
 @pytest.mark.parametrize("device_id", DEVICES)
@@ -121,16 +111,14 @@ def test_parts_give_the_crops_of_the_whole(device_id):
     blocks = jpeg_blocks(data)
     starts = np.cumsum((0, *blocks.sizes))
     pieces = [data[a:b] for a, b in itertools.pairwise(starts)]
-    draws = [
-        draw(AugmentConfig(short_side=208, crop=64), seed=5, step=0, slot=i, size_hw=(208, 320)) for i in range(24)
-    ]
+    rule = AugmentConfig(short_side=208, crop=64)
+    draws = [draw(rule, seed=5, step=0, slot=i, size_hw=(208, 320)) for i in range(24)]
     parts = []
     for drawn in draws:
         top, left, bottom, right = box_touched(drawn)
         first, last = max(top - 1, 0) // 16, min(bottom + 1, 208 + 15) // 16 + 1
-        rows = EncodedRows(
-            top=16 * first, bottom=min(16 * last, 208), head=pieces[0], blocks=tuple(pieces[1 + first : 1 + last])
-        )
+        some = tuple(pieces[1 + first : 1 + last])
+        rows = EncodedRows(top=16 * first, bottom=min(16 * last, 208), head=pieces[0], blocks=some)
         cut, (x0, x1) = cut_jpeg(rows, max(left - 1, 0), min(right + 1, 320))
         parts.append(EncodedRegion(data=cut, box=(rows.top, x0, rows.bottom, x1)))
     assert sum(part.size_hw[0] < 208 and part.size_hw[1] < 320 for part in parts) > 12

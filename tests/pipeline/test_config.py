@@ -9,9 +9,7 @@ from segstream.shards.schema import parse
 
 def test_shares_are_exact_and_add_up_to_one():
     assert shares({"a": 1, "b": "1/3", "c": 0.1}) == {
-        "a": Fraction(30, 43),
-        "b": Fraction(10, 43),
-        "c": Fraction(3, 43),
+        name: Fraction(n, 43) for name, n in (("a", 30), ("b", 10), ("c", 3))
     }
     assert shares({"a": 0.5, "b": "0.5"}) == {"a": Fraction(1, 2), "b": Fraction(1, 2)}
     assert sum(shares({str(i): w for i, w in enumerate((0.1, 0.7, 3, "2/7"))}).values()) == 1
@@ -24,10 +22,9 @@ def test_a_weight_that_is_no_positive_number_is_named(weight):
 
 
 def test_values_from_yaml_become_the_same_configuration():
-    got = parse(
-        DataConfig, {"shards": "data", "mix": {"a": 1, "b": "1/3", "c": 0.25}, "taxonomy": "native"}, at="recipe.data"
-    )
-    assert got == DataConfig(shards="data", mix={"a": 1, "b": "1/3", "c": 0.25}, taxonomy="native")
+    values = {"shards": "data", "mix": {"a": 1, "b": "1/3", "c": 0.25}, "taxonomy": "native"}
+    assert parse(DataConfig, values, at="recipe.data") == DataConfig(**values)
+    assert DataConfig(shards="s3://b/p/", mix={"a": 1}, split="val").url("a") == "s3://b/p/a/val"
     assert parse(AugmentConfig, {"crop": [3, 5], "scale": [1, 2]}, at="x").crop_hw == (3, 5)
     assert parse(AugmentConfig, {"crop": 7, "short_side": None}, at="x").crop_hw == (7, 7)
 
@@ -39,40 +36,26 @@ def test_the_defaults_are_the_published_rule():
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("config", "values", "message"),
     [
-        ({"short_side": 0}, r"augment\.short_side: 0"),
-        ({"crop": 0}, r"augment\.crop: 0"),
-        ({"crop": (5, -1)}, r"augment\.crop: \(5, -1\)"),
-        ({"scale": (2.0, 0.5)}, r"augment\.scale: \[2\.0, 0\.5\]; write \[low, high\]"),
-        ({"scale": (0.0, 1.0)}, r"augment\.scale: .* above 0"),
-        ({"rotate_deg": (0.0, float("nan"))}, r"augment\.rotate_deg"),
-        ({"flip_p": 1.5}, r"augment\.flip_p: 1\.5"),
-        ({"blur_p": -0.1}, r"augment\.blur_p"),
-        ({"rotate_p": 2}, r"augment\.rotate_p"),
+        (AugmentConfig, {"short_side": 0}, r"augment\.short_side: 0"),
+        (AugmentConfig, {"crop": 0}, r"augment\.crop: 0"),
+        (AugmentConfig, {"crop": (5, -1)}, r"augment\.crop: \(5, -1\)"),
+        (AugmentConfig, {"scale": (2.0, 0.5)}, r"augment\.scale: \[2\.0, 0\.5\]; write \[low, high\]"),
+        (AugmentConfig, {"scale": (0.0, 1.0)}, r"augment\.scale: .* above 0"),
+        (AugmentConfig, {"rotate_deg": (0.0, float("nan"))}, r"augment\.rotate_deg"),
+        (AugmentConfig, {"flip_p": 1.5}, r"augment\.flip_p: 1\.5"),
+        (AugmentConfig, {"blur_p": -0.1}, r"augment\.blur_p"),
+        (AugmentConfig, {"rotate_p": 2}, r"augment\.rotate_p"),
+        (DataConfig, {"shards": "s", "mix": {}}, r"data\.mix: empty"),
+        (DataConfig, {"shards": "s", "mix": {"a": 1}, "window": 0}, r"data\.window: 0"),
+        (DataConfig, {"shards": "s", "mix": {"a": 1}, "taxonomy": "mine"}, r"data\.taxonomy: 'mine'"),
+        (LoaderConfig, {"batch": 0}, r"loader\.batch: 0"),
+        (LoaderConfig, {"batch": 1, "threads": -1}, r"loader\.threads: -1"),
+        (LoaderConfig, {"batch": 1, "prefetch": 0}, r"loader\.prefetch: 0"),
+        (LoaderConfig, {"batch": 1, "engine": "cuda"}, r"loader\.engine: 'cuda'; write one of auto, dali, opencv"),
     ],
 )
-def test_an_impossible_augmentation_is_refused(values, message):
+def test_impossible_values_are_refused(config, values, message):
     with pytest.raises(DataError, match=message):
-        AugmentConfig(**values)
-
-
-@pytest.mark.parametrize(
-    ("build", "message"),
-    [
-        (lambda: DataConfig(shards="s", mix={}), r"data\.mix: empty"),
-        (lambda: DataConfig(shards="s", mix={"a": 1}, window=0), r"data\.window: 0"),
-        (lambda: DataConfig(shards="s", mix={"a": 1}, taxonomy="mine"), r"data\.taxonomy: 'mine'"),
-        (lambda: LoaderConfig(batch=0), r"loader\.batch: 0"),
-        (lambda: LoaderConfig(batch=1, threads=-1), r"loader\.threads: -1"),
-        (lambda: LoaderConfig(batch=1, prefetch=0), r"loader\.prefetch: 0"),
-        (lambda: LoaderConfig(batch=1, engine="cuda"), r"loader\.engine: 'cuda'; write one of auto, dali, opencv"),
-    ],
-)
-def test_other_impossible_values_are_refused(build, message):
-    with pytest.raises(DataError, match=message):
-        build()
-
-
-def test_the_place_of_a_dataset_is_root_dataset_split():
-    assert DataConfig(shards="s3://b/p/", mix={"a": 1}, split="val").url("a") == "s3://b/p/a/val"
+        config(**values)

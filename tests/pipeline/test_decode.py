@@ -1,6 +1,7 @@
 """Crops from some rows of the stored files are those from the whole files, for whatever files there are."""
 
 import itertools
+import shutil
 import sys
 import threading
 from dataclasses import replace
@@ -20,16 +21,10 @@ from segstream.shards.errors import DataError
 from segstream.shards.format.reader import open_shards
 from tests.pipeline.fakes import augment
 
-SIZE_WH = (255, 331)
-FACTORS = {
-    "444": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    "422": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
-    "440": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440,
-    "420": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
-    "411": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,
-}
+SIZE_WH, SIZE_HW = (255, 331), (331, 255)
+FACTORS = ("444", "422", "440", "420", "411")
 TILED = ["tiles", "cmyk", "grey"]  # the last two are encoded anew
-SLICED = ["420", "422", "440", "444", "cmyk", "grey", "tiles"]
+SLICED = ["420", "422", "440", "444", *TILED]
 WHOLE = ["411", "plain", "progressive", "sparse", "uneven"]
 RULE = AugmentConfig(short_side=255, crop=97)
 
@@ -37,28 +32,30 @@ RULE = AugmentConfig(short_side=255, crop=97)
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slices")
-    (folder / "images").mkdir()
-    (folder / "labels").mkdir()
-    rng = np.random.default_rng(5)
+    for part in ("images", "labels"):
+        (folder / part).mkdir()
+    rng, path = np.random.default_rng(5), str(folder / "images")
     coarse = rng.integers(0, 256, (40, 25, 3), np.uint8)
-    pixels = cv2.resize(coarse, SIZE_WH, interpolation=cv2.INTER_CUBIC) // 8 * 7 + rng.integers(
-        0, 32, (*SIZE_WH[::-1], 3), np.uint8
-    )
-    for name, factor in FACTORS.items():
+    noise = rng.integers(0, 32, (*SIZE_HW, 3), np.uint8)
+    pixels = cv2.resize(coarse, SIZE_WH, interpolation=cv2.INTER_CUBIC) // 8 * 7 + noise
+    interval = cv2.IMWRITE_JPEG_RST_INTERVAL
+    written = {
+        "plain": [],
+        "tiles": [interval, 4],
+        "uneven": [interval, 5],  # over the ends of rows
+        "sparse": [interval, 32],  # after every second row
+        "progressive": [cv2.IMWRITE_JPEG_PROGRESSIVE, 1],
+    }
+    for name in FACTORS:
         across = -(-SIZE_WH[0] // {"444": 8, "440": 8, "411": 32}.get(name, 16))
-        options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor, cv2.IMWRITE_JPEG_RST_INTERVAL, across]
-        cv2.imwrite(str(folder / "images" / f"{name}.jpg"), pixels, options)
-    path = str(folder / "images")
-    cv2.imwrite(f"{path}/plain.jpg", pixels)
-    cv2.imwrite(f"{path}/tiles.jpg", pixels, [cv2.IMWRITE_JPEG_RST_INTERVAL, 4])
-    cv2.imwrite(f"{path}/uneven.jpg", pixels, [cv2.IMWRITE_JPEG_RST_INTERVAL, 5])  # over the ends of rows
-    cv2.imwrite(f"{path}/sparse.jpg", pixels, [cv2.IMWRITE_JPEG_RST_INTERVAL, 32])  # after every second row
-    cv2.imwrite(f"{path}/progressive.jpg", pixels, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+        factor = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{name}")
+        written[name] = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor, interval, across]
+    for name, options in written.items():
+        cv2.imwrite(f"{path}/{name}.jpg", pixels, options)
     Image.fromarray(pixels).convert("CMYK").save(f"{path}/cmyk.jpg")
     Image.fromarray(pixels).convert("L").save(f"{path}/grey.jpg")
     for image in (folder / "images").iterdir():
-        label = rng.integers(0, 9, SIZE_WH[::-1], np.uint8)
-        cv2.imwrite(str(folder / "labels" / f"{image.stem}.png"), label)
+        cv2.imwrite(str(folder / "labels" / f"{image.stem}.png"), rng.integers(0, 9, SIZE_HW, np.uint8))
     names = "".join(f"  - {{name: c{i}}}\n" for i in range(9))
     splits = "splits: {train: {images: images/*.jpg, labels: labels/*.png}}\n"
     (folder / "set.yaml").write_text(f"name: slices\nlicence: none\nroot: {folder}\n{splits}classes:\n{names}")
@@ -79,46 +76,48 @@ def test_which_files_have_blocks(shards):
     keys = {shards.entry(i).key for i in range(len(shards))}
     assert {key for key in keys if blocks(shards, key, "jpg")} == set(SLICED)
     assert keys == {*SLICED, *WHOLE}
-    assert {name: blocks(shards, name, "jpg").rows for name in SLICED} == {
-        "420": 16, "440": 16, "tiles": 16, "422": 8, "444": 8, "cmyk": 16, "grey": 16,
-    }  # fmt: skip
+    rows = {name: blocks(shards, name, "jpg").rows for name in SLICED}
+    assert rows == dict.fromkeys(SLICED, 16) | {"422": 8, "444": 8}
     assert all(blocks(shards, key, "native.png").rows == 64 for key in keys)
 
 
-@pytest.mark.parametrize("name", [*SLICED, *WHOLE])
-def test_crops_are_those_of_the_whole_files(shards, name):
-    i, fewer = sample(shards, name), np.zeros(2, int)
-    size_hw = SIZE_WH[::-1]
+@pytest.fixture(params=[*SLICED, *WHOLE])
+def stored(request, shards):
+    """(name, its number, image and label from the whole files)."""
+    name = request.param
+    i = sample(shards, name)
     image = decode_image(shards.read(i, "image"), where=name)
-    label = decode_label(shards.read(i, "native"), where=name)
+    return name, i, image, decode_label(shards.read(i, "native"), where=name)
+
+
+def test_crops_are_those_of_the_whole_files(shards, stored):
+    (name, i, image, label), fewer = stored, np.zeros(2, int)
     for step in range(60):
-        d = draw(RULE, seed=3, step=step, slot=0, size_hw=size_hw)
+        d = draw(RULE, seed=3, step=step, slot=0, size_hw=SIZE_HW)
         box = box_touched(d)
-        part = read_image(shards, i, box, size_hw)
+        part = read_image(shards, i, box, SIZE_HW)
         pixels = decode_region(part, Scratch(), where=name)
-        strips, row = read_label(shards, i, "native", (box[0], box[2]), size_hw, where=name)
-        fewer += np.array(part.size_hw) < size_hw
+        strips, row = read_label(shards, i, "native", (box[0], box[2]), SIZE_HW, where=name)
+        fewer += np.array(part.size_hw) < SIZE_HW
         some = augment(pixels, strips, d, image_at=part.box[:2], label_row=row)
         for one, other in zip(some, augment(image, label, d), strict=True):
             assert np.array_equal(one, other)
     assert (fewer > 20).tolist() == [name in SLICED, name in TILED]
 
 
-@pytest.mark.parametrize("name", SLICED)
-def test_pixels_are_exact_wherever_the_cuts_are(shards, name):
-    i, size_hw = sample(shards, name), SIZE_WH[::-1]
-    image = decode_image(shards.read(i, "image"), where=name)
-    label = decode_label(shards.read(i, "native"), where=name)
-    lefts = itertools.cycle(range(0, size_hw[1], 5))
-    for top in range(0, size_hw[0], 7):
-        for bottom in {top + 1, min(top + 40, size_hw[0]), size_hw[0]}:
+@pytest.mark.parametrize("stored", SLICED, indirect=True)
+def test_pixels_are_exact_wherever_the_cuts_are(shards, stored):
+    (name, i, image, label), (height, width) = stored, SIZE_HW
+    lefts = itertools.cycle(range(0, width, 5))
+    for top in range(0, height, 7):
+        for bottom in {top + 1, min(top + 40, height), height}:
             left = next(lefts)
-            right = min(left + 30, size_hw[1])
-            part = read_image(shards, i, (top, left, bottom, right), size_hw)
+            right = min(left + 30, width)
+            part = read_image(shards, i, (top, left, bottom, right), SIZE_HW)
             y, x, *_ = part.box
             pixels = decode_region(part, Scratch(), where=name)[top - y : bottom - y, left - x : right - x, :3]
             assert np.array_equal(pixels, image[top:bottom, left:right])
-            strips, row = read_label(shards, i, "native", (top, bottom), size_hw, where=name)
+            strips, row = read_label(shards, i, "native", (top, bottom), SIZE_HW, where=name)
             assert np.array_equal(strips[top - row : bottom - row], label[top:bottom])
 
 
@@ -129,15 +128,20 @@ def test_damage_that_a_decoder_could_draw_over_is_an_error(shards, name):
         decode_image(data[: len(data) * 2 // 3], where="here")
 
 
+def test_size_is_told_by_the_header_before_any_pixel_is_decoded(shards, monkeypatch):
+    monkeypatch.setenv("SEGSTREAM_MAX_PIXELS", "1000")
+    i = sample(shards, "420")
+    for decode, member in ((decode_image, "image"), (decode_label, "native")):
+        with pytest.raises(DataError, match="here: too large: 255 x 331 pixels by its header, more than 1,000; set"):
+            decode(shards.read(i, member), where="here")
+
+
 def test_only_the_blocks_asked_for_are_read(shards, monkeypatch):
     seen, read = [], shards._store.read
-    monkeypatch.setattr(
-        shards._store,
-        "read",
-        lambda name, start, length, **more: (seen.append(length), read(name, start, length, **more))[1],
-    )
+    noting = lambda name, start, length, **more: (seen.append(length), read(name, start, length, **more))[1]  # noqa: E731
+    monkeypatch.setattr(shards._store, "read", noting)
     i, sizes = sample(shards, "420"), blocks(shards, "420", "jpg").sizes
-    read_image(shards, i, (20, 0, 60, 255), SIZE_WH[::-1])
+    read_image(shards, i, (20, 0, 60, 255), SIZE_HW)
     assert seen == [sizes[0], sum(sizes[2:5])]
 
 
@@ -145,18 +149,13 @@ def test_only_the_blocks_asked_for_are_read(shards, monkeypatch):
     ("suffix", "n", "what"), [("jpg", 3, "block 2 of its rows"), ("jpg", 0, "its header"), ("native.png", 2, "block 1")]
 )
 def test_a_damaged_block_is_named(shards, tmp_path, suffix, n, what):
-    for path in open_path(shards).iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    span = shards.entry(sample(shards, "420")).members[suffix]
-    tar = tmp_path / "shard-000000.tar"
-    data = bytearray(tar.read_bytes())
+    shutil.copytree(shards._store.folder, tmp_path, dirs_exist_ok=True)
+    i, tar = sample(shards, "420"), tmp_path / "shard-000000.tar"
+    span, data = shards.entry(i).members[suffix], bytearray(tar.read_bytes())
     data[span.offset + sum(span.blocks.sizes[:n]) + 9] ^= 1
     tar.write_bytes(data)
-    i = sample(shards, "420")
-    with (
-        open_shards(tmp_path) as broken,
-        pytest.raises(DataError, match=rf"420\.{suffix}: {what}.* fails its checksum"),
-    ):
+    says = rf"420\.{suffix}: {what}.* fails its checksum"
+    with open_shards(tmp_path) as broken, pytest.raises(DataError, match=says):
         broken.read_rows(i, "image" if suffix == "jpg" else "native", 40, 80)
 
 
@@ -166,23 +165,19 @@ def test_sets_without_blocks_are_read_whole(shards):
     bare = {suffix: replace(span, blocks=None) for suffix, span in row.members.items()}
     rows = list(shards.index(0).samples)
     rows[i] = replace(row, members=bare)
-    with open_shards(open_path(shards)) as older:
+    with open_shards(shards._store.folder) as older:
         older._indexes[0] = replace(shards.index(0), samples=tuple(rows))
         assert older.read_rows(i, "image", 20, 60) is None
-        assert read_image(older, i, (20, 0, 60, 90), SIZE_WH[::-1]).box == (0, 0, *SIZE_WH[::-1])
+        assert read_image(older, i, (20, 0, 60, 90), SIZE_HW).box == (0, 0, *SIZE_HW)
 
 
 def test_an_index_that_says_another_size(shards):
     i = sample(shards, "420")
     with pytest.raises(DataError, match=r"the index says; run `segstream verify"):
         read_label(shards, i, "native", (70, 80), (331, 250), where="w")
-    part = replace(read_image(shards, i, (20, 0, 60, 200), SIZE_WH[::-1]), box=(16, 0, 64, 200))
+    part = replace(read_image(shards, i, (20, 0, 60, 200), SIZE_HW), box=(16, 0, 64, 200))
     with pytest.raises(DataError, match=r"image \(48, 255\) and index \(48, 200\) differ in size"):
         decode_region(part, Scratch(), where="w")
-
-
-def open_path(shards):
-    return shards._store.folder
 
 
 def address(array):

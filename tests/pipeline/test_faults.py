@@ -1,42 +1,35 @@
 """Batches through a network that fails, from real servers behind a proxy: the right ones, in order, all of them."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import torch
 
 from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
-from segstream.pipeline.loader import Batch, Loader
+from segstream.pipeline.loader import Loader
 from segstream.shards.convert.convert import convert
 from segstream.shards.convert.publish import Target
 from segstream.shards.errors import DataError
 from tests.shards import trees
-from tests.shards.servers import FAULTS, Server, proxying
-from tests.shards.services import NoServiceError, S3Service, nginx
+from tests.shards.servers import FAULTS, proxying
+from tests.shards.services import NoServiceError, nginx
 
 SHARE = 0.12  # of the answers
 BATCH = 20
 
 
-def converted(folder: Path, images: int) -> Path:
+def converted(folder, images):
     """The root of a set of `images` samples, 16 in a shard."""
     raw = trees.ade20k(folder / "raw", train=images)
     convert(dataset="ade20k-150", split="train", raw=raw, out=str(folder / "sets"), shard_samples=16)
     return folder / "sets"
 
 
-def batches(root: object, count: int) -> Iterator[Batch]:
-    loader = LoaderConfig(batch=BATCH, threads=8)
-    with Loader(
-        DataConfig(shards=str(root), mix={"ade20k-150": 1}), AugmentConfig(short_side=None, crop=16), loader, seed=5
-    ) as source:
+def batches(root, count):
+    data, loader = DataConfig(shards=str(root), mix={"ade20k-150": 1}), LoaderConfig(batch=BATCH, threads=8)
+    with Loader(data, AugmentConfig(short_side=None, crop=16), loader, seed=5) as source:
         yield from source.batches(0, count // BATCH)
 
 
-def equal_through(proxy: Server, url: str, root: Path, count: int) -> None:
+def equal_through(proxy, url, root, count):
     seen = 0
     for ours, own in zip(batches(url, count), batches(root, count), strict=True):
         assert ours.keys == own.keys
@@ -55,9 +48,7 @@ SOAK = [pytest.mark.soak, pytest.mark.timeout(3600)]
     ("images", "count", "seed"),
     [pytest.param(60, 120, 11, id="few"), pytest.param(2000, 10_000, 12, id="soak", marks=SOAK)],
 )
-def test_samples_from_real_servers_through_faults(
-    s3: S3Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: int, count: int, seed: int
-) -> None:
+def test_samples_from_real_servers_through_faults(s3, tmp_path, monkeypatch, images, count, seed):
     root = converted(tmp_path, images)
     try:
         with nginx(root, tmp_path / "nginx") as server, proxying(server, share=SHARE, seed=seed, stall_s=0.3) as proxy:
@@ -74,9 +65,7 @@ def test_samples_from_real_servers_through_faults(
         monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
 
 
-def test_a_server_that_breaks_for_good_ends_the_stream_with_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_breaks_for_good_ends_the_stream_with_an_error(tmp_path, monkeypatch):
     root = converted(tmp_path, 40)
     monkeypatch.setenv("SEGSTREAM_RETRY_S", "1")
     try:
@@ -85,7 +74,7 @@ def test_a_server_that_breaks_for_good_ends_the_stream_with_an_error(
             assert next(stream).keys == next(own).keys
             proxy.share, proxy.faults = 1.0, ("503",)
 
-            def rest() -> None:
+            def rest():
                 for ours, expected in zip(stream, own, strict=True):
                     assert ours.keys == expected.keys
 

@@ -29,12 +29,9 @@ def picks(of, steps):
     return [of.at(step, slot) for step in steps for slot in range(of.batch)]
 
 
-def test_equal_weights_are_a_plain_round_robin():
+def test_equal_weights_are_a_plain_round_robin_and_weights_that_hardly_ever_repeat_are_refused():
     schedule = Schedule({name: Fraction(1, 5) for name in "abcde"})
     assert [schedule.at(slot)[0] for slot in range(12)] == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
-
-
-def test_weights_that_hardly_ever_repeat_are_refused():
     with pytest.raises(DataError, match=rf"repeat only after 1000003 slots \(limit {MAX_PERIOD}\); round them"):
         Schedule({"a": Fraction(1_000_000), "b": Fraction(3)})
 
@@ -73,8 +70,7 @@ def test_every_place_is_as_likely_for_every_sample():
 
 
 def test_the_batch_size_only_cuts_the_stream_elsewhere():
-    mix = THREE
-    assert picks(order(mix, batch=6), range(20)) == picks(order(mix, batch=4), range(30))
+    assert picks(order(THREE, batch=6), range(20)) == picks(order(THREE, batch=4), range(30))
 
 
 def test_adding_a_dataset_leaves_the_order_of_the_others_alone():
@@ -91,12 +87,9 @@ def test_the_order_of_a_seed_is_a_promise():
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])
-def test_a_seed_out_of_range_is_refused(seed):
+def test_what_cannot_be_ordered_is_refused(seed):
     with pytest.raises(DataError, match="seed"):
         order(ONE, seed=seed)
-
-
-def test_a_dataset_without_samples_is_named():
     with pytest.raises(DataError, match=r"data\.mix: b, c hold no samples"):
         Order({"a": [1], "b": [0, 0], "c": []}, {n: Fraction(1) for n in "abc"}, seed=0, batch=1)
 

@@ -58,24 +58,18 @@ def test_naive_labels_are_looked_up_and_ids_above_a_byte_survive():
     assert naive_remap(SUN).table[36] == views["sunrgbd-37"].of(np.array([[36]], np.uint8), where="k")[0, 0]
 
 
-def test_an_id_that_the_dataset_does_not_have_is_an_error_naming_the_sample():
-    view = label_views("naive", manifests(SUN))["sunrgbd-37"]
-    with pytest.raises(DataError, match=r"there/k: 1 of 2 pixels carry ids \[200\]"):
-        view.of(np.array([[3, 200]], np.uint8), where="there/k")
-
-
-def test_own_classes_of_several_datasets_do_not_mix():
+def test_own_classes_mix_where_they_are_the_same():
     with pytest.raises(DataError, match=r"native, but ade20k-150 and sunrgbd-37 have different classes"):
         label_views("native", manifests(ADE, SUN))
-
-
-def test_own_classes_do_mix_where_they_are_the_same():
     shared = own_taxonomy("cars")
     views = label_views("native", {n: FakeShards(n, shared, (2,)).manifest for n in ("x", "y")})
     assert {view.taxonomy.name for view in views.values()} == {"cars"}
 
 
-def test_classes_that_the_naive_taxonomy_does_not_know_are_an_error():
+def test_ids_and_classes_that_are_not_known_are_errors():
+    view = label_views("naive", manifests(SUN))["sunrgbd-37"]
+    with pytest.raises(DataError, match=r"there/k: 1 of 2 pixels carry ids \[200\]"):
+        view.of(np.array([[3, 200]], np.uint8), where="there/k")
     with pytest.raises(DataError, match="not in the naive taxonomy"):
         label_views("naive", manifests(own_taxonomy(classes=("flux capacitor",))))
 
@@ -95,7 +89,7 @@ def test_class_shares_mix_the_datasets_by_their_weights_not_by_their_sizes():
     assert dict(zip(names, got, strict=True)) == pytest.approx(expected)
 
 
-def test_class_shares_of_labels_that_say_nothing_are_equal():
-    nothing = manifests(CAMVID)
-    got = class_shares(label_views("native", nothing), nothing, {"camvid-11": Fraction(1)})
-    assert got == pytest.approx([1 / 11] * 11)
+def test_labels_that_say_nothing_cannot_be_trained_on():
+    nothing = {"camvid-11": replace(manifests(CAMVID)["camvid-11"], counts={})}
+    with pytest.raises(DataError, match=r"data\.mix: no pixel of camvid-11 has a class"):
+        class_shares(label_views("native", nothing), nothing, {"camvid-11": Fraction(1)})

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -23,12 +22,13 @@ from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
 from segstream.pipeline.loader import Batches, Loader
 from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
+from tests.commands import ROOT
 from tests.pipeline.fakes import textured
 
-ROOT = Path(__file__).parents[2]
 AS_STORED = AugmentConfig(short_side=None, crop=(40, 56), scale=(1.0, 1.0), rotate_p=0, blur_p=0, flip_p=0)
 SMALL = AugmentConfig(short_side=16, crop=8)
 SIX = LoaderConfig(batch=6, threads=2)
+SPLIT = {"images": "images/*.png", "labels": "labels/*.png"}
 CLASSES = [{"name": "ground", "universal": "terrain"}, {"name": "tree", "universal": "vegetation"}, {"name": "thing"}]
 
 
@@ -43,20 +43,13 @@ def root(tmp_path_factory):
             for part, array in (("images", image), ("labels", np.where(label == 3, 255, label).astype(np.uint8))):
                 (raw / part).mkdir(parents=True, exist_ok=True)
                 cv2.imwrite(str(raw / part / f"{i:03d}.png"), array[..., ::-1] if array.ndim == 3 else array)
-        text = {
-            "name": name,
-            "root": str(raw),
-            "splits": {"train": {"images": "images/*.png", "labels": "labels/*.png"}},
-            "classes": CLASSES,
-            "ignore": [255],
-        }
-        description = folder / f"{name}.yaml"
-        description.write_text(yaml.safe_dump(text))
-        convert(dataset=str(description), split="train", out=str(folder / "shards"), shard_samples=4)
+        text = {"name": name, "root": str(raw), "splits": {"train": SPLIT}, "classes": CLASSES, "ignore": [255]}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(text))
+        convert(str(folder / f"{name}.yaml"), split="train", out=str(folder / "shards"), shard_samples=4)
     return folder
 
 
-def loader(root: Path, mix, taxonomy="native", augment=AS_STORED, batch=4, **options):
+def loader(root, mix, taxonomy="native", augment=AS_STORED, batch=4, **options):
     data = DataConfig(shards=str(root / "shards"), mix=mix, taxonomy=taxonomy, window=2)
     return Loader(data, augment, LoaderConfig(batch=batch, threads=2), seed=1, **options)
 
@@ -78,22 +71,8 @@ def test_an_epoch_of_a_converted_dataset_is_every_sample_once_with_its_own_label
         assert np.abs(batch.images[0].numpy().transpose(1, 2, 0) - image.astype(float)).mean() < 4  # JPEG
 
 
-def test_a_mix_of_converted_datasets_keeps_its_proportions(root):
-    with loader(root, {"garden": 3, "park": 1}, taxonomy="universal") as stream:
-        batches = list(stream.batches(0, 9))
-        universal = stream.taxonomy
-    counts = Counter(i for batch in batches for i in batch.dataset_ids.tolist())
-    assert counts == {0: 27, 1: 9}
-    seen = {universal.classes[i] for batch in batches for i in batch.labels.unique().tolist() if i != 255}
-    assert seen == {"terrain", "vegetation"}
-
-
 def test_damage_after_opening_is_an_error_naming_the_sample(root, tmp_path):
-    source, copy = root / "shards" / "park" / "train", tmp_path / "shards" / "park" / "train"
-    copy.mkdir(parents=True)
-    for file in source.iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
-    tar = next(iter(sorted(copy.glob("*.tar"))))
+    tar = shutil.copytree(root / "shards/park/train", tmp_path / "shards/park/train") / "shard-000000.tar"
     data = bytearray(tar.read_bytes())
     for at in range(600, len(data), 512):
         data[at] ^= 1
@@ -126,7 +105,10 @@ def test_a_dataloader_gives_the_batches_of_the_loader_in_their_order(data, worke
     assert [content(batch) for batch in kept] == expected(data, 2, 22)
 
 
-def test_again_is_the_same_and_ranks_share(data):
+def test_again_is_the_same_and_ranks_share_and_steps_may_be_left_out(data):
+    with Loader(data, SMALL, SIX, seed=4) as loader:
+        assert [batch.step for batch in loader.batches(3, 10, every=3)] == [3, 6, 9]
+        assert list(loader.batches(3, 3, every=3)) == []
     dataset = Batches(data=data, augment=SMALL, loader=SIX, seed=4, stop=3, rank=1, world_size=2)
     first = [content(batch) for batch in DataLoader(dataset, batch_size=None)]
     assert first == expected(data, 0, 3, rank=1, world_size=2)
@@ -163,7 +145,7 @@ def test_a_loader_from_before_a_fork_says_so(data):
                 next(loader.batches(0, 1))
             except RuntimeError as error:
                 loader.close()
-                os._exit(7 if "made in process" in str(error) else 8)
+                os._exit(7 if "before this process was forked" in str(error) else 8)
             os._exit(9)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         assert content(next(loader.batches(0, 1))) == content(first)
@@ -181,25 +163,12 @@ def test_another_set_in_a_place_is_refused(root, tmp_path):
             Loader(wrong, SMALL, SIX, seed=4)
 
 
-def test_errors_arrive_through_a_dataloader(tmp_path):
-    nowhere = DataConfig(shards=str(tmp_path), mix={"garden": 1}, taxonomy="native")
-    dataset = Batches(data=nowhere, augment=SMALL, loader=SIX, seed=4, stop=3)
-    with pytest.raises(DataError, match="no shards at"):
-        next(iter(DataLoader(dataset, batch_size=None)))
-
-
 def test_leaving_a_dataset_early_lets_go(data):
     before = set(threading.enumerate())
     stream = iter(Batches(data=data, augment=SMALL, loader=SIX, seed=4, stop=1000))
     next(stream)
     del stream
     assert set(threading.enumerate()) <= before
-
-
-def test_every_second_step(data):
-    with Loader(data, SMALL, SIX, seed=4) as loader:
-        assert [batch.step for batch in loader.batches(3, 10, every=3)] == [3, 6, 9]
-        assert list(loader.batches(3, 3, every=3)) == []
 
 
 def test_many_loaders_leave_no_handle_and_no_thread(data):
@@ -233,9 +202,8 @@ with Loader(data, AugmentConfig(short_side=16, crop=8), LoaderConfig(batch=4, pr
 
 
 def test_ctrl_c_ends_a_loop_at_once(data):
-    program = subprocess.Popen(
-        [sys.executable, "-c", LOOP, data.shards], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command, pipe = [sys.executable, "-c", LOOP, data.shards], subprocess.PIPE
+    program = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
     try:
         assert program.stdout.readline() == "going\n"
         program.send_signal(signal.SIGINT)
@@ -251,7 +219,7 @@ def test_ctrl_c_ends_a_loop_at_once(data):
 @pytest.mark.parametrize("marker", ["with Loader(", "DataLoader("])
 def test_the_documented_loops_run(data, marker):
     """As printed but for the data, and stopped after a few steps."""
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "order.md").read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/order.md").read_text(), re.MULTILINE | re.DOTALL)
     (code,) = [block for block in blocks if marker in block]
     assert len(code.strip().splitlines()) <= 10
     code = re.sub(r"DataConfig\(.*?\}\)", "data", code)

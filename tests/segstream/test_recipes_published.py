@@ -9,13 +9,14 @@ from segstream.recipe import load_recipe, recipe_names
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError
 
+RECIPES = Path("recipes").resolve()
 PUBLISHED = [name for name in recipe_names() if re.search(r"-[13]m-\d+p$|-3m-\d+p$", name)]
 TRAINING = ("ade20k-150", "bdd", "cityscapes-19", "coco-panoptic-133", "idd-39", "mapillary-public65", "sunrgbd-37")
 NETS = ("pspnet50", "pspnet101", "hrnet-ocr")
 ORACLES = ("voc2012", "pascal-context-60", "camvid-11", "kitti-19", "scannet-20")
 
 
-def reference_steps(crops: int, batch: int, gpus: int, replicas: int) -> int:
+def reference_steps(crops, batch, gpus, replicas):
     """As the reference counts: per-GPU batch, times the GPUs of a dataset, into the crops of a dataset."""
     return crops // (batch // gpus * replicas)
 
@@ -36,22 +37,20 @@ def reference_steps(crops: int, batch: int, gpus: int, replicas: int) -> int:
         *((f"pspnet50-oracle-{d}-1m-1080p", "native", 713, 1_000_000, 32, 8, 8, 31_250) for d in ORACLES[:3:2]),
     ],
 )
-def test_sizes_and_steps_are_those_of_the_reference(
-    recipe: str, taxonomy: str, crop: int, crops: int, batch: int, gpus: int, replicas: int, steps: int
-) -> None:
+def test_sizes_and_steps_are_those_of_the_reference(recipe, taxonomy, crop, crops, batch, gpus, replicas, steps):
     found = load_recipe(recipe)
     assert (found.data.taxonomy, found.augment.crop, found.loader.batch) == (taxonomy, crop, batch)
     assert found.steps == steps == reference_steps(crops, batch, gpus, replicas)
     assert crops - batch < found.crops_per_dataset <= crops
 
 
-def test_the_batch_of_the_configuration_file_makes_its_number_of_steps() -> None:
+def test_the_batch_of_the_configuration_file_makes_its_number_of_steps():
     """Where the published text says 35."""
     assert load_recipe("mseg-relabeled-1m-1080p", ["loader.batch=14"]).steps == reference_steps(1_000_000, 14, 7, 1)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_what_all_published_recipes_share(name: str) -> None:
+def test_what_all_published_recipes_share(name):
     recipe = load_recipe(name)
     augment = recipe.augment
     assert (augment.scale, augment.rotate_deg) == ((0.5, 2.0), (-10.0, 10.0))
@@ -67,7 +66,7 @@ def test_what_all_published_recipes_share(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_mixes_are_of_known_training_sets_in_equal_shares(name: str) -> None:
+def test_mixes_are_of_known_training_sets_in_equal_shares(name):
     recipe = load_recipe(name)
     assert set(recipe.data.mix.values()) == {1}
     assert all(registry()[dataset].splits["train"] for dataset in recipe.data.mix)
@@ -79,28 +78,27 @@ def test_mixes_are_of_known_training_sets_in_equal_shares(name: str) -> None:
         assert (registry()[dataset].role == "train") == (recipe.data.taxonomy == "universal")
 
 
-def test_unequal_shares_move_crops_between_datasets_but_leave_the_length_alone() -> None:
+def test_unequal_shares_move_crops_between_datasets_but_leave_the_length_alone():
     equal = load_recipe("union-universal", ["train.crops=1000", "loader.batch=8"])
     shifted = load_recipe("union-universal", ["train.crops=1000", "loader.batch=8", "data.mix.sunrgbd-37=1/3"])
     assert equal.steps == shifted.steps == 500
     assert shifted.crops_per_dataset == 1000
 
 
-def test_crops_or_steps_whichever_was_said_last() -> None:
+def test_crops_or_steps_whichever_was_said_last():
     assert load_recipe("mseg-relabeled-1m-1080p", ["train.steps=5"]).steps == 5
     assert load_recipe("union-universal", ["train.steps=5", "train.crops=60"]).steps == 10
     assert load_recipe("union-universal", ["train.crops=60", "train.steps=5"]).steps == 5
 
 
-def test_a_length_that_cannot_be_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="1 of each of 4 datasets do not fill a batch of 24"):
-        load_recipe("union-universal", ["train.crops=1"])
-    base = Path("recipes/union-universal.yaml").resolve()
-    (tmp_path / "both.yaml").write_text(f"extends: {base}\ntrain: {{steps: 1, crops: 100}}\n")
-    with pytest.raises(DataError, match="both are given"):
-        load_recipe(str(tmp_path / "both.yaml"))
-    (tmp_path / "none.yaml").write_text(f"extends: {base}\ntrain: {{steps: null}}\n")
-    with pytest.raises(DataError, match="neither is given"):
-        load_recipe(str(tmp_path / "none.yaml"))
-    with pytest.raises(DataError, match="crops: 0; must be at least 1"):
-        load_recipe("union-universal", ["train.crops=0"])
+def test_a_length_that_cannot_be_is_an_error(tmp_path):
+    file = tmp_path / "own.yaml"
+    for asked, message in (
+        ("crops: 1", "1 of each of 4 datasets do not fill a batch of 24"),
+        ("steps: 1, crops: 100", "both are given"),
+        ("steps: null", "neither is given"),
+        ("crops: 0", "crops: 0; must be at least 1"),
+    ):
+        file.write_text(f"extends: {RECIPES / 'union-universal.yaml'}\ntrain: {{{asked}}}\n")
+        with pytest.raises(DataError, match=message):
+            load_recipe(str(file))

@@ -3,8 +3,6 @@
 import json
 import subprocess
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -20,12 +18,11 @@ from tests.segstream.recipes import toy
 pytestmark = pytest.mark.usefixtures("toy_batches")
 
 
-def account(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "run.json").read_text())
-    return content
+def account(run):
+    return json.loads((run / "run.json").read_text())
 
 
-def test_it_says_what_ran_on_what_with_which_versions(tmp_path: Path) -> None:
+def test_it_says_what_ran_on_what_with_which_versions(tmp_path):
     run = tmp_path / "run"
     train(toy(tmp_path, "seed=7", "train.precision=tf32"), run, given=("toy.yaml", "seed=7"))
     content = account(run)
@@ -33,21 +30,14 @@ def test_it_says_what_ran_on_what_with_which_versions(tmp_path: Path) -> None:
     assert (content["seed"], content["data"]) == (7, ToySource().fingerprint)
     assert content["versions"]["torch"] == torch.__version__
     (start,) = content["starts"]
-    assert start | {"at": 0, "ended": 0, "host": 0} == {
-        "at": 0,
-        "step": 0,
-        "host": 0,
-        "given": ["toy.yaml", "seed=7"],
-        "world_size": 1,
-        "device": "cpu",
-        "precision": "fp32",
-        "engine": "engine toy",
-        "ended": 0,
-        "outcome": "finished",
+    assert {*start} >= {"at", "ended", "host"}
+    assert {name: value for name, value in start.items() if name not in ("at", "ended", "host")} == {
+        **{"step": 0, "given": ["toy.yaml", "seed=7"], "world_size": 1, "device": "cpu"},
+        **{"precision": "fp32", "engine": "engine toy", "outcome": "finished"},
     }
 
 
-def test_every_start_is_kept_and_how_it_ended(tmp_path: Path) -> None:
+def test_every_start_is_kept_and_how_it_ended(tmp_path):
     recipe = toy(tmp_path)
     for step, error in ((0, Stopped("stop")), (3, DataError("disk")), (4, KeyboardInterrupt()), (5, None)):
         with suppress(DataError, KeyboardInterrupt), account_of(tmp_path, recipe, {}, world_size=2) as begin:
@@ -59,7 +49,7 @@ def test_every_start_is_kept_and_how_it_ended(tmp_path: Path) -> None:
     assert [s["outcome"] for s in starts] == ["stopped", "failed", "interrupted", "finished"]
 
 
-def test_a_start_that_is_refused_or_has_nothing_to_do_leaves_the_account_alone(tmp_path: Path) -> None:
+def test_a_start_that_is_refused_or_has_nothing_to_do_leaves_the_account_alone(tmp_path):
     run = tmp_path / "run"
     train(toy(tmp_path), run)
     before = (run / "run.json").read_bytes()
@@ -69,12 +59,8 @@ def test_a_start_that_is_refused_or_has_nothing_to_do_leaves_the_account_alone(t
     assert (run / "run.json").read_bytes() == before
 
 
-def test_no_revision_is_claimed_where_the_code_lies_in_no_repository_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    subprocess.run(
-        ["git", "init", "-q", str(tmp_path)], check=True
-    )  # somebody else's, with the code installed below it
+def test_no_revision_is_claimed_where_the_code_lies_in_no_repository_of_its_own(tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)  # somebody else's; the code is installed below it
     (tmp_path / "site-packages").mkdir()
     monkeypatch.setattr(run_metadata, "SOURCE", tmp_path / "site-packages")
     assert run_metadata._revision() == {"git": None, "git_dirty": None}

@@ -2,7 +2,6 @@
 
 import hashlib
 import signal
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,30 +9,25 @@ import torch
 from segstream.model.checkpoint import load_final
 from segstream.model.networks.build import build
 from segstream.model.training.trainer import SIGNALS, Stopped
-from segstream.model.types import LogRow
-from segstream.recipe import Recipe
 from segstream.shards.errors import DataError
 from segstream.training import _ignore_signals_once_stopped, train
-from tests.model.toy import TINY
+from tests.model.toy import TINY, save_published
 from tests.segstream.recipes import toy
 
 pytestmark = pytest.mark.usefixtures("toy_batches")
 
 
-def recipe(folder: Path, *overrides: str) -> Recipe:
+def recipe(folder, *overrides):
     """One step that changes the weights by next to nothing."""
     return toy(folder, "train.steps=1", "train.lr=1.0e-12", *overrides)
 
 
-def file_of(folder: Path, classes: int = 3, seed: int = 9) -> Path:
-    path = folder / f"{classes}-{seed}.pth"
-    weights = build("hrnet-tiny", classes, seed=seed, **TINY).state_dict()
-    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in weights.items()}}, path)
-    return path
+def file_of(folder, classes=3, seed=9):
+    return save_published(folder / f"{classes}-{seed}.pth", classes, seed=seed, **TINY)
 
 
-def test_training_starts_from_the_file_and_the_run_knows_its_hash(tmp_path: Path) -> None:
-    path, notes = file_of(tmp_path), list[str]()
+def test_training_starts_from_the_file_and_the_run_knows_its_hash(tmp_path):
+    path, notes = file_of(tmp_path), []
     final = load_final(train(recipe(tmp_path, f"model.weights={path}"), tmp_path / "run", on_note=notes.append))
     start = build("hrnet-tiny", 3, seed=9, **TINY)
     for name, weight in start.named_parameters():
@@ -46,39 +40,35 @@ def test_training_starts_from_the_file_and_the_run_knows_its_hash(tmp_path: Path
         train(other, tmp_path / "run")
 
 
-def test_a_staged_run_goes_on_beside_its_folder_and_appears_whole(tmp_path: Path) -> None:
+def test_a_staged_run_goes_on_beside_its_folder_and_appears_whole(tmp_path):
     chosen = toy(tmp_path, "train.steps=4", "train.checkpoint_every=1", "train.log_every=1")
 
-    def stop(row: LogRow) -> None:
+    def stop(row):
         if row.step == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train(chosen, tmp_path / "runs/toy", staged=True, on_log=stop)
     assert not (tmp_path / "runs/toy").exists()
-    notes = list[str]()
+    notes = []
     assert train(chosen, tmp_path / "runs/toy", staged=True, on_note=notes.append) == tmp_path / "runs/toy/final.pt"
     assert any("/.partial/toy/checkpoints/step-00000002.pt at step 2 of 4" in note for note in notes), notes
     assert (tmp_path / "runs/toy/final.pt").exists()
     assert not (tmp_path / "runs/.partial").exists()
 
 
-def test_a_run_without_weights_says_nothing_of_them(tmp_path: Path) -> None:
-    final = load_final(train(recipe(tmp_path), tmp_path / "run"))
-    assert "weights" not in final.identity["network"]
-
-
-def test_parts_may_be_left_freshly_drawn(tmp_path: Path) -> None:
+def test_parts_may_be_left_freshly_drawn(tmp_path):
     weights = f"model.weights={file_of(tmp_path, classes=5)}"
     with pytest.raises(DataError, match=r"2 wrongly shaped \(last_layer.3.weight"):
         train(recipe(tmp_path, weights), tmp_path / "run")
-    chosen, notes = recipe(tmp_path, weights, "model.fresh=[last_layer.3]"), list[str]()
+    chosen, notes = recipe(tmp_path, weights, "model.fresh=[last_layer.3]"), []
     final = load_final(train(chosen, tmp_path / "run", on_note=notes.append))
     assert final.identity["network"]["weights"]["fresh"] == ["last_layer.3"]
+    assert "weights" not in load_final(train(recipe(tmp_path), tmp_path / "plain")).identity["network"]
     assert any(note.endswith("; freshly drawn: 2 tensors") for note in notes)
 
 
-def test_a_process_that_stops_cannot_be_told_again() -> None:
+def test_a_process_that_stops_cannot_be_told_again():
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         with pytest.raises(Stopped), _ignore_signals_once_stopped():

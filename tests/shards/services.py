@@ -27,18 +27,12 @@ KEY, SECRET = "test:tester", "testing"
 DOMAIN = "store.localhost"
 """Buckets of Swift are also found by the host name BUCKET.store.localhost, for whoever resolves that to 127.0.0.1."""
 FILTERS = {  # of the proxy, in the order that Swift's own documentation asks for
-    "catch_errors": "",
-    "gatekeeper": "",
-    "healthcheck": "",
+    **dict.fromkeys(("catch_errors", "gatekeeper", "healthcheck"), ""),
     "cache": "use = egg:swift#memcache",
-    "listing_formats": "",
-    "bulk": "",
+    **dict.fromkeys(("listing_formats", "bulk"), ""),
     "s3api": f"location = us-east-1\nstorage_domain = {DOMAIN}",
     "tempauth": f"user_{KEY.replace(':', '_')} = {SECRET} .admin",
-    "slo": "",
-    "dlo": "",
-    "copy": "",
-    "symlink": "",
+    **dict.fromkeys(("slo", "dlo", "copy", "symlink"), ""),
 }
 
 
@@ -101,18 +95,12 @@ class S3Service:
 
 @contextlib.contextmanager
 def s3_service(work: Path) -> Iterator[S3Service]:
-    """The server that SEGSTREAM_TEST_S3 names, else Swift with its data in `work`.
-
-    Raises:
-        NoServiceError: neither can be had.
-    """
-    given = os.environ.get("SEGSTREAM_TEST_S3")
-    if given:
-        key, secret = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
-        yield S3Service(endpoint=given, key=key, secret=secret, name="given")
-        return
-    with swift(work) as service:
-        yield service
+    """The server that SEGSTREAM_TEST_S3 names, else Swift with its data in `work`, or NoServiceError."""
+    if given := os.environ.get("SEGSTREAM_TEST_S3"):
+        yield S3Service(given, os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"], "given")
+    else:
+        with swift(work) as service:
+            yield service
 
 
 @contextlib.contextmanager
@@ -123,7 +111,10 @@ def swift(work: Path) -> Iterator[S3Service]:
     conf, data = work / "conf", work / "data"
     conf.mkdir(parents=True)
     (data / "disk").mkdir(parents=True)
-    _needs_attributes(data / "disk")
+    try:
+        os.setxattr(data / "disk", "user.segstream", b"1")
+    except OSError as error:
+        raise NoServiceError(f"Swift needs a file system with extended attributes, {data} has none") from error
     (conf / "swift.conf").write_text(
         "[swift-hash]\nswift_hash_path_prefix = a\nswift_hash_path_suffix = b\n"
         "[storage-policy:0]\nname = only\ndefault = yes\n"
@@ -137,25 +128,25 @@ def swift(work: Path) -> Iterator[S3Service]:
         options = f"devices = {data}\nmount_check = false\ndisable_fallocate = true\nbind_port = {port}\n"
         application = f"[pipeline:main]\npipeline = {name}-server\n[app:{name}-server]\nuse = egg:swift#{name}\n"
         (conf / f"{name}-server.conf").write_text(f"[DEFAULT]\n{common}{options}{application}")
-    (conf / "proxy-server.conf").write_text(_proxy_config(common, servers["proxy"]))
+    filters = "".join(
+        f"[filter:{name}]\n{'' if text.startswith('use =') else f'use = egg:swift#{name}'}\n{text}\n"
+        for name, text in FILTERS.items()
+    )
+    (conf / "proxy-server.conf").write_text(
+        f"[DEFAULT]\n{common}bind_port = {ports[3]}\n[pipeline:main]\npipeline = {' '.join(FILTERS)} proxy-server\n"
+        f"[app:proxy-server]\nuse = egg:swift#proxy\nallow_account_management = true\naccount_autocreate = true\n"
+        f"{filters}"
+    )
     with contextlib.ExitStack() as running:
-        processes = [
-            running.enter_context(
-                _process([binaries / f"swift-{name}-server", conf / f"{name}-server.conf"], work / f"{name}.log")
-            )
-            for name in servers
-        ]
-        for process, (name, port) in zip(processes, servers.items(), strict=True):
+        commands = {name: [binaries / f"swift-{name}-server", conf / f"{name}-server.conf"] for name in servers}
+        started = [running.enter_context(_process(one, work / f"{name}.log")) for name, one in commands.items()]
+        for process, (name, port) in zip(started, servers.items(), strict=True):
             _wait_for(process, port, work / f"{name}.log")
-        yield S3Service(endpoint=f"http://127.0.0.1:{servers['proxy']}", key=KEY, secret=SECRET, name="swift")
+        yield S3Service(f"http://127.0.0.1:{servers['proxy']}", KEY, SECRET, "swift")
 
 
 def swift_environment() -> Path:
-    """Where Swift is installed; installed on first use, by one process at a time.
-
-    Raises:
-        NoServiceError: it cannot be installed; last line of pip's reason.
-    """
+    """Where Swift is installed; installed on first use, by one process at a time."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segstream" / "tests"
     base.mkdir(parents=True, exist_ok=True)
     folder = base / f"swift-{sys.version_info.major}.{sys.version_info.minor}"
@@ -178,11 +169,7 @@ def swift_environment() -> Path:
 
 
 def certificate(folder: Path) -> Certificate:
-    """A new CA, and a certificate that it signed, in `folder`.
-
-    Raises:
-        NoServiceError: there is no openssl 3.
-    """
+    """A new CA, and a certificate that it signed, in `folder`; by openssl 3."""
     made = Certificate(ca=folder / "ca.pem", chain=folder / "server.pem", key=folder / "server.key")
     request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     own = [*request, "-subj", "/CN=CA of a test", "-keyout", folder / "ca.key", "-out", made.ca]
@@ -198,11 +185,7 @@ def certificate(folder: Path) -> Certificate:
 
 @contextlib.contextmanager
 def nginx(folder: Path, work: Path, port: int | None = None) -> Iterator[str]:
-    """The URL under which Debian's nginx serves a folder.
-
-    Raises:
-        NoServiceError: it is not installed.
-    """
+    """The URL under which Debian's nginx serves a folder."""
     binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if binary is None:
         raise NoServiceError("nginx is not installed (apt-get install nginx-light)")
@@ -256,23 +239,3 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
         time.sleep(0.05)
     said = log.read_text(errors="replace").strip().splitlines() or ["nothing in its log"]
     raise NoServiceError(f"{log.stem} does not start: {said[-1]}")
-
-
-def _proxy_config(common: str, port: int) -> str:
-    """Of Swift's proxy server, speaking S3."""
-    filters = "".join(
-        f"[filter:{name}]\n{'' if text.startswith('use =') else f'use = egg:swift#{name}'}\n{text}\n"
-        for name, text in FILTERS.items()
-    )
-    return (
-        f"[DEFAULT]\n{common}bind_port = {port}\n[pipeline:main]\npipeline = {' '.join(FILTERS)} proxy-server\n"
-        f"[app:proxy-server]\nuse = egg:swift#proxy\nallow_account_management = true\naccount_autocreate = true\n"
-        f"{filters}"
-    )
-
-
-def _needs_attributes(folder: Path) -> None:
-    try:
-        os.setxattr(folder, "user.segstream", b"1")
-    except OSError as error:
-        raise NoServiceError(f"Swift needs a file system with extended attributes, {folder} has none") from error

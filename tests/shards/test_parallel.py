@@ -21,7 +21,9 @@ def _refuse(item):
 
 
 def test_a_worker_that_dies_is_an_error_not_a_hang():
-    with pytest.raises(DataError, match="test: a worker process died"):
+    with pytest.raises(
+        DataError, match=r"test: a worker process died \(signal 9 \(Killed\)\); what was finished is kept"
+    ):
         list(as_they_finish(_die, [0, 1, 2, 3], workers=2, what="test"))
 
 

@@ -2,6 +2,11 @@
 
 import io
 import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,3 +88,38 @@ def test_dali(request, which):
         assert json.loads(info.tobytes()) == json.loads(stored[f"{key}.json"])
         assert np.abs(image.astype(int) - pixels(stored[f"{key}.jpg"])).max() <= 2
         assert np.array_equal(native[..., 0], pixels(stored[f"{key}.native.png"]))
+
+
+@pytest.mark.parametrize("library", ["webdataset", "datasets", "megatron.energon", "litdata"])
+def test_what_the_document_shows(ade, tmp_path, monkeypatch, library):
+    """As printed but for the folders; it prints the key and two facts of every sample."""
+    pytest.importorskip(library, reason=f"{library} is not installed")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    text = (Path(__file__).parents[2] / "docs" / "shard-format.md").read_text(encoding="utf-8")
+    wanted = library.split(".")[-1]
+    (code,) = (
+        c
+        for c in re.findall(r"^```\w+\n(.*?)^```", text, re.M | re.S)
+        if re.search(rf"^(import|from)? ?{wanted}", c, re.M)
+    )
+    for old, new in {
+        "data/shards/ade20k-150/train": str(ade),
+        "000078": "000002",
+        "data/litdata": str(tmp_path),
+    }.items():
+        code = code.replace(old, new)
+    if wanted == "energon":
+        _, *arguments = shlex.split(code)
+        program = [sys.executable, "-m", "megatron.energon.cli.main", *arguments]
+    else:
+        (tmp_path / "shown.py").write_text(code)
+        program = [sys.executable, str(tmp_path / "shown.py")]
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
+    sizes = {"webdataset": "(24, 32, 3) (24, 32)", "datasets": "(32, 24) L"}
+    if wanted in sizes:
+        assert done.stdout.splitlines() == [f"ADE_train_{n:08d} {sizes[wanted]}" for n in range(1, 6)]
+    if wanted == "energon":
+        assert (ade / ".nv-meta").is_dir()
+    if wanted == "litdata":
+        assert len(pytest.importorskip("litdata").StreamingDataset(str(tmp_path / "train"))) == 5

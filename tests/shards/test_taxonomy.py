@@ -132,3 +132,18 @@ def test_remap_table_is_the_only_truth():
     table[1] = 2
     with pytest.raises(DataError):  # 255 too must be mapped to pass
         remap_label(np.array([[255]]), Remap(source="s", target="t", table=table), where="k")
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ({"to_universal": (0,)}, "classes that there are not"),
+        ({"to_universal": (0, 194)}, "classes that there are not"),
+        ({"from_universal": ((255, 1),)}, "classes that there are not"),
+        ({"from_universal": ((0, 2),)}, "classes that there are not"),
+        ({"classes": ("x",) * 5000}, "5000 classes; at most 4096 can be counted"),
+    ],
+)
+def test_mappings_stay_within_the_classes(mapping, message):
+    with pytest.raises(DataError, match=f"taxonomy 'two': .*{message}"):
+        Taxonomy(**{"name": "two", "kind": "own", "classes": ("a", "b")} | mapping)

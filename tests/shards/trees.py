@@ -87,24 +87,20 @@ def coco(root: Path) -> Path:
 
 def voc(root: Path, count: int = 3) -> Path:
     rng = np.random.default_rng(4)
-    for split in ("train", "val"):
-        for stem in split_list("voc2012", split)[:count]:
-            save(root / f"JPEGImages/{stem}.jpg", picture(rng), quality=90)
-            label = Image.fromarray(blocks(rng, [0, 1, 15, 20, 255]).astype(np.uint8))
-            label = label.convert("P")
-            label.putpalette([(7 * i + c * 85) % 256 for i in range(256) for c in range(3)])
-            path = root / f"SegmentationClassAug/{stem}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            label.save(path)
+    for stem in (stem for split in ("train", "val") for stem in split_list("voc2012", split)[:count]):
+        save(root / f"JPEGImages/{stem}.jpg", picture(rng), quality=90)
+        label = Image.fromarray(blocks(rng, [0, 1, 15, 20, 255]).astype(np.uint8)).convert("P")
+        label.putpalette([(7 * i + c * 85) % 256 for i in range(256) for c in range(3)])
+        (root / "SegmentationClassAug").mkdir(exist_ok=True)
+        label.save(root / f"SegmentationClassAug/{stem}.png")
     return root
 
 
 def kitti(root: Path, count: int = 3) -> Path:
     rng = np.random.default_rng(5)
-    for split in ("train", "val"):
-        for stem in split_list("kitti-19", split)[:count]:
-            save(root / f"training/image_2/{stem}.png", picture(rng))
-            save(root / f"training/semantic/{stem}.png", blocks(rng, [0, 7, 26, 33]).astype(np.uint8))
+    for stem in (stem for split in ("train", "val") for stem in split_list("kitti-19", split)[:count]):
+        save(root / f"training/image_2/{stem}.png", picture(rng))
+        save(root / f"training/semantic/{stem}.png", blocks(rng, [0, 7, 26, 33]).astype(np.uint8))
     return root
 
 

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 import cv2
 
-from segstream.shards.codecs.images import decode_rgb
+from segstream.shards.codecs.labels import decode_rgb
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Ids, Mask, Pair, SegmentFiles, Segments
 from segstream.shards.errors import DataError

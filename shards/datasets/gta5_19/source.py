@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from segstream.shards.codecs.images import Picture, decode_ids, decode_picture
+from segstream.shards.codecs.images import Picture, decode_picture
+from segstream.shards.codecs.labels import decode_ids
 from segstream.shards.datasets.layout import find_listed
 from segstream.shards.datasets.mat import need_scipy, read_integers
 from segstream.shards.datasets.release import Release

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segstream.shards.codecs.images import decode_palette
+from segstream.shards.codecs.labels import decode_palette
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Find, Found, Ids, Pair
 from segstream.shards.errors import DataError, UnreadableError

@@ -11,7 +11,6 @@ _COLOUR_TYPES = (2, 6)  # of PNG: RGB, RGBA
 def read_label(data: bytes, pair: Pair) -> Ids:
     """The red channel."""
     header = png.check(data)
-    png.check_rows(data, header)
     if header.depth != 8 or header.colour_type not in _COLOUR_TYPES:
         raise UnreadableError(
             f"PNG of colour type {header.colour_type} and {header.depth} bits, expected 8-bit RGB or RGBA"

@@ -2,7 +2,6 @@
 
 import json
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -12,12 +11,12 @@ from segstream.shards.datasets.layout import split_list
 from segstream.shards.datasets.registry import registry
 
 
-def run(*args: object):
+def run(*args):
     return CliRunner().invoke(app, ["datasets", *map(str, args)])
 
 
 @pytest.fixture
-def kitti(tmp_path: Path) -> Path:
+def kitti(tmp_path):
     for stem in (stem for split in ("train", "val") for stem in split_list("kitti-19", split)):
         for folder in ("image_2", "semantic"):
             path = tmp_path / f"training/{folder}/{stem}.png"
@@ -26,13 +25,7 @@ def kitti(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_table_has_every_dataset() -> None:
-    lines = run().stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["dataset", *registry()]
-    assert "train:118287 val:5000" in next(line for line in lines if line.startswith("coco"))
-
-
-def test_one_dataset_for_people() -> None:
+def test_one_dataset_for_people():
     shown = run("cityscapes-19").stdout
     for text in (
         "role: train",
@@ -50,7 +43,7 @@ def test_one_dataset_for_people() -> None:
     assert "no labels are published" in run("bravo").stdout
 
 
-def test_own_data_for_people(tmp_path: Path) -> None:
+def test_own_data_for_people(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text("{name: own, splits: {train: {list: a}}, classes: [{name: a, universal: sky}, {name: b}]}")
     shown = run(path).stdout
@@ -58,7 +51,10 @@ def test_own_data_for_people(tmp_path: Path) -> None:
     assert "universal classes: labels become 1 of them" in shown
 
 
-def test_json_has_the_keys_that_machines_read() -> None:
+def test_the_table_and_json_have_every_dataset_and_the_keys_that_machines_read():
+    lines = run().stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["dataset", *registry()]
+    assert "train:118287 val:5000" in next(line for line in lines if line.startswith("coco"))
     listed = json.loads(run("--json").stdout)
     keys = {"name", "role", "taxonomy", "classes", "splits", "to_universal", "from_universal", "to_naive"}
     assert all(keys <= known.keys() for known in listed)
@@ -66,30 +62,28 @@ def test_json_has_the_keys_that_machines_read() -> None:
     assert one == json.loads(run("bdd-relabeled", "--json").stdout)
 
 
-def test_check_tells_by_its_exit_code(kitti: Path) -> None:
+def test_check_tells_by_its_exit_code(kitti):
     done = run("kitti-19", "--check", kitti)
-    assert done.exit_code == 0
-    assert "complete" in done.stdout
+    assert (done.exit_code, "complete" in done.stdout) == (0, True)
     assert "val: 50 of 50 images, 50 of 50 labels" in done.stdout
     gone = kitti / f"training/semantic/{split_list('kitti-19', 'val')[0]}.png"
     gone.unlink()
     done = run("kitti-19", "--check", kitti)
-    assert done.exit_code == 1
-    assert "NOT complete" in done.stdout
+    assert (done.exit_code, "NOT complete" in done.stdout) == (1, True)
     assert f"missing: {gone.relative_to(kitti)}" in done.stdout
     found = json.loads(run("kitti-19", "--check", kitti, "--json").stdout)
     assert found["ok"] is False
     assert found["splits"][1]["missing_labels"] == 1
 
 
-def test_check_tells_a_wrong_version(tmp_path: Path) -> None:
+def test_check_tells_a_wrong_version(tmp_path):
     (tmp_path / "panoptic.json").touch()
     done = run("wilddash-19", "--check", tmp_path)
     assert done.exit_code == 1
     assert "problem: this is WildDash 2" in done.stdout
 
 
-def test_download_unpacks_and_checks(tmp_path: Path, kitti: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_unpacks_and_checks(tmp_path, kitti, monkeypatch):
     asked = []
 
     def download(name, folder, *, watch):
@@ -106,7 +100,7 @@ def test_download_unpacks_and_checks(tmp_path: Path, kitti: Path, monkeypatch: p
     assert run("camvid-11", "--download", tmp_path / "x").exit_code == 1
 
 
-def test_options_that_need_a_name() -> None:
+def test_options_that_need_a_name():
     for option in ("--check", "--download"):
         error = run(option, "x").exception
         assert f"{option} needs the name of a dataset" in str(error)

@@ -51,18 +51,16 @@ def test_labels_and_confidences_are_those_of_the_mean_of_softmax(models, tmp_pat
 
 def test_only_what_is_missing_or_old_is_made_again(models, tmp_path, capsys):
     folders, _ = models
-    made = lambda: json.loads(capsys.readouterr().out)["made"]  # noqa: E731
-    for change, expected in ((lambda: None, 2), (lambda: None, 0), (lambda: dump(folders[1], NAMES[1], 99), 1)):
+    out, later = tmp_path / "out", lambda: dump(folders[1], NAMES[1], 99)
+    missing = (out / f"{NAMES[0]}_conf.png").unlink
+    for change, expected in ((lambda: None, 2), (lambda: None, 0), (later, 1), (missing, 1)):
         change()
-        ensemble(folders, tmp_path / "out", json=True)
-        assert made() == expected
-    (tmp_path / f"out/{NAMES[0]}_conf.png").unlink()
-    ensemble(folders, tmp_path / "out", json=True)
-    assert made() == 1
+        ensemble(folders, out, json=True)
+        assert json.loads(capsys.readouterr().out)["made"] == expected
     with pytest.raises(DataError, match="rule is 'softmax', this run has 'max'"):
-        ensemble(folders, tmp_path / "out", rule="max")
-    ensemble(folders, tmp_path / "out", rule="max", overwrite=True, json=True)
-    assert made() == 2
+        ensemble(folders, out, rule="max")
+    ensemble(folders, out, rule="max", overwrite=True, json=True)
+    assert json.loads(capsys.readouterr().out)["made"] == 2
 
 
 def test_an_image_that_a_model_lacks_is_an_error_unless_asked_for(models, tmp_path):

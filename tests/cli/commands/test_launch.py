@@ -1,7 +1,5 @@
 """The command that writes job scripts: which values it refuses, and where the script goes."""
 
-from pathlib import Path
-
 import pytest
 from typer.testing import CliRunner
 
@@ -30,28 +28,26 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_values_are_refused_by_name(case: str) -> None:
+def test_bad_values_are_refused_by_name(case):
     arguments, message = BAD[case]
     done = CliRunner().invoke(launch, arguments)
     assert done.stdout == ""
     assert message in str(done.exception)
 
 
-def test_a_script_is_printed_or_written_with_the_line_that_starts_it(tmp_path: Path) -> None:
+def test_a_script_is_printed_or_written_with_the_line_that_starts_it(tmp_path):
     asked = ["slurm", "union-universal", "seed=3", "--gpus-per-node", "2"]
     printed = CliRunner().invoke(launch, asked)
     assert printed.exit_code == 0
     assert words_after_train(printed.stdout) == ["union-universal", "seed=3"]
     assert "--nproc-per-node=2 " in printed.stdout
     file = tmp_path / "job.sh"
-    written = CliRunner().invoke(
-        launch, ["slurm", "union-universal", "seed=3", "--gpus-per-node", "2", "--out", str(file)]
-    )
+    written = CliRunner().invoke(launch, [*asked, "--out", str(file)])
     assert f"sbatch {file}" in written.stderr
     assert file.read_text() == printed.stdout
 
 
-def test_names_of_jobs_are_made_of_recipes() -> None:
+def test_names_of_jobs_are_made_of_recipes():
     assert job_name("recipes/My_Run 2.yaml") == "my-run-2"
     assert job_name("mseg-relabeled-3m-1080p") == "mseg-relabeled-3m-1080p"
     assert job_name("___") == "segstream"

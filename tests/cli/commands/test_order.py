@@ -1,15 +1,13 @@
 import json
-from pathlib import Path
 
 from segstream.pipeline.loader import Loader
 from segstream.pipeline.samples import Samples
 from segstream.recipe import load_recipe
 from segstream.shards.format.reader import open_shards
-from tests.cli.conftest import Command
 
 
-def test_a_step_is_shown_as_the_loader_makes_it(segstream: Command, place: Path) -> None:
-    done = segstream("order", place / "recipe.yaml", "loader.batch=6", "seed=3", "--step", 5, "--json")
+def test_a_step_is_shown_as_the_loader_makes_it(here, place):
+    done = here("order", place / "recipe.yaml", "loader.batch=6", "seed=3", "--step", 5, "--json")
     assert done.code == 0, done.err
     shown = json.loads(done.out)
     recipe = load_recipe(str(place / "recipe.yaml"), ("loader.batch=6", "seed=3"))
@@ -25,21 +23,18 @@ def test_a_step_is_shown_as_the_loader_makes_it(segstream: Command, place: Path)
         made = samples.at(5, row["slot"])
         assert (row["draw"], row["epoch"], row["place"]) == (made.pick.draw, made.pick.epoch, made.pick.place)
         assert row["draw"] == 6 * row["epoch"] + row["place"]  # six images of each
-        assert (row["scale"], row["angle_deg"], tuple(row["corner_px"])) == (
-            made.draw.scale,
-            made.draw.angle_deg,
-            made.draw.corner_px,
-        )
-        assert (row["flip"], row["blur"]) == (made.draw.flip, made.draw.blur)
-        shard_set = open_shards(place / "shards" / row["dataset"] / "train")
-        names = [shard.name for shard in shard_set.manifest.shards]
-        assert shard_set.index(names.index(row["shard"])).samples[row["position"]].key == row["key"]
+        drawn = ((made.draw.scale, made.draw.angle_deg, made.draw.corner_px), (made.draw.flip, made.draw.blur))
+        said = ((row["scale"], row["angle_deg"], tuple(row["corner_px"])), (row["flip"], row["blur"]))
+        assert said == drawn
+        with open_shards(place / "shards" / row["dataset"] / "train") as shards:
+            names = [shard.name for shard in shards.manifest.shards]
+            assert shards.index(names.index(row["shard"])).samples[row["position"]].key == row["key"]
     samples.close()
 
 
-def test_the_table_says_why(segstream: Command, place: Path) -> None:
-    done = segstream("order", place / "recipe.yaml", "--step", 7)
+def test_the_table_says_why(here, place):
+    done = here("order", place / "recipe.yaml", "--step", 7)
     assert done.code == 0, done.err
     assert "step 7 is slots 14 to 15" in done.out
     assert "1/2 ade20k-150, 1/2 sunrgbd-37" in done.out
-    assert segstream("order", place / "recipe.yaml", "--step", -1).code == 2
+    assert here("order", place / "recipe.yaml", "--step", -1).code == 2

@@ -7,39 +7,29 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from scipy.special import softmax
 
 from segstream.cli.commands.predict import predict
 from segstream.cli.predictions.media import open_video, write_video
 from segstream.cli.predictions.output_folder import named
 from segstream.cli.predictions.predict_images import grouped
-from segstream.model.checkpoint import Final, save_final
 from segstream.model.config import InferConfig
 from segstream.model.inference.infer import predict as scores_of
 from segstream.model.inference.predictor import Predictor
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import load_any
 from segstream.shards.errors import DataError, UsageError
-from tests.model.toy import TINY
+from tests.model.literal_inference import random_image
+from tests.model.toy import CLASSES, TINY, save_net, save_published
+from tests.shards.trees import save
 
-CLASSES = ("sky", "road", "tree")
+SETTINGS = {"crop": 33, "short_side": 32, "flip": True, "device": "cpu"}
 
 
-def checkpoint(path, arch="hrnet-tiny", classes=CLASSES, *, seed=3, **options):
-    taxonomy = {"name": "toy", "kind": "own", "classes": classes, "to_universal": None, "from_universal": None}
-    recipe = {"name": "toy", "eval": {"crop": 33, "short_side": 32, "flip": True, "device": "cpu"}}
-    meta = {
-        "arch": arch,
-        "num_classes": len(classes),
-        "options": options or TINY,
-        "taxonomy": taxonomy,
-        "recipe": recipe,
-    }
-    net = build(arch, len(classes), seed=seed, init="kaiming", **meta["options"])
-    meta["options"] = meta["options"] | {"init": "kaiming"}
-    save_final(path, Final(identity={}, meta=meta, step=1, weights=net.state_dict()))
-    return path
+def checkpoint(path, seed=3):
+    options = TINY | {"init": "kaiming"}
+    return save_net(path, build("hrnet-tiny", 3, seed=seed, **options), options=options, eval=SETTINGS)
 
 
 @pytest.fixture
@@ -48,14 +38,12 @@ def final(tmp_path):
 
 
 def picture(seed, size_hw=(40, 52)):
-    noise = np.random.default_rng(seed).integers(0, 256, (size_hw[0] // 8 + 1, size_hw[1] // 8 + 1, 3)).astype(np.uint8)
-    return cv2.resize(noise, size_hw[::-1], interpolation=cv2.INTER_LINEAR)
+    return random_image(*size_hw, seed)
 
 
-def folder(path, names, size_hw=(40, 52)):
+def folder(path, names):
     for i, name in enumerate(names):
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture(i, size_hw)).save(path / name)
+        save(path / name, picture(i))
     return path
 
 
@@ -63,10 +51,13 @@ def label(path):
     return np.asarray(Image.open(path))
 
 
-def expected(final, image, **changes):
+def expected_scores(final, image, **changes):
     net, _ = load_any(final)
-    config = InferConfig(**({"crop": 33, "short_side": 32, "device": "cpu"} | changes))
-    return scores_of(net, [image], [None], config)[0][0].argmax(dim=0).numpy()
+    return scores_of(net, [image], [None], InferConfig(**SETTINGS | changes))[0][0].numpy()
+
+
+def expected(final, image, **changes):
+    return expected_scores(final, image, **changes).argmax(axis=0)
 
 
 def run(source, final, out, **options):
@@ -100,31 +91,24 @@ def test_one_image_and_a_glob(tmp_path, final):
     run(source / "b/y.png", final, tmp_path / "one")
     assert [p.name for p in (tmp_path / "one/labels").rglob("*.*")] == ["y.png"]
     run(f"{source}/*/x.png", final, tmp_path / "glob")
-    found = sorted(
-        p.relative_to(tmp_path / "glob/labels").as_posix() for p in (tmp_path / "glob/labels").rglob("*.png")
-    )
-    assert found == ["a/x.png", "b/x.png"]
+    names = {p.relative_to(tmp_path / "glob/labels").as_posix() for p in (tmp_path / "glob/labels").rglob("*.png")}
+    assert names == {"a/x.png", "b/x.png"}
     assert not (tmp_path / "glob/overlays").exists()
 
 
 def test_results_inside_the_folder_are_no_inputs(tmp_path, final):
-    source = folder(tmp_path / "in", ("a.png",))
+    source = folder(tmp_path / "frames.mp4", ("a.png",))  # a folder may be named like a video
     for _ in range(2):
         run(source, final, source / "out", overlay=True)
         assert list(json.loads((source / "out/classes.json").read_text())["inputs"]) == ["a"]
+    np.testing.assert_array_equal(label(source / "out/labels/a.png"), expected(final, picture(0)))
     with pytest.raises(DataError, match="all of its pictures are in --out"):
         run(source / "out", final, source / "out", overlay=True)
 
 
-def test_a_folder_may_be_named_like_a_video(tmp_path, final):
-    run(folder(tmp_path / "frames.mp4", ("a.png",)), final, tmp_path / "out")
-    np.testing.assert_array_equal(label(tmp_path / "out/labels/a.png"), expected(final, picture(0)))
-
-
 def test_two_inputs_of_one_name_are_refused(tmp_path):
-    paths = [tmp_path / "a.jpg", tmp_path / "a.PNG"]
     with pytest.raises(DataError, match=r"a.jpg and .*a.PNG would both become labels/a.png"):
-        named(paths, tmp_path)
+        named([tmp_path / "a.jpg", tmp_path / "a.PNG"], tmp_path)
     assert named([tmp_path / "x/a.jpg", tmp_path / "a.jpg"], tmp_path)[0].name == "x/a"
 
 
@@ -155,34 +139,31 @@ def test_only_what_is_missing_is_made_again(tmp_path, final, monkeypatch):
     assert sum(made) == 5
 
 
-def test_another_way_to_make_them_is_refused(tmp_path, final):
-    source = folder(tmp_path / "in", ("a.png",))
+def test_another_way_to_make_them_is_refused_or_makes_all_of_them(tmp_path, final):
+    source = folder(tmp_path / "in", ("a.png", "b.png"))
     run(source, final, tmp_path / "out")
     with pytest.raises(DataError, match=r"inference.crop is 33, this run has 17.*--overwrite"):
         run(source, final, tmp_path / "out", crop=17)
     with pytest.raises(DataError, match="checkpoint is"):
         run(source, checkpoint(tmp_path / "other.pt", seed=4), tmp_path / "out")
-    run(source, final, tmp_path / "out", crop=17, overwrite=True)
-    np.testing.assert_array_equal(label(tmp_path / "out/labels/a.png"), expected(final, picture(0), crop=17))
-
-
-def test_an_overwriting_call_that_was_killed_leaves_nothing_old(tmp_path, final):
-    source = folder(tmp_path / "in", ("a.png", "b.png"))
-    run(source, final, tmp_path / "out")
-    (source / "b.png").rename(tmp_path / "b.png")  # a call that gets as far as a.png
+    (source / "b.png").rename(tmp_path / "b.png")  # an overwriting call is killed, having got as far as a.png
     run(source, final, tmp_path / "out", crop=17, overwrite=True)
     (tmp_path / "b.png").rename(source / "b.png")
     run(source, final, tmp_path / "out", crop=17)
-    np.testing.assert_array_equal(label(tmp_path / "out/labels/b.png"), expected(final, picture(1), crop=17))
+    for i, name in enumerate("ab"):  # nothing old is left
+        np.testing.assert_array_equal(label(tmp_path / f"out/labels/{name}.png"), expected(final, picture(i), crop=17))
 
 
 def test_a_bad_picture_is_reported_and_the_others_are_made(tmp_path, final, capsys):
     source = folder(tmp_path / "in", ("a.png", "c.png"))
     (source / "b.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"1 of 3 inputs failed, the first: .*b.png: empty file"):
+    Image.new("L", (1, 30000)).save(source / "thin.png")
+    with pytest.raises(DataError, match=r"2 of 4 inputs failed, the first: .*b.png: empty file"):
         run(source, final, tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out/labels").iterdir()) == ["a.png", "c.png"]
-    assert "empty file" in json.loads((tmp_path / "out/classes.json").read_text())["inputs"]["b"]["error"]
+    rows = json.loads((tmp_path / "out/classes.json").read_text())["inputs"]
+    assert "empty file" in rows["b"]["error"]
+    assert "thin.png: an image of 1 x 30000 would be segmented at 33 x 960000" in rows["thin"]["error"]
     assert "failed: " in capsys.readouterr().err
 
 
@@ -190,45 +171,30 @@ def test_dumped_scores_are_float16_at_native_size(tmp_path, final):
     source = folder(tmp_path / "in", ("s/a.png",))
     run(source, final, tmp_path / "l", logits=True)
     run(source, final, tmp_path / "p", probabilities=True)
+    wanted = expected_scores(final, picture(0))
     with np.load(tmp_path / "l/logits/s/a_logits.npz") as file:
         assert file.files == ["logits"]
         logits = file["logits"]
     with np.load(tmp_path / "p/logits/s/a_probabilities.npz") as file:
         shares = file["probabilities"]
     assert (logits.dtype, logits.shape, shares.dtype) == (np.float16, (3, 40, 52), np.float16)
-    net, _ = load_any(final)
-    wanted = scores_of(net, [picture(0)], [None], InferConfig(crop=33, short_side=32, device="cpu"))[0][0].numpy()
     np.testing.assert_allclose(shares, wanted, atol=1e-3)
-    e = np.exp(logits.astype(float))
-    np.testing.assert_allclose(e / e.sum(axis=0), wanted, atol=5e-3)
-    ids = label(tmp_path / "l/labels/s/a.png")
-    np.testing.assert_array_equal(ids, wanted.argmax(axis=0))
-
-
-def published(path, classes):
-    """MSeg's layout; wide enough to be a preset."""
-    net = build("hrnet-tiny", classes, seed=1)
-    torch.save({"epoch": 1, "state_dict": {f"module.{n}": t for n, t in net.state_dict().items()}}, path)
-    return path
+    np.testing.assert_allclose(softmax(logits.astype(float), axis=0), wanted, atol=5e-3)
+    np.testing.assert_array_equal(label(tmp_path / "l/labels/s/a.png"), wanted.argmax(axis=0))
 
 
 def test_more_than_255_classes_are_written_with_16_bits(tmp_path):
-    file = published(tmp_path / "naive.pth", 316)
+    file = save_published(tmp_path / "naive.pth", 316)
     source = folder(tmp_path / "in", ("a.png",))
     run(source, file, tmp_path / "out", crop=33, arch="hrnet-tiny", device="cpu", overlay=True)
     ids = cv2.imread(str(tmp_path / "out/labels/a.png"), cv2.IMREAD_UNCHANGED)
     assert (ids.dtype, ids.shape) == (np.uint16, (40, 52))
-    net, _ = load_any(file)
-    config = InferConfig(crop=33, device="cpu")
-    np.testing.assert_array_equal(ids, scores_of(net, [picture(0)], [None], config)[0][0].argmax(dim=0).numpy())
+    np.testing.assert_array_equal(ids, expected(file, picture(0), short_side=None))
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"short_side": "big"}, "--short-side 'big': give a number of pixels"),
-        ({"scales": "1;2"}, "--scales '1;2': give numbers"),
-        ({"n_scales": "1,x"}, "--n-scales '1,x'"),
         ({"logits": True, "probabilities": True}, "one of the two"),
         ({"taxonomy": "cityscapes-19"}, "predictions in taxonomy 'toy' cannot be scored in 'cityscapes-19'"),
         ({"n_scales": "0.5,1"}, "only hierarchical multi-scale attention"),
@@ -244,12 +210,13 @@ def test_bad_options_are_told(tmp_path, final, options, text):
 def test_places_that_cannot_be_used_are_told(tmp_path, final):
     source = folder(tmp_path / "in", ("a.png",))
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"file/predict.json: cannot be read"):
-        run(source, final, tmp_path / "file")
-    with pytest.raises(DataError, match="no picture there"):
-        run(tmp_path / "none", final, tmp_path / "out")
-    with pytest.raises(DataError, match="no such file"):
-        run(source, tmp_path / "none.pt", tmp_path / "out")
+    for asked, message in (
+        ((source, final, tmp_path / "file"), r"file/predict.json: cannot be read"),
+        ((tmp_path / "none", final, tmp_path / "out"), r"no picture \("),
+        ((source, tmp_path / "none.pt", tmp_path / "out"), "no such file"),
+    ):
+        with pytest.raises(DataError, match=message):
+            run(*asked)
     (tmp_path / "out").mkdir()
     (tmp_path / "out/labels").write_text("")
     with pytest.raises(DataError, match=r"labels/a.png: cannot be written"):
@@ -264,11 +231,10 @@ def test_groups_are_of_one_size_and_lose_nothing():
     assert groups[:2] == [[(1, 1)] * 2, [(2, 2)] * 2]
 
 
-def video(path, count=5, size_hw=(48, 64)):
-    frames = [picture(i, size_hw) for i in range(count)]
-    with write_video(path, size_hw, Fraction(15)) as write:
-        for frame in frames:
-            write(frame)
+def video(path, count=5):
+    with write_video(path, (48, 64), Fraction(15)) as write:
+        for i in range(count):
+            write(picture(i, (48, 64)))
     return path
 
 
@@ -306,8 +272,9 @@ def test_a_truncated_video_keeps_its_frames_and_says_where_it_ends(tmp_path, fin
     assert "v.mkv, frame" in row["error"]
 
 
-def test_a_video_has_no_scores(tmp_path, final):
-    with pytest.raises(UsageError, match="are for images"):
-        run(tmp_path / "v.mp4", final, tmp_path / "out", logits=True)
-    with pytest.raises(UsageError, match="gives nothing"):
-        run(tmp_path / "v.mp4", final, tmp_path / "out", overlay=False)
+@pytest.mark.parametrize(
+    ("options", "says"), [({"logits": True}, "are for images"), ({"overlay": False}, "gives nothing")]
+)
+def test_a_video_has_no_scores(tmp_path, final, options, says):
+    with pytest.raises(UsageError, match=says):
+        run(tmp_path / "v.mp4", final, tmp_path / "out", **options)

@@ -10,18 +10,14 @@ from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import load_taxonomy
 
 
-def out(capsys):
-    return capsys.readouterr().out
-
-
 def test_one_set_is_told_in_its_own_classes(sets, capsys):
     stats([sets["cityscapes-19"]], json=True)
-    [(url, rows)] = json.loads(out(capsys)).items()
+    [(url, rows)] = json.loads(capsys.readouterr().out).items()
     assert url == sets["cityscapes-19"]
     assert [row["name"] for row in rows] == list(load_taxonomy("cityscapes-19").classes)
     assert rows[0].keys() == {"id", "name", "pixels", "share", "images"}
     stats([sets["cityscapes-19"]])
-    printed = out(capsys)
+    printed = capsys.readouterr().out
     nowhere = [row["name"] for row in rows if not row["images"]]
     assert f"19 classes (native), {len(nowhere)} occur nowhere: {', '.join(nowhere)}\n" in printed
     for row in rows:
@@ -33,13 +29,13 @@ def test_one_set_is_told_in_its_own_classes(sets, capsys):
 def test_several_sets_are_told_side_by_side_with_their_sum(sets, capsys):
     urls = [sets["ade20k-150"], sets["cityscapes-19"]]
     stats(urls, json=True)
-    tables = json.loads(out(capsys))
+    tables = json.loads(capsys.readouterr().out)
     assert list(tables) == [*urls, "total"]
     assert {len(table) for table in tables.values()} == {194}
     for one, other, both in zip(*tables.values(), strict=True):
         assert (one["pixels"] + other["pixels"], one["images"] + other["images"]) == (both["pixels"], both["images"])
     stats(urls)
-    printed = out(capsys)
+    printed = capsys.readouterr().out
     header, *lines = printed.splitlines()
     assert "ade20k-150 train" in header
     assert "cityscapes-19 val" in header
@@ -52,7 +48,7 @@ def test_several_sets_are_told_side_by_side_with_their_sum(sets, capsys):
 def test_a_row_is_one_line_however_many_sets(sets, tmp_path, capsys):
     urls = [str(shutil.copytree(sets["cityscapes-19"], tmp_path / f"{n}/cityscapes-19/val")) for n in range(20)]
     stats(urls)
-    rows = [line.split() for line in out(capsys).splitlines()]
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     occurring = [row.name for row in class_table(open_shards(urls[0]).manifest, "universal") if row.images]
     assert sorted(row[0] for row in rows[1:-2]) == sorted(occurring)
     assert {len(row) for row in rows[1:-2]} == {1 + 3 * 21 + 1}
@@ -61,28 +57,24 @@ def test_a_row_is_one_line_however_many_sets(sets, tmp_path, capsys):
 def test_sets_without_common_classes_are_told_by_name(sets, capsys):
     urls = [sets["cityscapes-19"], sets["camvid-11"]]
     stats(urls, json=True)
-    tables = json.loads(out(capsys))
+    tables = json.loads(capsys.readouterr().out)
     names = {row["name"].lower() for url in urls for row in tables[url]}
     assert {row["name"].lower() for row in tables["total"]} == names
     assert len(tables["total"]) == len(names) < 30
     stats(urls)
-    line = next(line for line in out(capsys).splitlines() if line.startswith("Column_Pole ") or "Bicyclist " in line)
+    line = next(
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("Column_Pole ") or "Bicyclist " in line
+    )
     assert line.split()[1] == "-"  # Cityscapes has no such class
 
 
-def test_labels_that_a_set_does_not_hold(sets):
-    with pytest.raises(UsageError, match="camvid-11 val has no labels 'universal'; it holds native"):
-        stats([sets["ade20k-150"], sets["camvid-11"]], taxonomy="universal")
-
-
-def test_the_command_keeps_its_json(segstream, sets):
-    done = segstream("stats", sets["camvid-11"], "--member", "native", "--json")
+def test_the_command_keeps_its_json(here, sets):
+    done = here("stats", sets["camvid-11"], "--member", "native", "--json")
     assert done.code == 0
     [rows] = json.loads(done.out).values()
     assert [row["name"] for row in rows] == list(open_shards(sets["camvid-11"]).manifest.native.classes)
-    wrong = segstream("stats", sets["camvid-11"], "--taxonomy", "univresal")
+    wrong = here("stats", sets["camvid-11"], "--taxonomy", "univresal")
     assert (wrong.code, wrong.err.count("\n"), wrong.out) == (2, 1, "")
-
-
-def test_numbers_are_short():
+    with pytest.raises(UsageError, match="camvid-11 val has no labels 'universal'; it holds native"):
+        stats([sets["ade20k-150"], sets["camvid-11"]], taxonomy="universal")
     assert [_short(n) for n in (0, 999, 1234, 12_345_678, 5_000_000_000)] == ["0", "999", "1.23k", "12.3M", "5G"]

@@ -6,10 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -18,21 +14,17 @@ from segstream.cli.jobs.eval_grid import plan, read_grid, run_jobs
 from segstream.cli.jobs.eval_job import EvalJob, JobOutcome, read_job
 from segstream.cli.jobs.runners import array_script, run_locally, run_on_ray, run_on_slurm, slurm_executor
 from segstream.shards.errors import DataError
-from tests.cli.conftest import Command
-
-ROOT = Path(__file__).parents[3]
-Grid = Callable[..., Path]
+from tests.commands import wait_until
 
 
 @pytest.fixture
-def grid(place: Path, tmp_path: Path) -> Grid:
+def grid(place, tmp_path):
     """Writes a grid of one real model and, if asked for, one that is no checkpoint, on one set."""
 
-    def write(*, broken: bool = False, **changes: Any) -> Path:
+    def write(*, broken=False, **changes):
         (tmp_path / "broken.pt").write_bytes(b"no checkpoint")
-        models = {"real": str(place / "runs/recipe/final.pt")} | (
-            {"broken": str(tmp_path / "broken.pt")} if broken else {}
-        )
+        models = {"real": str(place / "runs/recipe/final.pt")}
+        models |= {"broken": str(tmp_path / "broken.pt")} if broken else {}
         values = {"models": models, "data": [str(place / "shards/camvid-11/val")]} | changes
         (tmp_path / "grid.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
         return tmp_path / "grid.yaml"
@@ -40,7 +32,7 @@ def grid(place: Path, tmp_path: Path) -> Grid:
     return write
 
 
-def test_jobs_are_all_combinations(grid: Grid, place: Path, tmp_path: Path) -> None:
+def test_jobs_are_all_combinations(grid, place, tmp_path):
     data = [str(place / "shards/camvid-11/val"), str(place / "shards/ade20k-150/val")]
     options = {"crop": 49, "flip": False, "rule": "hmsa"}
     path = grid(broken=True, data=data, short_sides=[48, "native"], scales=["multi", [0.5, 1]], options=options)
@@ -62,25 +54,23 @@ BAD = {
     "no checkpoint": ({"models": {"a": "nowhere.pt"}}, r"nowhere\.pt: cannot be read"),
     "a name that is a path": ({"models": {"../a": "x.pt"}}, "becomes a file name"),
     "no shards": ({"data": ["nowhere"]}, "nowhere"),
+    "a set twice": ({"data": ["{shards}/camvid-11/val"] * 2}, "twice"),
     "option of the grid's own": ({"options": {"short_side": 3}}, "options.short_side: set by the grid"),
     "wrong kind": ({"short_sides": 360}, "short_sides: expected a list"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_a_grid_file_may_not_say(grid: Grid, tmp_path: Path, case: str) -> None:
+def test_what_a_grid_file_may_not_say(grid, place, tmp_path, case):
     change, reason = BAD[case]
+    path = grid(**change)
+    path.write_text(path.read_text().replace("{shards}", str(place / "shards")))
     with pytest.raises(DataError, match=reason):
-        plan(read_grid(grid(**change)), tmp_path)
+        plan(read_grid(path), tmp_path)
 
 
-def test_the_same_set_twice_is_refused(grid: Grid, place: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="twice"):
-        plan(read_grid(grid(data=[str(place / "shards/camvid-11/val")] * 2)), tmp_path)
-
-
-def jobs_of(folder: Path, *names: str) -> list[EvalJob]:
-    rest: dict[str, Any] = {"dataset": "d", "short_side": "", "scales": "", "args": ()}
+def jobs_of(folder, *names):
+    rest = {"dataset": "d", "short_side": "", "scales": "", "args": ()}
     places = {name: folder / f"{name}/d/recipe/recipe.json" for name in names}
     return [EvalJob(model=name, identity={"checkpoint": name}, result=path, **rest) for name, path in places.items()]
 
@@ -88,10 +78,10 @@ def jobs_of(folder: Path, *names: str) -> list[EvalJob]:
 class Moody:
     """A runner whose jobs fail as often as they are told to."""
 
-    def __init__(self, **failures: int) -> None:
-        self.failures, self.ran = failures, list[str]()
+    def __init__(self, **failures):
+        self.failures, self.ran = failures, []
 
-    def __call__(self, jobs: Sequence[EvalJob]) -> Iterator[JobOutcome]:
+    def __call__(self, jobs):
         for job in reversed(jobs):
             self.ran.append(job.model)
             self.failures[job.model] = self.failures.get(job.model, 0) - 1
@@ -103,14 +93,14 @@ class Moody:
             yield JobOutcome(job=job, error=error, hopeless=job.model == "hopeless")
 
 
-def test_failed_jobs_are_tried_again_after_all_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_jobs_are_tried_again_after_all_others(tmp_path, capsys):
     jobs = jobs_of(tmp_path, "good", "once", "always", "hopeless")
     runner = Moody(once=1, always=9, hopeless=9)
-    seen: list[tuple[int, int]] = []
+    seen = []
     outcomes = run_jobs(jobs, runner, retries=2, report=lambda done, total: seen.append((done, total)))
-    assert [(o.job.model, o.state, o.tries) for o in outcomes] == [
-        *(("good", "done", 1), ("once", "done", 2), ("always", "failed", 3), ("hopeless", "failed", 1))
-    ]
+    ended = [(o.job.model, o.state, o.tries) for o in outcomes]
+    assert ended[:2] == [("good", "done", 1), ("once", "done", 2)]
+    assert ended[2:] == [("always", "failed", 3), ("hopeless", "failed", 1)]
     assert runner.ran == ["hopeless", "always", "once", "good", "always", "once", "always"]
     assert seen[-1] == (2, 4)
     assert "always d: failed (bad luck); will be tried again" in capsys.readouterr().err
@@ -122,7 +112,7 @@ def test_failed_jobs_are_tried_again_after_all_others(tmp_path: Path, capsys: py
     assert "good d: was evaluated with another checkpoint; again" in capsys.readouterr().err
 
 
-def test_a_job_that_fails_does_not_stop_the_others(here: Command, grid: Grid, tmp_path: Path) -> None:
+def test_a_job_that_fails_does_not_stop_the_others(here, grid, tmp_path):
     path = grid(broken=True)
     done = here("eval", "--grid", path, "--out", tmp_path / "out", "--jobs", 2, "--retries", 0, "--json")
     assert done.code == 1
@@ -137,14 +127,12 @@ def test_a_job_that_fails_does_not_stop_the_others(here: Command, grid: Grid, tm
     assert [line.split()[-1] for line in again.out.splitlines()[1:]] == ["kept", "failed"]
 
 
-def test_a_killed_grid_goes_on_where_it_was(grid: Grid, tmp_path: Path, here: Command) -> None:
+def test_a_killed_grid_goes_on_where_it_was(grid, tmp_path, here):
     path = grid(short_sides=[40, 48])
     command = [sys.executable, "-m", "segstream.cli.main", "eval", "--grid", str(path), "--out", str(tmp_path / "out")]
     first = tmp_path / "out/real/camvid-11-val/40/recipe.json"
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as process:
-        deadline = time.monotonic() + 100
-        while not first.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        wait_until(first.exists, process)
         os.killpg(process.pid, signal.SIGKILL)
     made = first.stat().st_mtime_ns
     done = here("eval", "--grid", path, "--out", tmp_path / "out", "--json")
@@ -153,7 +141,7 @@ def test_a_killed_grid_goes_on_where_it_was(grid: Grid, tmp_path: Path, here: Co
     assert first.stat().st_mtime_ns == made
 
 
-def test_the_array_script_runs_the_jobs_that_are_left(here: Command, grid: Grid, tmp_path: Path) -> None:
+def test_the_array_script_runs_the_jobs_that_are_left(here, grid, tmp_path):
     path = grid(broken=True, slurm={"partition": "gpu", "time": 90, "gpus_per_node": 1})
     done = here("eval", "--grid", path, "--out", tmp_path / "out", "--jobs", 4, "--print")
     assert done.code == 0, done.err
@@ -161,7 +149,7 @@ def test_the_array_script_runs_the_jobs_that_are_left(here: Command, grid: Grid,
     assert lines[0] == "#!/bin/bash"
     assert {"#SBATCH --array=0-1%4", "#SBATCH --partition=gpu", "#SBATCH --time=90"} <= set(lines)
     assert "#SBATCH --gpus-per-node=1" in lines
-    env = os.environ | {"SLURM_ARRAY_TASK_ID": "1", "PYTHONPATH": str(ROOT)}
+    env = os.environ | {"SLURM_ARRAY_TASK_ID": "1"}
     ran = subprocess.run(["bash"], input=done.out, env=env, capture_output=True, text=True, check=False)
     assert ran.returncode == 1
     assert ran.stderr.startswith("error: broken camvid-11-val: exit code 1")
@@ -169,25 +157,21 @@ def test_the_array_script_runs_the_jobs_that_are_left(here: Command, grid: Grid,
     assert "'\"'\"'" in array_script(tmp_path / "a folder's name/cells.json", 3, 3, {})  # quoted for the shell
 
 
-def test_slurm_tasks_go_through_submitit(grid: Grid, tmp_path: Path) -> None:
+def test_slurm_tasks_go_through_submitit(grid, tmp_path):
     submitit = pytest.importorskip("submitit")
+    with pytest.raises(DataError, match="--print shows a script"):
+        slurm_executor(tmp_path / "none", None, {})  # without SLURM
     (job,) = plan(read_grid(grid()), tmp_path / "out")
     (outcome,) = run_on_slurm([job], submitit.LocalExecutor(tmp_path / "jobs"))
     assert (outcome.job, outcome.error) == (job, None)
     assert job.finished()
 
 
-def test_without_slurm_it_is_said_what_to_do(tmp_path: Path) -> None:
-    pytest.importorskip("submitit")
-    with pytest.raises(DataError, match="--print shows a script"):
-        slurm_executor(tmp_path / "jobs", None, {})
-
-
-def test_closing_a_local_run_stops_its_processes(grid: Grid, tmp_path: Path) -> None:
+def test_closing_a_local_run_stops_its_processes(grid, tmp_path):
     jobs = plan(read_grid(grid(short_sides=[40, 200, 201])), tmp_path / "out")
     outcomes = run_locally(jobs, 1)
     assert next(outcomes).error is None
-    outcomes.close()  # type: ignore[attr-defined]
+    outcomes.close()
     for thread in threading.enumerate():
         if thread.name.startswith("eval-job"):
             thread.join()
@@ -195,13 +179,12 @@ def test_closing_a_local_run_stops_its_processes(grid: Grid, tmp_path: Path) -> 
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def cluster(monkeypatch):
     """A Ray cluster of one node on this machine, to which a test may add more."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     on_term = signal.getsignal(signal.SIGTERM)
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80 << 20})
     ray.init(address=found.address, log_to_driver=False)
@@ -212,19 +195,20 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.soak
-def test_a_ray_node_that_dies_loses_nothing(cluster: Any, grid: Grid, tmp_path: Path) -> None:
+def test_a_ray_node_that_dies_loses_nothing(cluster, grid, tmp_path):
     node = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
     jobs = plan(read_grid(grid(short_sides=[40, 48, 56, 64, 72])), tmp_path / "out")
     outcomes = run_on_ray(jobs, {"num_cpus": 1, "scheduling_strategy": "SPREAD"})
     ended = [next(outcomes)]
     cluster.remove_node(node, allow_graceful=False)
     ended += outcomes
-    assert sorted(outcome.job.short_side for outcome in ended) == ["40", "48", "56", "64", "72"]
-    assert [outcome.error for outcome in ended] == [None] * 5
+    assert sorted((outcome.job.short_side, outcome.error) for outcome in ended) == [
+        (side, None) for side in ("40", "48", "56", "64", "72")
+    ]
     assert all(job.finished() for job in jobs)
 
 
-def test_jobs_run_on_ray(cluster: Any, grid: Grid, tmp_path: Path) -> None:
+def test_jobs_run_on_ray(cluster, grid, tmp_path):
     jobs = plan(read_grid(grid(broken=True)), tmp_path / "out")
     outcomes = {outcome.job.model: outcome.error for outcome in run_on_ray(jobs, {"num_cpus": 1})}
     assert outcomes["real"] is None

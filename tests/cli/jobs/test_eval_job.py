@@ -4,12 +4,12 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from segstream.cli.jobs.eval_job import EvalJob, read_job, run_job, write_jobs
 from segstream.shards.errors import DataError
+from tests.commands import wait_until
 
 PYTHON = sys.executable
 # Stands for Python: what it is told to do is the second word of the command, its last is the result file.
@@ -29,7 +29,7 @@ esac
 
 
 @pytest.fixture
-def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def calls(tmp_path, monkeypatch):
     fake = tmp_path / "python"
     fake.write_text(FAKE)
     fake.chmod(0o755)
@@ -37,14 +37,14 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "calls"
 
 
-def job(folder: Path, what: str = "good", **identity: str) -> EvalJob:
+def job(folder, what="good", **identity):
     return EvalJob(
         model="m", dataset="d", short_side="360", scales="", args=("eval", what),
         identity={"checkpoint": "a", "manifest": "b"} | identity, result=folder / "out/m/d/360/recipe.json",
     )  # fmt: skip
 
 
-def test_a_finished_evaluation_is_not_run_again(tmp_path: Path, calls: Path) -> None:
+def test_a_finished_evaluation_is_not_run_again(tmp_path, calls):
     assert not job(tmp_path).finished()
     assert run_job(job(tmp_path), {"OMP_NUM_THREADS": "3"}).error is None
     assert job(tmp_path).finished()
@@ -52,7 +52,7 @@ def test_a_finished_evaluation_is_not_run_again(tmp_path: Path, calls: Path) -> 
     assert calls.read_text() == "eval on 3 threads\n"
 
 
-def test_a_result_of_another_evaluation_is_stale_and_made_again(tmp_path: Path, calls: Path) -> None:
+def test_a_result_of_another_evaluation_is_stale_and_made_again(tmp_path, calls):
     run_job(job(tmp_path))
     changed = job(tmp_path, checkpoint="other")
     assert not changed.finished()
@@ -72,7 +72,7 @@ def test_a_result_of_another_evaluation_is_stale_and_made_again(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]"])
-def test_a_damaged_identity_is_no_identity(tmp_path: Path, calls: Path, text: str) -> None:
+def test_a_damaged_identity_is_no_identity(tmp_path, calls, text):
     run_job(job(tmp_path))
     job(tmp_path).beside(".id").write_text(text)
     assert not job(tmp_path).finished()
@@ -83,24 +83,24 @@ def test_a_damaged_identity_is_no_identity(tmp_path: Path, calls: Path, text: st
 FAILURES = {
     "bad": ("exit code 1: starting | error: no such luck", False),
     "use": ("exit code 2: error: --crop is not a number", True),
-    "kill": ("killed by signal 9 (memory?): it said nothing", False),
+    "kill": ("signal 9 (Killed): it said nothing", False),
     "empty": ("exit code 0: it said nothing", False),
 }
 
 
 @pytest.mark.parametrize("what", FAILURES)
-def test_a_failure_is_told_in_its_own_words(tmp_path: Path, calls: Path, what: str) -> None:
+def test_a_failure_is_told_in_its_own_words(tmp_path, calls, what):
     outcome = run_job(job(tmp_path, what))
     assert (outcome.error, outcome.hopeless) == FAILURES[what]
 
 
-def test_a_folder_that_cannot_be_written_is_the_jobs_failure(tmp_path: Path, calls: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_the_jobs_failure(tmp_path, calls):
     (tmp_path / "out").touch()
     assert "out" in str(run_job(job(tmp_path)).error)
     assert not calls.exists()
 
 
-def test_stopping_ends_the_process(tmp_path: Path, calls: Path) -> None:
+def test_stopping_ends_the_process(tmp_path, calls):
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
     start = time.monotonic()
@@ -108,24 +108,22 @@ def test_stopping_ends_the_process(tmp_path: Path, calls: Path) -> None:
     assert time.monotonic() - start < 20
 
 
-def test_a_job_waits_for_the_process_that_is_at_it_and_takes_its_result(tmp_path: Path, calls: Path) -> None:
+def test_a_job_waits_for_the_process_that_is_at_it_and_takes_its_result(tmp_path, calls):
     """Also when whoever started that process is gone: the process itself holds the lock."""
     write_jobs(tmp_path / "jobs.json", [job(tmp_path, "short")])
     program = (
         f"import sys; from pathlib import Path; from segstream.cli.jobs.eval_job import read_job, run_job;"
         f"sys.executable = {sys.executable!r}; run_job(read_job(Path({str(tmp_path / 'jobs.json')!r}), 0))"
     )
-    other = subprocess.Popen([PYTHON, "-c", program], cwd=Path(__file__).parents[3])
-    while not calls.exists() and other.poll() is None:
-        time.sleep(0.02)
-    other.kill()
-    other.wait()
+    with subprocess.Popen([PYTHON, "-c", program]) as other:
+        wait_until(calls.exists, other)
+        other.kill()
     assert not job(tmp_path).finished()
     assert run_job(job(tmp_path)).error is None
     assert len(calls.read_text().splitlines()) == 1
 
 
-def test_jobs_survive_their_file_and_a_missing_one_is_named(tmp_path: Path) -> None:
+def test_jobs_survive_their_file_and_a_missing_one_is_named(tmp_path):
     write_jobs(tmp_path / "jobs.json", [job(tmp_path), job(tmp_path, "bad", how="x")])
     assert read_job(tmp_path / "jobs.json", 1) == job(tmp_path, "bad", how="x")
     for number, file in ((2, "jobs.json"), (0, "none.json")):

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
 
 
-def result_on(native: str, *, relabeled: bool = False) -> EvalResult:
+def result_on(native, *, relabeled=False):
     members = ("native", "universal", "universal-relabeled")
     (protocol,) = protocols(load_taxonomy("universal"), load_taxonomy(native), members, relabeled=relabeled or None)
     count = protocol.taxonomy.num_classes
@@ -29,16 +28,13 @@ def test_shares_are_of_the_labelled_pixels_of_a_row():
     assert values.tolist() == [[0.6, 0.2, 0.2], [0.25, 0.75, 0.0]]
     values, _, columns = shares(pixels, ("a", "b", "c"), (1,))
     assert (values.tolist(), columns) == ([[0.0]], ("b",))
-
-
-def test_predictions_of_no_class_are_among_the_others():
-    values, _, columns = shares(np.array([[3, 0, 1], [0, 4, 0]]), ("a", "b"), (0, 1))
+    values, _, columns = shares(np.array([[3, 0, 1], [0, 4, 0]]), ("a", "b"), (0, 1))  # a prediction of no class
     assert columns == ("a", "b", OTHERS)
     assert values[:, 2].tolist() == [0.25, 0.0]
 
 
 @pytest.mark.parametrize(("native", "relabeled"), [("camvid-11", False), ("coco-panoptic-133", True)])
-def test_a_matrix_is_written_whole_and_drawn(tmp_path: Path, native: str, relabeled: bool):
+def test_a_matrix_is_written_whole_and_drawn_or_it_is_said_where_it_cannot(tmp_path, native, relabeled):
     found = result_on(native, relabeled=relabeled)
     path = write_confusion(tmp_path / "new", found)
     taxonomy = "universal-relabeled" if relabeled else native
@@ -50,6 +46,9 @@ def test_a_matrix_is_written_whole_and_drawn(tmp_path: Path, native: str, relabe
     with Image.open(path.with_suffix(".png")) as picture:
         assert max(picture.size) < 1700
         assert min(picture.size) > 300
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file/.*cannot be written"):
+        write_confusion(tmp_path / "file", found)
 
 
 def test_the_picture_is_dark_where_the_share_is_high():
@@ -59,9 +58,3 @@ def test_the_picture_is_dark_where_the_share_is_high():
     right, bottom = width - 8, height - 8  # the matrix ends 8 pixels from the edge, cells are 28 wide
     corner = {(i, j): picture[bottom - 56 + 28 * i + 2, right - 56 + 28 * j + 2] for i in (0, 1) for j in (0, 1)}
     assert corner[0, 0] < corner[1, 1] < corner[1, 0] < corner[0, 1] == 3 * 255
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"file/.*cannot be written"):
-        write_confusion(tmp_path / "file", result_on("camvid-11"))

@@ -19,8 +19,8 @@ from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import load_taxonomy
 from tests.cli.conftest import Page
 from tests.shards import trees
-from tests.shards.convert import test_relabel
 from tests.shards.convert.test_convert import members
+from tests.shards.convert.test_relabel import bdd, converted
 from tests.shards.shared import edit_manifest
 
 CHROMIUM = next((c for name in ("chromium", "chromium-browser", "google-chrome") if (c := shutil.which(name))), None)
@@ -43,15 +43,14 @@ def shown(capsys):
     return json.loads(capsys.readouterr().out)
 
 
-def picture(url):
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
+def image_of(data, mode="L"):
+    return np.asarray(Image.open(io.BytesIO(data)).convert(mode))
 
 
 def test_the_page_is_well_formed_loads_nothing_and_is_small(sets, tmp_path):
     text = draw(tmp_path / "new/gallery.html", *sets.values())
     page = Page(text)
-    assert page.open == []
-    assert page.loads
+    assert (page.open, bool(page.loads)) == ([], True)
     assert all(url.startswith(("data:image/jpeg;base64,", "data:image/png;base64,")) for url in page.loads)
     assert not {"link", "iframe"} & page.seen
     assert not re.search(r"url\(|@import|https?://|<script[^>]* src", text)
@@ -75,13 +74,12 @@ def test_shares_names_and_colours_are_those_of_the_label(sets, tmp_path, capsys,
     assert len(account["samples"]) == 5
     for sample in account["samples"]:
         member = "native" if view == "naive" else view
-        label = np.asarray(Image.open(io.BytesIO(stored[f"{sample['key']}.{member}.png"])))
+        label = image_of(stored[f"{sample['key']}.{member}.png"])
         classes = load_taxonomy("universal" if view == "universal" else "ade20k-150").classes
         rows = sample["labels"][view]["classes"]
         assert [r["pixels"] for r in rows] == sorted((r["pixels"] for r in rows), reverse=True)
-        assert {r["name"]: r["pixels"] for r in rows} == {
-            classes[i]: int((label == i).sum()) for i in np.unique(label) if i != 255
-        }
+        pixels = {classes[i]: int((label == i).sum()) for i in np.unique(label) if i != 255}
+        assert {r["name"]: r["pixels"] for r in rows} == pixels
         assert sample["labels"][view]["ignored"] == pytest.approx((label == 255).mean())
         start = text.index(f'aria-label="classes of {sample["key"]}, {view}"')
         legend = text[start : text.index("</ul>", start)]
@@ -92,8 +90,7 @@ def test_shares_names_and_colours_are_those_of_the_label(sets, tmp_path, capsys,
 
 
 def test_relabelled_labels_are_a_taxonomy_of_their_own(tmp_path, capsys):
-    url = test_relabel.converted(test_relabel.bdd(tmp_path / "raw"), tmp_path, "bdd").url
-    draw(tmp_path / "g.html", url, json=True)
+    draw(tmp_path / "g.html", converted(bdd(tmp_path / "raw"), tmp_path, "bdd").url, json=True)
     [account] = shown(capsys)["sets"]
     assert account["taxonomies"] == ["native", "universal", "universal-relabeled"]
     [sample] = account["samples"]
@@ -104,8 +101,9 @@ def test_the_overlay_has_the_colours_of_the_legend_and_stripes_where_ignored(set
     url = sets["ade20k-150"]
     text = draw(tmp_path / "g.html", url, taxonomy=["native"], keys="ADE_train_00000002", json=True)
     [sample] = shown(capsys)["sets"][0]["samples"]
-    overlay = picture(re.search(r'data-view="native" src="([^"]+)"', text).group(1))
-    label = np.asarray(Image.open(io.BytesIO(members(tmp_path / url)["ADE_train_00000002.native.png"])))
+    source = re.search(r'data-view="native" src="[^",]+,([^"]+)"', text).group(1)
+    overlay = image_of(base64.b64decode(source), "RGB")
+    label = image_of(members(tmp_path / url)["ADE_train_00000002.native.png"])
     assert overlay.shape == (*label.shape, 3)
     for row in sample["labels"]["native"]["classes"]:
         color = tuple(int(row["color"][i : i + 2], 16) for i in (1, 3, 5))
@@ -272,6 +270,6 @@ def test_in_a_browser_the_switch_the_slider_the_key_and_the_pointer_work(sets, t
     assert (found["first"], found["second"], found["lists"]) == (["native"], ["universal"], ["universal"])
     assert found["focused"]
     assert found["opacity"] == ["0.25", "0", "0.25"]
-    label = np.asarray(Image.open(io.BytesIO(members(tmp_path / url)[f"{key}.universal.png"])))
+    label = image_of(members(tmp_path / url)[f"{key}.universal.png"])
     names = np.array([*load_taxonomy("universal").classes, *[""] * 61, "ignored"])
     assert found["under"] == names[label].ravel().tolist()

@@ -1,7 +1,6 @@
 """The figures that we compare with: whole, and consistent in themselves."""
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -10,19 +9,20 @@ from segstream.cli.report.text_table import HMEAN
 from segstream.recipe import recipe_names
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError
+from tests.shards.shared import SHARED
 
-FACTS = Path(__file__).parents[4] / "shared/mseg/results.md"
+FACTS = SHARED / "mseg/results.md"
 ROUNDING = 0.05
 TABLES = ("zero_shot", "training", "zero_shot_ms")
 
 
-def harmonic(values: list[float]) -> float:
+def harmonic(values):
     return len(values) / sum(1 / v for v in values)
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_columns_are_datasets_and_printed_means_are_those_of_the_printed_values(name: str) -> None:
-    table: PublishedTable = getattr(published(), name)
+def test_columns_are_datasets_and_printed_means_are_those_of_the_printed_values(name):
+    table = getattr(published(), name)
     complete = [row for row in table.rows if row.hmean is not None]
     assert len(complete) == {"zero_shot": 13, "training": 13, "zero_shot_ms": 8}[name]
     for row in complete:
@@ -36,24 +36,24 @@ def test_columns_are_datasets_and_printed_means_are_those_of_the_printed_values(
 
 @pytest.mark.skipif(not FACTS.exists(), reason=f"no {FACTS}")
 @pytest.mark.parametrize(("name", "section"), [(n, f"## {i}.") for i, n in enumerate(TABLES, 1)])
-def test_every_figure_is_the_published_one(name: str, section: str) -> None:
+def test_every_figure_is_the_published_one(name, section):
     text = FACTS.read_text().split(section)[1].split("\n## ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"][2:]
-    table: PublishedTable = getattr(published(), name)
+    table = getattr(published(), name)
     width = len(table.columns) + 1
     blank = re.compile("\N{EN DASH}|n/a")
     theirs = [(row[0], [None if blank.fullmatch(c) else float(c) for c in row[1 : width + 1]]) for row in rows]
     assert [(row.model, [*row.miou, row.hmean]) for row in table.rows] == theirs
 
 
-def test_rows_and_released_checkpoints_are_of_recipes_that_exist() -> None:
+def test_rows_and_released_checkpoints_are_of_recipes_that_exist():
     known, tables = set(recipe_names()), [getattr(published(), name) for name in TABLES]
     columns = [(row, c, value) for t in tables for row in t.rows for c, value in zip(t.columns, row.miou, strict=True)]
     assert {r.recipe_of(c) for r, c, value in columns if value is not None or "DATASET" not in r.recipe} <= known
     assert set(published().released.values()) <= known & {row.recipe_of(column) for row, column, _ in columns}
 
 
-def test_figures_by_recipe() -> None:
+def test_figures_by_recipe():
     table = published().zero_shot
     assert table.figures("oracle-camvid-11-1m-1080p") == {"camvid-11": 78.8}
     assert table.figures("mseg-relabeled-3m-480p")["voc2012"] == 76.4
@@ -61,7 +61,7 @@ def test_figures_by_recipe() -> None:
     assert table.figures("mseg-naive-1m-1080p") == {}
 
 
-def test_a_table_with_a_row_too_short_is_refused() -> None:
+def test_a_table_with_a_row_too_short_is_refused():
     table = published().zero_shot
     short = PublishedRow(model="m", recipe="r", miou=table.rows[0].miou[1:], hmean=None)
     with pytest.raises(DataError, match="5 values for 6 columns"):

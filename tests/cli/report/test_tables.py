@@ -14,6 +14,7 @@ HELD_OUT = ("voc2012", "pascal-context-60", "camvid-11", "wilddash-19", "kitti-1
 TRAINING = ("coco-panoptic-133", "ade20k-150", "mapillary-public65", "idd-39", "bdd", "cityscapes-19", "sunrgbd-37")
 MSEG_1M = (0.707, 0.427, 0.833, 0.620, 0.670, 0.482)  # as published: harmonic mean 59.2
 COCO_1M = (0.734, 0.433, 0.587, 0.382, 0.476, 0.334)  # 45.8
+RECIPE = "mseg-relabeled-1m-1080p"
 
 
 def score(dataset, miou, *, regime="zero-shot", side=720, scales=(1.0,), recipe=None, **more):
@@ -33,6 +34,10 @@ def table(results, name="zero-shot", *, at="max", scales="ss", compare=False):
     return build_table(name, results, at=at, scales=scales, compare=compare)
 
 
+def of_scores(*scores, name="m"):
+    return ModelResults(name=name, results=scores)
+
+
 def test_the_published_rows_give_the_published_table():
     results = [model("mseg", MSEG_1M[::-1], HELD_OUT[::-1]), model("coco", COCO_1M)]
     lines = render_table(table(results), "markdown").splitlines()
@@ -44,47 +49,40 @@ def test_the_published_rows_give_the_published_table():
 
 
 def test_published_figures_stand_beside_with_differences():
-    recipe = "mseg-relabeled-1m-1080p"
-    values = (0.727, None, *MSEG_1M[2:])
-    made = table([model("mine", values, recipe=recipe)], compare=True)
+    made = table([model("mine", (0.727, None, *MSEG_1M[2:]), recipe=RECIPE)], compare=True)
     line = render_table(made, "markdown").splitlines()[4]
     cells = [cell.strip(" *") for cell in line.strip("| ").split(" | ")]
     assert cells[:4] == ["mine", "72.7 (70.7, +2.0)", "- (42.7, -)", "83.3 (83.3, +0.0)"]
     assert cells[-1] == "- (59.2, -)"  # a column is missing, so there is no mean
     unknown = table([model("mine", MSEG_1M, recipe="my-recipe")], compare=True)
     assert "(" not in render_table(unknown, "markdown").splitlines()[4]
-
-
-def test_a_released_checkpoint_stands_beside_its_own_figures():
-    """Evaluated by itself, a checkpoint's results carry the name of its file."""
+    # Evaluated by itself, a released checkpoint's results carry the name of its file.
     made = table([model("whatever", MSEG_1M, recipe="mseg-3m-480p")], compare=True)
-    assert [figure.published for figure in made.rows[0][1].values()] == pytest.approx(
-        [0.764, 0.459, 0.812, 0.627, 0.682, 0.495, 0.612]
-    )
+    figures = [figure.published for figure in made.rows[0][1].values()]
+    assert figures == pytest.approx([0.764, 0.459, 0.812, 0.627, 0.682, 0.495, 0.612])
 
 
 def test_published_figures_are_those_of_the_same_scales_and_table():
-    recipe = "mseg-relabeled-1m-1080p"
-    several = table([model("m", MSEG_1M, scales=(0.5, 1.0), recipe=recipe)], scales="ms", compare=True)
+    several = table([model("m", MSEG_1M, scales=(0.5, 1.0), recipe=RECIPE)], scales="ms", compare=True)
     assert several.rows[0][1]["kitti-19"].published == pytest.approx(0.637)
     values = [0.5] * len(TRAINING)
-    made = table([model("m", values, TRAINING, regime="training", recipe=recipe)], "training", compare=True)
+    made = table([model("m", values, TRAINING, regime="training", recipe=RECIPE)], "training", compare=True)
+    row = made.rows[0][1]
     assert made.columns == (*TRAINING, HMEAN)
-    assert made.rows[0][1]["cityscapes-19"].published == pytest.approx(0.804)
-    assert made.rows[0][1][HMEAN].published == pytest.approx(0.571)
-    assert made.rows[0][1][HMEAN].value == pytest.approx(0.5)
+    assert (row["cityscapes-19"].published, row[HMEAN].published) == pytest.approx((0.804, 0.571))
+    assert row[HMEAN].value == pytest.approx(0.5)
 
 
 def test_a_missing_side_is_missing_and_never_the_maximum():
-    scores = (score("voc2012", 0.3, side=360), score("voc2012", 0.4, side=720), score("camvid-11", 0.5, side=360))
-    result = ModelResults(name="m", results=scores)
+    scores = score("voc2012", 0.3, side=360), score("voc2012", 0.4, side=720), score("camvid-11", 0.5, side=360)
+    result = of_scores(*scores)
     ((_, best),) = table([result]).rows
     assert (best["voc2012"].value, best["voc2012"].short_side) == (0.4, 720)
     assert (best["camvid-11"].value, best["camvid-11"].short_side) == (0.5, 360)
     assert best[HMEAN].value == pytest.approx(2 / (1 / 0.4 + 1 / 0.5))
     at_720 = table([result], at=720)
     assert at_720.columns == ("voc2012", HMEAN)
-    both = [result, ModelResults(name="n", results=(score("camvid-11", 0.6, side=720),))]
+    both = [result, of_scores(score("camvid-11", 0.6, side=720), name="n")]
     at_720 = table(both, at=720)
     assert at_720.rows[0][1]["camvid-11"].value is None
     assert at_720.rows[0][1][HMEAN].value is None
@@ -93,44 +91,33 @@ def test_a_missing_side_is_missing_and_never_the_maximum():
 
 
 def test_scales_and_regimes_are_kept_apart():
-    scores = (
+    result = of_scores(
         score("voc2012", 0.3),
         score("voc2012", 0.9, scales=(0.5, 1.0)),
         score("bdd", 0.6, regime="training"),
         score("bdd", 0.7, regime="training-own"),
         score("camvid-11", 0.2, regime="oracle"),
     )
-    result = ModelResults(name="m", results=scores)
     rows = {name: table([result], name).rows[0][1] for name in TABLES}
     found = {name: {c: figure.value for c, figure in row.items() if c != HMEAN} for name, row in rows.items()}
-    assert found == {
-        "zero-shot": {"voc2012": 0.3},
-        "training": {"bdd": 0.6},
-        "training-own": {"bdd": 0.7},
-        "oracle": {"camvid-11": 0.2},
-    }
+    own = {"training-own": {"bdd": 0.7}, "oracle": {"camvid-11": 0.2}}
+    assert found == {"zero-shot": {"voc2012": 0.3}, "training": {"bdd": 0.6}} | own
     assert table([result], scales="ms").rows[0][1]["voc2012"].value == 0.9
 
 
-def test_naive_models_stand_where_their_datasets_do():
-    result = ModelResults(
-        name="naive", results=(score("voc2012", 0.3, regime="naive"), score("bdd", 0.2, regime="naive"))
-    )
+def test_naive_models_stand_where_their_datasets_do_and_own_datasets_follow_the_papers():
+    result = of_scores(score("voc2012", 0.3, regime="naive"), score("bdd", 0.2, regime="naive"))
     assert table([result]).columns == ("voc2012", HMEAN)
     assert table([result], "training-own").columns == ("bdd", HMEAN)
-
-
-def test_own_datasets_follow_the_papers():
-    result = ModelResults(name="m", results=(score("mine", 0.3), score("camvid-11", 0.4), score("voc2012", 0.5)))
+    result = of_scores(score("mine", 0.3), score("camvid-11", 0.4), score("voc2012", 0.5))
     assert table([result]).columns == ("voc2012", "camvid-11", "mine", HMEAN)
     assert table([result], compare=True).columns == (*HELD_OUT, HMEAN)
 
 
 def test_oracles_are_one_row_without_a_mean_each_beside_its_own_figure():
     values = {"voc2012": 0.778, "camvid-11": 0.8, "kitti-19": 0.5}
-    results = [
-        model(f"oracle-{d}", [v], [d], regime="oracle", recipe=f"oracle-{d}-1m-1080p") for d, v in values.items()
-    ]
+    about = {d: {"regime": "oracle", "recipe": f"oracle-{d}-1m-1080p"} for d in values}
+    results = [model(f"oracle-{d}", [v], [d], **about[d]) for d, v in values.items()]
     made = table(results, "oracle", compare=True)
     ((_, row),) = made.rows
     assert HMEAN not in row
@@ -146,11 +133,11 @@ def test_oracles_are_one_row_without_a_mean_each_beside_its_own_figure():
 def test_two_results_for_one_cell_are_refused(more):
     scores = (score("bdd", 0.6, regime="training"), score("bdd", 0.7, regime="training", **more))
     with pytest.raises(DataError, match="m: two results on bdd"):
-        table([ModelResults(name="m", results=scores)], "training")
+        table([of_scores(*scores)], "training")
 
 
 def test_machines_get_every_digit():
-    made = table([model("m", [1 / 3, *MSEG_1M[1:]], recipe="mseg-relabeled-1m-1080p")], compare=True)
+    made = table([model("m", [1 / 3, *MSEG_1M[1:]], recipe=RECIPE)], compare=True)
     (row,) = csv.DictReader(render_table(made, "csv").splitlines())
     assert float(row["voc2012"]) == 1 / 3
     assert float(row["voc2012 published"]) == pytest.approx(0.707)
@@ -167,7 +154,7 @@ def test_latex_is_rows_of_a_tabular():
 
 
 def test_text_is_aligned_even_with_figures_in_brackets():
-    made = table([model("m", MSEG_1M, recipe="mseg-relabeled-1m-1080p"), model("long-name", COCO_1M)], compare=True)
+    made = table([model("m", MSEG_1M, recipe=RECIPE), model("long-name", COCO_1M)], compare=True)
     lines = render_table(made, "text").splitlines()
     heads, first, second = lines[2], lines[4], lines[5]
     end = heads.index("voc2012") + len("voc2012")

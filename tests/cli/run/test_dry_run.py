@@ -2,28 +2,24 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from segstream.cli.commands.train import train
 from segstream.cli.run import dry_run as plans
 from segstream.cli.run.dry_run import dry_run, make_plan
-from segstream.model.config import ModelConfig, TrainConfig
 from segstream.model.training.memory import StepMemory, estimate_step
 from segstream.recipe import load_recipe, recipe_names
 from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
 from segstream.shards.synthetic import draw
 from segstream.shards.taxonomy import load_taxonomy
+from tests.commands import ROOT
+from tests.shards import trees
+from tests.shards.convert.test_relabel import record_file
 from tests.shards.synthetic.truth import tiny
 
-ROOT = Path(__file__).parents[3]
-HEADER = "dataset,split,original_class,new_class,parent,image_stem,segment_id\n"
 HRNET = "stem: 4, widths: [4, 4, 4, 4], stage1_width: 4, blocks: 1, modules: 1, stage1_blocks: 1"
 TINY = {  # by architecture: the same made small
     "hrnet-ocr": [f"model.options={{{HRNET}, ocr_width: 4, ocr_key_width: 4}}"],
@@ -34,51 +30,34 @@ TINY_HRNET = ["model.arch=hrnet-tiny", f"model.options={{{HRNET}}}"]
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def world(tmp_path_factory):
     """Shards of one or two pictures of every dataset that a recipe trains on, relabelled labels included."""
     folder = tmp_path_factory.mktemp("plans")
-    records = folder / "records.csv"  # of pictures that are not drawn: labels stay as they are, but are written
     one = {name: load_taxonomy(f"{name}-relabeled").classes[0] for name in load_recipe("mseg-mgda-1m-1080p").data.mix}
-    records.write_text(HEADER + "".join(f"{name},val,{c},{c},nowhere,none,1\n" for name, c in one.items()))
+    # Records of pictures that are not drawn: labels stay as they are, but are written.
+    records = record_file(folder, [f"{name},val,{c},{c},nowhere,none,1" for name, c in one.items()])
     for name in sorted({dataset for recipe in recipe_names() for dataset in load_recipe(recipe).data.mix}):
+        dataset, raw = name, folder / name
         if name == "camvid-street":
-            raw, dataset = street(folder / name), str(ROOT / "examples" / "camvid.yaml")
+            dataset = str(ROOT / "examples" / "camvid.yaml")
+            trees.save(raw / "images/train/a.jpg", np.full((48, 64, 3), 3, np.uint8))
+            trees.save(raw / "labels/train/a.png", np.full((48, 64), 3, np.uint8))
         else:
             with tiny():
                 draw(folder, name, train=1, val=0, seed=3, workers=1)
-            raw, dataset = folder / name, name
         relabel = records if name in one else None
-        out = str(folder / "shards")
-        convert(dataset=dataset, split="train", raw=raw, out=out, relabel=relabel)
+        convert(dataset=dataset, split="train", raw=raw, out=str(folder / "shards"), relabel=relabel)
         shutil.rmtree(raw)
     return folder / "shards"
 
 
-def street(folder: Path) -> Path:
-    for kind, ending in (("images", "jpg"), ("labels", "png")):
-        (folder / kind / "train").mkdir(parents=True)
-        shape = (48, 64, 3) if kind == "images" else (48, 64)
-        Image.fromarray(np.full(shape, 3, np.uint8)).save(folder / kind / "train" / f"a.{ending}")
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
-def estimates() -> dict[str, StepMemory]:
+def estimates():
     """By network and step, memory that a test has estimated already: most recipes differ in their data alone."""
     return {}
 
 
-def tiny_overrides(name: str, shards: object) -> list[str]:
+def tiny_overrides(name, shards):
     recipe = load_recipe(name)
     batch = max(2, len(recipe.data.mix))
     sizes = [f"data.shards={shards}", f"loader.batch={batch}", "augment.short_side=48", "augment.crop=33"]
@@ -86,14 +65,8 @@ def tiny_overrides(name: str, shards: object) -> list[str]:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_makes_one_step(
-    name: str,
-    world: Path,
-    estimates: dict[str, StepMemory],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def estimate(model: ModelConfig, num_classes: int, train: TrainConfig, **step: Any) -> StepMemory:
+def test_every_recipe_makes_one_step(name, world, estimates, capsys, monkeypatch):
+    def estimate(model, num_classes, train, **step):
         key = repr((model, num_classes, train.mgda, step))
         if key not in estimates:
             estimates[key] = estimate_step(model, num_classes, train, **step)
@@ -103,17 +76,13 @@ def test_every_recipe_makes_one_step(
     recipe = load_recipe(name, tiny_overrides(name, world))
     dry_run(recipe, json=True)
     found = json.loads(capsys.readouterr().out)
-    assert found["recipe"] == name
-    assert found["missing"] == []
-    assert found["fits"]
+    assert (found["recipe"], found["missing"], found["fits"], found["steps"]) == (name, [], True, recipe.steps)
     assert 0 < found["step"]["loss"] < 100
-    assert found["steps"] == recipe.steps
-    assert [part["dataset"] for part in found["mix"]] == list(recipe.data.mix)
-    assert all(part["images"] == 1 for part in found["mix"])
+    assert [(part["dataset"], part["images"]) for part in found["mix"]] == [(mixed, 1) for mixed in recipe.data.mix]
     assert found["mix"][0]["epochs"] == pytest.approx(recipe.steps * recipe.loader.batch / len(found["mix"]))
 
 
-def test_the_plan_for_people(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plan_for_people(world, capsys):
     name = "mseg-mgda-1m-1080p"
     train(name, tiny_overrides(name, world), dry_run=True)
     out = capsys.readouterr().out
@@ -126,9 +95,7 @@ def test_the_plan_for_people(world: Path, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("name", "classes"), [("mseg-naive-1m-1080p", 316), ("oracle-voc2012-1m-1080p", 21), ("mseg-mgda-1m-1080p", 194)]
 )
-def test_without_data_the_registry_says_what_to_expect(
-    name: str, classes: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_data_the_registry_says_what_to_expect(name, classes, tmp_path, capsys):
     recipe = load_recipe(name, tiny_overrides(name, tmp_path / "none"))
     with pytest.raises(DataError, match=r"of \d shard sets are missing, see above"):
         dry_run(recipe, json=True)
@@ -144,7 +111,7 @@ def test_without_data_the_registry_says_what_to_expect(
     assert how in err
 
 
-def test_shards_without_relabelled_labels_are_told(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shards_without_relabelled_labels_are_told(world, capsys):
     name = "oracle-voc2012-1m-1080p"
     recipe = load_recipe(name, [*tiny_overrides(name, world), "data.taxonomy=universal-relabeled"])
     with pytest.raises(DataError, match="1 of 1 shard sets"):
@@ -152,7 +119,7 @@ def test_shards_without_relabelled_labels_are_told(world: Path, capsys: pytest.C
     assert "no universal labels" in capsys.readouterr().err
 
 
-def test_the_published_recipe_is_planned_without_its_memory(tmp_path: Path) -> None:
+def test_the_published_recipe_is_planned_without_its_memory(tmp_path):
     plan = make_plan(load_recipe("mseg-relabeled-3m-1080p", [f"data.shards={tmp_path}", "train.device=cpu"]))
     assert plan["memory"]["parameters"] == 65_985_554
     assert plan["memory"]["activations"] > 35 * 10**9
@@ -165,17 +132,10 @@ def test_the_published_recipe_is_planned_without_its_memory(tmp_path: Path) -> N
     assert plan["lr_end"] == pytest.approx(0.01 * (1 / 600_000) ** 0.9)
 
 
-def test_a_step_that_does_not_fit_is_not_made(
-    world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def large(*args: object, **kwargs: object) -> StepMemory:
-        return StepMemory(parameters=1, weights=1, gradients=1, optimizer=1, activations=2**50)
-
-    def never(recipe: object) -> None:
-        raise AssertionError("made a step")
-
-    monkeypatch.setattr(plans, "estimate_step", large)
-    monkeypatch.setattr(plans, "one_step", never)
+def test_a_step_that_does_not_fit_is_not_made(world, capsys, monkeypatch):
+    large = StepMemory(parameters=1, weights=1, gradients=1, optimizer=1, activations=2**50)
+    monkeypatch.setattr(plans, "estimate_step", lambda *args, **step: large)
+    monkeypatch.setattr(plans, "one_step", lambda recipe: pytest.fail("made a step"))
     monkeypatch.setattr(plans, "_free", lambda device: 2**50)  # holds 10 of 14 crops, and what a CPU adds to each
     name = "mseg-relabeled-1m-1080p"
     recipe = load_recipe(name, [*tiny_overrides(name, world), "loader.batch=14"])

@@ -1,23 +1,18 @@
 """The recipes as a table: for people, for machines, and the page in the docs."""
 
 import json
-from pathlib import Path
-
-import pytest
 
 from segstream.cli.run.recipe_table import show
+from tests.commands import ROOT
 
-ROOT = Path(__file__).parents[3]
 
-
-def test_the_page_of_recipes_is_the_generated_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_of_recipes_is_the_generated_one(capsys):
     show("markdown")
-    assert (ROOT / "docs" / "recipes.md").read_text() == capsys.readouterr().out, (
-        "segstream train --list --markdown > docs/recipes.md"
-    )
+    page, how = (ROOT / "docs" / "recipes.md").read_text(), "segstream train --list --markdown > docs/recipes.md"
+    assert page == capsys.readouterr().out, how
 
 
-def test_the_list_says_crops_of_a_dataset_as_asked_and_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_says_crops_of_a_dataset_as_asked_and_of_the_run(capsys):
     show("json")
     rows = {row["recipe"]: row for row in json.loads(capsys.readouterr().out)}
     row = rows["mseg-relabeled-3m-720p"]

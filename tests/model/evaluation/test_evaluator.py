@@ -38,9 +38,8 @@ class Images(list):
 
 def evaluated(samples, *, classes=CLASSES, projection=MERGE, counted=(0, 1, 2), **options):
     taxonomy = Taxonomy(name="toy", kind="own", classes=classes)
-    protocol = Protocol(
-        regime="oracle", label="native", taxonomy=taxonomy, projection=projection, counted=counted[: len(classes)]
-    )
+    about = {"regime": "oracle", "label": "native", "projection": projection}
+    protocol = Protocol(taxonomy=taxonomy, counted=counted[: len(classes)], **about)
     (result,) = evaluate(Brightness(), Images(samples), [protocol], [CONFIG], **options)
     return result
 
@@ -75,26 +74,23 @@ def test_scores_are_those_of_the_pooled_pixels():
     assert result.acc == pytest.approx(hit.sum() / truth.sum(), abs=1e-9)
     assert [(c.name, c.pixels) for c in result.classes] == [("dark", truth[0]), ("light", truth[2])]
     assert result.images == 3
+    perfect = [(key, image, expected_pred(image).astype(np.uint8)) for key, image, _ in samples[:1]]
+    assert evaluated(perfect).miou == pytest.approx(1.0, abs=1e-6)
     assert done == [(n, 3) for n in range(4)]
 
 
-def test_a_perfect_prediction_scores_one():
-    _, image, _ = sample(3)
-    label = expected_pred(image).astype(np.uint8)
-    assert evaluated([("k", image, label)]).miou == pytest.approx(1.0, abs=1e-6)
+KEY, IMAGE, LABEL = sample(0)
 
 
-def refuse(text, samples, **options):
+@pytest.mark.parametrize(
+    ("text", "label", "options"),
+    [
+        (r"key/0: image is 16 x 20, label 15 x 20", LABEL[1:], {}),
+        (r"key/0: label holds ids \[9\], the taxonomy has 3 classes", np.where(LABEL == 0, 9, LABEL), {}),
+        (r"the network knows a class 3, the labels have 3", LABEL, {"projection": None}),
+        (r"projection gives 3 classes, the labels have 2", LABEL, {"classes": CLASSES[:2]}),
+    ],
+)
+def test_bad_samples_are_named_and_class_counts_must_agree(text, label, options):
     with pytest.raises(DataError, match=text):
-        evaluated(samples, **options)
-
-
-def test_bad_samples_are_named():
-    key, image, label = sample(0)
-    refuse(r"key/0: image is 16 x 20, label 15 x 20", [(key, image, label[1:])])
-    refuse(r"key/0: label holds ids \[9\], the taxonomy has 3 classes", [(key, image, np.where(label == 0, 9, label))])
-
-
-def test_class_counts_must_agree():
-    refuse(r"the network knows a class 3, the labels have 3", [sample(0)], projection=None)
-    refuse(r"projection gives 3 classes, the labels have 2", [sample(0)], classes=CLASSES[:2])
+        evaluated([(KEY, IMAGE, label)], **options)

@@ -1,23 +1,33 @@
 import copy
 import math
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
+from torch.nn.functional import interpolate
 
 from segstream.model.config import MULTI_SCALE, InferConfig
-from segstream.model.inference.infer import images_at_once, logits, num_windows, predict, segment, window_starts
-from segstream.model.networks.build import build
+from segstream.model.inference.infer import (
+    check_thin,
+    images_at_once,
+    logits,
+    num_windows,
+    predict,
+    segment,
+    window_starts,
+)
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import load_taxonomy
 from segstream.shards.taxonomy import projection as taxonomy_projection
-from tests.model.literal_inference import MEAN, STD, literal
+from tests.model.literal_inference import MEAN, STD, literal, random_image, settled
+from tests.model.plain import HMSA as TINY_HMSA
+from tests.model.plain import TINY as TINY_HRNET
+from tests.shards.shared import SHARED
 
-TINY = {"stem": 8, "stage1_width": 4, "widths": [4, 4, 6, 8], "blocks": 1, "init": "kaiming"}
+TINY, HMSA = TINY_HRNET | {"init": "kaiming"}, TINY_HMSA | {"init": "kaiming"}
 NUM = 6
-SHARED = Path(__file__).resolve().parents[3].parent / "shared"
 
 
 @pytest.fixture(scope="module")
@@ -25,30 +35,8 @@ def net():
     return settled("hrnet-tiny", NUM, **TINY)
 
 
-def settled(arch, classes, **options):
-    """A random network with settled batch norm, confident enough that an average in the wrong place would show."""
-    net = build(arch, classes, seed=5, **options)
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0
-    images = torch.stack([torch.from_numpy(random_image(64, 64, seed)).float() for seed in range(4)])
-    with torch.no_grad():
-        logits = net((images.permute(0, 3, 1, 2) - 120) / 57).logits
-        head = net.ocr.cls_head if arch == "hmsa" else net.last_layer[3]
-        mean = logits.mean(dim=(0, 2, 3))
-        scale = 2 / (logits - mean[:, None, None]).std()
-        head.weight *= scale
-        head.bias.copy_(scale * (head.bias - mean))  # no class is above the others global_counts
-    return net.eval()
-
-
 def scores_of(net, image, matrices, config):
     return predict(net, [image], matrices, config)[0]
-
-
-def random_image(h, w, seed=0):
-    noise = np.random.default_rng(seed).integers(0, 256, (h // 4 + 2, w // 4 + 2, 3)).astype(np.uint8)
-    return cv2.resize(noise, (w, h), interpolation=cv2.INTER_LINEAR)
 
 
 def projection(num, seed=0):
@@ -91,11 +79,9 @@ def test_a_network_that_cannot_stop_early_scores_the_same(net):
         def forward(self, images):
             return self.inner(images)
 
-    image, matrix = random_image(40, 52), projection(3)
     config = InferConfig(crop=33, device="cpu")
-    np.testing.assert_allclose(
-        scores_of(Plain().eval(), image, [matrix], config)[0], scores_of(net, image, [matrix], config)[0], atol=1e-6
-    )
+    one, other = (scores_of(each, random_image(40, 52), [projection(3)], config)[0] for each in (Plain().eval(), net))
+    np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_logits_far_apart_give_probabilities(net):
@@ -107,11 +93,15 @@ def test_logits_far_apart_give_probabilities(net):
     np.testing.assert_allclose(own.sum(dim=0).numpy(), 1, atol=1e-5)
 
 
-def test_windows_cover_and_the_published_strides():
+def test_windows_cover_with_the_published_strides_and_images_fill_a_pass():
     for crop, stride in ((713, 476), (593, 396), (473, 316)):
         assert window_starts(crop + stride + 1, crop) == [0, stride, stride + 1]
     assert window_starts(33, 33) == [0]
     assert window_starts(34, 33) == [0, 1]
+    config = InferConfig(crop=33, batch=8, device="cpu")
+    assert num_windows((50, 66), config, 1.0) == 2 * 3
+    assert [images_at_once(size, config) for size in ((20, 30), (33, 34), (50, 66))] == [8, 4, 1]
+    assert images_at_once((20, 30), InferConfig(crop=33, batch=8, n_scales=(1.0,), device="cpu")) == 1
 
 
 @pytest.mark.parametrize(("batch", "crop", "scales"), [(5, 33, (1.0,)), (4, 71, (1.0,)), (3, 33, (0.5, 1.25))])
@@ -149,11 +139,24 @@ def test_more_than_255_classes_take_16_bits(net):
     np.testing.assert_array_equal(ids, own.astype(int) + 290)
 
 
-def test_as_many_images_as_fill_a_pass():
-    config = InferConfig(crop=33, batch=8, device="cpu")
-    assert num_windows((50, 66), config, 1.0) == 2 * 3
-    assert [images_at_once(size, config) for size in ((20, 30), (33, 34), (50, 66))] == [8, 4, 1]
-    assert images_at_once((20, 30), InferConfig(crop=33, batch=8, n_scales=(1.0,), device="cpu")) == 1
+@pytest.mark.parametrize(
+    ("size_hw", "short_side", "crop", "refused"),
+    [
+        ((1, 30000), 64, 33, True),  # enlarged by its shorter side
+        ((30000, 1), None, 713, True),  # padded to windows
+        ((1, 30000), None, 33, False),
+        ((375, 1242), 1890, 713, False),
+        ((200, 3200), 1080, 713, False),
+        ((30, 9000), 60, 33, True),
+    ],
+)
+def test_thin_images_do_not_explode(size_hw, short_side, crop, refused):
+    args = size_hw, short_side or min(size_hw), crop
+    if refused:
+        with pytest.raises(DataError, match="cut it into pieces at most 16 times as long"):
+            check_thin(*args)
+    else:
+        check_thin(*args)
 
 
 def test_logarithms_of_averaged_probabilities_give_them_back(net):
@@ -166,9 +169,6 @@ def test_logarithms_of_averaged_probabilities_give_them_back(net):
     assert (empty == math.log(2.0**-24)).all()
 
 
-HMSA = TINY | {"ocr_width": 8, "ocr_key_width": 4, "attention_width": 4}
-
-
 @pytest.mark.parametrize("flip", [True, False])
 def test_hierarchical_scales_take_the_whole_image_and_average_logits(flip):
     """Spelt out from the scales' own outputs, in float64 after the network."""
@@ -176,24 +176,23 @@ def test_hierarchical_scales_take_the_whole_image_and_average_logits(flip):
     image, matrix = random_image(61, 75), projection(3)
     config = InferConfig(crop=9, short_side=50, n_scales=(0.5, 1.0, 2.0), flip=flip, device="cpu")
 
+    def up(x, size=(50, 61)):
+        return interpolate(x.double(), size=size, mode="bilinear", align_corners=False)
+
     def combined(pixels):
         with torch.no_grad():
             low, one, two = (net.at_scale(pixels, scale) for scale in (0.5, 1.0, 2.0))
-        up = lambda x, size: torch.nn.functional.interpolate(  # noqa: E731
-            x.double(), size=size, mode="bilinear", align_corners=False
-        )
-        p = one.attention * one.logits + (1 - one.attention) * up(two.logits, (50, 61))
-        return up(low.attention * low.logits, (50, 61)) + (1 - up(low.attention, (50, 61))) * p
+        p = one.attention * one.logits + (1 - one.attention) * up(two.logits)
+        return up(low.attention * low.logits) + (1 - up(low.attention)) * p
 
     scaled = cv2.resize(image.astype(np.float32), (61, 50), interpolation=cv2.INTER_LINEAR)
     pixels = torch.from_numpy(((scaled - MEAN) / STD).astype(np.float32)).permute(2, 0, 1)[None]
     expected = combined(pixels)
     if flip:
         expected = (expected + combined(pixels.flip(3)).flip(3)) / 2
-    expected = torch.nn.functional.interpolate(expected, size=(61, 75), mode="bilinear", align_corners=False)[0].numpy()
+    expected = up(expected, (61, 75))[0].numpy()
     np.testing.assert_allclose(logits(net, [image], None, config)[0], expected, rtol=1e-4, atol=1e-3)
-    e = np.exp(expected - expected.max(axis=0))
-    shares = e / e.sum(axis=0)
+    shares = softmax(expected, axis=0)
     own, mapped = scores_of(net, image, [None, matrix], config)
     np.testing.assert_allclose(own, shares, atol=1e-4)
     np.testing.assert_allclose(mapped, np.tensordot(matrix, shares, axes=1), atol=1e-4)
@@ -216,7 +215,7 @@ STREET, HORSES = "camvid/images/val/*.jpg", "mseg/samples/mseg-semantic/demo_ima
 
 @pytest.mark.parametrize(
     ("pattern", "short_side", "crop", "scales"),
-    [(STREET, 360, 241, (1.0,)), (STREET, 60, 49, MULTI_SCALE), (HORSES, 60, 49, MULTI_SCALE)],
+    [(STREET, 180, 121, (1.0,)), (STREET, 60, 49, MULTI_SCALE), (HORSES, 60, 49, MULTI_SCALE)],
 )
 def test_labels_of_photographs_are_the_literal_ones(pattern, short_side, crop, scales):
     """In the classes of a held-out dataset, from the universal ones."""
@@ -239,13 +238,10 @@ def test_labels_of_photographs_are_the_literal_ones(pattern, short_side, crop, s
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0)])
 def test_a_gpu_gives_the_same_labels(net, scales):
-    images = [random_image(120, 150, seed) for seed in range(3)]
+    images, matrices = [random_image(120, 150, seed) for seed in range(3)], [None, projection(3)]
     config = InferConfig(crop=33, short_side=48, scales=scales)
     on_gpu = copy.deepcopy(net).to(device="cuda", memory_format=torch.channels_last)
-    for got, expected in zip(
-        segment(on_gpu, images, [None, projection(3)], config),
-        segment(net, images, [None, projection(3)], config),
-        strict=True,
-    ):
+    labels = [segment(each, images, matrices, config) for each in (on_gpu, net)]
+    for got, expected in zip(*labels, strict=True):
         for a, b in zip(got, expected, strict=True):
             assert (a == b).mean() > 0.995  # a GPU may convolve in TF32

@@ -1,11 +1,9 @@
 """How checkpoints segment when little is asked for, and that `predict` and `eval` do so alike."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 from segstream.model.config import InferConfig
@@ -13,24 +11,24 @@ from segstream.model.inference.predictor import Predictor, infer_config
 from segstream.model.networks.build import build
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.taxonomy import load_taxonomy, projection
-from tests.model.toy import TINY
+from tests.model.plain import HMSA
+from tests.model.toy import save_published
 
-HMSA = TINY | {"ocr_width": 8, "ocr_key_width": 4, "attention_width": 4}
 OWN_SCALES = (1.0, 0.5)  # of HMSA's networks
 PLAIN = nn.Identity()
 
 
 @pytest.fixture(scope="module")
-def attentive() -> nn.Module:
+def attentive():
     return build("hmsa", 19, seed=1, **HMSA)
 
 
-def eval_of(**values: Any) -> dict[str, Any]:
+def eval_of(**values):
     return {"recipe": {"eval": {"crop": 33, **values}}}
 
 
-def test_the_order_is_asked_for_then_recipe_then_the_authors_own(attentive: nn.Module) -> None:
-    def config(net: nn.Module, meta: dict[str, Any], **asked: Any) -> InferConfig:
+def test_the_order_is_asked_for_then_recipe_then_the_authors_own(attentive):
+    def config(net, meta, **asked):
         return infer_config(Path("c.pt"), net, meta, **asked)
 
     assert config(PLAIN, {}) == InferConfig(crop=713)
@@ -54,20 +52,12 @@ def test_the_order_is_asked_for_then_recipe_then_the_authors_own(attentive: nn.M
         config(PLAIN, eval_of(crops=3))
 
 
-def published(path, classes):
-    """MSeg's layout; wide enough to be a preset."""
-    net = build("hrnet-tiny", classes, seed=1)
-    torch.save({"epoch": 1, "state_dict": {f"module.{n}": t for n, t in net.state_dict().items()}}, path)
-    return path
-
-
 def test_a_published_universal_model_answers_in_the_classes_asked_for(tmp_path):
-    file = published(tmp_path / "mseg-3m.pth", 194)
+    file = save_published(tmp_path / "mseg-3m.pth", 194)
     predictor = Predictor(file, taxonomy="camvid-11", crop=33, device="cpu")
     assert predictor.taxonomy == load_taxonomy("camvid-11")
-    np.testing.assert_array_equal(
-        predictor.projection, projection(load_taxonomy("universal"), load_taxonomy("camvid-11"))
-    )
+    expected = projection(load_taxonomy("universal"), load_taxonomy("camvid-11"))
+    np.testing.assert_array_equal(predictor.projection, expected)
     own = Predictor(file, arch="hrnet-tiny", crop=33, device="cpu")
     assert (own.taxonomy.name, own.projection, own.config.crop) == ("universal", None, 33)
     assert own.identity != predictor.identity
@@ -84,7 +74,7 @@ def test_a_published_universal_model_answers_in_the_classes_asked_for(tmp_path):
 
 
 def test_classes_of_a_file_that_names_none(tmp_path):
-    file = published(tmp_path / "camvid-11-1m.pth", 11)
+    file = save_published(tmp_path / "camvid-11-1m.pth", 11)
     assert Predictor(file, arch="hrnet-tiny").taxonomy.classes[:2] == ("class 0", "class 1")
     assert Predictor(file, arch="hrnet-tiny", taxonomy="camvid-11").taxonomy == load_taxonomy("camvid-11")
     with pytest.raises(DataError, match="11 classes, cityscapes-19 has 19"):

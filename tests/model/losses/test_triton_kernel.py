@@ -3,24 +3,20 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+
+from tests.commands import ROOT
 
 triton = pytest.importorskip("triton", reason="the fused loss needs triton, which comes with torch for CUDA")
 
 
 def test_the_kernels_compute_the_loss():
     """In a process of its own: triton decides at import whether it interprets."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/model/interpreted.py"],
-        cwd=Path(__file__).parents[3],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/model/interpreted.py"]
+    env = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "8 passed" in done.stdout
 
@@ -45,8 +41,7 @@ def test_on_a_gpu_they_compute_what_the_strips_do(dtype, monkeypatch):
     torch.testing.assert_close(fused, loss_and_gradient(), rtol=1e-4, atol=1e-3 if dtype == torch.float32 else 2e-2)
 
 
-POINTERS = {"labels": "*u8", "left_y": "*i32", "left_x": "*i32", "first_y": "*i32", "last_y": "*i32", "first_x": "*i32"}
-POINTERS |= {"last_x": "*i32"}
+POINTERS = dict.fromkeys(("left_y", "left_x", "first_y", "last_y", "first_x", "last_x"), "*i32") | {"labels": "*u8"}
 NUMBERS = ("num_classes", "low_h", "low_w", "high_h", "high_w", "widest", "step_", "out_")
 
 

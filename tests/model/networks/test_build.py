@@ -1,30 +1,75 @@
 """What holds for every network: its published names, any size of image, a seed, options refused by name."""
 
+import hashlib
+
 import pytest
 import torch
 
 from segstream.model.networks.build import build
-from segstream.model.types import Coarse
+from segstream.model.types import Coarse, TrainOutput
 from segstream.shards.errors import DataError, UsageError
-from tests.model.networks.test_blocks import NETS
-from tests.model.plain import published, rows, shaken
+from tests.model.networks.test_hmsa import two_scales
+from tests.model.networks.test_ocr import ocr
+from tests.model.networks.test_pspnet import TINY as PSPNET
+from tests.model.networks.test_pspnet import pspnet
+from tests.model.plain import HMSA, NETS, OCR, bilinear, images, published, rows, shaken
 
 
 @pytest.mark.parametrize(
-    ("arch", "classes", "parameters", "table"),
+    ("arch", "classes", "parameters", "momentum", "dropout", "table", "digest"),
     [
-        ("hrnet-w48", 194, 65_985_554, "mseg_hrnet_w48_194.tsv"),
-        ("pspnet-50", 194, 49_214_788, "mseg_pspnet50_194.tsv"),
-        ("pspnet-101", 194, 68_206_916, "mseg_pspnet101_194.tsv"),
-        ("hrnet-ocr", 19, None, "hmsa_ocrnet_19.tsv"),
-        ("hmsa", 19, None, "hmsa_mscale_ocr_19.tsv"),
+        ("hrnet-w48", 194, 65_985_554, 0.01, [], "mseg_hrnet_w48_194.tsv", "ea4136511b0d561f"),
+        ("pspnet-50", 194, 49_214_788, 0.1, [0.1, 0.1], "mseg_pspnet50_194.tsv", "cea72bc36b2d9f61"),
+        ("pspnet-101", 194, 68_206_916, 0.1, [0.1, 0.1], "mseg_pspnet101_194.tsv", "02e47e97cd76dd91"),
+        ("hrnet-ocr", 19, 70_372_678, 0.1, [0.05], "hmsa_ocrnet_19.tsv", "1682e11006cfa711"),
+        ("hmsa", 19, 72_143_430, 0.1, [0.05], "hmsa_mscale_ocr_19.tsv", "eecb645a85ae92f4"),
     ],
 )
-def test_names_shapes_and_types_are_the_published_ones_in_their_order(arch, classes, parameters, table):
+def test_the_structure_is_the_published_one(arch, classes, parameters, momentum, dropout, table, digest):
+    """Names, shapes and types in their order; by the digest of the published table where that is not at hand."""
     with torch.device("meta"):
         net = build(arch, classes)
-    assert parameters in (None, sum(p.numel() for p in net.parameters()))
+    assert sum(p.numel() for p in net.parameters()) == parameters
+    norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert {(m.momentum, m.eps) for m in norms} == {(momentum, 1e-5)}
+    assert [m.p for m in net.modules() if isinstance(m, torch.nn.Dropout2d)] == dropout
+    assert hashlib.sha256(str(rows(net)).encode()).hexdigest()[:16] == digest
     assert rows(net) == published(table)
+
+
+EACH = HMSA | {"scale_weight": 0.05, "n_scales": (1.0, 2.0)}  # which training does not look at
+BY_HAND = {  # options, the network spelt out, its further predictions, whether corners are aligned
+    "pspnet-50": (PSPNET, pspnet, {"aux": 0.4}, True),
+    "hrnet-ocr": (OCR, ocr, {"aux": 0.4}, False),
+    "hmsa": (HMSA, two_scales, {"aux": 0.4}, False),
+    "hmsa, each scale": (EACH, two_scales, {"aux": 0.4, "lo": 0.05, "hi": 0.05}, False),
+}
+
+
+@pytest.mark.parametrize("case", BY_HAND)
+@pytest.mark.parametrize("size_hw", [(41, 33), (40, 50)])
+def test_predictions_and_gradients_are_those_of_the_network_spelt_out(case, size_hw):
+    options, by_hand, further, aligned = BY_HAND[case]
+    net, x = shaken(build(case.partition(",")[0], 5, **options)).eval(), images(3, size_hw)
+    with torch.no_grad():
+        expected = bilinear(by_hand(net, x)["main"], size_hw, aligned=aligned)
+        got = net(x, n_scales=(0.5, 1.0)) if options is EACH else net(x)
+        torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-5)
+        assert not aligned or net.coarse(x).aux == ()
+
+    expected, output = by_hand(net.train(), x), net(x)
+    assert isinstance(output, TrainOutput)
+    assert (output.size_hw, output.align_corners) == (size_hw, aligned)
+    assert [(aux.name, aux.weight, aux.align_corners) for aux in output.aux] == [(*n, aligned) for n in further.items()]
+    found = {"main": output.logits, "features": output.features} | {aux.name: aux.logits for aux in output.aux}
+    for name in found.keys() & expected.keys():
+        torch.testing.assert_close(found[name].double(), expected[name], rtol=1e-4, atol=1e-4)
+
+    net, x = net.double(), x.double().requires_grad_()
+    expected, output = by_hand(net, x), net(x)
+    total = output.logits.square().mean() + sum(aux.weight * aux.logits.square().mean() for aux in output.aux)
+    plain = sum(weight * expected[name].square().mean() for name, weight in ({"main": 1.0} | further).items())
+    torch.testing.assert_close(*(torch.autograd.grad(t, x)[0] for t in (total, plain)), rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("arch", NETS)
@@ -37,11 +82,10 @@ def test_logits_come_at_input_size_whatever_it_is(arch, size_hw):
 
 @pytest.mark.parametrize("arch", NETS)
 def test_channels_last_changes_nothing(arch):
-    net = shaken(build(arch, 4, **NETS[arch])).eval()
-    images = torch.randn(2, 3, 33, 42, generator=torch.Generator().manual_seed(0))
+    net, x = shaken(build(arch, 4, **NETS[arch])).eval(), images(size_hw=(33, 42))
     with torch.no_grad():
-        expected = net(images)
-        got = net.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
+        expected = net(x)
+        got = net.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -70,7 +114,7 @@ def test_only_networks_that_align_corners_offer_coarse_logits():
         ("hrnet-w47", {}, UsageError, r"'hrnet-w47' is unknown; did you mean 'hrnet-w48'\?"),
         ("hrnet-tiny", {"width": [4]}, UsageError, r"no option 'width'; did you mean 'widths'\?"),
         ("hrnet-tiny", {"widths": [4, 8]}, DataError, r"widths: expected 4 positive integers"),
-        ("hrnet-tiny", {"blocks": 0}, DataError, r"blocks: expected 3 positive integers, found \(0, 0, 0\)"),
+        ("hrnet-tiny", {"blocks": 0}, DataError, r"blocks: expected 3 positive integers up to 64, found \(0, 0, 0\)"),
         ("hrnet-tiny", {"stem": "x"}, DataError, r"stem: expected 1 positive"),
         ("hrnet-tiny", {"init": "xavier"}, DataError, r"init: 'xavier' is not one of reference, kaiming"),
         ("hrnet-tiny", {"seed": 1.5}, DataError, r"seed: 1.5 is not an integer"),
@@ -91,13 +135,12 @@ def test_options_are_refused_by_name(arch, options, error, text):
 
 
 def test_calls_are_refused_by_name():
-    images = torch.zeros(1, 3, 33, 33)
-    with pytest.raises(DataError, match="num_classes: 0"):
-        build("hrnet-tiny", 0)
-    with pytest.raises(DataError, match=r"1 image in train mode .* use at least 2"):
-        build("pspnet-50", 3, **NETS["pspnet-50"])(images)
-    hmsa = build("hmsa", 3, **NETS["hmsa"])
-    with pytest.raises(DataError, match=r"n_scales in train mode"):
-        hmsa(images, n_scales=(1.0,))
-    with pytest.raises(DataError, match=r"1.0 among them"):
-        hmsa.eval()(images, n_scales=(0.5,))
+    hmsa = build("hmsa", 3, **HMSA)
+    for call, text in (
+        (lambda: build("hrnet-tiny", 0), "num_classes: 0"),
+        (lambda: build("pspnet-50", 3, **NETS["pspnet-50"])(images(1)), r"1 image in train mode .* use at least 2"),
+        (lambda: hmsa(images(1), n_scales=(1.0,)), r"n_scales in train mode"),
+        (lambda: hmsa.eval()(images(1), n_scales=(0.5,)), r"1.0 among them"),
+    ):
+        with pytest.raises(DataError, match=text):
+            call()

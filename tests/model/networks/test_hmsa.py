@@ -1,29 +1,13 @@
-import pytest
 import torch
-from torch import Tensor
 
 from segstream.model.networks.build import build
-from segstream.model.types import TrainOutput
-from tests.model.networks.test_ocr import TINY as TINY_OCR
-from tests.model.networks.test_ocr import images, ocr_head
-from tests.model.plain import Plain, bilinear, shaken
-
-TINY = TINY_OCR | {"attention_width": 6}
+from tests.model.networks.test_ocr import ocr_head
+from tests.model.plain import HMSA as TINY
+from tests.model.plain import OCR as TINY_OCR
+from tests.model.plain import Plain, bilinear, images, shaken
 
 
-def test_corners_of_the_structure():
-    with torch.device("meta"):
-        net = build("hmsa", 19)
-    shapes = {name: tuple(t.shape) for name, t in net.state_dict().items()}
-    assert len(shapes) == 1903
-    assert shapes["scale_attn.conv0.weight"] == (256, 512, 3, 3)
-    assert shapes["scale_attn.conv2.weight"] == (1, 256, 1, 1)
-    assert round(sum(p.numel() for p in net.parameters()) / 1e6, 2) == 72.14
-    norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    assert {(m.momentum, m.eps) for m in norms} == {(0.1, 1e-5)}
-
-
-def one_scale(net: torch.nn.Module, x: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+def one_scale(net, x, scale):
     """Logits, first guess and attention at the size of the scaled image, float64, from the network's trunk on."""
     size_hw = tuple(max(int(n * scale), 1) for n in x.shape[2:])
     p, a = Plain(net), "scale_attn"
@@ -35,41 +19,16 @@ def one_scale(net: torch.nn.Module, x: Tensor, scale: float) -> tuple[Tensor, Te
     return tuple(bilinear(t, size_hw, aligned=False) for t in (logits, guess, attention))
 
 
-def two_scales(net: torch.nn.Module, x: Tensor) -> dict[str, Tensor]:
+def two_scales(net, x):
     size_hw = x.shape[2:]
     lo, lo_guess, attention = one_scale(net, x, 0.5)
     hi, hi_guess, _ = one_scale(net, x, 1.0)
     up = bilinear(attention, size_hw, aligned=False)
-    return {
-        "main": bilinear(attention * lo, size_hw, aligned=False) + (1 - up) * hi,
-        "aux": bilinear(attention * lo_guess, size_hw, aligned=False) + (1 - up) * hi_guess,
-        "lo": lo,
-        "hi": hi,
-    }
-
-
-@pytest.mark.parametrize("size_hw", [(40, 48), (41, 35)])
-def test_by_default_two_scales_are_combined(size_hw):
-    net = shaken(build("hmsa", 5, **TINY)).eval()
-    x = images(size_hw=size_hw)
-    with torch.no_grad():
-        torch.testing.assert_close(net(x).double(), two_scales(net, x)["main"], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("weight", [0.0, 0.05])
-def test_train_mode_returns_every_term_of_the_loss(weight):
-    net = shaken(build("hmsa", 5, scale_weight=weight, n_scales=(1.0, 2.0), **TINY)).train()
-    x = images(size_hw=(41, 35))
-    expected = two_scales(net, x)
-    output = net(x)
-    assert isinstance(output, TrainOutput)
-    assert (output.size_hw, output.align_corners) == ((41, 35), False)
-    torch.testing.assert_close(output.logits.double(), expected["main"], rtol=1e-4, atol=1e-4)
-    terms = [("aux", 0.4), ("lo", 0.05), ("hi", 0.05)][: 3 if weight else 1]
-    assert [(aux.name, aux.weight) for aux in output.aux] == terms
-    for aux in output.aux:
-        assert aux.align_corners is False
-        torch.testing.assert_close(aux.logits.double(), expected[aux.name], rtol=1e-4, atol=1e-4)
+    main, aux = (
+        bilinear(attention * low, size_hw, aligned=False) + (1 - up) * high
+        for low, high in ((lo, hi), (lo_guess, hi_guess))
+    )
+    return {"main": main, "aux": aux, "lo": lo, "hi": hi}
 
 
 def test_three_scales_by_hand_from_high_to_low():
@@ -103,17 +62,6 @@ def test_batch_norms_see_the_low_scale_first_then_the_high():
     expected = 0.9 * (0.9 * before + 0.1 * means[0]) + 0.1 * means[1]
     torch.testing.assert_close(net.backbone.bn1.running_mean, expected)
     assert net.scale_attn.bn0.num_batches_tracked.item() == attention_before + 2
-
-
-def test_gradients_are_those_of_the_plain_composition():
-    net = shaken(build("hmsa", 3, scale_weight=0.05, **TINY)).train().double()
-    x = images(size_hw=(40, 33)).double().requires_grad_()
-    output, expected = net(x), two_scales(net, x)
-    total = output.logits.square().mean() + sum(aux.weight * aux.logits.square().mean() for aux in output.aux)
-    plain = {"main": 1.0, "aux": 0.4, "lo": 0.05, "hi": 0.05}
-    plain_total = sum(weight * expected[name].square().mean() for name, weight in plain.items())
-    got, wanted = (torch.autograd.grad(t, x)[0] for t in (total, plain_total))
-    torch.testing.assert_close(got, wanted, rtol=1e-7, atol=1e-9)
 
 
 def test_scales_are_combined_in_float32():

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from segstream.model.networks.build import build
-from tests.model.networks.test_blocks import NETS
-from tests.model.plain import shaken
+from tests.model.plain import NETS, images, shaken
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +16,7 @@ def forget():
 @pytest.mark.parametrize("arch", ["hrnet-tiny", "pspnet-50", "hmsa"])  # the OCR network is within the last
 def test_training_is_one_graph(arch):
     net = shaken(build(arch, 3, checkpointing=True, **NETS[arch])).train()
-    x = torch.randn(2, 3, 33, 41, generator=torch.Generator().manual_seed(1))
+    x = images(size_hw=(33, 41), seed=1)
     expected = net(x)
     got = torch.compile(net, fullgraph=True, backend="eager")(x)
     assert got.size_hw == expected.size_hw
@@ -30,6 +29,6 @@ def test_training_is_one_graph(arch):
 @pytest.mark.parametrize("arch", ["pspnet-50", "hmsa"])
 def test_use_is_one_graph(arch):
     net = shaken(build(arch, 3, **NETS[arch])).eval()
-    x = torch.randn(1, 3, 34, 41, generator=torch.Generator().manual_seed(1))
+    x = images(1, (34, 41), seed=1)
     with torch.no_grad():
         torch.testing.assert_close(torch.compile(net, fullgraph=True, backend="eager")(x), net(x))

@@ -10,19 +10,12 @@ TRAIN = TrainConfig(steps=1, lr=0.1)
 SMALL = {"widths": [8, 8, 8, 8], "stem": 16, "stage1_width": 8}
 
 
-def allocated(arch: str, options: dict, crop: int, batch: int, precision: str) -> int:
+def allocated(arch, options, **config):
     """The most that torch's allocator had given out at one moment of a real step; weights and momentum not among it."""
     sizes = {name: value for name, value in options.items() if name != "checkpointing"}
-    config = BenchConfig(
-        task="step",
-        arch=arch,
-        options=sizes,
-        crop=crop,
-        batch=batch,
-        precision=precision,
-        device="cpu",
-        checkpointing=options.get("checkpointing", False),
-    )
+    checkpointing = options.get("checkpointing", False)
+    config |= {"task": "step", "device": "cpu", "options": sizes, "checkpointing": checkpointing}
+    config = BenchConfig(arch=arch, **config)
     work = prepare(config, "ours")
     work.run()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
@@ -36,27 +29,25 @@ def allocated(arch: str, options: dict, crop: int, batch: int, precision: str) -
 
 
 @pytest.mark.parametrize(
-    ("arch", "options", "crop", "batch", "precision"),
+    ("arch", "options", "precision"),
     [
-        ("hrnet-tiny", {}, 129, 8, "fp32"),
-        ("hrnet-tiny", {}, 129, 8, "bf16"),
-        ("hrnet-tiny", {"checkpointing": True}, 129, 8, "fp32"),
-        ("pspnet-50", {"width": 8, "blocks": 1}, 129, 8, "fp32"),
+        ("hrnet-tiny", {}, "fp32"),
+        ("hrnet-tiny", {}, "bf16"),
+        ("hrnet-tiny", {"checkpointing": True}, "fp32"),
+        ("pspnet-50", {"width": 8, "blocks": 1}, "fp32"),
     ],
 )
-def test_the_estimate_is_what_a_real_step_allocates(arch, options, crop, batch, precision):
+def test_the_estimate_is_what_a_real_step_allocates(arch, options, precision):
     model = ModelConfig(arch=arch, options=options)
-    found = estimate_step(model, 194, TRAIN, images=batch, crop_hw=(crop, crop), precision=precision)
-    real = allocated(arch, options, crop, batch, precision)
+    found = estimate_step(model, 194, TRAIN, images=8, crop_hw=(129, 129), precision=precision)
+    real = allocated(arch, options, crop=129, batch=8, precision=precision)
     assert real / 1.25 < found.activations + found.gradients < real * 1.25
 
 
 def test_weights_are_counted_exactly():
     net = build("hrnet-tiny", 11, **SMALL)
-    numbers = sum(p.numel() for p in net.parameters())
-    found = estimate_step(
-        ModelConfig(arch="hrnet-tiny", options=SMALL), 11, TRAIN, images=2, crop_hw=(33, 33), precision="fp32"
-    )
+    numbers, model = sum(p.numel() for p in net.parameters()), ModelConfig(arch="hrnet-tiny", options=SMALL)
+    found = estimate_step(model, 11, TRAIN, images=2, crop_hw=(33, 33), precision="fp32")
     state = sum(t.numel() * t.element_size() for t in net.state_dict().values())
     assert (found.parameters, found.weights) == (numbers, state)
     assert found.gradients == found.optimizer == 4 * numbers
@@ -82,11 +73,8 @@ def test_what_makes_a_step_larger():
 
 def test_the_published_network_is_measured_but_not_made():
     """66 million parameters, and activations beyond any one machine that this runs on."""
-    found = estimate_step(
-        ModelConfig(arch="hrnet-w48"), 194, TRAIN, images=35, crop_hw=(713, 713), precision="fp32", datasets=7
-    )
-    assert found.parameters == 65_985_554
-    assert found.gradients == 4 * 65_985_554
+    model, step = ModelConfig(arch="hrnet-w48"), {"images": 35, "crop_hw": (713, 713), "precision": "fp32"}
+    found = estimate_step(model, 194, TRAIN, **step, datasets=7)
+    assert (found.parameters, found.gradients) == (65_985_554, 4 * 65_985_554)
     # The authors trained it with 5 crops on a GPU of 24 GB.
-    five_crops = found.activations * 5 / 35
-    assert 8e9 < five_crops < 24e9
+    assert 8e9 < found.activations * 5 / 35 < 24e9

@@ -7,31 +7,24 @@ from segstream.model.training.mgda import min_norm
 from segstream.shards.errors import DataError
 
 
-def gram_of(vectors: np.ndarray) -> torch.Tensor:
+def gram_of(vectors):
     return torch.from_numpy(vectors @ vectors.T)
 
 
-def by_quadratic_programme(gram: np.ndarray) -> float:
+def by_quadratic_programme(gram):
     """Squared norm that scipy's general solver reaches from several starts; the problem is scaled to order 1 for it."""
-    tasks = len(gram)
-    scale = gram.diagonal().max()
+    tasks, scale = len(gram), gram.diagonal().max()
+    problem = {
+        "jac": lambda x: 2 * gram @ x / scale,
+        "bounds": [(0, 1)] * tasks,
+        "constraints": {"type": "eq", "fun": lambda x: x.sum() - 1, "jac": lambda x: np.ones(tasks)},
+        "options": {"maxiter": 500, "ftol": 1e-15},
+    }
     starts = [np.full(tasks, 1 / tasks), *np.eye(tasks)]
-    found = [
-        minimize(
-            lambda x: x @ gram @ x / scale,
-            start,
-            jac=lambda x: 2 * gram @ x / scale,
-            bounds=[(0, 1)] * tasks,
-            constraints={"type": "eq", "fun": lambda x: x.sum() - 1, "jac": lambda x: np.ones(tasks)},
-            method="SLSQP",
-            options={"maxiter": 500, "ftol": 1e-15},
-        )
-        for start in starts
-    ]
-    return scale * min(result.fun for result in found)
+    return scale * min(minimize(lambda x: x @ gram @ x / scale, s, method="SLSQP", **problem).fun for s in starts)
 
 
-def check(gram: torch.Tensor) -> torch.Tensor:
+def check(gram):
     """Shares of a simplex, and the conditions that are necessary and sufficient for the shortest vector."""
     shares = min_norm(gram)
     assert shares.dtype == torch.float64
@@ -72,15 +65,11 @@ def test_equal_vectors_share_equally(tasks, value):
     np.testing.assert_allclose(shares, np.full(tasks, 1 / tasks), atol=1e-9)
 
 
-def test_a_dataset_without_gradient_takes_it_all():  # nothing is shorter than zero
+def test_a_dataset_without_gradient_takes_it_all_and_opposite_vectors_cancel():
     gram = gram_of(np.array([[3.0, 1.0], [0.0, 0.0], [1.0, 2.0]]))
-    np.testing.assert_allclose(check(gram), [0, 1, 0], atol=1e-9)
-
-
-def test_opposite_vectors_cancel():
+    np.testing.assert_allclose(check(gram), [0, 1, 0], atol=1e-9)  # nothing is shorter than zero
     vectors = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
-    shares = check(gram_of(vectors))
-    np.testing.assert_allclose(vectors.T @ shares.numpy(), 0, atol=1e-9)
+    np.testing.assert_allclose(vectors.T @ check(gram_of(vectors)).numpy(), 0, atol=1e-9)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

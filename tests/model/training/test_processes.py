@@ -9,9 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy, interpolate
 
 from segstream.model.checkpoint import load_final
-from segstream.model.distributed import ProcessGroup
 from segstream.model.networks.blocks import normalise
-from segstream.model.training.trainer import Stopped
 from segstream.shards.errors import DataError
 from tests.model.processes import together
 from tests.model.toy import ToySource, frozen, run, toy_net
@@ -30,14 +28,14 @@ CASES = {
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-6}  # float32 sums in another order, through four updates
 
 
-def frozen_run(folder: Path, **changes):
+def frozen_run(folder, **changes):
     """Weights and log rows of four steps."""
     rows = []
     final = run(str(folder), net=frozen(toy_net()), steps=4, log_every=1, on_log=rows.append, **changes)
     return load_final(final).weights, [(row.loss, *row.losses.values()) for row in rows]
 
 
-def _cases(group: ProcessGroup, folder: str) -> None:
+def _cases(group, folder):
     for name, changes in CASES.items():
         weights, rows = frozen_run(Path(folder) / name, group=group, **changes)
         if group.is_main:
@@ -88,32 +86,29 @@ def test_it_is_the_average_of_processes_with_a_dataset_each(tmp_path, by_two):
     torch.testing.assert_close(got, dict(nets[0].state_dict()), rtol=1e-3, atol=1e-5)
 
 
-def _events(group: ProcessGroup, folder: str) -> None:
+def refused(**changes):
+    with pytest.raises(DataError) as failure:
+        run(**changes)
+    return str(failure.value)
+
+
+def _events(group, folder):
     """What one process meets, both know; then the run goes on."""
-    seen = {}
     bad = ToySource(label=7) if group.rank == 1 else ToySource()
-    with pytest.raises(DataError) as failure:
-        run(f"{folder}/bad", group=group, source=bad)
-    seen["bad"] = str(failure.value)
-    with pytest.raises(DataError) as failure:
-        run(f"{folder}/other", group=group, lr=0.05 + group.rank)
-    seen["other"] = str(failure.value)
+    seen = {"bad": refused(run_dir=f"{folder}/bad", group=group, source=bad)}
+    seen["other"] = refused(run_dir=f"{folder}/other", group=group, lr=0.05 + group.rank)
 
     def terminate(net, done):
         if done == 4 and group.rank == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    calm = run(f"{folder}/calm", group=group)
-    with pytest.raises(Stopped) as stopped:
-        run(f"{folder}/stopped", group=group, validate_every=1, on_validate=terminate)
-    seen["stopped"] = str(stopped.value)
-    sums = []
-    final = run(
-        f"{folder}/stopped",
-        group=group,
-        validate_every=3,
-        on_validate=lambda net, done: sums.append((done, net.training, float(sum(b.sum() for b in net.buffers())))),
-    )
+    def note(net, done):
+        sums.append((done, net.training, float(sum(b.sum() for b in net.buffers()))))
+
+    calm, sums = run(f"{folder}/calm", group=group), []
+    stopped = {"run_dir": f"{folder}/stopped", "group": group}
+    seen["stopped"] = refused(**stopped, validate_every=1, on_validate=terminate)
+    final = run(**stopped, validate_every=3, on_validate=note)
     seen["sums"] = sums
     if group.is_main:
         a, b = load_final(calm).weights, load_final(final).weights

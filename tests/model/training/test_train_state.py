@@ -17,7 +17,8 @@ from segstream.model.training.mgda import min_norm
 from segstream.model.training.train_state import optimizer_of
 from segstream.model.training.trainer import train
 from segstream.shards.errors import DataError
-from tests.model.toy import META, TINY, ToySource, frozen, run, toy_net
+from tests.model.plain import TINY as SMALLEST
+from tests.model.toy import META, TINY, StopError, ToySource, frozen, run, stop_at, toy_net
 
 
 def weights_of(path):
@@ -27,10 +28,8 @@ def weights_of(path):
 def plain_losses(net, batch):
     """Mean cross-entropy of each dataset, in plain torch."""
     logits = interpolate(net(normalise(batch.images)).logits, size=(24, 24), mode="bilinear", align_corners=True)
-    labels = batch.labels.long()
-    return [
-        cross_entropy(logits[batch.dataset_ids == d], labels[batch.dataset_ids == d], ignore_index=255) for d in (0, 1)
-    ]
+    of = [batch.dataset_ids == d for d in (0, 1)]
+    return [cross_entropy(logits[mine], batch.labels[mine].long(), ignore_index=255) for mine in of]
 
 
 def gradient(loss, net):
@@ -51,12 +50,12 @@ def first_step(folder, **changes):
 def test_mgda_goes_along_the_shortest_combination_of_the_datasets_own_gradients(tmp_path):
     net, step, row = first_step(tmp_path, mgda=True)
     (batch,) = ToySource().batches(0, 1)
-    losses = [plain_losses(deepcopy(net), batch)[d].item() for d in (0, 1)]
-    rows = torch.stack([gradient(plain_losses(copied, batch)[d], copied) for d, copied in enumerate((net, net))])
+    losses = plain_losses(deepcopy(net), batch)
+    rows = torch.stack([gradient(plain_losses(net, batch)[d], net) for d in (0, 1)])
     shares = min_norm(rows.double() @ rows.double().T)
     assert 0.01 < shares[0] < 0.99
     torch.testing.assert_close(step, shares.float() @ rows, rtol=1e-3, atol=1e-5)
-    assert row.loss == pytest.approx(float(shares @ torch.tensor(losses).double()), rel=1e-4)
+    assert row.loss == pytest.approx(float(shares @ torch.stack(losses).double()), rel=1e-4)
 
 
 def test_a_dataset_without_labels_takes_no_part_in_mgda(tmp_path):
@@ -101,13 +100,12 @@ def test_averaged_weights_are_published_and_validated_and_both_are_kept(tmp_path
         average = {name: ema * value + (1 - ema) * trained[step][name] for name, value in average.items()}
         torch.testing.assert_close(sums[step], average)
     published = weights_of(final)
-    for name, value in average.items():
-        torch.testing.assert_close(published[name], value)
-    for name, _ in toy_net().named_buffers():
-        assert torch.equal(published[name], trained[4][name])
+    published = weights_of(final)
+    torch.testing.assert_close({name: published[name] for name in average}, average)
     plain = weights_of(run(str(tmp_path / "plain"), steps=4))
-    for name in average:
-        assert torch.equal(trained[4][name], plain[name])  # looking on changes nothing
+    buffers = [name for name, _ in toy_net().named_buffers()]
+    assert all(torch.equal(published[name], trained[4][name]) for name in buffers)
+    assert all(torch.equal(trained[4][name], plain[name]) for name in average)  # looking on changes nothing
 
 
 class Sick(nn.Module):
@@ -150,16 +148,8 @@ def test_a_step_that_is_not_finite_is_skipped_said_and_counted(tmp_path):
 
 def test_ten_in_a_row_are_too_many_also_over_a_restart(tmp_path):
     changes = {"on_nonfinite": "skip", "steps": 20, "checkpoint_every": 1, "source": marked(*range(3, 20))}
-
-    class EnoughError(Exception):
-        pass
-
-    def stop(row):
-        if row.step == 8:
-            raise EnoughError
-
-    with pytest.raises(EnoughError):
-        run(str(tmp_path), net=Sick(), on_log=stop, **changes)
+    with pytest.raises(StopError):
+        run(str(tmp_path), net=Sick(), on_log=stop_at(8), **changes)
     with pytest.raises(DataError, match="not finite in 10 steps in a row up to step 12"):
         run(str(tmp_path), net=Sick(), **changes)
 
@@ -171,9 +161,8 @@ def test_groups_are_the_published_ones():
     assert [group["factor"] for group in groups] == [1.0] * 5 + [10.0] * 3
     assert {id(p) for group in groups for p in group["params"]} == {id(p) for p in net.parameters()}
     assert {group["weight_decay"] for group in groups} == {1e-4}
-    assert {id(p) for group in groups[-3:] for p in group["params"]} == {
-        id(p) for name, p in net.named_parameters() if name.startswith(("ppm.", "cls.", "aux."))
-    }
+    heads = {id(p) for name, p in net.named_parameters() if name.startswith(("ppm.", "cls.", "aux."))}
+    assert {id(p) for group in groups[-3:] for p in group["params"]} == heads
     assert len(optimizer_of(build("hrnet-tiny", 3, **TINY), config).param_groups) == 1
     assert len(optimizer_of(net, replace(config, optimizer="adamw")).param_groups) == 1
 
@@ -189,21 +178,16 @@ def test_heads_learn_at_their_own_rate(tmp_path):
     (batch,) = ToySource().batches(0, 1)
     train(net, ToySource(), config, str(tmp_path), meta=META, seed=0)
     output = plain.train()(normalise(batch.images))
-    total = 0.0
-    for weight, logits in ((1.0, output.logits), (0.4, output.aux[0].logits)):
+
+    def loss(logits):
         up = interpolate(logits, size=(24, 24), mode="bilinear", align_corners=True)
-        for d in (0, 1):
-            mine = batch.dataset_ids == d
-            total = total + 0.5 * weight * cross_entropy(up[mine], batch.labels[mine].long(), ignore_index=255)
-    total.backward()
+        of = [batch.dataset_ids == d for d in (0, 1)]
+        return sum(0.5 * cross_entropy(up[mine], batch.labels[mine].long(), ignore_index=255) for mine in of)
+
+    (loss(output.logits) + 0.4 * loss(output.aux[0].logits)).backward()
     for (name, after), p in zip(net.named_parameters(), plain.parameters(), strict=True):
         expected = before[name] - 0.01 * factors.get(name.split(".")[0], 1.0) * p.grad
         torch.testing.assert_close(after.detach(), expected, rtol=1e-3, atol=1e-5)
-
-
-def test_more_parts_than_samples_are_refused(tmp_path):
-    with pytest.raises(DataError, match="accumulate: 5 parts of the 4 samples that a process gets; lower it to 4"):
-        run(str(tmp_path), accumulate=5)
 
 
 @pytest.mark.parametrize(("amx", "expected"), [(True, "bf16"), (False, "fp32")])
@@ -215,13 +199,12 @@ def test_auto_is_bf16_only_where_the_processor_multiplies_it(monkeypatch, amx, e
 
 
 def test_bf16_training_resembles_fp32_but_is_another_run(tmp_path):
-    losses = {}
+    rows = []
     for precision in ("fp32", "bf16"):
-        rows = []
         run(str(tmp_path / precision), steps=4, log_every=1, precision=precision, on_log=rows.append)
-        losses[precision] = [row.loss for row in rows]
-    assert losses["bf16"] != losses["fp32"]
-    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+    losses = [row.loss for row in rows]
+    assert losses[4:] != losses[:4]
+    assert losses[4:] == pytest.approx(losses[:4], rel=0.05)
 
 
 def test_what_a_cpu_cannot_do_is_refused_or_said(tmp_path):
@@ -231,6 +214,8 @@ def test_what_a_cpu_cannot_do_is_refused_or_said(tmp_path):
     assert pick_precision("fp16", cuda) == "fp16"
     with pytest.raises(DataError, match="precision: fp16 needs a GPU; on a CPU use fp32, bf16 or auto"):
         run(str(tmp_path), precision="fp16")
+    with pytest.raises(DataError, match="accumulate: 5 parts of the 4 samples that a process gets; lower it to 4"):
+        run(str(tmp_path), accumulate=5)
     notes = []
     plain, rounded = (run(str(tmp_path / p), steps=2, precision=p, on_note=notes.append) for p in ("fp32", "tf32"))
     assert notes == ["precision: tf32 is fp32 on a CPU"]
@@ -240,6 +225,7 @@ def test_what_a_cpu_cannot_do_is_refused_or_said(tmp_path):
 def test_compiled_training_resembles_plain_and_keeps_names(tmp_path, monkeypatch):
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda net: real(net, backend="aot_eager"))  # no C++ compiler needed
-    finals = [load_final(run(str(tmp_path / str(c)), steps=2, compile=c)) for c in (False, True)]
+    nets = {c: build("hrnet-tiny", 3, seed=1, **SMALLEST) for c in (False, True)}
+    finals = [load_final(run(str(tmp_path / str(c)), net=net, steps=2, compile=c)) for c, net in nets.items()]
     assert finals[0].identity == finals[1].identity
     torch.testing.assert_close(finals[1].weights, finals[0].weights, rtol=1e-3, atol=1e-4)

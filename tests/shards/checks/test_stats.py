@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segstream.shards.checks.stats import class_table, common_member, label_taxonomies, total_table
+from segstream.shards.checks.stats import class_table, common_member, label_taxonomies, label_warnings, total_table
 from segstream.shards.convert.convert import convert
 from segstream.shards.errors import UsageError
 from segstream.shards.format.reader import open_shards
@@ -79,3 +79,31 @@ def test_a_set_holds_what_its_members_are(ade):
     bare = dataclasses.replace(manifest, members=("image", "json"))
     with pytest.raises(UsageError, match="holds images only"):
         class_table(bare)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([[0, 1, 2, 2]] * 2, ["all 2 samples have the same native.png"]),
+        ([[0, 1, 2, 2], [2, 2, 1, 0]], []),
+        ([[0, 1, 2, 255], [255] * 4], ["62.5% of the pixels are ignored"]),
+        ([[0, 0, 0, 1], [1] * 4], ["1 of the 3 classes given occur nowhere: c"]),
+        ([[0] * 4, [0, 0, 0, 255]], ["only one class occurs, a", "2 of the 3 classes given occur nowhere: b, c"]),
+        ([[255] * 4], ["no pixel is labelled"]),
+    ],
+)
+def test_what_speaks_against_learning_from_labels(tmp_path, values, expected):
+    for n, row in enumerate(values):
+        trees.save(tmp_path / f"images/{n}.png", trees.picture(np.random.default_rng(n), (24, 32)))
+        trees.save(tmp_path / f"labels/{n}.png", np.repeat(np.repeat([row], 8, axis=1), 24, axis=0).astype(np.uint8))
+    own = tmp_path / "own.yaml"
+    own.write_text(
+        "name: mine\nsplits: {val: {images: images/*.png, labels: labels/*.png}}\n"
+        "classes: [{name: a}, {name: b}, {name: c}]\n"
+    )
+    made = convert(dataset=own, split="val", raw=tmp_path, out=tmp_path / "out")
+    told = label_warnings(made, pixels=made.pixels)
+    assert [line.partition(": there is nothing")[0] for line in told] == [f"mine val: {line}" for line in expected]
+    with open_shards(made.url) as shards:  # the manifest tells the same
+        assert label_warnings(shards.manifest) == told
+        assert label_warnings(shards.manifest, "universal") == []

@@ -47,7 +47,7 @@ ROWS = bytes(7 * 6)  # of 5 x 7 pixels, a filter type before each
     [
         (png_file(ROWS[:-1], (5, 7, 8, 0, 0, 0, 0)), "pixel data of 41 bytes, its header says 42"),
         (png_file(ROWS[:12], (5, 7, 8, 0, 0, 0, 0)), "pixel data of 12 bytes"),
-        (png_file(ROWS + b"0", (5, 7, 8, 0, 0, 0, 0)), "pixel data of 43 bytes"),
+        (png_file(ROWS + b"0", (5, 7, 8, 0, 0, 0, 0)), "pixel data of over 42 bytes"),
         (png_file(ROWS, (5, 7, 8, 2, 0, 0, 0)), "its header says 112"),
         (png_file(ROWS[:36] + b"\5" + ROWS[37:], (5, 7, 8, 0, 0, 0, 0)), "a row without a filter type"),
         (png_file(ROWS, (5, 7, 8, 0, 0, 0, 0), (b"IHDR", bytes(13))), "not one header"),

@@ -55,7 +55,7 @@ def release(root, packed):
         return raw
     (root / "zipped").mkdir()
     with zipfile.ZipFile(root / "zipped" / "ADEChallengeData2016.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(p for p in raw.rglob("*") if p.is_file()):
+        for path in sorted(raw.rglob("*.*")):
             archive.write(path, f"ADEChallengeData2016/{path.relative_to(raw)}")
     return root / "zipped"
 

@@ -183,7 +183,7 @@ def test_totals_are_checked_where_splits_are_not_known(tmp_path):
         ("train", None, 3, None),
         ("val", None, 2, None),
     ]
-    assert found.problems == ("5 images in all, expected 4256; check that every archive is unpacked, of this release",)
+    assert found.problems == ("5 images in all, expected 4256; unpack every archive of the release here",)
 
 
 def test_datasets_without_labels(tmp_path):

@@ -89,7 +89,7 @@ def test_a_label_without_a_palette_and_one_with_other_colours_of_unused_entries(
     path = photo(tmp_path, np.minimum(every_id(), 59), [*colours()[:60], *[[9, 9, 9]] * 100])
     assert len(natives("mapillary-public65", tmp_path, "train")) == 1
     Image.open(path).convert(mode).save(path)
-    with pytest.raises(UnreadableError, match=f"label of mode {mode}, expected a palette"):
+    with pytest.raises(UnreadableError, match=f"of mode {mode}, expected a palette"):
         natives("mapillary-public65", tmp_path, "train")
 
 

@@ -44,7 +44,7 @@ def test_what_is_no_label_map(value, reason):
 
 def test_two_variables_of_one_name_are_not_a_choice_for_us():
     one, other = mat(LabelMap=LABEL), mat(LabelMap=LABEL[::-1])
-    with pytest.raises(UnreadableError, match=r"^[^\n]*Duplicate variable name[^\n]*$"):
+    with pytest.raises(UnreadableError, match=r"^[^\n]*2 variables are called LabelMap[^\n]*$"):
         read_integers(one + other[128:], "LabelMap")  # the header has 128 bytes
 
 
