@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from segstream.shards.errors import public
+
 UNFOLDED = 10_000  # columns
 EVERY_S = 5.0  # between progress lines where there is no terminal
 
@@ -49,7 +51,7 @@ def note_place(checkpoint: object, meta: Mapping[str, Any]) -> None:
 
 def print_json(value: Any) -> None:
     """Print a result for machines."""
-    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+    typer.echo(json.dumps(public(value), indent=2, allow_nan=False))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -14,7 +14,7 @@ import typer.core
 import segstream
 from segstream.cli.console import note
 from segstream.cli.jobs.scripts import OWN_RUN
-from segstream.shards.errors import DataError, UsageError
+from segstream.shards.errors import DataError, UsageError, public
 from segstream.shards.schema import read_yaml
 
 INTERRUPTED = 130
@@ -124,7 +124,7 @@ def run() -> None:
         else:
             text = f"{type(error).__name__}: {error}".splitlines()[0]
             text += " (unexpected; run again with --debug and report what it shows)"
-        note(f"error: {text}")
+        note(f"error: {public(text)}")
         sys.exit(getattr(error, "exit_code", 1))
 
 

@@ -20,11 +20,11 @@ from torch import Tensor
 from segstream.shards.errors import DataError
 
 SPARE = 1 << 30  # bytes that tensors may claim beyond twice the file: one stored element may stand for many
-MAX_VALUES, MAX_DEPTH = 5_000_000, 50  # of nested values, each counted as often as it is met
-ATTRIBUTE_DICTS = (  # of Lightning's settings
-    "lightning.fabric.utilities.data.AttributeDict",
-    "lightning_fabric.utilities.data.AttributeDict",
-    "pytorch_lightning.utilities.parsing.AttributeDict",
+MAX_VALUES, MAX_DEPTH = 1_000_000, 50  # of nested values, each counted as often as it is met
+LIGHTNING = (
+    "lightning.fabric.utilities.data",
+    "lightning_fabric.utilities.data",
+    "pytorch_lightning.utilities.parsing",
 )
 
 
@@ -117,7 +117,11 @@ def _harmless() -> list[Any]:
     scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4")]
     spelled = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    settings = [argparse.Namespace, (os.path.join, "pathlib.PosixPath"), *((dict, name) for name in ATTRIBUTE_DICTS)]
+    settings = [
+        argparse.Namespace,
+        (os.path.join, "pathlib.PosixPath"),
+        *((dict, f"{m}.AttributeDict") for m in LIGHTNING),
+    ]
     return [*spelled, np.dtype, *kinds, *settings]
 
 
@@ -131,12 +135,8 @@ def _measure(value: Any, known: dict[int, tuple[int, int, int]], depth: int) -> 
     if not isinstance(inner, list | tuple | set):
         return 0, 1, 0
     if id(value) not in known and depth < MAX_DEPTH:
-        found = [_measure(one, known, depth + 1) for one in inner]
-        known[id(value)] = (
-            1 + max((height for height, _, _ in found), default=0),
-            1 + sum(count for _, count, _ in found),
-            sum(num_bytes for _, _, num_bytes in found),
-        )
+        heights, counts, sizes = zip((0, 0, 0), *(_measure(one, known, depth + 1) for one in inner), strict=True)
+        known[id(value)] = 1 + max(heights), 1 + sum(counts), sum(sizes)
     height, count, num_bytes = known.get(id(value), (MAX_DEPTH, 0, 0))
     if height >= MAX_DEPTH or count > MAX_VALUES:
         raise DataError(f"its values are nested {MAX_DEPTH} deep, or shared so that more than {MAX_VALUES:,} are met")

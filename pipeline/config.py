@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Literal, get_args
 
 from segstream.shards.errors import DataError
+from segstream.shards.storage.base import below
 
 EngineName = Literal["auto", "dali", "opencv"]
 LabelTaxonomy = Literal["universal", "universal-relabeled", "native", "naive"]
@@ -38,8 +39,7 @@ class DataConfig:
 
     def url(self, dataset: str) -> str:
         """Where the shard set of one dataset of the mix lies."""
-        root, mark, query = self.shards.partition("?") if "://" in self.shards else (self.shards, "", "")
-        return f"{root.removesuffix('/')}/{dataset}/{self.split}{mark}{query}"
+        return below(self.shards, dataset, self.split)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

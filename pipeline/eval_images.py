@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segstream.pipeline.decode import decode_image, decode_label
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, public
 from segstream.shards.format.reader import open_shards
 from segstream.shards.parallel import read_ahead
 
@@ -21,7 +21,7 @@ class EvalImages:
     """A shard set that can be evaluated on: whole, labelled, at native size. A context manager.
 
     Attributes:
-        url: where it lies, as it was given.
+        url: where it lies, as it was given but for passwords.
         shards: the open set; its manifest says what it holds.
     """
 
@@ -31,7 +31,7 @@ class EvalImages:
         Raises:
             DataError: the set is incomplete or empty, has no labels, or its images are not at native size.
         """
-        self.url, self.shards = url, open_shards(url)
+        self.url, self.shards = public(url), open_shards(url)
         manifest = self.shards.manifest
         if "native" not in manifest.members:
             raise DataError(f"{url}: images without labels, to predict; evaluation needs a set with labels")

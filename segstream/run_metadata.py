@@ -15,7 +15,7 @@ from typing import Any
 
 from segstream.model.training.trainer import Stopped
 from segstream.recipe import Recipe
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, public
 from segstream.shards.files import write_text
 
 PACKAGES = ("segstream", "torch", "numpy", "opencv-python-headless", "pillow", "nvidia-dali-cuda130")
@@ -41,7 +41,7 @@ def run_metadata(
     path, content = folder / "run.json", dict[str, Any]()
 
     def write() -> None:
-        write_text(path, json.dumps(content, indent=2, default=str) + "\n")
+        write_text(path, json.dumps(public(content), indent=2, default=str) + "\n")
 
     def begin(step: int) -> None:
         content.update(

@@ -24,6 +24,7 @@ from segstream.model.types import LogRow
 from segstream.pipeline.loader import Loader
 from segstream.recipe import Recipe
 from segstream.run_metadata import run_metadata
+from segstream.shards.errors import public
 from segstream.shards.files import staging
 
 
@@ -81,7 +82,7 @@ def train(
             "options": recipe.model.options,
             "num_classes": loader.taxonomy.num_classes,
             "taxonomy": dataclasses.asdict(loader.taxonomy),
-            "recipe": dataclasses.asdict(recipe),
+            "recipe": public(dataclasses.asdict(recipe)),
         }
         if loaded is not None:
             kept = f"; freshly drawn: {len(loaded.fresh)} tensors" if loaded.fresh else ""

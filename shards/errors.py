@@ -1,7 +1,24 @@
 """The one family of exceptions a user of this project is meant to read, and the hint for a mistyped name."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+_LOGIN = re.compile(r"(?<=://)[^/\s]*@")
+_QUERY = re.compile(r"(https?://[^\s?]*\?)\S+", re.IGNORECASE)
+
+
+def public(value: Any) -> Any:
+    """A text, or all texts in mappings, lists and tuples, without what URLs in them keep secret.
+
+    That is `user:password@`, and the query of http(s), by which a presigned URL is signed.
+    """
+    if isinstance(value, str):
+        return _QUERY.sub(r"\1...", _LOGIN.sub("", value))
+    if isinstance(value, Mapping):
+        return {key: public(item) for key, item in value.items()}
+    return type(value)(map(public, value)) if type(value) in (list, tuple) else value
 
 
 class DataError(Exception):
@@ -12,6 +29,9 @@ class DataError(Exception):
     """
 
     exit_code = 1
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(public(str(message)))
 
 
 class UsageError(DataError):

@@ -19,7 +19,7 @@ MAY = {
     "shards.storage": CODECS,
     "shards.format": CODECS | {"shards.storage"},
     "shards.checks": CODECS | {"shards.storage", "shards.format"},
-    "shards.datasets": CODECS | {"shards.format"},
+    "shards.datasets": CODECS | {"shards.storage", "shards.format"},
     "shards.convert": CODECS | {"shards.storage", "shards.format", "shards.datasets"},
     "shards.synthetic": CODECS | {"shards.format", "shards.datasets"},
     "pipeline": {"shards"},

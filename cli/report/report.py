@@ -19,6 +19,7 @@ from segstream.model.evaluation.metrics import EvalResult
 from segstream.shards.errors import DataError
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.format.reader import open_shards
+from segstream.shards.storage.base import below
 from segstream.shards.taxonomy import load_taxonomy
 
 NUM_CONFUSIONS = 5  # told in words beside a confusion matrix
@@ -49,7 +50,7 @@ def make_report(*, evals: Path, pictures: Path, confusion: Path, metrics: Path, 
     metadata = {name: _run_metadata(runs / name / "run.json") for name in models}
     logs = {name: runs / name / "dvclive" / "plots" / "metrics" for name in models}
     mixes = {
-        f"{run['recipe']['data']['shards']}/{mix['dataset']}/{run['recipe']['data']['split']}": mix
+        below(run["recipe"]["data"]["shards"], mix["dataset"], run["recipe"]["data"]["split"]): mix
         for run in metadata.values()
         for mix in run["data"]["mix"]
     }

@@ -30,7 +30,7 @@ from segstream.shards.format.left_out import LeftOut, check_left_out
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.format.writer import load_tar_writer
 from segstream.shards.parallel import as_they_finish
-from segstream.shards.storage.base import local_path
+from segstream.shards.storage.base import below, local_path, scheme_of
 from segstream.shards.taxonomy import load_taxonomy, universal_remap
 
 _SHOWN = 5
@@ -205,10 +205,10 @@ def plan_shards(sizes: Iterable[tuple[T, int]], *, max_samples: int, max_bytes: 
 @contextlib.contextmanager
 def _target(out: str, dataset: str, split: str, *, staged: bool) -> Iterator[tuple[Path, str]]:
     """(folder to write into, where the set will be); what goes to a bucket is uploaded once the block has ended."""
-    if out.startswith("s3://"):
+    if scheme_of(out) == "s3":
         from segstream.shards.convert.publish import Target
 
-        target = Target(f"{out.rstrip('/')}/{dataset}/{split}")
+        target = Target(below(out, dataset, split))
         with target.staging() as folder:
             yield folder, target.url
             target.publish(folder)

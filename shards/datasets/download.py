@@ -8,36 +8,40 @@ is known of it: the SHA-256 of the first complete download, with which any later
 
 import functools
 import gzip
-import http.client
 import json
 import shutil
 import stat
 import tarfile
-import time
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
+
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import HTTPError
 
 from segstream.shards.datasets.registry import Archive, registry
 from segstream.shards.datasets.release import BROKEN_ZIP, MAC_COPIES, escapes
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import PART, digest, make_folder, replacing, sole_writer, write_text
 from segstream.shards.schema import parse
+from segstream.shards.storage.http import HttpOrigin
+from segstream.shards.storage.remote import (
+    MissingError,
+    Retries,
+    TransientError,
+    number,
+    retries_from_environment,
+    tried,
+)
 
 RECORDS = "downloads.json"
 ARCHIVES = "archives"
 _REJECTED = ".rejected"
-_TRIES = 8  # in a row, none of which got further than those before
-_LONGEST_WAIT_S = 60.0
-_TIMEOUT_S = 60.0
 _CHUNK = 1 << 20
-_TRY_AGAIN = (408, 425, 429)  # and all from 500 on
-_NOTHING_MORE = 416
+_OK, _PARTIAL, _NOTHING_MORE = 200, 206, 416
 _TAR_BLOCK = 512
 
 Progress = Callable[[int, int], None]
@@ -64,13 +68,13 @@ def download(
     folder: Path,
     *,
     watch: Watch = lambda what, unit: nullcontext(lambda done, total: None),
-    sleep: Callable[[float], None] = time.sleep,
+    retries: Retries | None = None,
 ) -> dict[str, Download]:
     """Download a release and unpack it, so that `folder` is its raw root; goes on where an earlier run stopped.
 
     Args:
         watch: opened for each download and each unpacking, and told how many MB of how many are done.
-        sleep: waits between tries.
+        retries: how long a server is tried that sends nothing new; by default as SEGSTREAM_RETRY_S says.
 
     Returns:
         By archive, what is remembered of it.
@@ -85,6 +89,7 @@ def download(
         can = ", ".join(known for known, f in registry().items() if f.downloads)
         where = f"; get it from {facts.home}" if facts else ""
         raise UsageError(f"{name!r} cannot be downloaded from here{where} (--download knows {can})")
+    retries = retries or retries_from_environment()
     make_folder(folder / ARCHIVES)
     with sole_writer(folder):
         remembered = _Remembered(folder / RECORDS)
@@ -100,7 +105,9 @@ def download(
             sha256 = known.sha256
             if archive.url:
                 with watch(f"download {archive.name}", "MB") as progress:
-                    sha256 = _Transfer(archive, path, remembered, progress).obtain(sleep)
+                    sha256 = _Transfer(archive, path, remembered, progress).obtain(
+                        retries or retries_from_environment()
+                    )
             with watch(f"unpack {archive.name}", "MB") as progress:
                 unpack(path, archive.unpack, folder, progress)
             remembered.put(archive.name, sha256=sha256, unpacked=True)
@@ -145,21 +152,24 @@ class _Transfer:
         """Bytes of that."""
         return self.part.stat().st_size if self.part.exists() else 0
 
-    def obtain(self, sleep: Callable[[float], None]) -> str:
-        """Have the whole archive, of the size and content that are known; its SHA-256.
-
-        Gives up after some tries in a row that brought nothing new.
-        """
+    def obtain(self, retries: Retries) -> str:
+        """Have the whole archive, of the size and content that are known; its SHA-256."""
         archive, here = self.archive, self.path if self.path.exists() else self.part
-        furthest, failures = self.have, 0
-        while here == self.part and (reason := self._request()):
-            furthest, failures = max(furthest, self.have), 0 if self.have > furthest else failures + 1
-            if failures >= _TRIES:
-                raise DataError(
-                    f"{archive.url}: {reason}, {_TRIES} times in a row; {self.have} bytes are kept, and the same "
-                    f"command goes on there"
-                )
-            sleep(min(2.0 ** max(failures - 1, 0), _LONGEST_WAIT_S))
+        if here == self.part:
+            furthest = self.have
+
+            def once() -> None:
+                nonlocal furthest
+                before = furthest
+                try:
+                    self._request(origin)
+                except TransientError as error:
+                    furthest = max(furthest, self.have)
+                    error.args, error.further = (f"{error}; {self.have} bytes are kept",), furthest > before
+                    raise
+
+            with closing(HttpOrigin(str(archive.url))) as origin:
+                tried(once, where=origin.url, retries=retries, heard=self.have > 0)
         size, sha256, first = here.stat().st_size, digest(here), self.remembered[archive.name].sha256
         algorithm, _, published = (archive.digest or "sha256:").partition(":")
         wrong = None
@@ -179,56 +189,55 @@ class _Transfer:
         self.remembered.put(archive.name, url=archive.url, bytes=size, validator=None, unpacked=False)
         return sha256  # recorded once the archive has proved whole, by being unpacked
 
-    def _request(self) -> str | None:
+    def _request(self, origin: HttpOrigin) -> None:
         """Ask once for what is still missing.
 
-        Returns:
-            Why it should be tried again; None if the file is whole.
-
         Raises:
+            TransientError: it is not all here yet.
             DataError: it will not work.
         """
         known, have = self.remembered[self.archive.name], self.have
         if known.validator is None:  # nothing tells that the rest would be of the same content
             have = 0
         if have and have == known.bytes:
-            return None
-        headers = {"User-Agent": "segstream", "Accept-Encoding": "identity"}
-        if have:
-            headers |= {"Range": f"bytes={have}-", "If-Range": known.validator or ""}
-        url = str(self.archive.url)
+            return
+        headers = {"Range": f"bytes={have}-", "If-Range": known.validator or ""} if have else {}
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S) as response:
-                return self._receive(response, known, have)
-        except urllib.error.HTTPError as error:
-            answer = f"the server answers {error.code} ({error.reason})"
-            if error.code == _NOTHING_MORE:
-                self.part.unlink(missing_ok=True)
-            elif error.code not in _TRY_AGAIN and error.code < http.client.INTERNAL_SERVER_ERROR:
-                raise DataError(
-                    f"{url}: {answer}; it may have moved: download {self.archive.name} yourself into "
-                    f"{self.part.parent} and run again"
-                ) from error
-            return answer
-        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-            return f"the connection failed ({getattr(error, 'reason', None) or error})"
+            response = origin.request("GET", "", headers, accept=(_OK, _PARTIAL, _NOTHING_MORE))
+        except (MissingError, DataError) as error:
+            said = str(error).removeprefix(f"{origin.url}: ")
+            yourself = f"download {self.archive.name} yourself into {self.part.parent} and run again"
+            raise DataError(f"{origin.url}: {said}; it may have moved: {yourself}") from error
+        try:
+            self._receive(response, known, have)
+        except HTTPError as error:
+            raise TransientError(f"the connection failed ({error})") from error
+        except OSError as error:
+            raise DataError(
+                f"{self.part}: cannot be written ({error.strerror}); make room, then run the same command again"
+            ) from error
+        finally:
+            response.close()
 
-    def _receive(self, response: http.client.HTTPResponse, known: Download, have: int) -> str | None:
+    def _receive(self, response: BaseHTTPResponse, known: Download, have: int) -> None:
         archive, part = self.archive, self.part
-        if response.headers.get_content_type() == "text/html":
+        if response.status == _NOTHING_MORE:
+            part.unlink(missing_ok=True)
+            raise TransientError("the server has less than is here")
+        if response.headers.get("Content-Type", "").partition(";")[0] == "text/html":
             raise DataError(
                 f"{archive.url}: the server sends a web page instead of the file; download {archive.name} with a "
                 f"browser into {part.parent} and run again"
             )
-        total, tag = response.length, response.headers.get("ETag")
+        total, tag = number(response.headers.get("Content-Length")), response.headers.get("ETag")
         # what `If-Range` takes: a strong entity tag, or a date
         validator = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
-        if response.status == http.client.PARTIAL_CONTENT:
+        if response.status == _PARTIAL:
             total, sent = known.bytes, response.headers.get("Content-Range", "")
             asked = sent.startswith(f"bytes {have}-") and sent.endswith(f"/{total or '*'}")
             if not asked or validator not in (None, known.validator):
                 part.unlink()
-                return "the server sends another part, or another file, than was asked for"
+                raise TransientError("the server sends another part, or another file, than was asked for")
         else:
             if archive.bytes is not None and total not in (None, archive.bytes):
                 raise DataError(
@@ -236,27 +245,13 @@ class _Transfer:
                 )
             part.unlink(missing_ok=True)
             self.remembered.put(archive.name, url=archive.url, bytes=total, validator=validator)
-        with _refusals(part):
-            file = part.open("ab")
-        with file:
-            while chunk := response.read1(_CHUNK):  # what has come, so that a cut loses none of it
-                with _refusals(part):
-                    file.write(chunk)
+        with part.open("ab") as file:
+            while chunk := response.read1(_CHUNK, decode_content=False):  # what has come: a cut loses none of it
+                file.write(chunk)
                 done = file.tell()
                 self.progress(done // 10**6, (total or done) // 10**6)
         if total is not None and self.have != total:
-            return f"the connection ended after {self.have} of {total} bytes"
-        return None
-
-
-@contextmanager
-def _refusals(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror}); make room, then run the same command again"
-        ) from error
+            raise TransientError(f"the connection ended after {self.have} of {total} bytes")
 
 
 class _Member(NamedTuple):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from segstream.shards.errors import DataError, UsageError
 
@@ -75,6 +75,18 @@ class LocalStore:
         """See `Store.close`; nothing is held open."""
 
 
+def scheme_of(url: str | Path) -> str:
+    """What stands before `://`, in small letters; `file` for a path."""
+    return url.partition("://")[0].lower() if isinstance(url, str) and "://" in url else "file"
+
+
+def below(url: str, *names: str) -> str:
+    """The URL of what lies below another; a query, where the kind of URL has one, stays at its end."""
+    queried = scheme_of(url) in ("http", "https", "dvc")
+    root, mark, query = url.partition("?") if queried else (url, "", "")
+    return "/".join((root.removesuffix("/"), *names)) + mark + query
+
+
 def local_path(url: str | Path) -> Path:
     """The folder that a path or file:// URL names.
 
@@ -83,7 +95,7 @@ def local_path(url: str | Path) -> Path:
     """
     if isinstance(url, Path) or "://" not in url:
         return Path(url)
-    parts = urlsplit(url)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        raise UsageError(f"{url}: {parts.scheme}:// is not supported here; give a path or a file:// URL")
-    return Path(unquote(parts.path))
+    host, slash, path = url.partition("://")[2].partition("/")
+    if scheme_of(url) != "file" or host not in ("", "localhost"):
+        raise UsageError(f"{url}: {scheme_of(url)}:// is not supported here; give a path or a file:// URL")
+    return Path(unquote(slash + path))

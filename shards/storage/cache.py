@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.files import PART, lock, make_folder
+from segstream.shards.files import PART, if_offered, lock, make_folder
 from segstream.shards.storage.base import REQUEST_COST, Check, Store
 
 FOLDER, BYTES = "SEGSTREAM_CACHE", "SEGSTREAM_CACHE_BYTES"  # environment variables
 DEFAULT_BYTES = 20 * 10**9
 PIECE = 8 << 20  # bytes of a shard in memory while it is fetched
 NUM_FETCHES = 2  # whole shards on their way at a time, in one process
+_NAMES = "[0-9a-f]" * 64  # what is named otherwise is not the cache's
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _log = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ class ShardCache:
         """Bytes of a shard, fewer than `length` if it ends early; None if it is not here."""
         try:
             with self.path(sha256).open("rb") as file:
-                os.utime(file.fileno())
+                with contextlib.suppress(OSError):  # another user's, or on a file system that is not written
+                    os.utime(file.fileno())
                 file.seek(start)
                 return file.read(length)
         except OSError:
@@ -65,7 +67,7 @@ class ShardCache:
             DataError: the pieces are not the shard.
             OSError: the disk refuses.
         """
-        part = self.folder / f"{sha256}{PART}"
+        part = self.path(sha256).with_suffix(PART)
         with _held(part) as handle:
             if handle is None or self.holds(sha256) or not self._reserve(handle, part, size):
                 return self.holds(sha256)
@@ -81,7 +83,13 @@ class ShardCache:
             return True
 
     def path(self, sha256: str) -> Path:
-        """Where a shard lies if it is here."""
+        """Where a shard lies if it is here.
+
+        Raises:
+            DataError: that is no SHA-256.
+        """
+        if not re.fullmatch(_NAMES, sha256):
+            raise DataError(f"{sha256[:200]!r}: not a SHA-256, so no shard of the cache; convert the set again")
         return self.folder / f"{sha256}.tar"
 
     def _reserve(self, handle: int, part: Path, size: int) -> bool:
@@ -89,10 +97,10 @@ class ShardCache:
         with (self.folder / "lock").open("wb") as file:
             lock(file.fileno(), wait=True)
             room = self.max_bytes - size
-            for other in set(self.folder.glob(f"*{PART}")) - {part}:
+            for other in set(self.folder.glob(_NAMES + PART)) - {part}:
                 with _held(other, create=False) as abandoned:
                     room -= 0 if abandoned is not None else _stat(other)[1]
-            kept = sorted((*_stat(path), path) for path in self.folder.glob("*.tar"))
+            kept = sorted((*_stat(path), path) for path in self.folder.glob(f"{_NAMES}.tar"))
             used = sum(bytes_ for _, bytes_, _ in kept)
             if room < 0:
                 return False
@@ -101,7 +109,9 @@ class ShardCache:
                     break
                 path.unlink(missing_ok=True)
                 used -= bytes_
-            os.posix_fallocate(handle, 0, size)
+            os.ftruncate(handle, size)  # which others count, and which every file system offers
+            with if_offered():
+                os.posix_fallocate(handle, 0, size)
             return True
 
 
@@ -148,7 +158,8 @@ class CachedStore:
                 return data
             except DataError as error:
                 _log.warning("%s/%s: the copy in the cache is refused (%s); fetched again", self.url, name, error)
-                self._cache.path(known[0]).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    self._cache.path(known[0]).unlink()
         data = self._store.read(name, start, length, check=check)
         if known is not None and length is not None:
             self._pay(name, length)

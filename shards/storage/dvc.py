@@ -9,16 +9,17 @@ import contextlib
 import hashlib
 import json
 import posixpath
+import re
 import subprocess
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import user_folder
 from segstream.shards.schema import parse_yaml
-from segstream.shards.storage.base import Check, LocalStore, Store
+from segstream.shards.storage.base import Check, LocalStore, Store, scheme_of
 
 
 class DvcStore:
@@ -61,26 +62,26 @@ def open_dvc(url: str) -> DvcStore:
         UsageError: the URL, or a kind of remote that is not supported.
         DataError: no such repository, revision, path or remote, or the folder's listing cannot be read.
     """
-    parts = urlsplit(url)
-    asked = parse_qs(parts.query)
+    path, _, query = url.partition("://")[2].partition("?")
+    asked = {name: unquote(value) for name, _, value in (each.partition("=") for each in query.split("&") if each)}
     if unknown := asked.keys() - {"rev", "repo"}:
         raise UsageError(f"{url}: {', '.join(sorted(unknown))} is not known; write dvc://PATH?rev=REV&repo=REPO")
-    path = posixpath.normpath(unquote(parts.netloc + parts.path)).strip("/")
-    revision = _Revision(url, Path(asked.get("repo", ["."])[0]), asked.get("rev", ["HEAD"])[0])
+    path = posixpath.normpath(unquote(path)).strip("/")
+    revision = _Revision(url, Path(asked.get("repo", ".")), asked.get("rev", "HEAD"))
     out = _find_out(revision, path)
     store = _open_remote(revision)
     top = "files/md5/" if out.get("hash") == "md5" else ""  # before DVC 3
-    md5 = str(out.get("md5", ""))
-    if not md5.endswith(".dir"):
+    listing = _object(top, out.get("md5"))
+    if not listing.endswith(".dir"):
         raise DataError(f"{url}: {out['path']} is no folder with one hash; version_aware remotes are not supported")
-    listing = f"{top}{md5[:2]}/{md5[2:]}"
     try:
         entries = json.loads(store.read(listing, check=lambda data: _check_md5(data, listing.removesuffix(".dir"))))
-    except DataError as error:
-        raise DataError(f"{url}: its listing cannot be read: {error}; if it was never pushed: dvc push") from error
+        found = {str(entry["relpath"]): _object(top, entry["md5"]) for entry in entries}
+    except (DataError, ValueError, TypeError, LookupError) as error:
+        what = error if isinstance(error, DataError) else f"{listing} is none ({error!r})"
+        raise DataError(f"{url}: its listing cannot be read: {what}; if it was never pushed: dvc push") from error
     inside = posixpath.relpath(path, out["path"])
     within = "" if inside == "." else f"{inside}/"
-    found = {entry["relpath"]: f"{top}{entry['md5'][:2]}/{entry['md5'][2:]}" for entry in entries}
     return DvcStore(url, store, {k.removeprefix(within): v for k, v in found.items() if k.startswith(within)})
 
 
@@ -107,36 +108,51 @@ class _Revision:
         """A file's text, None if the revision has none."""
         return self._git("show", f"{self.commit}:./{path}")
 
+    def files(self) -> list[str]:
+        """Paths of all files, seen from the root."""
+        return (self._git("ls-tree", "-r", "-z", "--name-only", self.commit) or "").split("\0")
+
     def _git(self, *arguments: str) -> str | None:
         try:
             done = subprocess.run(["git", "-C", str(self.root), *arguments], capture_output=True, check=False)
         except FileNotFoundError as error:
             raise DataError(f"{self.url}: needs git; install it") from error
         self._said = " ".join(done.stderr.decode(errors="replace").split())
-        return done.stdout.decode() if done.returncode == 0 else None
+        return done.stdout.decode(errors="replace") if done.returncode == 0 else None
 
 
 def _find_out(revision: _Revision, path: str) -> Mapping[str, Any]:
     """The tracked output that is `path` or holds it; its `path` seen from the root."""
     known: list[str] = []
-    at = path
-    while at:  # nearest first
-        folder = posixpath.dirname(at)
-        for file in (f"{at}.dvc", posixpath.join(folder, "dvc.lock")):
-            if (text := revision.show(file)) is None:
-                continue
-            try:
-                content = parse_yaml(text, at=f"{revision.url}: {file}")
-                owners = content["stages"].values() if file.endswith("dvc.lock") else [content]
-                for out in (out for owner in owners for out in owner.get("outs", [])):
+    ways = [path, *(str(parent) for parent in PurePosixPath(path).parents)]  # nearest first
+    near = [file for way in ways for file in (f"{way}.dvc", posixpath.join(posixpath.dirname(way), "dvc.lock"))]
+    files = [file for file in revision.files() if file.endswith(".dvc") or posixpath.basename(file) == "dvc.lock"]
+    for file in sorted(files, key=lambda file: near.index(file) if file in near else len(near)):
+        try:
+            for folder, stage in _stages(revision, file):
+                for out in stage.get("outs", []):
                     known.append(posixpath.normpath(posixpath.join(folder, out["path"])))
                     if f"{path}/".startswith(f"{known[-1]}/"):
                         return out | {"path": known[-1]}  # type: ignore[no-any-return]
-            except (AttributeError, KeyError, TypeError) as error:
-                raise DataError(f"{revision.url}: {file} cannot be read ({error!r}); mend it") from error
-        at = folder
-    tracked = f"it tracks {', '.join(sorted(known)[:8])}" if known else "no dvc.lock or .dvc file on its way"
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DataError(f"{revision.url}: {file} cannot be read ({error!r}); mend it") from error
+    tracked = f"it tracks {', '.join(sorted(known)[:8])}" if known else "nothing at all"
     raise DataError(f"{revision.url}: {path} is not tracked by DVC at {revision.rev} ({tracked}); correct the path")
+
+
+def _stages(revision: _Revision, file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(working folder, stage or tracked folder) of a dvc.lock or .dvc file. Where a stage works, only dvc.yaml says."""
+    content, here = parse_yaml(revision.show(file) or "", at=f"{revision.url}: {file}"), posixpath.dirname(file)
+    if file.endswith(".dvc"):
+        yield posixpath.join(here, content.get("wdir", ".")), content
+        return
+    pipeline = posixpath.join(here, "dvc.yaml")
+    named = (parse_yaml(revision.show(pipeline) or "", at=f"{revision.url}: {pipeline}") or {}).get("stages") or {}
+    for name, stage in content["stages"].items():
+        base, _, item = name.partition("@")  # of a foreach or matrix
+        said = named.get(name) or named.get(base) or {}
+        wdir = said.get("do", said).get("wdir", ".")
+        yield posixpath.join(here, wdir.replace("${item}", item).replace("${key}", item)), stage
 
 
 def _open_remote(revision: _Revision) -> Store:
@@ -164,9 +180,28 @@ def _open_remote(revision: _Revision) -> Store:
         from segstream.shards.storage.s3 import S3Origin
 
         return RemoteStore(S3Origin(url, account=remote))
+    if scheme_of(url) in ("http", "https"):
+        from segstream.shards.storage.http import HttpOrigin
+        from segstream.shards.storage.remote import RemoteStore
+
+        login = ":".join(quote(remote[key], safe="") for key in ("user", "password") if key in remote)
+        return RemoteStore(HttpOrigin(url.replace("://", f"://{login}@", 1) if login else url))
     if "://" in url or "true" in (remote.get("version_aware"), remote.get("worktree")):
-        raise UsageError(f"{revision.url}: remote {name} ({url}) is of a kind not supported; use a folder or s3://")
+        raise UsageError(
+            f"{revision.url}: remote {name} ({url}) is of a kind not supported; use a folder, s3:// or https://"
+        )
     return LocalStore((dvc / url).resolve())
+
+
+def _object(top: str, md5: Any) -> str:
+    """Where the object of an MD5 lies below a remote.
+
+    Raises:
+        DataError: it is no MD5.
+    """
+    if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", str(md5)):
+        raise DataError(f"{str(md5)[:80]!r} is no MD5 of a file or folder; version_aware remotes are not supported")
+    return f"{top}{md5[:2]}/{md5[2:]}"
 
 
 def _text(path: Path) -> str:

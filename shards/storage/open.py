@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from segstream.shards.errors import DataError
-from segstream.shards.storage.base import LocalStore, Store, local_path
+from segstream.shards.storage.base import LocalStore, Store, local_path, scheme_of
 
 
 def open_store(url: str | Path) -> Store:
@@ -13,7 +13,7 @@ def open_store(url: str | Path) -> Store:
         UsageError: a scheme that is not supported.
         DataError: no such folder.
     """
-    scheme = str(url).partition("://")[0] if isinstance(url, str) and "://" in url else "file"
+    scheme = scheme_of(url)
     if scheme in ("http", "https"):
         from segstream.shards.storage.http import HttpOrigin
         from segstream.shards.storage.remote import RemoteStore

@@ -9,16 +9,17 @@ import ssl
 import time
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from urllib3.util.ssl_match_hostname import CertificateError
 
-from segstream.shards.errors import DataError, UsageError
+from segstream.shards.errors import DataError, UsageError, public
 from segstream.shards.storage.base import Check
 
 PIECE = 16 << 20  # bytes of one request when a whole file is read
+LONGEST_TEXT = 256 << 20  # bytes of a manifest, an index, a listing
 RETRY_S = "SEGSTREAM_RETRY_S"  # environment variable
 TOLD_AFTER = 4  # failures of one read: whoever waits for seconds may know what for
 _log = logging.getLogger(__name__)
@@ -29,16 +30,17 @@ T = TypeVar("T")
 class TransientError(Exception):
     """An attempt failed in a way that the next may not."""
 
-    def __init__(self, cause: str, *, wait_s: float = 0.0, reached: bool = True):
+    def __init__(self, cause: str, *, wait_s: float = 0.0, reached: bool = True, further: bool = False):
         """What failed.
 
         Args:
             wait_s: seconds the server asks us to wait.
             reached: a connection came about; else nothing answers at the address, the name has none, or no TLS is
                 spoken there.
+            further: it got further than those before, so their failures do not count any more.
         """
-        super().__init__(cause)
-        self.wait_s, self.reached = wait_s, reached
+        super().__init__(public(" ".join(cause.split())))
+        self.wait_s, self.reached, self.further = wait_s, reached, further
 
 
 class MissingError(Exception):
@@ -104,10 +106,25 @@ def total_of(content_range: str | None, start: int) -> int:
     Raises:
         TransientError: it does not.
     """
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", content_range or "")
+    found = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})", content_range or "")
     if found is None or int(found[1]) != start:
-        raise TransientError(f"other bytes were sent than asked for ({content_range})")
+        raise TransientError(f"other bytes were sent than asked for ({(content_range or '')[:80]!r})")
     return int(found[2])
+
+
+def number(header: str | None) -> int | None:
+    """What a header says, None if that is no number."""
+    return int(header) if header and re.fullmatch(r"[0-9]{1,18}", header) else None
+
+
+def require_plain(headers: Mapping[str, str], *, where: str) -> None:
+    """Raise DataError if a file comes encoded: ranges of it would not be those of the file."""
+    encoding = headers.get("Content-Encoding", "")
+    if encoding not in ("", "identity", "aws-chunked"):
+        raise DataError(
+            f"{where}: the server sends it encoded ({encoding[:80]!r}) though it was asked not to; switch compression "
+            f"off for these files, on the server and on proxies before it"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +210,8 @@ class RemoteStore:
     def _get(self, name: str, start: int, stop: int) -> RangeRead:
         found = self._origin.get(name, start, stop)
         if len(found.data) != (expected := min(stop, found.total) - start):
-            raise TransientError(f"short read: {len(found.data)} of {expected} bytes came")
+            what = "short read" if len(found.data) < expected else "more was sent than asked for"
+            raise TransientError(f"{what}: {len(found.data)} of {expected} bytes came")
         return found
 
     def _range(self, name: str, start: int, length: int) -> bytes:
@@ -209,6 +227,8 @@ class RemoteStore:
     def _rest(self, name: str, start: int) -> bytes:
         """From `start` to the end, in pieces that are each tried again; never pieces of two versions."""
         first = self._get(name, start, start + PIECE)
+        if first.total > LONGEST_TEXT and name.endswith((".json", ".dir")):
+            raise DataError(f"{self.url}/{name}: {first.total} bytes, at most {LONGEST_TEXT} are read; upload it again")
         pieces = [first.data]
         for at in range(start + PIECE, first.total, PIECE):
             found = self._try(name, lambda at=at: self._get(name, at, at + PIECE))  # type: ignore[misc]
@@ -248,13 +268,14 @@ def tried(once: Callable[[], T], *, where: str, retries: Retries, heard: bool = 
     Raises:
         DataError: it failed until attempts or time were used up; names `where`, the attempts and the last cause.
     """
-    begun = retries.clock()
-    attempt = 0
+    begun, attempt = retries.clock(), 0
     while True:
         attempt += 1
         try:
             return once()
         except TransientError as error:
+            if error.further:
+                begun, attempt = retries.clock(), 1
             spent = retries.clock() - begun
             wait_s = retries.wait_s(attempt, error.wait_s)
             heard = heard or error.reached

@@ -4,16 +4,25 @@ import base64
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
 import urllib3
+from urllib3.util import parse_url
 
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.storage.http import CONNECTIONS, TIMEOUT_S, TRY_AGAIN
-from segstream.shards.storage.remote import MissingError, Origin, RangeRead, TransientError, require_trust, total_of
+from segstream.shards.storage.http import CONNECTIONS, TIMEOUT_S, TRY_AGAIN, bounded, proxy_for
+from segstream.shards.storage.remote import (
+    MissingError,
+    Origin,
+    RangeRead,
+    TransientError,
+    require_plain,
+    require_trust,
+    total_of,
+)
 
 _MISSING = ("404", "NoSuchKey", "NotFound")
 _CREDENTIALS = (
@@ -33,13 +42,15 @@ class S3Origin(Origin):
         """`account`: what is known beyond boto3's own chain (environment, ~/.aws, the machine's role).
 
         Named as in the configuration of a DVC remote: `endpointurl`, `profile`, `region`, `access_key_id`,
-        `secret_access_key`, `session_token`, `configpath`, `credentialpath`, `ssl_verify` (a CA's file).
+        `secret_access_key`, `session_token`, `configpath`, `credentialpath`, `ssl_verify` (a CA's file),
+        `allow_anonymous_login` (requests are not signed).
         """
-        parts = urlsplit(url)
-        if not parts.netloc:
-            raise UsageError(f"{url}: no bucket; write s3://BUCKET/PREFIX")
+        self._bucket, _, prefix = url.partition("://")[2].partition("/")  # any character may be part of a prefix
+        if not re.fullmatch(r"arn:[^@]+|[^:@]+", self._bucket):
+            shown = re.sub("(?<=://).*@", "", url)
+            raise UsageError(f"{shown}: no bucket; write s3://BUCKET/PREFIX, and credentials into the environment")
         super().__init__(url, timeout_s)
-        self._bucket, self._prefix, self._account = parts.netloc, parts.path.strip("/"), account or {}
+        self._prefix, self._account = prefix.strip("/"), account or {}
         self._bucket_seen = False
 
     def get(self, name: str, start: int, stop: int) -> RangeRead:
@@ -47,7 +58,8 @@ class S3Origin(Origin):
         with self._sorted(name):
             found = self.client().get_object(**self._at(name), Range=f"bytes={start}-{stop - 1}")
             with found["Body"] as body:
-                data: bytes = body.read()
+                require_plain({"Content-Encoding": found.get("ContentEncoding", "")}, where=f"{self.url}/{name}")
+                data: bytes = body.read(stop - start + 1)
         return RangeRead(data, total_of(found.get("ContentRange"), start), found.get("ETag"))
 
     def head(self, name: str) -> int:
@@ -104,12 +116,14 @@ class S3Origin(Origin):
             own = endpoint or any(map(os.environ.get, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")))
             style = (settings.get("s3") or {}).get("addressing_style")
             ca_file = account.get("ssl_verify", "")
-            return boto3.session.Session(botocore_session=core, region_name=account.get("region")).client(
+            anonymous = account.get("allow_anonymous_login", "").lower() == "true"
+            client = boto3.session.Session(botocore_session=core, region_name=account.get("region")).client(
                 "s3",
                 endpoint_url=endpoint,
                 **{f"aws_{key}": account.get(key) for key in ("access_key_id", "secret_access_key", "session_token")},
                 verify=ca_file if ca_file.lower() not in ("", "true", "false") else None,
                 config=botocore.config.Config(
+                    signature_version=botocore.UNSIGNED if anonymous else None,
                     retries={"total_max_attempts": 1, "mode": "standard"},
                     connect_timeout=self._timeout_s,
                     read_timeout=self._timeout_s,
@@ -119,6 +133,10 @@ class S3Origin(Origin):
                     response_checksum_validation="when_required",
                 ),
             )
+            proxy_for(parse_url(client.meta.endpoint_url))
+            pools = client._endpoint.http_session._pool_classes_by_scheme
+            pools.update(bounded(pools))
+            return client
 
     @contextlib.contextmanager
     def _sorted(self, name: str) -> Iterator[None]:

@@ -35,7 +35,7 @@ def nested(depth):
     [
         ({"w": torch.zeros(()).expand(10**6, 10**6)}, "its tensors claim 4,000,000,000,000 bytes, in a file of"),
         ({f"w{i}": torch.zeros(()).expand(10**8) for i in range(4)}, "its tensors claim 1,600,000,000 bytes"),
-        (shared(20), "its values are nested 50 deep, or shared so that more than 5,000,000 are met"),
+        (shared(20), "its values are nested 50 deep, or shared so that more than 1,000,000 are met"),
         ({"w": torch.ones(1), "args": {"a": shared(30)}}, "its values are nested"),
         (looped(), "its values are nested"),
         (nested(60), "its values are nested"),

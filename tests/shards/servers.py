@@ -26,7 +26,11 @@ class Server:
 
     folder: Path
     ranges: bool = True
+    redirect: str = ""
+    """Where everything is to be found instead."""
     s3: bool = False
+    anonymous: bool = False
+    """Only who signs nothing may read."""
     share: float = 0.0
     """Of the answers that fail in one of the ways of `faults`."""
     faults: tuple[str, ...] = FAULTS
@@ -47,6 +51,8 @@ class Server:
     """(method, path, Range)."""
     conditions: list[str | None] = field(default_factory=list)
     """If-Range of each."""
+    logins: list[tuple[str | None, str | None]] = field(default_factory=list)
+    """(Authorization, Proxy-Authorization) of each."""
     failed: list[str] = field(default_factory=list)
     metadata: dict[Path, str] = field(default_factory=dict)
     """SHA-256 told with what was written."""
@@ -128,6 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.state.requests.append((self.command, self.path, self.headers.get("Range")))
         self.state.conditions.append(self.headers.get("If-Range"))
+        self.state.logins.append((self.headers.get("Authorization"), self.headers.get("Proxy-Authorization")))
         time.sleep(self.state.delay_s)
         fault = self.state.fault()
         if fault == "reset":
@@ -145,6 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
 
     def _serve(self, fault):
+        if self.state.redirect:
+            self._answer(302, b"", {"Location": self.state.redirect + self.path})
+            return
         if self.state.s3 and not self._known():
             self._s3_error(403, "InvalidAccessKeyId")
             return
@@ -185,7 +195,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(204, b"")
 
     def _known(self):
-        return f"Credential={KEY}/" in self.headers.get("Authorization", "")
+        signed = self.headers.get("Authorization", "")
+        return not signed if self.state.anonymous else f"Credential={KEY}/" in signed
 
     def _send(self, path, fault):
         data, total, status, extra = path.read_bytes(), path.stat().st_size, 200, {}

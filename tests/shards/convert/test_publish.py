@@ -85,3 +85,13 @@ def test_a_bucket_that_refuses_says_so_before_the_conversion(server, tmp_path, m
     with pytest.raises(DataError, match=r"^s3://bucket/.*refused .*AWS_ACCESS_KEY_ID"):
         to_bucket(tmp_path)
     assert not (tmp_path / "home").exists()
+
+
+def test_every_character_of_a_prefix_tells_sets_apart(ade, server, tmp_path):
+    raw = trees.ade20k(tmp_path / "raw")
+    for prefix in ("a?1", "a?2", "a#1", "a%41 b"):
+        found = convert(dataset="ade20k-150", split="train", raw=raw, out=f"s3://bucket/{prefix}", shard_samples=2)
+        there = server.folder / f"bucket/{prefix}/ade20k-150/train"
+        assert {p.name: p.read_bytes() for p in there.iterdir()} == {p.name: p.read_bytes() for p in ade.iterdir()}
+        assert open_shards(found.url).read(2, "image") == open_shards(ade).read(2, "image")
+    assert len(list(server.folder.glob("bucket/*"))) == 4

@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import hashlib
 import multiprocessing
@@ -28,10 +29,15 @@ def put(cache, n, size=1000):
     return sha256
 
 
-def test_what_was_put_in_comes_out(tmp_path):
+def test_what_was_put_in_comes_out_and_wrong_content_is_refused_and_leaves_nothing(tmp_path):
     cache = ShardCache(tmp_path / "a" / "b", 10_000)
     sha256, data = blob(1)
     assert cache.read(sha256, 0, 10) is None
+    for pieces in ([data[:999]], [data[:999], b"x"], [data, b"x"]):
+        with pytest.raises(DataError, match="expected 1000"):
+            cache.fill(sha256, 1000, pieces)
+        assert not cache.holds(sha256)
+        assert [path.name for path in cache.folder.iterdir()] == ["lock"]
     assert put(cache, 1) == sha256
     assert cache.read(sha256, 0, None) == data
     assert cache.read(sha256, 500, 100) == data[500:600]
@@ -53,14 +59,38 @@ def test_the_longest_unused_goes_and_the_cap_holds(tmp_path):
     assert cache.holds(keys[4])  # what cannot fit displaces nothing
 
 
-def test_wrong_content_is_refused_and_leaves_nothing(tmp_path):
-    cache = ShardCache(tmp_path, 10_000)
-    sha256, data = blob(1)
-    for pieces in ([data[:999]], [data[:999], b"x"], [data, b"x"]):
-        with pytest.raises(DataError, match="expected 1000"):
-            cache.fill(sha256, 1000, pieces)
-        assert not cache.holds(sha256)
-    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+def test_what_is_no_sha256_names_no_file_and_what_is_not_the_caches_stays(tmp_path):
+    cache = ShardCache(tmp_path / "cache", 1500)
+    for name in ("thesis.tar", "thesis.part"):
+        (cache.folder / name).write_bytes(bytes(1000))
+    for wrong in ("../../thesis", str(tmp_path / "thesis"), "", "A" * 64, f"{blob(1)[0]}\n"):
+        for act in (lambda: cache.read(wrong, 0, 1), lambda: cache.holds(wrong), lambda: cache.fill(wrong, 1, [b"x"])):  # noqa: B023
+            with pytest.raises(DataError, match="not a SHA-256"):
+                act()
+    put(cache, 1)
+    assert cache.holds(put(cache, 2))
+    assert {path.name for path in tmp_path.rglob("thesis*")} == {"thesis.tar", "thesis.part"}
+
+
+def test_another_users_cache_is_read(ade, tmp_path, cheap, monkeypatch):
+    """Its files may be read, but neither touched nor removed."""
+    expected = open_shards(ade).read(0, "image")
+
+    def refused(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    with serving(ade) as server, open_shards(server.url, cache=ShardCache(tmp_path)) as shards:
+        for _ in range(20):
+            shards.read(0, "image")
+        settled(shards)
+        monkeypatch.setattr(os, "utime", refused)
+        before = len(server.requests)
+        assert shards.read(0, "image") == expected
+        assert len(server.requests) == before
+        monkeypatch.setattr(type(tmp_path), "unlink", refused)
+        (file,) = tmp_path.glob("*.tar")
+        file.write_bytes(bytes(file.stat().st_size))
+        assert shards.read(0, "image") == expected
 
 
 def test_a_part_in_another_process_hands_counts_and_an_abandoned_one_goes(tmp_path):
@@ -225,6 +255,15 @@ def test_a_cache_that_cannot_be_filled_costs_speed_alone(ade, cheap, cached, mon
         assert read_often(shards) == open_shards(ade).read(0, "image")
     assert "No space left" in caplog.text
     assert not list(folder.glob("*.[tp]ar*"))
+
+
+def test_where_no_space_can_be_reserved_a_shard_is_kept_all_the_same(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    cache = ShardCache(tmp_path)
+    assert cache.holds(put(cache, 1))
 
 
 def test_samples_come_while_whole_shards_are_on_their_way(ade, cheap, cached, monkeypatch):

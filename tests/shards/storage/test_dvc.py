@@ -1,3 +1,4 @@
+import base64
 import contextlib
 import functools
 import hashlib
@@ -123,6 +124,27 @@ def test_from_an_s3_remote(project):
         assert shards.read(0, "image") != other.read(0, "image")
 
 
+def test_a_remote_that_anybody_may_read(project, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    own = open_shards(project / "out1/ade20k-150/train").read(0, "image")
+    for s3 in (True, False):
+        with serving(project / "server", s3=s3, anonymous=True) as server:
+            place = f"endpointurl = {server.url}" if s3 else f"url = {server.url}/bucket/store"
+            local = project / "repo" / ".dvc" / "config.local"
+            local.write_text(
+                "['remote \"store\"']\n    url = s3://bucket/store\n    allow_anonymous_login = true\n    " + place
+                if s3
+                else f"['remote \"store\"']\n    {place}\n    user = me\n    password = pa@ss"
+            )
+            try:
+                assert open_shards(url(project, "v1")).read(0, "image") == own
+            finally:
+                local.unlink()
+    assert set(server.logins) == {(f"Basic {base64.b64encode(b'me:pa@ss').decode()}", None)}
+
+
 def test_the_remote_names_the_ca_of_its_server(project, tmp_path, monkeypatch):
     for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
@@ -200,6 +222,52 @@ def test_five_hundred_shards_in_a_folder_below_what_is_tracked(tmp_path):
     assert time.perf_counter() - begun < 3  # 0.02 s measured with a folder as the remote
     assert store.size("other") is None
     assert [store.read(f"shard-{n:06d}.tar") for n in range(500)] == [b"%d" % n for n in range(500)]
+
+
+FOLDER = "[core]\n    remote = r\n['remote \"r\"']\n    url = ../../remote\n"
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "path"),
+    [
+        ({"wdir": "../work"}, "a", "work/out"),
+        ({"foreach": ["x", "y"], "do": {"wdir": "../work/${item}"}}, "a@y", "work/y/out"),
+        ({}, "a", "jobs/out"),
+    ],
+)
+def test_a_stage_says_where_its_paths_begin(tmp_path, stage, name, path):
+    """As DVC reads dvc.yaml and dvc.lock, wherever they lie."""
+    repo = handmade(tmp_path, FOLDER, {"a": b"1"})
+    (repo / "data/big.dvc").rename(repo / "lock")
+    out = yaml.safe_load((repo / "lock").read_text())["outs"][0] | {"path": "out"}
+    (repo / "jobs").mkdir()
+    (repo / "jobs/dvc.yaml").write_text(yaml.safe_dump({"stages": {"a": stage}}))
+    (repo / "jobs/dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {name: {"outs": [out]}}}))
+    (repo / "data/x.dvc").write_text(yaml.safe_dump({"wdir": "../w", "outs": [out]}))
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "stages")
+    for where in (path, "w/out"):
+        assert open_store(f"dvc://{where}?repo={repo}").read("a") == b"1"
+    for where in {"out", "data/out", "jobs/out"} - {path}:
+        with pytest.raises(DataError, match=rf"{where} is not tracked .*it tracks {path}, w/out|w/out, {path}"):
+            open_store(f"dvc://{where}?repo={repo}")
+
+
+@pytest.mark.parametrize("listing", ["[]x", "{}", '[{"relpath": "a"}]', '[{"relpath": "a", "md5": "../../../../etc"}]'])
+def test_a_listing_that_is_none(tmp_path, listing):
+    repo = handmade(tmp_path, FOLDER, {"a": b"1"})
+    md5 = hashlib.md5(listing.encode()).hexdigest()
+    (tmp_path / "remote/files/md5" / md5[:2]).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "remote/files/md5" / md5[:2] / f"{md5[2:]}.dir").write_text(listing)
+    tracked = yaml.safe_load((repo / "data/big.dvc").read_text())
+    tracked["outs"][0]["md5"] = f"{md5}.dir"
+    (repo / "data/big.dvc").write_text(yaml.safe_dump(tracked))
+    git(repo, "commit", "-qam", "listing")
+    if listing == "{}":
+        assert open_store(f"dvc://data/big?repo={repo}").size("a") is None
+        return
+    with pytest.raises(DataError, match=r"its listing cannot be read: .*(is none|no MD5)"):
+        open_store(f"dvc://data/big?repo={repo}")
 
 
 @pytest.mark.parametrize(

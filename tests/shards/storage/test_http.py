@@ -1,3 +1,4 @@
+import base64
 import concurrent.futures
 import multiprocessing
 import pickle
@@ -12,7 +13,7 @@ from segstream.shards.format.reader import open_set, open_shards
 from segstream.shards.storage.http import HttpOrigin
 from segstream.shards.storage.remote import RemoteStore, Retries
 from tests.shards.servers import serving
-from tests.shards.shared import PATIENT, FakeTime
+from tests.shards.shared import PATIENT, FakeTime, refusal
 
 
 @pytest.fixture
@@ -164,3 +165,58 @@ def test_a_thousand_openings_leave_no_connection(ade, server):
         with open_shards(server.url):
             pass
     assert len(list(Path("/proc/self/fd").iterdir())) < open_files + 10  # the server's own ends may linger
+
+
+def test_a_query_and_a_login_go_with_every_file_and_are_not_shown(ade, tmp_path):
+    (tmp_path / "a b#1%").symlink_to(ade)
+    with serving(tmp_path) as server:
+        place = f"{server.url}/a b#1%".replace("://", "://us%40er:pa:s%20s@")
+        with open_shards(f"{place}?sig=a%2Fb+c&x") as shards:
+            assert shards.read(1, "image") == open_shards(ade).read(1, "image")
+            assert shards.url == f"{server.url}/a b#1%"
+        assert {path.partition("?")[2] for _, path, _ in server.requests} == {"sig=a%2Fb+c&x"}
+        assert set(server.logins) == {(f"Basic {base64.b64encode(b'us@er:pa:s s').decode()}", None)}
+        server.script += ["401"]
+        said = refusal(lambda: open_shards(f"{place}?sig=a%2Fb"))
+    assert said.startswith(f"{server.url}/a b#1%/manifest.json: the server answers 401 ")
+    assert "needs a login" in said
+
+
+@pytest.mark.parametrize(
+    "mistake", ["http://user:sec/ret@host/x", "http://user:secret@[::1/x", "http://user:secret@/x"]
+)
+def test_a_login_in_what_is_no_url_is_not_shown(mistake):
+    said = refusal(lambda: open_shards(mistake))
+    assert "not a URL" in said
+    assert "sec" not in said
+
+
+def test_a_login_is_not_sent_to_where_a_redirect_leads(ade):
+    with serving(ade) as other, serving(ade, redirect=other.url) as server:
+        assert open_shards(server.url.replace("://", "://user:secret@")).read(0, "image")
+    assert all(login for login, _ in server.logins)
+    assert {login for login, _ in other.logins} == {None}
+
+
+def test_the_proxy_of_the_environment_gets_its_login(ade, monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with serving(ade) as server:  # it serves any host
+        for start in ("http://", ""):
+            monkeypatch.setenv("http_proxy", f"{start}user:p%40ss@{server.url.removeprefix('http://')}")
+            assert open_shards("http://nowhere.example").read(0, "image") == open_shards(ade).read(0, "image")
+    assert set(server.logins) == {(None, f"Basic {base64.b64encode(b'user:p@ss').decode()}")}
+    assert server.requests[0][1] == "http://nowhere.example/manifest.json"
+
+
+@pytest.mark.parametrize(("proxy", "said"), [("socks5://u:pw@h:9", "socks5:// is no proxy"), ("u:pw@h:x", "not a URL")])
+@pytest.mark.parametrize("kind", ["http", "s3"])
+def test_a_proxy_that_cannot_work_is_told_at_once(account, monkeypatch, kind, proxy, said):
+    if kind == "s3":
+        pytest.importorskip("boto3")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://nowhere.example")
+    monkeypatch.setenv("http_proxy", proxy)
+    found = refusal(lambda: open_shards("s3://bucket/set" if kind == "s3" else "http://nowhere.example/set"))
+    assert found.startswith("http_proxy: ")
+    assert said in found
+    assert "pw" not in found

@@ -78,13 +78,20 @@ def test_a_fault_costs_another_request_and_nothing_else(ade, remote, fault):
     assert remote.server.failed == [fault, fault]
 
 
+def test_what_comes_encoded_is_refused_at_once(remote):
+    remote.server.headers["Content-Encoding"] = "gzip"
+    with pytest.raises(DataError, match=r"manifest\.json: the server sends it encoded \('gzip'\)"):
+        open_set(remote.store())
+    assert len(remote.server.requests) <= 3
+
+
 @pytest.mark.parametrize("fault", ["503", "reset", "truncate"])
 def test_a_server_that_stays_broken_is_an_error_naming_all(remote, fault):
     clock = FakeTime()
     shards = open_set(remote.store(clock.retries(num_attempts=6)))
     shards.entry(0)
     remote.server.share, remote.server.faults = 1.0, (fault,)
-    cause = {"503": "503", "reset": "no answer|reset|closed", "truncate": "broke|ended"}[fault]
+    cause = {"503": "503", "reset": "no answer|reset|closed", "truncate": "short read"}[fault]
     said = rf"^{remote.url}/shard-000000\.tar: failed 6 times in \d+ s, lastly: .*({cause})"
     with pytest.raises(DataError, match=said):
         shards.read(0, "image")

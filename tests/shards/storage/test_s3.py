@@ -59,8 +59,10 @@ def test_wrong_and_missing_credentials_are_told_at_once(server, monkeypatch):
 
 def test_a_missing_set_and_a_missing_bucket_name(server):
     assert "incomplete: no manifest.json" in refusal(lambda: open_shards("s3://bucket/elsewhere"))
-    with pytest.raises(UsageError, match="no bucket"):
-        open_shards("s3:///prefix")
+    for url in ("s3:///prefix", "s3://key:sec/ret@bucket/x", "s3://key:secret@bucket/x"):
+        with pytest.raises(UsageError, match=r"^s3://\S*: no bucket") as caught:
+            open_shards(url)
+        assert "ret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
