@@ -68,6 +68,12 @@ def test_other_formats_are_read_and_of_several_pictures_the_first(format):
     assert np.abs(found.pixels.astype(int) - RGB).mean() < 6  # GIF has few colours, others lose some
 
 
+def test_tiffs_of_several_pages_are_refused():
+    pages = encoded(RGB, "TIFF", save_all=True, append_images=[Image.fromarray(RGB)] * 2)
+    with pytest.raises(images.UnreadableError, match="TIFF of 3 pages, of which one would be taken"):
+        images.decode_picture(pages)
+
+
 def test_heic_says_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(images.UnreadableError, match=r"HEIC, which pillow-heif reads: pip install 'segstream\[heic\]'"):
