@@ -277,8 +277,8 @@ def _fields(path: str | Path, content: Any, kind: str, names: tuple[str, ...]) -
                 f"give a {kind!r} file written by this version"
             )
     missing = [n for n in names if n not in content or not isinstance(content[n], KINDS.get(n, dict))]
-    if missing:
-        raise DataError(f"{path}: its {', '.join(missing)} are not there, or of another type; copy it again")
+    if missing or not all(isinstance(tensor, Tensor) for tensor in content["weights"].values()):
+        raise DataError(f"{path}: not there, or of another type: {', '.join(missing) or 'weights'}; copy it again")
     fields = {name: content[name] for name in names}
     try:
         plain([fields.get("identity"), fields.get("meta")])

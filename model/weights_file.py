@@ -20,11 +20,11 @@ from torch import Tensor
 from segstream.shards.errors import DataError
 
 SPARE = 1 << 30  # bytes that tensors may claim beyond twice the file: one stored element may stand for many
-MAX_VALUES, MAX_DEPTH = 5_000_000, 50  # of nested values, each counted as often as it is met
-ATTRIBUTE_DICTS = (  # of Lightning's settings
-    "lightning.fabric.utilities.data.AttributeDict",
-    "lightning_fabric.utilities.data.AttributeDict",
-    "pytorch_lightning.utilities.parsing.AttributeDict",
+MAX_VALUES, MAX_DEPTH = 1_000_000, 50  # of nested values, each counted as often as it is met
+LIGHTNING = (
+    "lightning.fabric.utilities.data",
+    "lightning_fabric.utilities.data",
+    "pytorch_lightning.utilities.parsing",
 )
 
 
@@ -103,9 +103,9 @@ def _read_torch(path: Path, size: int) -> Any:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(record.file_size for record in archive.infolist())
             if unpacked > size:
-                raise DataError(
-                    f"its records unpack to {unpacked:,} bytes, in a file of {size:,}; torch never packs any"
-                )
+                raise DataError(f"its records unpack to {unpacked:,} bytes, in a file of {size:,}; torch packs none")
+            if any(b"\nbytearray\n" in archive.read(name) for name in archive.namelist() if name.endswith(".pkl")):
+                raise DataError("its pickle makes a bytearray, of any size, as no file of weights does")
             if (bad := archive.testzip()) is not None:  # torch itself compares no checksums
                 raise DataError(f"record {bad!r} does not have the checksum that is stored with it; copy it again")
     with torch.serialization.safe_globals(_harmless()):
@@ -117,8 +117,8 @@ def _harmless() -> list[Any]:
     scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4")]
     spelled = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    settings = [argparse.Namespace, (os.path.join, "pathlib.PosixPath"), *((dict, name) for name in ATTRIBUTE_DICTS)]
-    return [*spelled, np.dtype, *kinds, *settings]
+    attributes = [(dict, f"{module}.AttributeDict") for module in LIGHTNING]
+    return [*spelled, np.dtype, *kinds, argparse.Namespace, (os.path.join, "pathlib.PosixPath"), *attributes]
 
 
 def _measure(value: Any, known: dict[int, tuple[int, int, int]], depth: int) -> tuple[int, int, int]:
@@ -131,12 +131,8 @@ def _measure(value: Any, known: dict[int, tuple[int, int, int]], depth: int) -> 
     if not isinstance(inner, list | tuple | set):
         return 0, 1, 0
     if id(value) not in known and depth < MAX_DEPTH:
-        found = [_measure(one, known, depth + 1) for one in inner]
-        known[id(value)] = (
-            1 + max((height for height, _, _ in found), default=0),
-            1 + sum(count for _, count, _ in found),
-            sum(num_bytes for _, _, num_bytes in found),
-        )
+        heights, counts, sizes = zip((0, 0, 0), *(_measure(one, known, depth + 1) for one in inner), strict=True)
+        known[id(value)] = 1 + max(heights), 1 + sum(counts), sum(sizes)
     height, count, num_bytes = known.get(id(value), (MAX_DEPTH, 0, 0))
     if height >= MAX_DEPTH or count > MAX_VALUES:
         raise DataError(f"its values are nested {MAX_DEPTH} deep, or shared so that more than {MAX_VALUES:,} are met")

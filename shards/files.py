@@ -16,8 +16,7 @@ PART = ".part"  # suffix of a file being written; whatever bears it is nobody's 
 ADVICE = "check the folder and free space"
 RUN_AGAIN = "make room or choose another --out, then run the same command again: finished shards are kept"
 STAGED = ".partial"  # folder of folders that are not whole yet
-NOT_OFFERED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EPERM, errno.EINVAL)
-"""What file systems answer that have no locks, cannot flush a folder or reserve space."""
+_NOT_OFFERED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EPERM, errno.EINVAL)
 
 
 @contextlib.contextmanager
@@ -202,23 +201,29 @@ def lock(handle: int, *, wait: bool = False, children: bool = True) -> bool:
     Returns:
         It is ours; False if another process holds it. Where a file system knows no locks, nobody is kept out.
     """
-    try:
-        (fcntl.flock if children else fcntl.lockf)(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        if error.errno not in NOT_OFFERED:
+    with if_offered():
+        try:
+            (fcntl.flock if children else fcntl.lockf)(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return False
             raise
     return True
 
 
+@contextlib.contextmanager
+def if_offered() -> Iterator[None]:
+    """For what is left out where the file system does not offer it: locks, flushing a folder, reserving space."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NOT_OFFERED:
+            raise
+
+
 def _sync(path: Path) -> None:
-    with _opened(path) as handle:
-        try:
-            os.fsync(handle)
-        except OSError as error:
-            if error.errno not in NOT_OFFERED:
-                raise
+    with _opened(path) as handle, if_offered():
+        os.fsync(handle)
 
 
 @contextlib.contextmanager

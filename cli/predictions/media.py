@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segstream.shards.codecs.formats import PICTURE_SUFFIXES, by_suffix, suffix_of
-from segstream.shards.codecs.images import Rgb, check_bytes, decode_picture
+from segstream.shards.codecs.images import Rgb, check_bytes, check_size, decode_picture
 from segstream.shards.datasets.release import walk
 from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.files import ADVICE, PART, replacing
@@ -125,7 +125,10 @@ def open_video(path: Path) -> Video:
         rate = stream.average_rate or stream.guessed_rate or USUAL_RATE
         count, cut = stream.frames or None, _cut_short(path, stream)
         try:
+            check_size((stream.height, stream.width))
             first = next(_decoded(container), None)
+        except UnreadableError as error:
+            raise DataError(f"{path}: {error}") from error
         except av.error.FFmpegError as error:
             raise DataError(f"{path}, frame 0: cannot be decoded ({error.strerror})") from error
         if first is None:

@@ -51,9 +51,12 @@ class Options:
         value: Any = self.take(name, default)
         if _is(value, int) and name != "widths":
             value = (value,) * len(default)
+        most = 64 if name.endswith(("blocks", "modules")) else 4096  # a file of weights may name any
         fits = isinstance(value, list | tuple) and len(value) == len(default)
-        if not fits or not all(_is(v, int) and v > 0 for v in value):
-            raise DataError(f"{self.arch} option {name}: expected {len(default)} positive integers, found {value!r}")
+        if not fits or not all(_is(v, int) and 0 < v <= most for v in value):
+            raise DataError(
+                f"{self.arch} option {name}: expected {len(default)} positive integers up to {most}, found {value!r}"
+            )
         return tuple(value)
 
     def sizes(self, preset: Any) -> Any:

@@ -57,7 +57,7 @@ HEADS: Mapping[str, tuple[type[Config], ...]] = {
 MSEG, HMSA = {194: "universal", 316: "naive"}, {19: "cityscapes-19", 65: "mapillary-public65"}
 WRAPPERS = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")  # torch's, anywhere in a name
 AVERAGED = re.compile(r"(?<![a-z])(ema|swa|avg|average)", re.IGNORECASE)
-MAX_PREFIX = 8  # parts of a name
+MAX_PREFIX, MAX_PLACES = 8, 16  # parts of a name; where a file may have them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +85,7 @@ class _Place:
     prefix: str
     weights: dict[str, Tensor]  # by what follows the prefix
     left_out: int  # tensors beside them without the prefix
+    kind: str = ""  # of the file, if it says so
 
     def __str__(self) -> str:
         told = (f"{self.keys!r}" * bool(self.keys), f"names after {self.prefix!r}" * bool(self.prefix))
@@ -156,8 +157,8 @@ def copy_weights(net: nn.Module, path: str | Path, content: Any, *, fresh: Seque
             parts = sorted({name.partition(".")[0] for name in own})
             raise DataError(f"fresh: {part!r} is no part of this network; its parts are {', '.join(parts)} and theirs")
     tried: list[tuple[int, _Place, _Found, dict[str, list[str]]]] = []
-    for place, kind in _places_of(path, content, own):
-        found = _recognised(path, place, own) if kind is None else _Found(kind, place.weights)
+    for place in _places_of(path, content, own):
+        found = _recognised(path, place, own)
         given = {name: tensor for name, tensor in found.weights.items() if not _below(name, fresh)}
         expected = {name: t for name, t in own.items() if not _below(name, fresh) and name not in found.heads}
         wrong = compare(given, expected)
@@ -214,18 +215,17 @@ def file_sha256(path: str | Path) -> str:
         raise DataError(f"{path}: cannot be read ({error})") from error
 
 
-def _places_of(path: str | Path, content: Any, own: Mapping[str, Tensor]) -> Iterator[tuple[_Place, str | None]]:
-    """Where a file may have a network's weights; and what it is, if it says so."""
-    if isinstance(content, dict) and content.get("format") == FORMAT:
-        expected, weights = VERSIONS.get(str(content.get("kind"))), content.get("weights")
-        if content.get("version") != expected:
-            raise DataError(f"{path}: version {content.get('version')!r}, expected {expected}; give a file of this one")
-        for _, tensors in _mappings({"weights": weights}):
-            yield _Place("", "", tensors, 0), f"our own {content.get('kind')}"
-        return
-    names = {*own, *(name.removeprefix("backbone.") for name in own)}
-    for place in places(path, content, names):
-        yield place, None
+def _places_of(path: str | Path, content: Any, own: Mapping[str, Tensor]) -> list[_Place]:
+    """Where a file may have a network's weights."""
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        return places(path, content, {*own, *(name.removeprefix("backbone.") for name in own)})
+    kind, version = str(content.get("kind"))[:20], str(content.get("version"))[:20]
+    if version != str(expected := VERSIONS.get(kind)):
+        raise DataError(f"{path}: version {version}, expected {expected}; give a file of this one")
+    return [
+        _Place("", "", dict(tensors), 0, f"our own {kind}")
+        for _, tensors in [*_mappings(content.get("weights")), ("", {})][:1]
+    ]
 
 
 def places(path: str | Path, content: Any, names: Collection[str]) -> list[_Place]:
@@ -244,19 +244,15 @@ def places(path: str | Path, content: Any, names: Collection[str]) -> list[_Plac
             (name, name.split(".", i)[-1]) for name in tensors for i in range(min(name.count("."), MAX_PREFIX) + 1)
         )
         prefixes = Counter(name.removesuffix(ending) for name, ending in endings if ending in names)
-        for prefix, count in prefixes.items():
+        for prefix, count in prefixes.most_common(MAX_PLACES):
             if 2 * count > max(prefixes.values()):
                 under = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
                 found.append(_Place(keys, prefix, under, len(tensors) - len(under)))
     if not mappings:
-        held = (
-            f"a mapping of {', '.join(map(repr, list(content)[:LISTED]))}"
-            if isinstance(content, dict)
-            else "no mapping"
-        )
+        held = f"but {_listed(list(map(repr, content)))}" if isinstance(content, dict) else "no mapping"
         raise DataError(f"{path}: no tensor with a name is in it ({held}); give a file of a network's state_dict")
     found = found or [_Place(keys, "", tensors, 0) for keys, tensors in mappings]
-    return sorted(found, key=lambda place: not AVERAGED.search(f"{place.keys}.{place.prefix}"))
+    return sorted(found, key=lambda place: not AVERAGED.search(f"{place.keys}.{place.prefix}"))[:MAX_PLACES]
 
 
 def _mappings(content: Any, keys: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -270,6 +266,8 @@ def _mappings(content: Any, keys: str = "") -> Iterator[tuple[str, dict[str, Ten
 
 def _recognised(path: str | Path, place: _Place, own: Mapping[str, Tensor]) -> _Found:
     wrapped, weights = place.keys == "state_dict", place.weights
+    if place.kind:
+        return _Found(place.kind, weights)
     headed = any(name.startswith(("last_layer.", "backbone.", "ocr.", "layer0.")) for name in weights)
     if not headed and not place.left_out:
         first = {name.partition(".")[0] for name in weights}
@@ -331,7 +329,7 @@ def _rebuilt(path: str | Path, final: Final) -> tuple[nn.Module, dict[str, Any]]
         arch, num_classes, options = meta["arch"], meta["num_classes"], meta.get("options", {})
         with torch.device("meta"):  # sizes that the tensors do not have take no memory
             wrong = compare(final.weights, build(arch, num_classes, **options).state_dict())
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, DataError) as error:
         raise DataError(f"{path}: does not say what network it is of ({one_line(error)}); train again") from error
     if wrong:
         raise DataError(f"{path}: weights do not fit the architecture it names, {arch}: {_told(wrong)}; train again")
@@ -351,10 +349,8 @@ def _foreign(path: str | Path, content: Any, arch: str | None) -> tuple[nn.Modul
     tried = []
     for place in headed:
         head, family = next((head, family) for head, family in HEADS.items() if head in place.weights)
-        rows = len(place.weights[head])
-        for name in (
-            [name for name, config in PRESETS.items() if isinstance(config, family)] if arch is None else [arch]
-        ):
+        rows = next(iter(place.weights[head].shape), 1)
+        for name in [name for name in PRESETS if isinstance(PRESETS[name], family)] if arch is None else [arch]:
             with torch.device("meta"):
                 wrong = compare(place.weights, build(name, rows).state_dict())
             tried.append((sum(map(len, wrong.values())), name, rows, head, wrong))

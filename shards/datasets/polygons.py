@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from segstream.shards.codecs.images import check_size
 from segstream.shards.errors import UnreadableError
 from segstream.shards.schema import parse_json
 
 _LEAST = 3  # vertices of an object that is drawn into a label map
-_MAX_PIXELS = 1 << 28  # of a frame; a JSON may claim any size
 _FAR = 1 << 20  # vertices beyond: Pillow walks outlines pixel by pixel, seen or not
 _GROUP = "group"
 
@@ -63,8 +63,9 @@ def parse_polygons(data: bytes) -> Frame:
         raise UnreadableError(f"polygon JSON without {error}") from error
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise UnreadableError(f"not a polygon JSON ({error})") from error
-    if not all(type(side) is int and side > 0 for side in size) or size[0] * size[1] > _MAX_PIXELS:
+    if not all(type(side) is int and side > 0 for side in size):
         raise UnreadableError(f"polygon JSON of a frame of {size[0]} x {size[1]} pixels")
+    check_size(size)
     return Frame(size, objects)
 
 

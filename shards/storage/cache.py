@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.files import PART, lock, make_folder
+from segstream.shards.files import PART, if_offered, lock, make_folder
 from segstream.shards.storage.base import REQUEST_COST, Check, Store
 
 FOLDER, BYTES = "SEGSTREAM_CACHE", "SEGSTREAM_CACHE_BYTES"  # environment variables
@@ -109,7 +109,9 @@ class ShardCache:
                     break
                 path.unlink(missing_ok=True)
                 used -= bytes_
-            os.posix_fallocate(handle, 0, size)
+            os.ftruncate(handle, size)  # which others count, and which every file system offers
+            with if_offered():
+                os.posix_fallocate(handle, 0, size)
             return True
 
 

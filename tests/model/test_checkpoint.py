@@ -86,7 +86,10 @@ def test_foreign_files_are_named(tmp_path, path):
         ({"state_dict": {}}, "no checkpoint of ours"),
         ([1, 2], "no checkpoint of ours"),
         (ours | {"version": 99}, "version: found 99, expected 2"),
-        (ours | {"version": 2, "step": 1}, "its identity, weights, optimizer, average, scaler, skipped are not there"),
+        (
+            ours | {"version": 2, "step": 1},
+            "or of another type: identity, weights, optimizer, average, scaler, skipped;",
+        ),
     ):
         torch.save(content, tmp_path / "foreign.pt")
         with pytest.raises(DataError, match=rf"foreign\.pt: .*{says}"):
@@ -107,7 +110,8 @@ def test_foreign_files_are_named(tmp_path, path):
         ({"optimizer": {"state": {0: {"m": torch.tensor([torch.nan])}}}}, "optimizer.state.0.m holds nan or infinity"),
         ({"weights": {"a": torch.ones(1, dtype=torch.bool)}}, "weights.a is of torch.bool, not of real numbers"),
         ({"identity": {"seed": {(1, 2): 3}}}, "its identity or meta are no plain values"),
-        ({"step": "5"}, "its step are not there, or of another type"),
+        ({"weights": {"a": 1}}, "not there, or of another type: weights;"),
+        ({"step": "5"}, "not there, or of another type: step;"),
     ],
 )
 def test_a_run_does_not_go_on_from_what_is_no_number(path, change, text):

@@ -35,7 +35,7 @@ def nested(depth):
     [
         ({"w": torch.zeros(()).expand(10**6, 10**6)}, "its tensors claim 4,000,000,000,000 bytes, in a file of"),
         ({f"w{i}": torch.zeros(()).expand(10**8) for i in range(4)}, "its tensors claim 1,600,000,000 bytes"),
-        (shared(20), "its values are nested 50 deep, or shared so that more than 5,000,000 are met"),
+        (shared(20), "its values are nested 50 deep, or shared so that more than 1,000,000 are met"),
         ({"w": torch.ones(1), "args": {"a": shared(30)}}, "its values are nested"),
         (looped(), "its values are nested"),
         (nested(60), "its values are nested"),
@@ -65,6 +65,12 @@ def test_records_that_unpack_to_more_than_the_file_are_refused(tmp_path):
     repacked(tmp_path / "w.pt", tmp_path / "bomb.pt", **{"0": bytes(50_000_000)})
     with pytest.raises(DataError, match=r"bomb.pt: its records unpack to 50,\d{3},\d{3} bytes, in a file of \d\d,"):
         read_weights_file(tmp_path / "bomb.pt")
+
+
+def test_a_buffer_of_any_size_is_not_made(tmp_path):
+    torch.save({"w": torch.zeros(1), "b": bytearray(5)}, tmp_path / "w.pt")
+    with pytest.raises(DataError, match=r"w.pt: its pickle makes a bytearray, of any size"):
+        read_weights_file(tmp_path / "w.pt")
 
 
 def test_a_storage_shorter_than_its_pickle_says_is_not_read_beyond_its_end(tmp_path):

@@ -282,6 +282,14 @@ def test_what_is_no_video_is_named(tmp_path):
 
 
 @needs_av
+def test_frames_too_large_are_told_by_the_header(tmp_path, monkeypatch):
+    with write_video(tmp_path / "a.mp4", (32, 48), Fraction(5)) as write:
+        write(patches())
+    monkeypatch.setenv("SEGSTREAM_MAX_PIXELS", "1000")
+    with pytest.raises(DataError, match=r"a\.mp4: too large: 48 x 32 pixels by its header, more than 1,000; set"):
+        open_video(tmp_path / "a.mp4")
+
+
 def test_a_video_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(ValueError, match="frame 1"):
         written(tmp_path / "a.mp4", [numbered(0), numbered(1)[:16]])

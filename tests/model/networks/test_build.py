@@ -114,7 +114,7 @@ def test_only_networks_that_align_corners_offer_coarse_logits():
         ("hrnet-w47", {}, UsageError, r"'hrnet-w47' is unknown; did you mean 'hrnet-w48'\?"),
         ("hrnet-tiny", {"width": [4]}, UsageError, r"no option 'width'; did you mean 'widths'\?"),
         ("hrnet-tiny", {"widths": [4, 8]}, DataError, r"widths: expected 4 positive integers"),
-        ("hrnet-tiny", {"blocks": 0}, DataError, r"blocks: expected 3 positive integers, found \(0, 0, 0\)"),
+        ("hrnet-tiny", {"blocks": 0}, DataError, r"blocks: expected 3 positive integers up to 64, found \(0, 0, 0\)"),
         ("hrnet-tiny", {"stem": "x"}, DataError, r"stem: expected 1 positive"),
         ("hrnet-tiny", {"init": "xavier"}, DataError, r"init: 'xavier' is not one of reference, kaiming"),
         ("hrnet-tiny", {"seed": 1.5}, DataError, r"seed: 1.5 is not an integer"),

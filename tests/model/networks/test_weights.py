@@ -181,7 +181,7 @@ def test_a_head_for_other_classes_is_left_fresh_on_request_only(tmp_path):
     ("content", "text"),
     [
         ([1], r"no tensor with a name is in it \(no mapping\)"),
-        ({"state_dict": {"a": 1}}, r"no tensor with a name is in it \(a mapping of 'state_dict'\)"),
+        ({"state_dict": {"a": 1}}, r"no tensor with a name is in it \(but 'state_dict'\)"),
         ({"format": "segstream-checkpoint", "version": 99, "kind": "final", "weights": {}}, "version 99, expected 1"),
         ({"state_dict": {f"x{i}": torch.ones(1) for i in range(50)}}, r"50 unexpected \(x0, x1, x2, and 47 more\)"),
         ({"state_dict": shaken("hrnet-tiny") | {"bn1.weight": torch.full((8,), torch.nan)}}, "bn1.weight holds nan or"),
@@ -242,16 +242,21 @@ def test_what_cannot_be_used_is_refused(tmp_path):
     write(tmp_path / "a.pth", 5)
     write(tmp_path / "b.pth", 5, **{"conv1.weight": torch.zeros(7, 3, 3, 3)})
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "c.pth")
+    torch.save({"last_layer.3.weight": torch.zeros(())}, tmp_path / "d.pth")
     for name, asked, error, says in (
         ("a", {"num_classes": 194}, DataError, "has 5 classes, not 194"),
         ("a", {"arch": "hrnet-w18-small"}, DataError, r"nearest is hrnet-w18-small: \d+ missing"),
         ("a", {"arch": "hrnet-tini"}, UsageError, "did you mean 'hrnet-tiny'"),
         ("b", {}, DataError, r"nearest is hrnet-tiny: 1 wrongly shaped \(conv1.weight: 7x3x3x3 in the file"),
         ("c", {}, UsageError, "none of its 1 tensors is the last of a network that segments"),
+        ("d", {}, DataError, "fits no architecture to the last tensor"),
         ("none", {}, DataError, "no such file"),
     ):
         with pytest.raises(error, match=says):
             load_any(tmp_path / f"{name}.pth", **asked)
+    torch.save({"format": "segstream-checkpoint", "version": 1, "kind": "final", "weights": {}}, tmp_path / "e.pth")
+    with pytest.raises(DataError, match=r"our own final does not fit this network: \d+ missing"):
+        load_weights(net_of("hrnet-tiny"), tmp_path / "e.pth")
 
 
 def after(prefix, weights):
@@ -361,4 +366,8 @@ def test_a_result_that_names_sizes_it_does_not_have_takes_no_memory(tmp_path):
         load_any(tmp_path / "final.pt")
     save_final(tmp_path / "final.pt", Final(identity={}, meta={"arch": "hrnet-tiny"}, step=1, weights=weights))
     with pytest.raises(DataError, match=r"does not say what network it is of \('num_classes'\)"):
+        load_any(tmp_path / "final.pt")
+    meta = META | {"options": {"blocks": 10**9}}
+    save_final(tmp_path / "final.pt", Final(identity={}, meta=meta, step=1, weights=weights))
+    with pytest.raises(DataError, match=r"final.pt: does not say .* option blocks: expected 3 positive integers"):
         load_any(tmp_path / "final.pt")

@@ -128,3 +128,19 @@ def test_archives_that_are_not_read_in_place_are_named(root):
         (root / name).write_text("")
     assert Release(root).packed() == ("a.tar", "b.tar.gz")
     assert Release(root / "none").packed() == ()
+
+
+def test_what_is_larger_than_any_picture_is_not_unpacked(root, monkeypatch):
+    packed(root / "all.zip", {"images/c/3.jpg": bytes(5000), "images/c/4.jpg": bytes(400)})
+    (root / "labels/1.png").write_bytes(bytes(401))
+    monkeypatch.setenv("SEGSTREAM_MAX_PIXELS", "100")
+    raw = Release(root)
+    assert raw.read("images/c/4.jpg") == bytes(400)
+    for path in ("images/c/3.jpg", "labels/1.png"):
+        with pytest.raises(OSError, match=r"too large: .* bytes, more than 400; set SEGSTREAM_MAX_PIXELS="):
+            raw.read(path)
+    whole = (root / "all.zip").read_bytes()
+    says, lies = (size.to_bytes(4, "little") for size in (5000, 40))
+    (root / "all.zip").write_bytes(whole.replace(says, lies))
+    with pytest.raises(OSError, match="Bad CRC-32"):
+        Release(root).read("images/c/3.jpg")

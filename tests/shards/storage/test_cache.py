@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import hashlib
 import multiprocessing
@@ -254,6 +255,15 @@ def test_a_cache_that_cannot_be_filled_costs_speed_alone(ade, cheap, cached, mon
         assert read_often(shards) == open_shards(ade).read(0, "image")
     assert "No space left" in caplog.text
     assert not list(folder.glob("*.[tp]ar*"))
+
+
+def test_where_no_space_can_be_reserved_a_shard_is_kept_all_the_same(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    cache = ShardCache(tmp_path)
+    assert cache.holds(put(cache, 1))
 
 
 def test_samples_come_while_whole_shards_are_on_their_way(ade, cheap, cached, monkeypatch):
