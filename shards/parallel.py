@@ -68,7 +68,7 @@ def as_they_finish(
         except BaseException as error:
             if not isinstance(error, Exception):
                 stop.close()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)  # what is being written is tidied up
             raise
 
 
