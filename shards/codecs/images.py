@@ -49,8 +49,8 @@ def max_pixels() -> int:
     text = os.environ.get(MAX_PIXELS) or str(_DEFAULT_PIXELS)
     if not text.isdecimal() or not 1 <= len(text) <= 15 or int(text) == 0:
         raise UsageError(f"{MAX_PIXELS}={text}: not a number of pixels; write such as {2 * _DEFAULT_PIXELS}")
-    if Image.MAX_IMAGE_PIXELS is not None:
-        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(text))
+    if Image.MAX_IMAGE_PIXELS is not None and int(text) > 2 * Image.MAX_IMAGE_PIXELS:  # where its decoders give up
+        Image.MAX_IMAGE_PIXELS = int(text)
     return int(text)
 
 

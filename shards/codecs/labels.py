@@ -15,9 +15,9 @@ Ids = npt.NDArray[np.integer[Any]]
 
 _ADVICE = "save labels as PNGs of one channel, 8 or 16 bits, whose values are ids"
 _FORMATS = ("PNG", "TIFF", "BMP", "GIF", "PPM")
-_BITMAP = ("group3", "group4", "tiff_ccitt")
-_TIFF_LOSSLESS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd", *_BITMAP)
-_ORIENTATION, _SAMPLE_FORMAT = 274, 339  # tags of TIFF
+_EXACT = ("raw", "group3", "group4", "tiff_ccitt")  # TIFF compression, in either order of bits
+_BYTEWISE = ("packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd")  # exact in the usual one
+_FILL_ORDER, _ORIENTATION, _SAMPLE_FORMAT = 266, 274, 339  # tags of TIFF
 _SIGNED = 2  # sample format
 # Names that Pillow has for what is stored: grey of some bits, perhaps inverted, which it spreads over 0..255; then what
 # it leaves alone.
@@ -94,8 +94,9 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
     if form not in _FORMATS:
         _refuse(f"of format {form}, whose values need not be those that were saved")
     tags = getattr(image, "tag_v2", {})
-    if form == "TIFF" and image.info.get("compression") not in _TIFF_LOSSLESS:
-        _refuse(f"a TIFF with {image.info.get('compression')} compression, which changes values")
+    compression, order = image.info.get("compression"), tags.get(_FILL_ORDER, 1)
+    if form == "TIFF" and compression not in (_EXACT if order != 1 else _EXACT + _BYTEWISE):
+        _refuse(f"a TIFF of {compression} compression and bit order {order}, which may change values")
     if max(orientation(image), tags.get(_ORIENTATION, 1)) > 1:
         _refuse("stored turned or mirrored (orientation tag), and it is not certain that its image is too")
     with decoding(form):

@@ -173,6 +173,14 @@ def test_the_limit_is_what_the_environment_says(monkeypatch):
             images.decode_picture(data)
 
 
+def test_pillows_own_limit_is_raised_only_where_it_is_the_lower_one(monkeypatch):
+    data, before = encoded(RGB, "TIFF"), Image.MAX_IMAGE_PIXELS
+    images.decode_picture(data)
+    assert before == Image.MAX_IMAGE_PIXELS
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert np.array_equal(images.decode_picture(data).pixels, RGB)
+
+
 def test_what_the_process_is_set_to_changes_no_answer(monkeypatch):
     data = encoded(RGB, "BMP")
     with warnings.catch_warnings():
