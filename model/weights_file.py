@@ -103,9 +103,9 @@ def _read_torch(path: Path, size: int) -> Any:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(record.file_size for record in archive.infolist())
             if unpacked > size:
-                raise DataError(
-                    f"its records unpack to {unpacked:,} bytes, in a file of {size:,}; torch never packs any"
-                )
+                raise DataError(f"its records unpack to {unpacked:,} bytes, in a file of {size:,}; torch packs none")
+            if any(b"\nbytearray\n" in archive.read(name) for name in archive.namelist() if name.endswith(".pkl")):
+                raise DataError("its pickle makes a bytearray, of any size, as no file of weights does")
             if (bad := archive.testzip()) is not None:  # torch itself compares no checksums
                 raise DataError(f"record {bad!r} does not have the checksum that is stored with it; copy it again")
     with torch.serialization.safe_globals(_harmless()):
@@ -117,12 +117,8 @@ def _harmless() -> list[Any]:
     scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4")]
     spelled = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    settings = [
-        argparse.Namespace,
-        (os.path.join, "pathlib.PosixPath"),
-        *((dict, f"{m}.AttributeDict") for m in LIGHTNING),
-    ]
-    return [*spelled, np.dtype, *kinds, *settings]
+    attributes = [(dict, f"{module}.AttributeDict") for module in LIGHTNING]
+    return [*spelled, np.dtype, *kinds, argparse.Namespace, (os.path.join, "pathlib.PosixPath"), *attributes]
 
 
 def _measure(value: Any, known: dict[int, tuple[int, int, int]], depth: int) -> tuple[int, int, int]:

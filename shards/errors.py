@@ -55,8 +55,3 @@ def first_few(reasons: Sequence[str], shown: int = 3) -> str:
     """The first of them, with semicolons between, and how many more there are."""
     more = f"; and {len(reasons) - shown} more" if len(reasons) > shown else ""
     return "; ".join(reasons[:shown]) + more
-
-
-def listed(names: Sequence[str], shown: int = 5) -> str:
-    """The first of them, with commas between, and how many more there are."""
-    return ", ".join([*names[:shown], *([f"and {len(names) - shown} more"] if len(names) > shown else [])])

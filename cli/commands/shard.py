@@ -11,7 +11,7 @@ import typer
 
 from segstream.cli.commands.options import CORES, Json, Staged, Workers
 from segstream.cli.console import note, print_json, progress, say
-from segstream.shards.errors import listed
+from segstream.shards.errors import first_few
 
 if TYPE_CHECKING:
     from segstream.shards.convert.convert import Converted
@@ -112,5 +112,5 @@ def _labels(converted: Converted) -> str:
     return (
         f"{ignored_share(converted, converted.pixels):.1%} of the pixels are ignored"
         f"{f' (values in the label files: {values})' if values else ''}; "
-        f"{len(nowhere)} of {len(table)} classes occur nowhere{': ' if nowhere else ''}{listed(nowhere)}"
+        f"{len(nowhere)} of {len(table)} classes occur nowhere{': ' if nowhere else ''}{first_few(nowhere)}"
     )

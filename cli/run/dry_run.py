@@ -107,7 +107,7 @@ def make_plan(recipe: Recipe) -> dict[str, Any]:
         "disk": (train.keep + 1) * memory.checkpoint + memory.weights,  # the newest is written before the oldest goes
         "memory_total": memory.total,
         "fits": free is None or wanted <= free,
-        "warnings": [line for m in manifests.values() for line in label_warnings(m, _member(data.taxonomy, m))],
+        "warnings": [line for m in manifests.values() for line in label_warnings(m, data.taxonomy)],
         "missing": [row["missing"] for row in mix if row["missing"] is not None],
     }
 
@@ -157,10 +157,6 @@ def _taxonomy(recipe: Recipe, manifests: Mapping[str, Manifest]) -> Taxonomy:
     name = next(iter(recipe.data.mix))
     known = registry().get(name)
     return load_taxonomy((known.taxonomy if known else None) or name)
-
-
-def _member(view: str, manifest: Manifest) -> str:
-    return view if view in manifest.members else "native"
 
 
 def _free(device: torch.device) -> int | None:

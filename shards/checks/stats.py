@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from segstream.shards.errors import UsageError, did_you_mean, listed
+from segstream.shards.errors import UsageError, did_you_mean, first_few
 from segstream.shards.format.index import LABEL_MEMBERS
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.taxonomy import Taxonomy
@@ -40,7 +40,8 @@ def ignored_share(manifest: Manifest, pixels: int = 0) -> float:
 
 def label_warnings(manifest: Manifest, member: str = "native", *, pixels: int = 0) -> list[str]:
     """What speaks against training on a set's labels, or evaluating by them, one line each; `pixels` as above."""
-    if member not in label_taxonomies(manifest):
+    member = member if member in label_taxonomies(manifest) else "native"
+    if member not in manifest.members:
         return []
     table = class_table(manifest, member)
     shown, nowhere = ([row.name for row in table if bool(row.images) is there] for there in (True, False))
@@ -49,7 +50,7 @@ def label_warnings(manifest: Manifest, member: str = "native", *, pixels: int = 
         *(["no pixel is labelled: there is nothing to learn, nor to evaluate by"] if not shown else ()),
         *([f"only one class occurs, {shown[0]}: there is nothing to tell it apart from"] if len(shown) == 1 else ()),
         *(
-            [f"{len(nowhere)} of the {len(table)} classes given occur nowhere: {listed(nowhere)}"]
+            [f"{len(nowhere)} of the {len(table)} classes given occur nowhere: {first_few(nowhere)}"]
             if own and nowhere
             else ()
         ),

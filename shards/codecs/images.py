@@ -30,6 +30,7 @@ _CHECKED = ("JPEG", "MPO", "PNG")  # here, whatever Pillow makes of them
 _MCU_PX = 16  # side of a minimum coded unit at 4:2:0
 _TILE_MCUS = range(12, 3, -1)  # widths of a tile, best first: markers grow the file by about 4 bytes a tile
 _ORIENTATION = 0x0112  # tag of EXIF and TIFF
+_SUBFILE, _NO_PAGE = 254, 1 | 4  # tag of TIFF: smaller versions and masks of another page
 _INTEGERS = {1: "B", 3: "H", 4: "I"}  # EXIF's types, as `struct` has them
 # What Pillow warns of is metadata, of no matter here. Once for all: to catch warnings changes them for all threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -48,8 +49,8 @@ def max_pixels() -> int:
     text = os.environ.get(MAX_PIXELS) or str(_DEFAULT_PIXELS)
     if not text.isdecimal() or not 1 <= len(text) <= 15 or int(text) == 0:
         raise UsageError(f"{MAX_PIXELS}={text}: not a number of pixels; write such as {2 * _DEFAULT_PIXELS}")
-    if Image.MAX_IMAGE_PIXELS is not None:
-        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(text))
+    if Image.MAX_IMAGE_PIXELS is not None and int(text) > 2 * Image.MAX_IMAGE_PIXELS:  # where its decoders give up
+        Image.MAX_IMAGE_PIXELS = int(text)
     return int(text)
 
 
@@ -106,8 +107,8 @@ def decode_picture(data: bytes, *, most: int | None = None) -> Picture:
     """Read an image file completely: the one rule by which a picture becomes RGB.
 
     EXIF orientation is applied. Grey, palette and CMYK become RGB, without ICC profiles; of 16 bits a channel the upper
-    8 are kept, and alpha is left out: the colours that are stored show, however transparent. Of several pages the
-    first.
+    8 are kept, and alpha is left out: the colours that are stored show, however transparent. Of what moves
+    the first frame; a TIFF of several pages is refused, as they are pictures of their own.
 
     Args:
         most: pixels, if not as many as `max_pixels`.
@@ -117,6 +118,9 @@ def decode_picture(data: bytes, *, most: int | None = None) -> Picture:
         TooLargeError: its header says more pixels.
     """
     with opened(data, most=most) as image:
+        with decoding(image.format or ""):
+            if image.format == "TIFF" and (several := pages(image)) > 1:
+                raise UnreadableError(f"TIFF of {several} pages, of which one would be taken; save each as a file")
         wide = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG"))
         if image.mode not in _COLOUR_MODES and not wide:
             raise UnreadableError(
@@ -161,6 +165,15 @@ def opened(data: bytes, *, most: int | None = None, rows: bool = True) -> ImageF
     if header is not None and header.exif:  # Pillow finds it where it stands after the pixels only in decoding
         image.info["exif"] = header.exif
     return image
+
+
+def pages(image: ImageFile.ImageFile) -> int:
+    """1 or more; smaller versions of a TIFF's picture do not count."""
+    count = frames = getattr(image, "n_frames", 1)
+    for number in reversed(range(frames if image.format == "TIFF" else 0)):
+        image.seek(number)
+        count -= bool(getattr(image, "tag_v2", {}).get(_SUBFILE, 0) & _NO_PAGE)
+    return count
 
 
 def rgb(image: ImageFile.ImageFile, turned: int = 1) -> Rgb:

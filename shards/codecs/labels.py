@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ImageFile
 
-from segstream.shards.codecs.images import Rgb, decoding, loaded, opened, orientation, raw_mode, rgb
+from segstream.shards.codecs.images import Rgb, decoding, loaded, opened, orientation, pages, raw_mode, rgb
 from segstream.shards.errors import UnreadableError
 
 Ids = npt.NDArray[np.integer[Any]]
@@ -15,10 +15,9 @@ Ids = npt.NDArray[np.integer[Any]]
 
 _ADVICE = "save labels as PNGs of one channel, 8 or 16 bits, whose values are ids"
 _FORMATS = ("PNG", "TIFF", "BMP", "GIF", "PPM")
-_BITMAP = ("group3", "group4", "tiff_ccitt")
-_TIFF_LOSSLESS = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd", *_BITMAP)
-_SUBFILE, _ORIENTATION, _SAMPLE_FORMAT = 254, 274, 339  # tags of TIFF
-_NO_PAGE = 1 | 4  # of a TIFF's subfiles: smaller versions and masks of another
+_EXACT = ("raw", "group3", "group4", "tiff_ccitt")  # TIFF compression, in either order of bits
+_BYTEWISE = ("packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd")  # exact in the usual one
+_FILL_ORDER, _ORIENTATION, _SAMPLE_FORMAT = 266, 274, 339  # tags of TIFF
 _SIGNED = 2  # sample format
 # Names that Pillow has for what is stored: grey of some bits, perhaps inverted, which it spreads over 0..255; then what
 # it leaves alone.
@@ -95,25 +94,17 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
     if form not in _FORMATS:
         _refuse(f"of format {form}, whose values need not be those that were saved")
     tags = getattr(image, "tag_v2", {})
-    if form == "TIFF" and image.info.get("compression") not in _TIFF_LOSSLESS:
-        _refuse(f"a TIFF with {image.info.get('compression')} compression, which changes values")
+    compression, order = image.info.get("compression"), tags.get(_FILL_ORDER, 1)
+    if form == "TIFF" and compression not in (_EXACT if order != 1 else _EXACT + _BYTEWISE):
+        _refuse(f"a TIFF of {compression} compression and bit order {order}, which may change values")
     if max(orientation(image), tags.get(_ORIENTATION, 1)) > 1:
         _refuse("stored turned or mirrored (orientation tag), and it is not certain that its image is too")
     with decoding(form):
-        if _pages(image) > 1:
+        if pages(image) > 1:
             _refuse(f"a {form} of several pages, of which one would be taken")
     if form == "GIF" and image.tile[0][1] != (0, 0, *image.size):
         _refuse("a GIF whose frame does not cover its canvas")
     return image
-
-
-def _pages(image: ImageFile.ImageFile) -> int:
-    """1 or more; smaller versions of a TIFF's picture do not count."""
-    pages = frames = getattr(image, "n_frames", 1)
-    for number in reversed(range(frames if image.format == "TIFF" else 0)):
-        image.seek(number)
-        pages -= bool(getattr(image, "tag_v2", {}).get(_SUBFILE, 0) & _NO_PAGE)
-    return pages
 
 
 def _stored(image: ImageFile.ImageFile, data: bytes) -> Ids:

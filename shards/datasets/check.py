@@ -151,8 +151,9 @@ def _elsewhere(release: Release, facts: Facts) -> list[str]:
     root = release.root.absolute()
     inside = (place for pattern in ("*", "*/*") for place in sorted(root.glob(pattern)))
     for place in (*inside, root.parent, root.parents[1]):
-        if any(os.path.exists(place / name) for name in names):  # noqa: PTH110 - asks where it may not look, too
-            return [f"{place} looks like the release's root; give that folder"]
+        held = [name for name in names if os.path.exists(place / name)]  # noqa: PTH110 - asks where it may not look
+        if held:
+            return [f"{place} holds {held[0]}; give that folder"]
     return []
 
 

@@ -285,10 +285,7 @@ def unpack(path: Path, rules: Mapping[str, str], folder: Path, progress: Callabl
         with path.open("rb") as file:
             for member in _members(file, path):
                 if escapes(member.name):
-                    raise DataError(
-                        f"{path}: holds the name {member.name!r}, which leads out of its folder; download the archive "
-                        f"again"
-                    )
+                    raise DataError(f"{path}: holds the name {member.name!r}, which is absolute or has `..`; remove it")
                 name = member.name.removeprefix("./")
                 prefix = max((p for p in rules if name.startswith(p)), key=len, default=None)
                 if prefix is None or name.endswith("/") or name.startswith(MAC_COPIES):
@@ -306,12 +303,12 @@ def unpack(path: Path, rules: Mapping[str, str], folder: Path, progress: Callabl
                 progress(member.position // 10**6, total)
     except (*BROKEN_ZIP, tarfile.TarError, gzip.BadGzipFile) as error:
         what = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path}: damaged ({what}); remove it and run again") from error
+        raise DataError(f"{path}: cannot be unpacked ({what}); remove it and run again") from error
     except OSError as error:
         where = error.filename or path
         raise DataError(f"{where}: cannot be written ({error.strerror or error}); make room and run again") from error
     if missing:
-        raise DataError(f"{path}: holds nothing below {', '.join(sorted(missing))}; is it the right archive?")
+        raise DataError(f"{path}: holds nothing below {', '.join(sorted(missing))}; put the archive there that does")
     progress(total, total)
     return written
 

@@ -67,6 +67,12 @@ def test_records_that_unpack_to_more_than_the_file_are_refused(tmp_path):
         read_weights_file(tmp_path / "bomb.pt")
 
 
+def test_a_buffer_of_any_size_is_not_made(tmp_path):
+    torch.save({"w": torch.zeros(1), "b": bytearray(5)}, tmp_path / "w.pt")
+    with pytest.raises(DataError, match=r"w.pt: its pickle makes a bytearray, of any size"):
+        read_weights_file(tmp_path / "w.pt")
+
+
 def test_a_storage_shorter_than_its_pickle_says_is_not_read_beyond_its_end(tmp_path):
     torch.save({"w": torch.arange(5000.0)}, tmp_path / "w.pt")
     with zipfile.ZipFile(tmp_path / "w.pt") as old, zipfile.ZipFile(tmp_path / "short.pt", "w") as new:

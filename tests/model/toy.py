@@ -56,6 +56,7 @@ class ToySource:
     extra: dict[str, Any] = field(default_factory=dict)
     taxonomy: Taxonomy = TAXONOMY
     engine_note: str = "engine toy"
+    warnings: tuple[str, ...] = ("toy train: only one class occurs",)
 
     @property
     def fingerprint(self) -> dict[str, Any]:

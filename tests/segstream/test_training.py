@@ -52,6 +52,7 @@ def test_a_staged_run_goes_on_beside_its_folder_and_appears_whole(tmp_path):
     assert not (tmp_path / "runs/toy").exists()
     notes = []
     assert train(chosen, tmp_path / "runs/toy", staged=True, on_note=notes.append) == tmp_path / "runs/toy/final.pt"
+    assert "warning: toy train: only one class occurs" in notes
     assert any("/.partial/toy/checkpoints/step-00000002.pt at step 2 of 4" in note for note in notes), notes
     assert (tmp_path / "runs/toy/final.pt").exists()
     assert not (tmp_path / "runs/.partial").exists()

@@ -67,8 +67,13 @@ def run(source, final, out, **options):
 def test_a_folder_keeps_its_sub_folders(tmp_path, final, capsys):
     names = ("a/x.png", "b/x.png", "y.png")
     source = folder(tmp_path / "in", names)
+    for other in ("notes.txt", "a/drive.MTS"):
+        (source / other).touch()
     run(source, final, tmp_path / "out", overlay=True, json=True)
-    report = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    told = f"1 .mts ({source}/a/drive.MTS), 1 .txt ({source}/notes.txt); name a video to segment it"
+    assert f"predict: left out 2 files that are no pictures: {told}\n" in printed.err
+    report = json.loads(printed.out)
     summary = json.loads((tmp_path / "out/classes.json").read_text())
     assert report["inputs"] == summary["inputs"]
     assert list(summary["inputs"]) == ["a/x", "b/x", "y"]

@@ -10,6 +10,7 @@ from segstream.cli.commands.train import train
 from segstream.cli.run import dry_run as plans
 from segstream.cli.run.dry_run import dry_run, make_plan
 from segstream.model.training.memory import StepMemory, estimate_step
+from segstream.pipeline.loader import Loader
 from segstream.recipe import load_recipe, recipe_names
 from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
@@ -109,6 +110,17 @@ def test_without_data_the_registry_says_what_to_expect(name, classes, tmp_path, 
     how = f"segstream shard {first['dataset']} --raw RAW --split train --short-side 48{relabel} --out"
     assert how in first["missing"]
     assert how in err
+
+
+def test_labels_of_one_class_are_warned_of(world, capsys):
+    recipe = load_recipe("oracle-camvid", tiny_overrides("oracle-camvid", world))
+    dry_run(recipe, json=True)
+    told = "camvid-street train: only one class occurs, Road: there is nothing to tell it apart from"
+    out, err = capsys.readouterr()
+    assert told in json.loads(out)["warnings"]
+    assert f"warning: {told}\n" in err
+    with Loader(recipe.data, recipe.augment, recipe.loader, seed=0) as loader:
+        assert told in loader.warnings
 
 
 def test_shards_without_relabelled_labels_are_told(world, capsys):

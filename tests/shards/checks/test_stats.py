@@ -88,7 +88,7 @@ def test_a_set_holds_what_its_members_are(ade):
         ([[0, 1, 2, 2], [2, 2, 1, 0]], []),
         ([[0, 1, 2, 255], [255] * 4], ["62.5% of the pixels are ignored"]),
         ([[0, 0, 0, 1], [1] * 4], ["1 of the 3 classes given occur nowhere: c"]),
-        ([[0] * 4, [0, 0, 0, 255]], ["only one class occurs, a", "2 of the 3 classes given occur nowhere: b, c"]),
+        ([[0] * 4, [0, 0, 0, 255]], ["only one class occurs, a", "2 of the 3 classes given occur nowhere: b; c"]),
         ([[255] * 4], ["no pixel is labelled"]),
     ],
 )
@@ -106,4 +106,5 @@ def test_what_speaks_against_learning_from_labels(tmp_path, values, expected):
     assert [line.partition(": there is nothing")[0] for line in told] == [f"mine val: {line}" for line in expected]
     with open_shards(made.url) as shards:  # the manifest tells the same
         assert label_warnings(shards.manifest) == told
-        assert label_warnings(shards.manifest, "universal") == []
+        assert label_warnings(shards.manifest, "naive") == told
+        assert label_warnings(dataclasses.replace(shards.manifest, members=("image", "json"))) == []

@@ -68,6 +68,12 @@ def test_other_formats_are_read_and_of_several_pictures_the_first(format):
     assert np.abs(found.pixels.astype(int) - RGB).mean() < 6  # GIF has few colours, others lose some
 
 
+def test_tiffs_of_several_pages_are_refused():
+    pages = encoded(RGB, "TIFF", save_all=True, append_images=[Image.fromarray(RGB)] * 2)
+    with pytest.raises(images.UnreadableError, match="TIFF of 3 pages, of which one would be taken"):
+        images.decode_picture(pages)
+
+
 def test_heic_says_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(images.UnreadableError, match=r"HEIC, which pillow-heif reads: pip install 'segstream\[heic\]'"):
@@ -165,6 +171,14 @@ def test_the_limit_is_what_the_environment_says(monkeypatch):
         monkeypatch.setenv("SEGSTREAM_MAX_PIXELS", wrong)
         with pytest.raises(UsageError, match=r"SEGSTREAM_MAX_PIXELS=.*: not a number of pixels"):
             images.decode_picture(data)
+
+
+def test_pillows_own_limit_is_raised_only_where_it_is_the_lower_one(monkeypatch):
+    data, before = encoded(RGB, "TIFF"), Image.MAX_IMAGE_PIXELS
+    images.decode_picture(data)
+    assert before == Image.MAX_IMAGE_PIXELS
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert np.array_equal(images.decode_picture(data).pixels, RGB)
 
 
 def test_what_the_process_is_set_to_changes_no_answer(monkeypatch):

@@ -149,7 +149,8 @@ def turned():
 REFUSED = {
     "jpeg": (encoded(IDS, "JPEG"), "format JPEG, whose values need not be"),
     "webp": (encoded(channels("RGB"), "WEBP"), "format WEBP, whose values need not be"),
-    "jpeg in tiff": (encoded(IDS, "TIFF", compression="jpeg"), "TIFF with jpeg compression"),
+    "jpeg in tiff": (encoded(IDS, "TIFF", compression="jpeg"), "TIFF of jpeg compression"),
+    "reversed packbits": (tiff(IDS, 8, t259=32773, t266=2), "TIFF of packbits compression and bit order 2"),
     "pages": (encoded(IDS, "TIFF", save_all=True, append_images=[Image.fromarray(IDS)]), "TIFF of several pages"),
     "frames": (encoded(IDS, "GIF", save_all=True, append_images=[Image.fromarray(3 - IDS)]), "GIF of several pages"),
     "animated": (encoded(IDS, save_all=True, append_images=[Image.fromarray(3 - IDS)]), "PNG of several pages"),

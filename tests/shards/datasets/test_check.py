@@ -117,8 +117,8 @@ WRONG = {
         "annotations/panoptic_val2017.zip lies here packed; unpack it so that annotations/panoptic_val2017/ appears",
     ),
     "a packed archive of which only the name is known": ("idd-19", "idd-20k-II.tar.gz", "tar.gz lies here packed"),
-    "a folder too high": ("bdd", "bdd100k/seg/images/train/a.jpg", "bdd100k looks like the release's root; give that"),
-    "two folders too high": ("voc2012", "VOCdevkit/VOC2012/JPEGImages/a.jpg", "VOCdevkit/VOC2012 looks like"),
+    "a folder too high": ("bdd", "bdd100k/seg/images/train/a.jpg", "bdd100k holds seg; give that"),
+    "two folders too high": ("voc2012", "VOCdevkit/VOC2012/JPEGImages/a.jpg", "VOCdevkit/VOC2012 holds JPEGImages"),
 }  # fmt: skip
 
 
@@ -147,7 +147,7 @@ def test_a_folder_too_low_is_told(tmp_path):
     names(tmp_path / "release", "seg/images/train/a.jpg", "seg/labels/train/a_train_id.png")
     for low in ("seg", "seg/images"):
         (problem,) = check_release("bdd", tmp_path / "release" / low).problems
-        assert problem == f"{tmp_path / 'release'} looks like the release's root; give that folder"
+        assert problem == f"{tmp_path / 'release'} holds seg; give that folder"
 
 
 def test_signs_do_not_show_in_a_release_as_it_should_be():

@@ -241,7 +241,9 @@ def test_a_server_that_never_gets_further_is_given_up(server, fetch):
 
 def test_truncated_archives_are_told_and_not_remembered(server, fetch, tmp_path):
     offer(server, WHOLE[:5000])
-    with pytest.raises(DataError, match=r"archives/file.zip: damaged \(File is not a zip file\); remove it and run"):
+    with pytest.raises(
+        DataError, match=r"archives/file.zip: cannot be unpacked \(File is not a zip file\); remove it and run"
+    ):
         fetch()
     assert recorded(tmp_path)["sha256"] is None
     (tmp_path / "archives/file.zip").unlink()
@@ -370,7 +372,7 @@ def test_tars_are_unpacked_by_prefix(tmp_path, name, mode):
     assert unpack_into(out, name, content, rules) == 0
     (out / "label38/0.png").write_bytes(b"")  # as an interrupted copy would leave it
     assert unpack_into(out, name, content, rules) == 1
-    with pytest.raises(DataError, match=r"holds nothing below labels/; is it the right archive"):
+    with pytest.raises(DataError, match=r"holds nothing below labels/; put the archive there"):
         unpack_into(out, name, content, {"labels/": "labels/"})
 
 
@@ -381,7 +383,7 @@ EVIL = ("../out.txt", "x/../../out.txt", "/tmp/segstream-out.txt", "x/a/../../..
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_names_that_lead_out_are_refused(tmp_path, name, kind):
     files = {"x/a": b"a", name: b"evil"}
-    with pytest.raises(DataError, match="which leads out of its folder"):
+    with pytest.raises(DataError, match=r"which is absolute or has `\.\.`; remove it"):
         unpack_into(
             tmp_path / "in/out", f"a.{kind}", zipped(files) if kind == "zip" else tarred(files.items()), {"": ""}
         )
@@ -419,7 +421,7 @@ def test_archives_cut_anywhere_are_told(tmp_path, name, mode):
     end = 6 * 1536 if name == "a.tar" else len(whole)  # what follows in a tar is padding
     for size in {0, 1, 100, end - 1, *range(512, end, 512 if name == "a.tar" else 97)} - {end}:
         out = tmp_path / f"out{size}"
-        with pytest.raises(DataError, match="damaged"):
+        with pytest.raises(DataError, match="cannot be unpacked"):
             unpack_into(out, name, whole[:size], {"x/": "x/"})
         for written in out.rglob("*"):
             assert written.is_dir() or written.suffix == ".part" or written.read_bytes() == entries[f"x/{written.name}"]
@@ -428,6 +430,6 @@ def test_archives_cut_anywhere_are_told(tmp_path, name, mode):
 def test_a_flipped_bit_in_a_zip_is_told(tmp_path):
     content = bytearray(zipped({"x/a": b"a" * 1000}))
     content[500] ^= 1
-    with pytest.raises(DataError, match=r"damaged \(Bad CRC-32"):
+    with pytest.raises(DataError, match=r"cannot be unpacked \(Bad CRC-32"):
         unpack_into(tmp_path / "out", "a.zip", content, {"x/": "x/"})
     assert not (tmp_path / "out/x/a").exists()
