@@ -274,7 +274,8 @@ def check_thin(size_hw: Sequence[int], short: int, crop: int = 1) -> None:
     """Refuse an image that a side too short makes explode: resized by that side, and padded to the windows.
 
     Raises:
-        DataError: of more than twice as many pixels as itself, than a million, and than 16 times the square of its new shorter side.
+        DataError: the result would have more than twice its pixels, a million, and 16 times the square of its shorter
+            side.
     """
     high, wide = (max(crop, round(short / min(size_hw) * side)) for side in size_hw)
     if high * wide > max(2 * math.prod(size_hw), _FEW_PIXELS, LONGEST * max(short, crop) ** 2):
