@@ -125,8 +125,7 @@ def remap_label(label: npt.NDArray[Any], remap: Remap, *, where: str) -> npt.NDA
     if lost.any():
         ids = np.unique(label[lost])[:8].tolist()
         raise DataError(
-            f"{where}: {int(lost.sum())} of {label.size} pixels carry ids {ids}, which {remap.source} does not have; "
-            f"check that the file belongs to this dataset and release"
+            f"{where}: {int(lost.sum())} of {label.size} pixels carry ids {ids}, which {remap.source} does not have"
         )
     return mapped.astype(np.uint8 if remap.table.max() <= IGNORE_INDEX else np.int16)
 

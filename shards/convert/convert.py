@@ -174,7 +174,7 @@ def convert(
             skipped=tuple(left_out),
             absent=len(found.absent),
             relabel=merge_outcomes([unused, *outcomes]) if unused else None,
-            ignored=ignored,
+            ignored=dict(ignored),
             alike=tuple(sorted(suffix for suffix, _ in alike)) if sum(info.samples for info in infos) > 1 else (),
             url=url,
             pixels=sum(shard.pixels for shard in made),

@@ -168,22 +168,21 @@ def _open_remote(revision: _Revision) -> Store:
         for text in texts:
             config.read_string(text)
     except configparser.Error as error:
-        raise DataError(f"{revision.url}: DVC's configuration cannot be read ({error!r}); mend it") from error
+        kind = type(error).__name__  # its text has lines of the file, passwords among them
+        raise DataError(f"{revision.url}: DVC's configuration cannot be read ({kind}); mend it") from None
     name = config.get("core", "remote", fallback="").strip("\"'")
     section = f"'remote \"{name}\"'"
     if not name or not config.has_section(section):
         raise DataError(f"{revision.url}: no default DVC remote; dvc remote add -d NAME URL, then dvc push")
     remote = {key: value.strip("\"'") for key, value in config.items(section)}
     url = remote.get("url", "")
-    if url.startswith("s3://"):
+    if scheme_of(url) in ("s3", "http", "https"):
+        from segstream.shards.storage.http import HttpOrigin
         from segstream.shards.storage.remote import RemoteStore
         from segstream.shards.storage.s3 import S3Origin
 
-        return RemoteStore(S3Origin(url, account=remote))
-    if scheme_of(url) in ("http", "https"):
-        from segstream.shards.storage.http import HttpOrigin
-        from segstream.shards.storage.remote import RemoteStore
-
+        if scheme_of(url) == "s3":
+            return RemoteStore(S3Origin(url, account=remote))
         login = ":".join(quote(remote[key], safe="") for key in ("user", "password") if key in remote)
         return RemoteStore(HttpOrigin(url.replace("://", f"://{login}@", 1) if login else url))
     if "://" in url or "true" in (remote.get("version_aware"), remote.get("worktree")):

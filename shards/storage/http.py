@@ -27,6 +27,7 @@ HEADERS = 1 << 20  # bytes of status and headers, and of a body that nobody aske
 TRY_AGAIN = (408, 425, 429)  # and all from 500 on
 CONNECTIONS = 32
 REDIRECTS = 5
+_LOGIN = "the server or proxy needs a login (USER:PASSWORD@ before its name), a signature, or another than it has"
 _NO_RANGES = (
     "the server does not answer Range requests, so every sample would cost a whole shard; "
     "serve the files with one that does (nginx, any object store), or copy them to this machine"
@@ -87,8 +88,7 @@ class HttpOrigin(Origin):
             raise TransientError(said, wait_s=number(response.headers.get("Retry-After")) or 0.0)
         if response.status == 416:
             raise DataError(f"{where}: ends before the bytes that were asked for; upload it again")
-        login = "the server or the proxy needs a login (https://USER:PASSWORD@...), a signature, or another than it has"
-        raise DataError(f"{where}: {said}; {login if response.status in (401, 403, 407) else 'check the URL'}")
+        raise DataError(f"{where}: {said}; {_LOGIN if response.status in (401, 403, 407) else 'check the URL'}")
 
     def _ask(self, method: str, at: Url, headers: Mapping[str, str], where: str) -> urllib3.BaseHTTPResponse:
         headers = {"User-Agent": "segstream", "Accept-Encoding": "identity"} | dict(headers)
@@ -104,7 +104,7 @@ class HttpOrigin(Origin):
             if isinstance(error, SSLError):
                 remote.require_trust(error, where=where, variable="SSL_CERT_FILE")
             if isinstance(error, ProxyError) and " 407 " in str(error):
-                raise DataError(f"{where}: the proxy needs a login; see {at.scheme}_proxy") from error
+                raise DataError(f"{where}: the proxy answers 407; {_LOGIN}") from error
             reached = not isinstance(error, (NewConnectionError, ProxyError, SSLError))
             raise TransientError(f"no answer ({error})", reached=reached) from error
         return response
@@ -152,8 +152,8 @@ def bounded(pools: Mapping[str, Any]) -> dict[str, Any]:
     """urllib3's classes of connection pools, by scheme, with answers that are `_BoundedAnswer`s."""
     found = {}
     for scheme, pool in pools.items():
-        connection = type("Connection", (pool.ConnectionCls,), {"response_class": _BoundedAnswer})
-        found[scheme] = type("Pool", (pool,), {"ConnectionCls": connection})
+        connection = type(pool.ConnectionCls.__name__, (pool.ConnectionCls,), {"response_class": _BoundedAnswer})
+        found[scheme] = type(pool.__name__, (pool,), {"ConnectionCls": connection})
     return found
 
 

@@ -210,8 +210,7 @@ class RemoteStore:
     def _get(self, name: str, start: int, stop: int) -> RangeRead:
         found = self._origin.get(name, start, stop)
         if len(found.data) != (expected := min(stop, found.total) - start):
-            what = "short read" if len(found.data) < expected else "more was sent than asked for"
-            raise TransientError(f"{what}: {len(found.data)} of {expected} bytes came")
+            raise TransientError(f"short read, or more than asked for: {len(found.data)} of {expected} bytes came")
         return found
 
     def _range(self, name: str, start: int, length: int) -> bytes:

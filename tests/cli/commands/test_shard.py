@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from segstream.cli.commands.shard import shard as command
@@ -40,3 +41,30 @@ def test_images_that_are_absent_are_named(tmp_path, capsys):
     assert (summary["samples"], summary["absent"], len(summary["first_absent"])) == (2, 48, 5)
     assert "48 images that the release lists are not in" in said.err
     assert f"{summary['first_absent'][0]}, " in said.err
+
+
+def test_own_data_tell_what_is_ignored_what_is_left_out_and_what_cannot_be_learnt(tmp_path, capsys):
+    for n in range(2):
+        trees.save(tmp_path / f"images/{n}.png", np.full((8, 8, 3), n, np.uint8))
+        trees.save(tmp_path / f"labels/{n}.png", np.full((8, 8), 255, np.uint8))
+    (tmp_path / "images/b.jfif").touch()
+    own = tmp_path / "own.yaml"
+    own.write_text("name: mine\nsplits: {val: {images: images/*.png, labels: labels/*.png}}\nclasses: [{name: a}]\n")
+    options = {"dataset": str(own), "split": ["val"]}
+    shard(tmp_path, str(tmp_path / "out"), **options, json=True)
+    said = capsys.readouterr()
+    (summary,) = json.loads(said.out)
+    beside = f"{own}.splits.val: no glob matches 1 other files there: 1 .jfif (images/b.jfif)"
+    assert {key: summary[key] for key in ("pixels", "ignored", "alike", "notes")} == {
+        "pixels": 128,
+        "ignored": {"255": 128},
+        "alike": ["native.png"],
+        "notes": [beside],
+    }
+    nothing = "mine val: no pixel is labelled: there is nothing to learn, nor to evaluate by"
+    alike = "mine val: all 2 samples have the same native.png"
+    warned = [line.removeprefix("warning: ") for line in said.err.splitlines() if line.startswith("warning: ")]
+    assert warned == [beside, nothing, alike]
+    shard(tmp_path, str(tmp_path / "out"), **options)
+    line = "  100.0% of the pixels are ignored (values in the label files: 255 on 128); 1 of 1 classes occur nowhere: a"
+    assert line in capsys.readouterr().out.splitlines()
