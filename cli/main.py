@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import sys
+import threading
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -139,8 +140,16 @@ def _prepare_process() -> None:
         sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _thread_ended
     if Path.cwd() != Path(segstream.__file__).parents[1]:  # a random.py in the working folder is not ours
         os.environ.setdefault("PYTHONSAFEPATH", "1")
+
+
+def _thread_ended(ended: threading.ExceptHookArgs) -> None:
+    """Refusals of the system are told by whoever waits for the thread, as TensorBoard's does of its own."""
+    if not isinstance(ended.exc_value, OSError):
+        threading.__excepthook__(ended)
 
 
 def _interrupt(number: int, frame: object) -> None:

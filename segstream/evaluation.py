@@ -46,7 +46,7 @@ def evaluate(
         print(result.miou, [(c.name, c.iou) for c in result.classes])
 
     Args:
-        checkpoint: a run's `final.pt`, or a published file of MSeg's or HMSA's.
+        checkpoint: a run's `final.pt`, or another file of a network's weights.
         data: URL of a shard set, or several.
         taxonomy: classes to evaluate in, `auto`, `native` or `universal`, or several. auto: universal classes for a
             universal model on a dataset to train on, otherwise the dataset's own.

@@ -92,12 +92,11 @@ def _revision() -> dict[str, Any]:
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", "-C", str(SOURCE), *arguments], capture_output=True, text=True, check=False, timeout=20
-        )
+        command = ["git", "--no-optional-locks", "-C", str(SOURCE), *arguments]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return os.fsdecode(done.stdout).strip() if done.returncode == 0 else None
 
 
 def _versions() -> dict[str, str]:

@@ -103,8 +103,10 @@ def read_logits(path: Path) -> npt.NDArray[np.floating]:
             logits: npt.NDArray[np.floating] = file["logits"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: no array `logits` that can be read ({error}); dump it again") from error
-    if logits.ndim != 3 or logits.dtype.kind != "f" or not np.isfinite(logits).all():
-        raise DataError(f"{path}: {logits.dtype} of {logits.shape}, not finite (classes, height, width); dump it again")
+    if logits.ndim != 3 or logits.dtype.kind != "f":
+        raise DataError(f"{path}: {logits.dtype} of {logits.shape}, not floats of three sides; dump it again")
+    if not np.isfinite(logits).all():
+        raise DataError(f"{path}: `logits` holds nan or infinity; dump it again")
     return logits
 
 

@@ -152,8 +152,8 @@ def bounded(pools: Mapping[str, Any]) -> dict[str, Any]:
     """urllib3's classes of connection pools, by scheme, with answers that are `_BoundedAnswer`s."""
     found = {}
     for scheme, pool in pools.items():
-        connection = type("Connection", (pool.ConnectionCls,), {"response_class": _BoundedAnswer})
-        found[scheme] = type("Pool", (pool,), {"ConnectionCls": connection})
+        connection = type(pool.ConnectionCls.__name__, (pool.ConnectionCls,), {"response_class": _BoundedAnswer})
+        found[scheme] = type(pool.__name__, (pool,), {"ConnectionCls": connection})
     return found
 
 

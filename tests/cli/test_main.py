@@ -165,9 +165,12 @@ def test_ctrl_c_says_that_the_same_command_goes_on_and_a_second_leaves_at_once(p
     assert (process.returncode, said[-1]) == (130, "interrupted; the same command goes on where it stopped")
     assert not [line for line in said if "Traceback" in line]
     code = """
-import signal
+import signal, threading
 from segstream.cli import main
 main._prepare_process()
+told_by_whoever_waits = threading.Thread(target=open, args=("/no/such/file",))
+told_by_whoever_waits.start()
+told_by_whoever_waits.join()
 try:
     signal.raise_signal(signal.SIGINT)
 except KeyboardInterrupt:

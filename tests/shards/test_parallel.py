@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -35,6 +36,14 @@ def test_errors_of_workers_arrive():
 def test_results_come_with_their_places():
     assert sorted(as_they_finish(abs, [-1, -2, -3], workers=2, what="test")) == [(0, 1), (1, 2), (2, 3)]
     assert list(as_they_finish(abs, [-1, -2], workers=1, what="test")) == [(0, 1), (1, 2)]
+
+
+def test_work_that_is_given_up_ends_at_once():
+    results = as_they_finish(time.sleep, [0, 600, 600], workers=2, what="test")
+    assert next(results) == (0, None)
+    start = time.monotonic()
+    results.close()
+    assert time.monotonic() - start < 60
 
 
 def test_reading_ahead_keeps_the_order_and_a_bound():

@@ -81,9 +81,13 @@ def test_bad_files_are_named(models, tmp_path):
         bad.write_bytes(content)
         with pytest.raises(DataError, match=r"two/bravo_ACDC/fog/a_logits.npz: no array"):
             ensemble(folders, tmp_path / "out")
-    for arrays in ({"other": np.zeros(3)}, {"logits": np.full((19, 6, 7), np.nan)}, {"logits": np.zeros((6, 7))}):
+    for arrays, says in (
+        ({"other": np.zeros(3)}, "no array `logits` that can be read"),
+        ({"logits": np.full((19, 6, 7), np.nan)}, "`logits` holds nan or infinity"),
+        ({"logits": np.zeros((6, 7))}, r"float64 of \(6, 7\), not floats of three sides"),
+    ):
         np.savez_compressed(bad, **arrays)
-        with pytest.raises(DataError, match=r"a_logits.npz: "):
+        with pytest.raises(DataError, match=rf"a_logits.npz: {says}"):
             ensemble(folders, tmp_path / "out")
     dump(folders[1], NAMES[0], 1, (6, 8))
     with pytest.raises(DataError, match=r"bravo_ACDC/fog/a: logits of \(19, 6, 8\) beside \(19, 6, 7\)"):

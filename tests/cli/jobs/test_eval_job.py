@@ -71,6 +71,17 @@ def test_a_result_of_another_evaluation_is_stale_and_made_again(tmp_path, calls)
     assert journal.exists()  # what an unfinished one of the same identity noted stays, to go on from
 
 
+def test_files_that_a_cache_linked_are_not_written_through(tmp_path, calls):
+    run_job(job(tmp_path))
+    names = [f"recipe.json.{kind}" for kind in ("lock", "log")]
+    for name in names:
+        (tmp_path / name).write_text("cached")
+        job(tmp_path).result.with_name(name).unlink()
+        job(tmp_path).result.with_name(name).symlink_to(tmp_path / name)
+    assert run_job(job(tmp_path, checkpoint="other")).error is None
+    assert [(tmp_path / name).read_text() for name in names] == ["cached", "cached"]
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1]"])
 def test_a_damaged_identity_is_no_identity(tmp_path, calls, text):
     run_job(job(tmp_path))
