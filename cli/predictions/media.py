@@ -71,7 +71,8 @@ def find_pictures(spec: str | Path) -> tuple[list[Path], list[Path]]:
     pictures, others = (sorted(p for p in found if (suffix_of(p) in PICTURE_SUFFIXES) is kind) for kind in kinds)
     if not pictures:
         suffixes = " ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
-        held = f"there are {by_suffix(others)}" if others else "there are no files"
+        none = "there are no files" if place.is_dir() else "nothing is there"
+        held = f"there are {by_suffix(others)}" if others else none
         raise DataError(f"{spec}: no picture ({suffixes}), {held}; name a file, a folder or a quoted glob")
     return pictures, others
 

@@ -140,7 +140,10 @@ def image_confusion(
         for name in protocol.members:
             _check(where, image, labels[name], num_classes)
     counts = []
-    (preds,) = segment(net, [image], [protocol.projection for protocol in protocols], config)
+    try:
+        (preds,) = segment(net, [image], [protocol.projection for protocol in protocols], config)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
     for protocol, pred in zip(protocols, preds, strict=True):
         num_classes, label = protocol.taxonomy.num_classes, labels[protocol.label]
         if pred.max() >= num_classes:

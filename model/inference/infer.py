@@ -274,10 +274,11 @@ def check_thin(size_hw: Sequence[int], short: int, crop: int = 1) -> None:
     """Refuse an image that a side too short makes explode: resized by that side, and padded to the windows.
 
     Raises:
-        DataError: of more pixels than itself, than a million, and than 16 times the square of its new shorter side.
+        DataError: the result would have more than twice its pixels, a million, and 16 times the square of its shorter
+            side.
     """
     high, wide = (max(crop, round(short / min(size_hw) * side)) for side in size_hw)
-    if high * wide > max(math.prod(size_hw), _FEW_PIXELS, LONGEST * max(short, crop) ** 2):
+    if high * wide > max(2 * math.prod(size_hw), _FEW_PIXELS, LONGEST * max(short, crop) ** 2):
         raise DataError(
             f"an image of {size_hw[1]} x {size_hw[0]} would be segmented at {wide} x {high}, for its shorter side; cut "
             f"it into pieces at most {LONGEST} times as long as wide"

@@ -46,18 +46,14 @@ def label_warnings(manifest: Manifest, member: str = "native", *, pixels: int = 
     table = class_table(manifest, member)
     shown, nowhere = ([row.name for row in table if bool(row.images) is there] for there in (True, False))
     own, share = manifest.native.kind == "own" and member == "native" and shown, ignored_share(manifest, pixels)
-    found = [
-        *(["no pixel is labelled: there is nothing to learn, nor to evaluate by"] if not shown else ()),
-        *([f"only one class occurs, {shown[0]}: there is nothing to tell it apart from"] if len(shown) == 1 else ()),
-        *(
-            [f"{len(nowhere)} of the {len(table)} classes given occur nowhere: {first_few(nowhere)}"]
-            if own and nowhere
-            else ()
-        ),
-        *([f"{share:.1%} of the pixels are ignored"] if shown and share > 0.5 else ()),
-        *(f"all {manifest.samples} samples have the same {what}" for what in manifest.alike),
-    ]
-    return [f"{manifest.dataset} {manifest.split}: {line}" for line in found]
+    said = {
+        "no pixel is labelled: there is nothing to learn, nor to evaluate by": not shown,
+        f"only one class occurs, {first_few(shown)}: there is nothing to tell it apart from": len(shown) == 1,
+        f"{len(nowhere)} of the {len(table)} classes given occur nowhere: {first_few(nowhere)}": own and nowhere,
+        f"{share:.1%} of the pixels are ignored": shown and share > 0.5,
+        **{f"all {manifest.samples} samples have the same {what}": True for what in manifest.alike},
+    }
+    return [f"{manifest.dataset} {manifest.split}: {line}" for line, holds in said.items() if holds]
 
 
 def common_member(manifests: Sequence[Manifest]) -> str:

@@ -249,7 +249,8 @@ def _find_listed(release: Release, path: str, where: str) -> Found:
 
 
 def _relative(release: Release, path: str, at: str) -> str:
-    """A listed path below the data's folder; it may be absolute, or begin with `/` where that folder is meant."""
+    """A listed path below the data's folder; it may be absolute, begin with `/` for that folder, have backslashes."""
+    path = path.replace("\\", "/") if "\\" in path and not release.has(path) else path
     if not path.startswith("/"):
         return path
     root = f"{os.path.abspath(release.root)}/"  # noqa: PTH100 - as it is spelt, links and all

@@ -160,7 +160,7 @@ def test_pictures_are_found_by_file_folder_and_glob_and_the_rest_is_told(tmp_pat
     (folder / "odd[1].png").touch()
     assert find_pictures(folder / "odd[1].png") == ([folder / "odd[1].png"], [])  # a file before a pattern
     for nothing in (tmp_path / "nowhere", f"{folder}/*.gif", folder / ".hidden/no"):
-        with pytest.raises(DataError, match=r"no picture .*there are no files"):
+        with pytest.raises(DataError, match=r"no picture .*nothing is there"):
             find_pictures(nothing)
     with pytest.raises(DataError, match=r"no picture .*there are 1 \.mp4 \(.*f\.mp4\); name a file"):
         find_pictures(f"{folder}/f.*")

@@ -94,3 +94,9 @@ KEY, IMAGE, LABEL = sample(0)
 def test_bad_samples_are_named_and_class_counts_must_agree(text, label, options):
     with pytest.raises(DataError, match=text):
         evaluated([(KEY, IMAGE, label)], **options)
+
+
+def test_a_sample_that_cannot_be_segmented_is_named():
+    thin = np.zeros((1, 1 << 20), np.uint8)
+    with pytest.raises(DataError, match=r"key/0: an image of 1048576 x 1 would be segmented at 1048576 x \d+"):
+        evaluated([(KEY, np.repeat(thin[..., None], 3, axis=2), thin)])

@@ -147,6 +147,7 @@ def test_more_than_255_classes_take_16_bits(net):
         ((1, 30000), None, 33, False),
         ((375, 1242), 1890, 713, False),
         ((200, 3200), 1080, 713, False),
+        ((400, 20000), None, 713, False),
         ((30, 9000), 60, 33, True),
     ],
 )

@@ -88,8 +88,8 @@ def test_lists_pair_as_written_and_wildcards_by_what_they_stand_for(raw):
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_lists_are_read_as_other_programs_write_them(raw, encoding):
-    """With a byte order mark, lines ended as on Windows, paths absolute or from the data's root, lines repeated."""
-    lines = (f"{raw}/images/a0.jpg {raw}/labels/a0.png", "/images/a1.jpg /labels/a1.png", "images/a0.jpg labels/a0.png")
+    """With a byte order mark, lines and paths as on Windows, paths absolute or from the data's root, lines repeated."""
+    lines = (f"{raw}/images/a0.jpg {raw}/labels/a0.png", "/images/a1.jpg labels\\a1.png", "images/a0.jpg labels/a0.png")
     (raw / "val.txt").write_bytes("\r\n".join(lines).encode(encoding))
     found = dataset(write(raw)).find(Release(raw), "val")
     assert [(p.key, p.label) for p in found.pairs] == [("images/a0", "labels/a0.png"), ("images/a1", "labels/a1.png")]
