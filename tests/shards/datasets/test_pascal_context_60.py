@@ -73,5 +73,5 @@ def test_without_scipy_it_says_so_before_anything_is_read(tmp_path, monkeypatch)
 
 
 def test_an_unreadable_label_is_the_samples_fault(tmp_path):
-    with pytest.raises(UnreadableError, match=r"not a \.mat file"):
+    with pytest.raises(UnreadableError, match=r"do not say MATLAB 5"):
         dataset(NAME).read_label(b"", None)
