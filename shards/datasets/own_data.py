@@ -19,7 +19,7 @@ import contextlib
 import functools
 import os
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -156,22 +156,20 @@ def _find_alike(own: OwnData, at: str, release: Release, split: str) -> Found:
     palettes = _palettes(release, found)
     for other in own.splits.keys() - {split} if palettes else ():
         with contextlib.suppress(DataError):
-            for palette, paths in _palettes(release, _find(own, at, release, other)).items():
-                palettes[palette] += paths
-    longest = max(palettes, key=len, default=b"")
-    if not all(longest.startswith(palette) for palette in palettes):
-        _check_used(release, sorted({path for paths in palettes.values() for path in paths}))
+            palettes |= _palettes(release, _find(own, at, release, other))
+    longest = max(palettes.values(), key=len, default=b"")
+    if not all(longest.startswith(palette) for palette in palettes.values()):
+        _check_used(release, sorted(palettes))
     return found
 
 
-def _palettes(release: Release, found: Found) -> dict[bytes, list[str]]:
-    """Label files by their palette; those without, and those that conversion will refuse, left out."""
-    palettes = defaultdict[bytes, list[str]](list)
-    for pair in found.pairs:
+def _palettes(release: Release, found: Found) -> dict[str, bytes]:
+    """The palettes of label files; those without, and those that conversion will refuse, left out."""
+    palettes = {}
+    for path in (pair.label for pair in found.pairs if pair.label):
         with contextlib.suppress(OSError, UnreadableError):
-            if pair.label and (palette := palette_of(release.read(pair.label))):
-                palettes[palette].append(pair.label)
-    return palettes
+            palettes[path] = palette_of(release.read(path))
+    return {path: palette for path, palette in palettes.items() if palette}
 
 
 def _check_used(release: Release, paths: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,14 +28,19 @@ pytest.importorskip("starlette")
 
 
 @pytest.fixture(scope="module")
-def url(place):
-    """Where a server of the tiny model answers."""
+def served(place):
+    """Where a server of the tiny model answers, and its process."""
     command = [sys.executable, "-m", "segstream.cli.main", "serve", "--checkpoint", place / "runs/recipe/final.pt"]
     with subprocess.Popen([*command, "--port", "0"], stderr=subprocess.PIPE, text=True) as process:
         found = re.search(r"http://127\.0\.0\.1:\d+/", process.stderr.readline())
         assert found is not None
-        yield found[0]
+        yield found[0], process.pid
         process.terminate()
+
+
+@pytest.fixture(scope="module")
+def url(served):
+    return served[0]
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +183,30 @@ def test_bad_use_is_one_line(here, place, tmp_path, url):
     missing = here("serve", "--checkpoint", tmp_path / "none.pt")
     assert missing.code == 1
     assert "none.pt" in missing.err
+
+
+def resident_mib(pid):
+    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
+@pytest.mark.parametrize(
+    "uploads", [20, pytest.param(500, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])], ids=["few", "soak"]
+)
+def test_memory_is_flat(served, photo, uploads):
+    """Pictures of several sizes and kinds, every fifth one cut short."""
+    address, pid = served
+    sizes = [(60, 90), (300, 200), (640, 480), (31, 400)]
+    pictures = [photo.read_bytes(), *(_picture(*size) for size in sizes)]
+    pictures.append(pictures[3][:100])
+
+    def send(count):
+        answers = [post(address, pictures[n % len(pictures)])[0] for n in range(count)]
+        assert set(answers) <= {200, 415}
+
+    send(2 * len(pictures))
+    before = resident_mib(pid)
+    send(uploads)
+    grown = resident_mib(pid) - before
+    print(f"{uploads} uploads: {before:.0f} MiB before, {grown:+.0f} MiB")
+    assert grown < 40
