@@ -89,23 +89,16 @@ class Canvas:
         left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
         if right < 0 or bottom < 0 or left > self.width or top > self.height:
             return
-        colour, share = self.haze
-        if share > 0:
-            material = material.mixed(colour, share)
+        if self.haze[1] > 0:
+            material = material.mixed(*self.haze)
         if material.tile == "plain" or (right - left) * (bottom - top) < _TINY:
             self._fill(points, blend(material.a, material.b, 0.0 if material.tile == "plain" else 0.5))
-            return
-        found = self._stencil(points)
-        if found is None:
-            return
-        rows, columns, stencil = found
-        offset = (self.rng.randrange(TILE), self.rng.randrange(TILE))
-        self._stamp(rows, columns, stencil, render(material, stencil.shape[0], stencil.shape[1], offset))
+        elif (found := self._stencil(points)) is not None:
+            self._stamp(*found, render(material, found[2].shape, self.rng))
 
     def ground(self, camera: Camera, points: Sequence[Point], material: Material, grain: float) -> None:
         """Fill a polygon below the horizon with a surface lying on the ground, `grain` tile pixels per metre."""
-        found = self._stencil(points)
-        if found is None:
+        if (found := self._stencil(points)) is None:
             return
         rows, columns, stencil = found
         y = (np.arange(rows.start, rows.stop, dtype=np.float32) / SUPERSAMPLE - camera.horizon)[:, None]
@@ -123,21 +116,17 @@ class Canvas:
 
     def gradient(self, points: Sequence[Point], top: Colour, bottom: Colour, texture: Material) -> None:
         """Fill a polygon with a vertical gradient; `texture`, grey on black, is added to it."""
-        found = self._stencil(points)
-        if found is None:
+        if (found := self._stencil(points)) is None:
             return
         rows, columns, stencil = found
         share = np.linspace(0, 1, stencil.shape[0], dtype=np.float32)[:, None, None]
         patch = np.asarray(top, np.float32) * (1 - share) + np.asarray(bottom, np.float32) * share
-        patch = np.broadcast_to(patch, (*stencil.shape, 3))
-        offset = (self.rng.randrange(TILE), self.rng.randrange(TILE))
-        patch = patch + render(texture, stencil.shape[0], stencil.shape[1], offset)
+        patch = patch + render(texture, stencil.shape, self.rng)
         self._stamp(rows, columns, stencil, np.clip(patch, 0, 255).astype(np.uint8))
 
     def shade(self, points: Sequence[Point], gain: float, softness: float = 0.0) -> None:
         """Multiply the picture inside a polygon by `gain` without touching the truth; `softness` pixels of blur."""
-        found = self._stencil(points)
-        if found is None:
+        if (found := self._stencil(points)) is None:
             return
         rows, columns, stencil = found
         weight = stencil.astype(np.float32)
@@ -149,9 +138,7 @@ class Canvas:
     def _fill(self, points: Sequence[Point], colour: Colour) -> None:
         """`poly` in one colour, which OpenCV paints and clips by itself."""
         scale = SUPERSAMPLE * _PART
-        fixed = [
-            np.array([(round(x * scale) - _PART // 2, round(y * scale) - _PART // 2) for x, y in points], np.int32)
-        ]
+        fixed = [np.rint(np.array(points) * scale).astype(np.int32) - _PART // 2]
         red, green, blue = (min(max(int(c), 0), 255) for c in colour)
         cv2.fillPoly(self.image, fixed, (red, green, blue), shift=_SHIFT)
         cv2.fillPoly(self.segments, fixed, len(self.concepts) - 1, shift=_SHIFT)

@@ -1,9 +1,9 @@
 """Draw a dataset: which pictures, on how many processes; each picture is a function of its name and the seed."""
 
+import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -27,17 +27,9 @@ _REISSUES = {  # other releases of the same pictures
     "idd-19": "idd-39",
 }
 _GOLDEN = (5**0.5 - 1) / 2
+_Task = tuple[Split, int, tuple[str, ...]]
+"""(split, number of the first picture, names)."""
 _GROUP = 16  # pictures per task: long enough to hide the hand-over, short enough for a lively progress line
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    root: Path
-    dataset: str
-    split: Split
-    stems: tuple[str, ...]
-    first: int
-    seed: int
 
 
 def draw(
@@ -62,19 +54,23 @@ def draw(
         DataError: the release has fewer images, or the folder holds something this call would not have drawn.
     """
     folders = layouts.LAYOUTS[layouts.check_dataset(dataset)].folders
-    counts = {split: count for split, count in _counts(train, val) if split in folders}
+    if train < 0 or val < 0:
+        raise DataError(f"world: {train} train and {val} val images were asked for; give numbers from 0 up")
+    asked: dict[Split, int] = {"train": train, "val": val}
+    counts = {split: count for split, count in asked.items() if count and split in folders}
     names = {split: layouts.stems(dataset, split, count) for split, count in counts.items()}
     root = Path(out) / dataset
     _claim(root, {"dataset": dataset, "train": train, "val": val, "seed": seed})
     tasks = [
-        _Task(root, dataset, split, split_stems[i : i + _GROUP], i, seed)
+        (split, i, split_stems[i : i + _GROUP])
         for split, split_stems in names.items()
         for i in range(0, len(split_stems), _GROUP)
     ]
     records: dict[tuple[Split, int], list[Annotation]] = {}
     done, total = 0, sum(counts.values())
-    for n, drawn in as_they_finish(_draw_group, tasks, workers=workers, what=f"world {dataset}"):
-        records[tasks[n].split, tasks[n].first] = drawn
+    draw_group = functools.partial(_draw_group, root, dataset, seed)
+    for n, drawn in as_they_finish(draw_group, tasks, workers=workers, what=f"world {dataset}"):
+        records[tasks[n][:2]] = drawn
         done += len(drawn)
         if progress is not None:
             progress(done, total)
@@ -103,15 +99,6 @@ def draw_scene(dataset: str, split: Split, index: int, seed: int) -> tuple[Scene
     return stage.canvas.finish(), rng
 
 
-def _counts(train: int, val: int) -> Iterator[tuple[Split, int]]:
-    if train < 0 or val < 0:
-        raise DataError(f"world: {train} train and {val} val images were asked for; give numbers from 0 up")
-    if train:
-        yield "train", train
-    if val:
-        yield "val", val
-
-
 def _claim(root: Path, settings: dict[str, str | int]) -> None:
     """Mark the folder as ours; refuse one that holds real data or another drawing."""
     marker = root / MARKER
@@ -126,10 +113,11 @@ def _claim(root: Path, settings: dict[str, str | int]) -> None:
     layouts.save(marker, json.dumps(settings).encode())
 
 
-def _draw_group(task: _Task) -> list[Annotation]:
+def _draw_group(root: Path, dataset: str, seed: int, task: _Task) -> list[Annotation]:
+    split, first, stems = task
     records = []
-    for i, stem in enumerate(task.stems, task.first):
-        scene, rng = draw_scene(task.dataset, task.split, i, task.seed)
-        photo = DOMAINS[_REISSUES.get(task.dataset, task.dataset)].photograph(scene.image, rng)
-        records.append(layouts.write(task.root, task.dataset, task.split, stem, scene, photo))
+    for i, stem in enumerate(stems, first):
+        scene, rng = draw_scene(dataset, split, i, seed)
+        photo = DOMAINS[_REISSUES.get(dataset, dataset)].photograph(scene.image, rng)
+        records.append(layouts.write(root, dataset, split, stem, scene, photo))
     return records

@@ -187,9 +187,8 @@ def _outlines(dataset: str, scene: Scene) -> list[tuple[str, list[list[int]]]]:
     codes = _codes(dataset, scene)
     regions = (codes * 65536 + np.asarray(scene.objects))[scene.segments]
     height, width = regions.shape
-    bridges = np.ones(
-        (2 * height - 1, 2 * width - 1), np.uint8
-    )  # pixels, and between them whether they belong together
+    # pixels, and between them whether they belong together
+    bridges = np.ones((2 * height - 1, 2 * width - 1), np.uint8)
     bridges[1::2, 1::2] = 0
     bridges[1::2, ::2] = regions[1:] == regions[:-1]
     bridges[::2, 1::2] = regions[:, 1:] == regions[:, :-1]

@@ -1,15 +1,13 @@
 """Everyday pictures: one to three large subjects before a landscape, in the air, or at home."""
 
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from segstream.shards.schema import parse
 from segstream.shards.synthetic.canvas import Camera
 from segstream.shards.synthetic.domains import Range
 from segstream.shards.synthetic.objects import chosen, extent, mixed, object_named, spread
-from segstream.shards.synthetic.read_table import table
+from segstream.shards.synthetic.read_table import entry
 from segstream.shards.synthetic.rooms import Walls, draw_walls, hang
 from segstream.shards.synthetic.stage import Stage, Weights
 
@@ -28,16 +26,11 @@ class Subject:
     """What may stand beside it -> chance."""
 
 
-@functools.cache
-def _subject(name: str) -> Subject:
-    return parse(Subject, table("scenes")["subjects"][name], at=f"scenes.yaml: subjects.{name}")
-
-
 def draw_everyday(stage: Stage, pick: float) -> None:
     """A picture of something; `pick` (0..1) chooses of what."""
     rng, canvas = stage.rng, stage.canvas
     name, rest = spread(stage.domain.subjects, pick)
-    subject = _subject(name)
+    subject = entry(Subject, "scenes", "subjects", name)
     place = spread(subject.place, rest)[0]
     what = chosen(spread(subject.what, rng.random())[0], rng)
     long, tall = extent(what)

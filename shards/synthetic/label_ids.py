@@ -8,9 +8,8 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from segstream.shards.schema import parse
 from segstream.shards.synthetic.canvas import VOID
-from segstream.shards.synthetic.read_table import table
+from segstream.shards.synthetic.read_table import entry, table
 from segstream.shards.taxonomy import load_taxonomy, native_taxonomy, release_classes, release_remap, universal_ids
 
 
@@ -73,9 +72,8 @@ def concept_universal(concept: str) -> int | None:
 
 @functools.cache
 def _annotators(dataset: str) -> Annotators:
-    content = table("label_ids")
-    found = parse(Annotators, content["datasets"][dataset], at=f"label_ids.yaml: {dataset}")
-    shared = {concept: name for group in found.words for concept, name in content["words"][group].items()}
+    found = entry(Annotators, "label_ids", "datasets", dataset)
+    shared = {concept: name for group in found.words for concept, name in table("label_ids")["words"][group].items()}
     return replace(found, classes={name: name for name in found.ids} | shared | dict(found.classes))
 
 

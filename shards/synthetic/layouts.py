@@ -19,11 +19,10 @@ from segstream.shards.datasets.layout import split_list
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.files import write_bytes
-from segstream.shards.schema import parse
 from segstream.shards.synthetic import encodings
 from segstream.shards.synthetic.canvas import Scene
 from segstream.shards.synthetic.encodings import Encoder
-from segstream.shards.synthetic.read_table import table
+from segstream.shards.synthetic.read_table import entry, table
 from segstream.shards.taxonomy import release_classes
 
 Split = Literal["train", "val"]
@@ -179,6 +178,6 @@ def _config(dataset: str) -> bytes:
 
 
 _PANOPTIC = ("coco-panoptic-133", "wilddash2-19")
-LAYOUTS = {name: parse(Layout, content, at=f"layouts.yaml: {name}") for name, content in table("layouts").items()}
+LAYOUTS = {name: entry(Layout, "layouts", name) for name in table("layouts")}
 DATASETS = tuple(LAYOUTS)
 DEMO = DATASETS[:7]

@@ -10,7 +10,7 @@ from random import Random
 
 from segstream.shards.schema import parse
 from segstream.shards.synthetic.canvas import Camera, Canvas, Point, Spot
-from segstream.shards.synthetic.read_table import table
+from segstream.shards.synthetic.read_table import entry, table
 from segstream.shards.synthetic.textures import Material, Paint
 
 CAP = -1
@@ -114,10 +114,9 @@ def _paints(name: str) -> tuple[Paint, ...]:
     return tuple(parse(Paint, one, at=f"paints.yaml: {name}") for one in table("paints")[name])
 
 
-@functools.cache
 def object_named(name: str) -> Item:
     """An object of the table."""
-    return parse(Item, table("objects")[name], at=f"objects.yaml: {name}")
+    return entry(Item, "objects", name)
 
 
 def mixed(name: str, rng: Random, zoom: float = 1.0) -> Material:

@@ -1,15 +1,13 @@
 """Furnished rooms: a box seen from inside, with what hangs on its walls and stands in it."""
 
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from segstream.shards.schema import parse
 from segstream.shards.synthetic.canvas import Camera
 from segstream.shards.synthetic.domains import Range
 from segstream.shards.synthetic.objects import draw_object, mixed, spread
-from segstream.shards.synthetic.read_table import table
+from segstream.shards.synthetic.read_table import entry
 from segstream.shards.synthetic.stage import NONE, Stage, Weights
 
 _NEAR = 0.35  # metres to where floor and walls begin
@@ -51,11 +49,6 @@ class Rooms:
     anywhere: tuple[Place, ...]
 
 
-@functools.cache
-def _rooms() -> Rooms:
-    return parse(Rooms, table("scenes")["rooms"], at="scenes.yaml: rooms")
-
-
 @dataclass(frozen=True, slots=True)
 class Walls:
     """Inner walls in metres: X from `left` to `right`, Z up to `back`, Y up to `top`."""
@@ -68,10 +61,10 @@ class Walls:
 
 def draw_room(stage: Stage, pick: float) -> None:
     """A room; `pick` (0..1) chooses its use."""
-    rng, canvas = stage.rng, stage.canvas
+    rng, canvas, rooms = stage.rng, stage.canvas, entry(Rooms, "scenes", "rooms")
     width, height = canvas.width, canvas.height
-    name = spread({name: kind.share for name, kind in _rooms().kinds.items()}, pick)[0]
-    kind = _rooms().kinds[name]
+    name = spread({name: kind.share for name, kind in rooms.kinds.items()}, pick)[0]
+    kind = rooms.kinds[name]
     span = rng.uniform(3.4, 6.0) * min(width / height, 1.3)
     left = -span * rng.uniform(0.35, 0.65)
     walls = Walls(left, left + span, rng.uniform(3.2, 5.5), rng.uniform(2.4, 3.0))
@@ -91,7 +84,7 @@ def draw_room(stage: Stage, pick: float) -> None:
         wide, long = rng.uniform(0.8, 1.4), rng.uniform(0.5, 0.9)
         stage.ground("rug", stage.rectangle(x - wide, x + wide, max(z - long, 0.5), z + long))
     pets = "cat" in stage.domain.subjects
-    for place in (*kind.things, *_rooms().anywhere):
+    for place in (*kind.things, *rooms.anywhere):
         if rng.random() < place.chance and (pets or "cat" not in place.what):
             what, x = spread(place.what, rng.random())[0], left + span * rng.uniform(*place.x)
             z = walls.back * rng.uniform(*place.z) - place.ahead
@@ -127,12 +120,13 @@ def draw_walls(stage: Stage, walls: Walls, *, wet: bool) -> None:
 
 def hang(stage: Stage, walls: Walls, wall: str, along: float, more: Weights) -> None:
     """Perhaps one thing `along` metres on the `back`, `left` or `right` wall; `more` than any room may have."""
-    name = spread({**_rooms().walls, **more}, stage.rng.random())[0]
+    rooms = entry(Rooms, "scenes", "rooms")
+    name = spread({**rooms.walls, **more}, stage.rng.random())[0]
     x, z, yaw = {
         "back": (along, walls.back, 0.0),
         "left": (walls.left, along, math.pi / 2),
         "right": (walls.right, along, -math.pi / 2),
     }[wall]
     if name != NONE:
-        base = _rooms().heights.get(name, 0.01)
+        base = rooms.heights.get(name, 0.01)
         draw_object(stage.canvas, stage.camera, name, (x, z), stage.rng, yaw=yaw, base=base)

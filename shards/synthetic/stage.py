@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
-from segstream.shards.schema import parse
 from segstream.shards.synthetic.canvas import Camera, Canvas, Point
 from segstream.shards.synthetic.domains import Domain
 from segstream.shards.synthetic.objects import chosen, draw_object, extent, mixed, object_named
-from segstream.shards.synthetic.read_table import table
+from segstream.shards.synthetic.read_table import entry
 from segstream.shards.synthetic.textures import Colour, Material, blend
 
 FAR = 140.0  # metres to where the ground ends
@@ -28,11 +27,6 @@ class Ground:
     paint: str
     grain: float
     """Pixels of the tile a metre."""
-
-
-@functools.cache
-def _ground(name: str) -> Ground:
-    return parse(Ground, table("scenes")["grounds"][name], at=f"scenes.yaml: grounds.{name}")
 
 
 @dataclass(slots=True)
@@ -87,7 +81,7 @@ class Stage:
 
     def ground(self, name: str, points: list[Point] | None = None) -> None:
         """A surface lying on the ground within a polygon of the picture, or all of it below the horizon."""
-        ground, points = _ground(name), points or self.below(self.camera.horizon)
+        ground, points = entry(Ground, "scenes", "grounds", name), points or self.below(self.camera.horizon)
         self.canvas.begin(ground.label)
         self.canvas.ground(self.camera, points, mixed(ground.paint, self.rng), ground.grain)
 

@@ -1,13 +1,11 @@
 """Streets: a road in perspective between buildings, trees and whatever moves or stands on it."""
 
-import functools
 import math
 from dataclasses import dataclass
 
-from segstream.shards.schema import parse
 from segstream.shards.synthetic.domains import Range
 from segstream.shards.synthetic.objects import extent, mixed, object_named, spread
-from segstream.shards.synthetic.read_table import table
+from segstream.shards.synthetic.read_table import entry
 from segstream.shards.synthetic.stage import NONE, Stage, Weights
 
 _END = 65.0  # metres: nothing stands farther away, but for buildings
@@ -41,11 +39,6 @@ class Streets:
     gaps: Weights
 
 
-@functools.cache
-def _streets() -> Streets:
-    return parse(Streets, table("scenes")["street"], at="scenes.yaml: street")
-
-
 @dataclass(frozen=True, slots=True)
 class _Side:
     """One side of a street: -1 left or 1 right, its kerb and building line at X in metres."""
@@ -58,6 +51,7 @@ class _Side:
 def draw_street(stage: Stage, pick: float) -> None:
     """A street; `pick` (0..1) chooses what is seen up close."""
     rng, canvas, domain = stage.rng, stage.canvas, stage.domain
+    streets = entry(Streets, "scenes", "street")
     density = rng.uniform(*domain.haze)
     low = stage.sky(stage.camera.horizon)
     stage.horizon(low)
@@ -71,12 +65,12 @@ def draw_street(stage: Stage, pick: float) -> None:
     stage.ground("road", stage.rectangle(left, right))
     _draw_markings(stage, left, right)
     canvas.haze = (low, 0.0)
-    features = [strip for strip in _streets().features if all(domain.traffic.get(what, 1) for what in strip.what)]
+    features = [strip for strip in streets.features if all(domain.traffic.get(what, 1) for what in strip.what)]
     feature = features[int(spread({str(i): strip.share for i, strip in enumerate(features)}, pick)[0])]
     featured = rng.choice((-1, 1))
     for side in sides:
-        _put_buildings(stage, side)
-        for strip in _streets().strips:
+        _put_buildings(stage, side, streets.gaps)
+        for strip in streets.strips:
             if rng.random() < strip.chance:
                 free = side.sign == featured and feature.at == "lane" and strip.at in ("lane", "parked")
                 _put_strip(stage, strip, side, first=28.0 if free else 0.0)
@@ -112,13 +106,13 @@ def _draw_markings(stage: Stage, left: float, right: float) -> None:
         stage.canvas.poly(stage.rectangle(edge, edge + math.copysign(0.2, edge)), kerb)
 
 
-def _put_buildings(stage: Stage, side: _Side) -> None:
-    """Buildings, and gardens between them, along one side."""
+def _put_buildings(stage: Stage, side: _Side, gaps: Weights) -> None:
+    """Buildings, and gardens or other `gaps` between them, along one side."""
     rng = stage.rng
     z, crowded = rng.uniform(-4, 4), rng.uniform(0.4, 0.95)
     while z < 75:
         building = rng.random() < crowded
-        what = spread(stage.domain.town if building else _streets().gaps, rng.random())[0]
+        what = spread(stage.domain.town if building else gaps, rng.random())[0]
         length = 8.0 if what == NONE else extent(what)[0] * rng.uniform(1.0, 1.25)
         deep = object_named(what).parts[0].wide / 2 if building else 0.0
         back = side.sign * (deep + rng.uniform(0.0, 1.0))

@@ -67,12 +67,10 @@ def blend(a: Colour, b: Colour, share: float) -> Colour:
     return (a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share, a[2] + (b[2] - a[2]) * share)
 
 
-def render(material: Material, height: int, width: int, offset: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """(height, width, 3) uint8 of the surface facing the camera, its tile shifted by `offset` tile pixels."""
-    ramp = _ramp(material.a, material.b)
-    rows = ((np.arange(height) / material.zoom).astype(np.intp) + offset[0]) % TILE
-    columns = ((np.arange(width) / material.zoom).astype(np.intp) + offset[1]) % TILE
-    return np.take(ramp, tile(material.tile)[rows[:, None], columns[None, :]], axis=0)
+def render(material: Material, size_hw: tuple[int, ...], rng: Random) -> npt.NDArray[np.uint8]:
+    """(height, width, 3) uint8 of the surface facing the camera, its tile shifted by chance."""
+    rows, columns = ((np.arange(n) / material.zoom).astype(np.intp) + rng.randrange(TILE) for n in size_hw)
+    return render_at(material, columns[None, :], rows[:, None])
 
 
 def render_at(material: Material, u: npt.NDArray[Any], v: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
