@@ -71,12 +71,13 @@ def content(name: str, out: Path) -> dict[str, Any]:
 
 
 def undisturbed(name: str, run: Run, place: Path) -> tuple[dict[str, Any], float]:
-    """What it leaves, and the seconds that it takes."""
-    began = time.monotonic()
-    process = forked.start_command(run(place / "calm"), place / "calm.log")
-    process.join()
-    assert process.exitcode == 0, (place / "calm.log").read_text()
-    return content(name, place / "calm"), time.monotonic() - began
+    """What it leaves, and the seconds that it takes: the second time, for the first waits for the fork server."""
+    for calm in (place / "calm-1", place / "calm-2"):
+        began = time.monotonic()
+        process = forked.start_command(run(calm), place / "calm.log")
+        process.join()
+        assert process.exitcode == 0, (place / "calm.log").read_text()
+    return content(name, calm), time.monotonic() - began
 
 
 def killed_starts(run: Run, out: Path, log: Path, moments: Iterator[float | None]) -> int:
