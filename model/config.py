@@ -97,7 +97,7 @@ class TrainConfig:
         if (self.steps is None) == (self.crops is None):
             found = "both are given" if self.crops is not None else "neither is given"
             raise DataError(f"steps, crops: {found}; the length of a run is either of the two")
-        _at_least_1(
+        at_least_1(
             self, "accumulate", "log_every", "checkpoint_every", "keep", "steps", "crops", "threads", "validate_every"
         )
         endless = float("inf")
@@ -139,7 +139,7 @@ class InferConfig:
     """auto = cuda where there is one."""
 
     def __post_init__(self) -> None:
-        _at_least_1(self, "crop", "batch", "short_side")
+        at_least_1(self, "crop", "batch", "short_side")
         if not self.scales or min(self.scales) <= 0:
             raise DataError(f"scales: {list(self.scales)}; give at least one, all above 0")
         if self.n_scales is not None and self.scales != (1.0,):
@@ -148,7 +148,12 @@ class InferConfig:
             )
 
 
-def _at_least_1(config: object, *names: str) -> None:
+def at_least_1(config: object, *names: str) -> None:
+    """Check fields that are counts.
+
+    Raises:
+        DataError: one is below 1; None is fine.
+    """
     for name in names:
         value = getattr(config, name)
         if value is not None and value < 1:

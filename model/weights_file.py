@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, optional
 
 SPARE = 1 << 30  # bytes that tensors may claim beyond twice the file: one stored element may stand for many
 MAX_VALUES, MAX_DEPTH = 1_000_000, 50  # of nested values, each counted as often as it is met
@@ -91,11 +91,8 @@ def one_line(error: BaseException) -> str:
 
 
 def _read_safetensors(path: Path) -> Any:
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise DataError("the package for safetensors is not installed; pip install 'segstream[safetensors]'") from error
-    return load_file(path)
+    without = "the package for safetensors is not installed; pip install 'segstream[safetensors]'"
+    return optional("safetensors.torch", without).load_file(path)
 
 
 def _read_torch(path: Path, size: int) -> Any:

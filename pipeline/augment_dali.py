@@ -5,7 +5,6 @@ with OpenCV, which costs little and keeps them equal. Without a GPU (`device_id=
 same graph, slowly: for tests.
 """
 
-import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from segstream.pipeline.augment_opencv import BLUR_PX, seen_by
 from segstream.pipeline.decode import EncodedRegion
 from segstream.pipeline.geometry import FILL_RGB, Box, Draw
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, optional
 
 BLUR_SIGMA = 0.3 * ((BLUR_PX - 1) * 0.5 - 1) + 0.8  # what OpenCV derives from the kernel's side
 
@@ -72,10 +71,8 @@ class DaliEngine:
 
 def _build(batch: int, crop_hw: tuple[int, int], threads: int, device_id: int | None) -> Any:
     """Decode, frame, warp the part of the canvas that is needed, blur, cut and pad to the crop."""
-    try:
-        dali: Any = importlib.import_module("nvidia.dali")
-    except ImportError as error:
-        raise DataError('loader.engine: dali is not installed; `pip install "segstream[dali]"`, or opencv') from error
+    without = 'loader.engine: dali is not installed; `pip install "segstream[dali]"`, or opencv'
+    dali = optional("nvidia.dali", without)
     fn, types = dali.fn, dali.types
     pipeline = dali.Pipeline(batch_size=batch, num_threads=threads, device_id=device_id, prefetch_queue_depth=1)
     with pipeline:

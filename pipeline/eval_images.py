@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from contextlib import AbstractContextManager
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ Labelled = tuple[str, npt.NDArray[np.uint8], dict[str, npt.NDArray[np.uint8]]]
 """Where it lies, for errors; image (H, W, 3) RGB; label maps (H, W) by member."""
 
 
-class EvalImages:
+class EvalImages(AbstractContextManager["EvalImages"]):
     """A shard set that can be evaluated on: whole, labelled, at native size. A context manager.
 
     Attributes:
@@ -46,9 +46,6 @@ class EvalImages:
 
     def __len__(self) -> int:
         return len(self.shards)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.shards.close()

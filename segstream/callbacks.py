@@ -89,14 +89,16 @@ class Curves:
         Raises:
             UsageError: TensorBoard is asked for and not installed.
         """
-        self._folder, self._tensorboard = folder, tensorboard
+        self._folder = folder
         self._latest: dict[str, Any] = {}
         self._board: Any = None
+        self._writer: Any = None
         if tensorboard:
             try:
-                import torch.utils.tensorboard  # noqa: F401
+                from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
                 raise UsageError("--tensorboard: not installed; pip install 'segstream[tensorboard]'") from error
+            self._writer = SummaryWriter
 
     def begin(self, step: int) -> None:
         """Forget the points of more than `step` steps that an earlier start left; lines that a kill cut off, too.
@@ -117,10 +119,8 @@ class Curves:
         if not step:
             for events in (self._folder / "tensorboard").glob("events.out.tfevents.*"):
                 events.unlink()
-        if self._tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=step + 1)
+        if self._writer is not None:
+            self._board = self._writer(str(self._folder / "tensorboard"), purge_step=step + 1)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Add a point to each named curve; steps ascend.

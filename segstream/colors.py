@@ -133,9 +133,9 @@ def legend(pictures: Sequence[Rgb], classes: Sequence[str]) -> tuple[tuple[str, 
     codes = np.concatenate([_codes(p).ravel() for p in pictures]) if pictures else np.zeros(0, np.int32)
     values, counts = np.unique(codes, return_counts=True)
     area = dict(zip(values.tolist(), counts.tolist(), strict=True))
-    ids = [c for c in _codes(palette(len(classes))).tolist() if c in area]
     names = dict(zip(_codes(palette(len(classes))).tolist(), classes, strict=True))
-    rows = [(names[code], f"#{code:06x}") for code in sorted(ids, key=lambda code: -area[code])]
+    seen = sorted((code for code in names if code in area), key=lambda code: -area[code])
+    rows = [(names[code], f"#{code:06x}") for code in seen]
     if 0 in area:
         rows.append(("not scored", "#000000"))
     return tuple(rows)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from segstream.model.config import InferConfig, ModelConfig, TrainConfig
+from segstream.model.config import InferConfig, ModelConfig, TrainConfig, at_least_1
 from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.schema import parse, parse_yaml, read_yaml
@@ -29,10 +29,7 @@ class ValidateConfig:
     """Training crops drawn with label and prediction; 0: none."""
 
     def __post_init__(self) -> None:
-        for name in ("limit", "short_side"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise DataError(f"{name}: {value}; must be at least 1")
+        at_least_1(self, "limit", "short_side")
         if not 0 <= self.pictures <= 64:
             raise DataError(f"pictures: {self.pictures}; must be from 0 to 64")
         if len(set(self.data)) < len(self.data):

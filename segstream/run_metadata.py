@@ -76,10 +76,9 @@ def run_metadata(
 
 def _starts(path: Path) -> list[dict[str, Any]]:
     try:
-        starts: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["starts"]
+        return list(json.loads(path.read_text(encoding="utf-8"))["starts"])
     except (OSError, ValueError, KeyError, TypeError):  # none yet; the account of a run is no reason to refuse it
         return []
-    return starts
 
 
 def _revision() -> dict[str, Any]:

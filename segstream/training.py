@@ -63,7 +63,7 @@ def train(
     with ExitStack() as opened:
         group = distributed.start()
         opened.callback(distributed.stop)
-        note = on_note if on_note is not None and group.is_main else _ignore
+        note: Callable[[str], None] = on_note if on_note is not None and group.is_main else lambda line: None
         place = opened.enter_context(staging(folder, when=staged and group.is_main))
         share = {"rank": group.rank, "world_size": group.world_size}
         loader = opened.enter_context(Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed, **share))
@@ -165,7 +165,3 @@ def _ignore_signals_once_stopped() -> Iterator[None]:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # a handler would be gone before the interpreter is
         raise
-
-
-def _ignore(said: object) -> None:
-    """In the place of a callback that is not given."""

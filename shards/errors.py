@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 _LOGIN = re.compile(r"(?<=://)[^/\s]*@")
@@ -42,6 +43,18 @@ class UsageError(DataError):
 
 class UnreadableError(Exception):
     """A file's bytes cannot be decoded as what they should be; the message says why, whoever knows the file where."""
+
+
+def optional(module: str, without: str) -> Any:
+    """A module of a package that is not always installed.
+
+    Raises:
+        DataError: it is not; the message `without` says what needs it, and how to install it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise DataError(without) from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

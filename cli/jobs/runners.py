@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from segstream.cli.jobs.eval_job import EvalJob, JobOutcome, run_job
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, optional
 
 Runner = Callable[[Sequence[EvalJob]], Iterator[JobOutcome]]
 
@@ -59,10 +59,7 @@ def run_on_ray(jobs: Sequence[EvalJob], options: Mapping[str, Any]) -> Iterator[
         options: of each task, e.g. `num_cpus`, `num_gpus`.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise DataError("this runner needs Ray; install it with: pip install 'segstream[ray]'") from error
+    ray = optional("ray", "this runner needs Ray; install it with: pip install 'segstream[ray]'")
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
     task = ray.remote(max_retries=LOST, **options)(run_job)
@@ -105,10 +102,7 @@ def slurm_executor(folder: Path, at_a_time: int | None, options: Mapping[str, An
     Raises:
         DataError: submitit is not installed, or SLURM is not there.
     """
-    try:
-        import submitit
-    except ImportError as error:
-        raise DataError("this runner needs submitit; install it with: pip install 'segstream[slurm]'") from error
+    submitit = optional("submitit", "this runner needs submitit; install it with: pip install 'segstream[slurm]'")
     try:
         executor = submitit.SlurmExecutor(folder)
         parallelism = {} if at_a_time is None else {"array_parallelism": at_a_time}

@@ -114,9 +114,8 @@ def kubernetes_manifest(job: Job, **asked: object) -> str:
     given = {"name": job.name, "port": job.port, "nodes": job.node_range[1], "notice": job.grace_s + 30}
     values = given | {"script": literal, "stopped": EXIT_STOPPED} | asked
     words = {key: None if value is None else json.dumps(value, ensure_ascii=False) for key, value in values.items()}
-    documents = yaml.safe_load_all(
-        fill("kubernetes.yaml", **words)
-    )  # read and written: what is optional leaves no trace
+    # Read and written: what is optional leaves no trace.
+    documents = yaml.safe_load_all(fill("kubernetes.yaml", **words))
     text: str = yaml.dump_all(documents, Dumper=_Readable, sort_keys=False, width=1000)
     return text
 

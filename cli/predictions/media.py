@@ -7,8 +7,8 @@ import glob
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from segstream.shards.codecs.formats import PICTURE_SUFFIXES, by_suffix, suffix_of
 from segstream.shards.codecs.images import Rgb, check_bytes, check_size, decode_picture
 from segstream.shards.datasets.release import walk
-from segstream.shards.errors import DataError, UnreadableError
+from segstream.shards.errors import DataError, UnreadableError, optional
 from segstream.shards.files import ADVICE, PART, replacing
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ CRF = 18  # x264's constant quality; differences to the source are hardly seen
 BT709 = 1  # of ITU-T H.273; what players assume of a video today
 USUAL_RATE = Fraction(25)  # frames/s of a stream that states none
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # element ids, RFC 8794 and RFC 9559
+_av = partial(optional, "av", "videos need PyAV; install it with: pip install 'segstream[video]'")
 _HEAD = 4096  # bytes at a file's start that hold both
 
 
@@ -154,44 +155,29 @@ def write_video(path: Path, size_hw: tuple[int, int], rate: Fraction) -> Iterato
     count = 0
     with replacing(path, ending=f"{PART}{path.suffix}") as part:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _writing(path), av.open(str(part), "w") as container:
-            stream = container.add_stream("libx264", rate=rate, options={"crf": str(CRF)})
-            stream.height, stream.width = (side + side % 2 for side in size_hw)
-            stream.pix_fmt, context = "yuv420p", stream.codec_context
-            context.colorspace = context.color_primaries = context.color_trc = BT709
+        try:
+            with av.open(str(part), "w") as container:
+                stream = container.add_stream("libx264", rate=rate, options={"crf": str(CRF)})
+                stream.height, stream.width = (side + side % 2 for side in size_hw)
+                stream.pix_fmt, context = "yuv420p", stream.codec_context
+                context.colorspace = context.color_primaries = context.color_trc = BT709
 
-            def write(frame: Rgb) -> None:
-                nonlocal count
-                if frame.shape != (*size_hw, 3) or frame.dtype != np.uint8:
-                    raise ValueError(f"frame {count}: {frame.dtype} {frame.shape}, expected uint8 {(*size_hw, 3)}")
-                padded = np.pad(frame, ((0, size_hw[0] % 2), (0, size_hw[1] % 2), (0, 0)), mode="edge")
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
-                picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
-                picture.pts, picture.time_base = count, 1 / rate
-                container.mux(stream.encode(picture))
-                count += 1
+                def write(frame: Rgb) -> None:
+                    nonlocal count
+                    if frame.shape != (*size_hw, 3) or frame.dtype != np.uint8:
+                        raise ValueError(f"frame {count}: {frame.dtype} {frame.shape}, expected uint8 {(*size_hw, 3)}")
+                    padded = np.pad(frame, ((0, size_hw[0] % 2), (0, size_hw[1] % 2), (0, 0)), mode="edge")
+                    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
+                    picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
+                    picture.pts, picture.time_base = count, 1 / rate
+                    container.mux(stream.encode(picture))
+                    count += 1
 
-            yield write
-            if count:
-                container.mux(stream.encode(None))  # what the encoder still holds
-
-
-def _av() -> ModuleType:
-    try:
-        import av
-    except ImportError as error:
-        raise DataError("videos need PyAV; install it with: pip install 'segstream[video]'") from error
-    return av
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    from av.error import FFmpegError
-
-    try:
-        yield
-    except FFmpegError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); {ADVICE}") from error
+                yield write
+                if count:
+                    container.mux(stream.encode(None))  # what the encoder still holds
+        except av.error.FFmpegError as error:
+            raise DataError(f"{path}: cannot be written ({error.strerror}); {ADVICE}") from error
 
 
 @contextlib.contextmanager

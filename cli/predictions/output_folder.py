@@ -114,16 +114,13 @@ def named(paths: Sequence[Path], root: Path) -> list[Item]:
     Raises:
         DataError: two inputs would write the same files.
     """
-    items: list[Item] = []
+    items = [Item(path, path.relative_to(root).with_suffix("").as_posix()) for path in paths]
     first: dict[str, Path] = {}
-    for path in paths:
-        name = path.relative_to(root).with_suffix("").as_posix()
-        if name.lower() in first:  # some file systems do not tell letter case apart
-            raise DataError(
-                f"{first[name.lower()]} and {path} would both become labels/{name}.png; give each its own --out"
-            )
-        first[name.lower()] = path
-        items.append(Item(path, name))
+    for item in items:
+        other = first.setdefault(item.name.lower(), item.path)  # some file systems do not tell letter case apart
+        if other is not item.path:
+            both = f"{other} and {item.path}"
+            raise DataError(f"{both} would both become labels/{item.name}.png; give each its own --out")
     return items
 
 

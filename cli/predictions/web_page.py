@@ -20,7 +20,7 @@ from segstream.cli.report.html import render
 from segstream.colors import class_colors
 from segstream.model.inference.predictor import Predictor
 from segstream.shards.codecs.images import Rgb, TooLargeError, decode_picture, max_pixels
-from segstream.shards.errors import DataError, UnreadableError
+from segstream.shards.errors import DataError, UnreadableError, optional
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -95,12 +95,11 @@ def application(service: Service) -> Starlette:
     Raises:
         DataError: Starlette (extra `serve`) is not installed.
     """
-    try:
-        from starlette.applications import Starlette
-        from starlette.responses import HTMLResponse, JSONResponse
-        from starlette.routing import Route
-    except ImportError as error:
-        raise DataError("the web page needs Starlette; install it with: pip install 'segstream[serve]'") from error
+    optional("starlette", "the web page needs Starlette; install it with: pip install 'segstream[serve]'")
+    from starlette.applications import Starlette
+    from starlette.responses import HTMLResponse, JSONResponse
+    from starlette.routing import Route
+
     taxonomy = service.predictor.taxonomy
     page = render(
         "serve.html",

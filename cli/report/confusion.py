@@ -33,11 +33,8 @@ def write_confusion(folder: Path, result: EvalResult) -> Path:
     taxonomy = result.taxonomy + ("-relabeled" if result.relabeled else "")
     scales = "ss" if len(result.scales) == 1 else "ms"
     path = folder / f"{result.dataset}_{taxonomy}_{result.short_side or 'native'}_{scales}.json"
-    content = {
-        **{
-            name: getattr(result, name)
-            for name in ("dataset", "split", "taxonomy", "relabeled", "short_side", "scales")
-        },
+    about = ("dataset", "split", "taxonomy", "relabeled", "short_side", "scales")
+    content = {name: getattr(result, name) for name in about} | {
         "classes": classes,
         "counted": counted,
         "rows": "label",

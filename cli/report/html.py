@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segstream.shards.errors import DataError
+from segstream.shards.errors import optional
 
 
 def render(template: str, **values: Any) -> str:
@@ -17,15 +17,13 @@ def render(template: str, **values: Any) -> str:
     Raises:
         DataError: jinja2 (extra `report`) is not installed.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise DataError("HTML pages need jinja2; install it with: pip install 'segstream[report]'") from error
+    jinja2 = optional("jinja2", "HTML pages need jinja2; install it with: pip install 'segstream[report]'")
     folder = Path(__file__).parent / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    return environment.get_template(template).render(values)
+    page: str = environment.get_template(template).render(values)
+    return page
 
 
 def shrunk(picture: Image.Image, side: int, how: Image.Resampling) -> Image.Image:

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 from typing import Literal
 
 from segstream.cli.report.text_table import HMEAN
@@ -77,5 +77,5 @@ def published() -> Published:
     Raises:
         DataError: the file in the package is damaged.
     """
-    with resources.as_file(resources.files("segstream.cli.report").joinpath("published.yaml")) as path:
-        return parse(Published, read_yaml(path), at=path.name)
+    path = Path(__file__).with_name("published.yaml")
+    return parse(Published, read_yaml(path), at=path.name)

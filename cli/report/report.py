@@ -47,7 +47,7 @@ def make_report(*, evals: Path, pictures: Path, confusion: Path, metrics: Path, 
         DataError: results are missing, damaged, or do not belong together, or jinja2 (extra `report`) is not installed.
     """
     models = {m.name: m.by_dataset() for m in read_models(evals)}
-    metadata = {name: _run_metadata(runs / name / "run.json") for name in models}
+    metadata = {name: read_json(runs / name / "run.json", "train that model again") for name in models}
     logs = {name: runs / name / "dvclive" / "plots" / "metrics" for name in models}
     mixes = {
         below(run["recipe"]["data"]["shards"], mix["dataset"], run["recipe"]["data"]["split"]): mix
@@ -132,14 +132,6 @@ def inline_label(path: Path) -> str:
         DataError: the file is missing or damaged.
     """
     return data_url(one_byte(shrunk(_open(path), MAX_SIDE, Image.Resampling.NEAREST)), "PNG", optimize=True)
-
-
-def _run_metadata(path: Path) -> dict[str, Any]:
-    try:
-        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); train that model again") from error
-    return loaded
 
 
 def _manifest(url: str) -> Manifest:

@@ -182,8 +182,8 @@ def read_results(path: Path) -> tuple[EvalResult, ...]:
     return tuple(EvalResult.from_json(row, at=f"{path}[{i}]") for i, row in enumerate(rows))
 
 
-def read_json(path: Path) -> Any:
-    """The values of a JSON file.
+def read_json(path: Path, advice: str = "write it again") -> Any:
+    """The values of a JSON file; `advice` is what to do about a damaged one.
 
     Raises:
         DataError: it is missing or damaged.
@@ -191,9 +191,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+        raise DataError(f"{path}: cannot be read ({error}); {advice}") from error
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); write it again") from error
+        raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); {advice}") from error
 
 
 def _known(cls: type, values: Any) -> Any:

@@ -91,13 +91,9 @@ def evaluate(
             total += counts
         report(min(len(done) + n * ranks.world_size, len(samples)), len(samples))
     totals = [ranks.sum_(torch.from_numpy(total)).numpy() for total in totals]
-    known: dict[str, Any] = {
-        "dataset": images.dataset,
-        "split": images.split,
-        "url": images.url,
-        "manifest": images.digest,
-    }
-    known |= {"images": len(samples), "images_per_s": len(left) / (time.perf_counter() - start) if left else None}
+    speed = len(left) / (time.perf_counter() - start) if left else None
+    known = {name: getattr(images, name) for name in ("dataset", "split", "url")}
+    known |= {"manifest": images.digest, "images": len(samples), "images_per_s": speed}
     try:
         found = [
             EvalResult.of(total, protocol, config, **known, **(facts or {}))

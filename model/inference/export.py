@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from segstream.model.networks.blocks import MEAN_RGB, STD_RGB
-from segstream.shards.errors import DataError, UsageError
+from segstream.shards.errors import DataError, UsageError, optional
 from segstream.shards.files import PART, replacing
 
 FORMATS = (".onnx", ".pt2")
 TOLERANCE = 1e-3  # of the largest logit; another runtime adds in another order
 NOTE = "segstream.json"  # of a .pt2 archive
+MISSING = "export to ONNX needs packages that are not installed; pip install 'segstream[export]'"
 TRACED, TRIED = 2, 3  # batch sizes: the file must take others than the one it was made with
 
 
@@ -71,10 +72,7 @@ def export(net: nn.Module, path: str | Path, size_hw: tuple[int, int], *, meta: 
 
 
 def _write_onnx(program: ExportedProgram, path: Path, known: Mapping[str, Any]) -> None:
-    try:
-        import onnxscript  # noqa: F401  # what torch's exporter needs
-    except ImportError as error:
-        raise _missing() from error
+    optional("onnxscript", MISSING)  # what torch's exporter needs
     model = torch.onnx.export(program, input_names=["images"], output_names=["logits"], dynamo=True, verbose=False)
     assert model is not None
     model.model.metadata_props.update({name: json.dumps(value) for name, value in known.items()})
@@ -82,17 +80,10 @@ def _write_onnx(program: ExportedProgram, path: Path, known: Mapping[str, Any]) 
 
 
 def _run_onnx(path: Path, images: Tensor) -> Tensor:
-    try:
-        from onnxruntime import InferenceSession
-    except ImportError as error:
-        raise _missing() from error
+    onnxruntime = optional("onnxruntime", MISSING)
     str(path).encode()  # what is not UTF-8 it does not take
-    session = InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
-
-
-def _missing() -> DataError:
-    return DataError("export to ONNX needs packages that are not installed; pip install 'segstream[export]'")
 
 
 @contextmanager

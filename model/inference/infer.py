@@ -207,9 +207,8 @@ def window_starts(size: int, crop: int) -> list[int]:
 
 def num_windows(size_hw: tuple[int, int], config: InferConfig, scale: float) -> int:
     """How many windows an image of a size is cut into at a scale."""
-    short = _short_side(size_hw, config, scale)
-    long = round(short / min(size_hw) * max(size_hw))
-    return math.prod(len(window_starts(max(side, config.crop), config.crop)) for side in (short, long))
+    sides = _resized_hw(size_hw, _short_side(size_hw, config, scale))
+    return math.prod(len(window_starts(max(side, config.crop), config.crop)) for side in sides)
 
 
 def normalised(images: Sequence[npt.NDArray[np.float32]], device: torch.device) -> Tensor:
@@ -230,7 +229,8 @@ def _summed(
     for start in range(0, len(corners), config.batch):
         group = corners[start : start + config.batch]
         windows = torch.stack([pixels[n, :, y : y + crop, x : x + crop] for n, y, x in group])
-        low = _logits(net, torch.cat([windows, windows.flip(3)]) if config.flip else windows)
+        seen = torch.cat([windows, windows.flip(3)]) if config.flip else windows
+        low = net.coarse(seen).logits if isinstance(net, Coarse) else net(seen)
         num_classes = low.shape[1]
         low, bounded = shifted(low)
         plan = upsampling((low.shape[2], low.shape[3]), (crop, crop), num_classes, pixels.device)
@@ -245,12 +245,6 @@ def _summed(
                     scores = p_rKW if matrix is None else matrix @ p_rKW
                     total[n, :, y : y + crop, x : x + crop][:, strip.high] += scores.permute(1, 0, 2)
     return sums
-
-
-def _logits(net: nn.Module, windows: Tensor) -> Tensor:
-    """At the network's own resolution where it offers that, otherwise at the windows'."""
-    logits: Tensor = net.coarse(windows).logits if isinstance(net, Coarse) else net(windows)
-    return logits
 
 
 def _probabilities(views: Sequence[Tensor], plan: Upsampling, strip: Strip, *, bounded: bool) -> Tensor:
@@ -270,6 +264,11 @@ def _short_side(size_hw: tuple[int, int], config: InferConfig, scale: float) -> 
     return round(scale * (config.short_side or min(size_hw)))
 
 
+def _resized_hw(size_hw: Sequence[int], short: int) -> tuple[int, ...]:
+    """With a shorter side of `short`, the other rounded."""
+    return tuple(round(short / min(size_hw) * side) for side in size_hw)
+
+
 def check_thin(size_hw: Sequence[int], short: int, crop: int = 1) -> None:
     """Refuse an image that a side too short makes explode: resized by that side, and padded to the windows.
 
@@ -277,7 +276,7 @@ def check_thin(size_hw: Sequence[int], short: int, crop: int = 1) -> None:
         DataError: the result would have more than twice its pixels, a million, and 16 times the square of its shorter
             side.
     """
-    high, wide = (max(crop, round(short / min(size_hw) * side)) for side in size_hw)
+    high, wide = (max(crop, side) for side in _resized_hw(size_hw, short))
     if high * wide > max(2 * math.prod(size_hw), _FEW_PIXELS, LONGEST * max(short, crop) ** 2):
         raise DataError(
             f"an image of {size_hw[1]} x {size_hw[0]} would be segmented at {wide} x {high}, for its shorter side; cut "
@@ -302,14 +301,9 @@ def _visits(starts: Sequence[int], crop: int) -> Tensor:
 
 def resize_short_side(image: npt.NDArray[Any], short_side: int) -> npt.NDArray[np.float32]:
     """Resize to a shorter side of `short_side`, the other rounded, bilinear; (H, W, 3) of 0..255 as float32."""
-    height, width = image.shape[:2]
-    target_h, target_w = short_side, short_side
-    if height > width:
-        target_h = round(short_side / width * height)
-    else:
-        target_w = round(short_side / height * width)
+    target_h, target_w = _resized_hw(image.shape[:2], short_side)
     pixels = image.astype(np.float32)
-    if (target_h, target_w) != (height, width):
+    if (target_h, target_w) != image.shape[:2]:
         pixels = cv2.resize(pixels, (target_w, target_h), interpolation=cv2.INTER_LINEAR).astype(np.float32, copy=False)
     return pixels
 

@@ -16,7 +16,7 @@ Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -142,11 +142,7 @@ def call_block(block: nn.Module, *args: Any, checkpointing: bool) -> Any:
     """
     if not checkpointing or not block.training or not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return block(*args)
-
-    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _unrecorded(block)
-
-    return checkpoint(block, *args, use_reentrant=False, context_fn=contexts)
+    return checkpoint(block, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), _unrecorded(block)))
 
 
 @contextmanager

@@ -1,12 +1,11 @@
 """Networks by name, sizes by preset, options read one by one and refused by name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 from torch import nn
 
-from segstream.model.networks import hmsa, hrnet, ocr, pspnet
 from segstream.model.networks.hmsa import HMSA, HMSAConfig
 from segstream.model.networks.hrnet import HRNet, HRNetConfig, Init
 from segstream.model.networks.ocr import OCRConfig, OCRNet
@@ -14,8 +13,7 @@ from segstream.model.networks.pspnet import PSPNet
 from segstream.model.networks.resnet import ResNetConfig
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 
-T = TypeVar("T")
-Config = HRNetConfig | ResNetConfig | OCRConfig | HMSAConfig
+Config = HRNetConfig | ResNetConfig | OCRConfig
 OPTION_OF = {"mid": "ocr_width", "key": "ocr_key_width", "attention": "attention_width"}  # others have the field's name
 
 
@@ -28,27 +26,20 @@ class Options:
     known: list[str] = field(default_factory=list)
     """Names that were looked for."""
 
-    def take(self, name: str, default: T) -> T:
-        """Any value."""
-        self.known.append(name)
-        value: T = self.values.get(name, default)
-        return value
-
-    def read(self, name: str, default: T, fits: Callable[[Any], bool], wrong: str) -> T:
-        """A value for which `fits` holds; `wrong` says what any other is or is not."""
-        value = self.take(name, default)
-        if not fits(value):
-            raise DataError(f"{self.arch} option {name}: {value!r} {wrong}")
-        return value
-
-    def weight(self, name: str, default: float) -> float:
-        """A finite number that is not negative."""
-        wrong = "is not a number of at least 0"
-        return float(self.read(name, default, lambda v: _is(v, int, float) and 0 <= v < float("inf"), wrong))
+    def given(self, names: Sequence[str]) -> dict[str, Any]:
+        """What was asked for of these, names of `CHECKS`."""
+        self.known.extend(names)
+        found = {name: self.values[name] for name in names if name in self.values}
+        for name, value in found.items():
+            fits, wrong = CHECKS[name]
+            if not fits(value):
+                raise DataError(f"{self.arch} option {name}: {value!r} {wrong}")
+        return found
 
     def counts(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
         """Positive integers as many as `default` has; one stands for all of them, but for `widths`."""
-        value: Any = self.take(name, default)
+        self.known.append(name)
+        value: Any = self.values.get(name, default)
         if _is(value, int) and name != "widths":
             value = (value,) * len(default)
         most = 64 if name.endswith(("blocks", "modules")) else 4096  # a file of weights may name any
@@ -90,6 +81,17 @@ def _widths(finest: int) -> tuple[int, ...]:
     return tuple(finest << i for i in range(4))
 
 
+_WEIGHT = lambda v: _is(v, int, float) and 0 <= v < float("inf"), "is not a number of at least 0"
+CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "bn_momentum": (lambda v: _is(v, int, float) and 0 < v <= 1, "is not a number above 0 and at most 1"),
+    "seed": (lambda v: _is(v, int), "is not an integer"),
+    "checkpointing": (lambda v: isinstance(v, bool), "is neither true nor false"),
+    "init": (lambda v: v in get_args(Init), f"is not one of {', '.join(get_args(Init))}"),
+    "aux_weight": _WEIGHT,
+    "scale_weight": _WEIGHT,
+    "n_scales": (lambda v: True, "is looked at by the network"),
+}
+"""Option that is no size -> whether a value fits, and what any other is or is not."""
 ONCE = (1, 1, 1)
 W48 = HRNetConfig(widths=_widths(48))
 PRESETS: Mapping[str, Config] = {
@@ -105,7 +107,7 @@ PRESETS: Mapping[str, Config] = {
     "pspnet-50": ResNetConfig(blocks=(3, 4, 6, 3)),
     "pspnet-101": ResNetConfig(blocks=(3, 4, 23, 3)),
     "hrnet-ocr": OCRConfig(trunk=W48),
-    "hmsa": HMSAConfig(ocr=OCRConfig(trunk=W48)),
+    "hmsa": HMSAConfig(trunk=W48),
 }
 """Architecture name -> sizes. All but the tiny one are the authors' own."""
 
@@ -146,33 +148,18 @@ def build(arch: str, num_classes: int, **options: Any) -> nn.Module:
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise DataError(f"num_classes: {num_classes!r}; a network needs at least 1 class")
     config = PRESETS[arch]
-    family, bn_momentum = _FAMILIES[type(config)]
+    family, further = _FAMILIES[type(config)]
     asked = Options(arch, options)
     sizes = asked.sizes(config)
-    share = "is not a number above 0 and at most 1"
-    arguments: dict[str, Any] = {
-        "bn_momentum": float(
-            asked.read("bn_momentum", bn_momentum, lambda v: _is(v, int, float) and 0 < v <= 1, share)
-        ),
-        "seed": asked.read("seed", 0, lambda v: _is(v, int), "is not an integer"),
-        "checkpointing": asked.read("checkpointing", False, lambda v: isinstance(v, bool), "is neither true nor false"),
-    }
-    if family is not PSPNet:
-        inits = get_args(Init)
-        arguments["init"] = asked.read("init", inits[0], lambda v: v in inits, f"is not one of {', '.join(inits)}")
-    if family is not HRNet:
-        arguments["aux_weight"] = asked.weight("aux_weight", ocr.AUX_WEIGHT)
-    if family is HMSA:
-        arguments["scale_weight"] = asked.weight("scale_weight", 0.0)
-        arguments["n_scales"] = asked.take("n_scales", hmsa.N_SCALES)
+    arguments = asked.given(("bn_momentum", "seed", "checkpointing", *further))
     asked.check_known()
     return family(sizes, num_classes, **arguments)
 
 
-_FAMILIES: Mapping[type[Config], tuple[Callable[..., nn.Module], float]] = {
-    HRNetConfig: (HRNet, hrnet.BN_MOMENTUM),
-    ResNetConfig: (PSPNet, pspnet.BN_MOMENTUM),
-    OCRConfig: (OCRNet, ocr.BN_MOMENTUM),
-    HMSAConfig: (HMSA, ocr.BN_MOMENTUM),
+_FAMILIES: Mapping[type[Config], tuple[Callable[..., nn.Module], Sequence[str]]] = {
+    HRNetConfig: (HRNet, ["init"]),
+    ResNetConfig: (PSPNet, ["aux_weight"]),
+    OCRConfig: (OCRNet, ["init", "aux_weight"]),
+    HMSAConfig: (HMSA, ["init", "aux_weight", "scale_weight", "n_scales"]),
 }
-"""What is made of sizes, and the published momentum of its batch norms."""
+"""What is made of sizes, and which of `CHECKS` it knows besides those that all do."""

@@ -31,15 +31,13 @@ Source: Tao, Sapra, Catanzaro, "Hierarchical Multi-Scale Attention for Semantic 
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from segstream.model.networks.blocks import conv, conv_bn, draw_uniform, set_momentum
-from segstream.model.networks.hrnet import HRNetTrunk, Init, draw_trunk
-from segstream.model.networks.ocr import AUX_WEIGHT, BN_MOMENTUM, OCRConfig, OCRHead, half_pixel
-from segstream.model.networks.upsample import at_least_float32
+from segstream.model.networks.blocks import conv, conv_bn
+from segstream.model.networks.ocr import OCRConfig, OCRNet
+from segstream.model.networks.upsample import at_least_float32, bilinear
 from segstream.model.types import Aux, TrainOutput
 from segstream.shards.errors import DataError
 
@@ -48,10 +46,9 @@ N_SCALES = (LOW_SCALE, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HMSAConfig:
+class HMSAConfig(OCRConfig):
     """Sizes: those of the network at one scale, and the channels of the attention head."""
 
-    ocr: OCRConfig
     attention: int = 256
 
 
@@ -66,7 +63,7 @@ class ScaleOutput(NamedTuple):
     """(B, 1, H_s, W_s) in 0..1."""
 
 
-class HMSA(nn.Module):
+class HMSA(OCRNet):
     """The network. See the module's docstring for its rules.
 
     Args:
@@ -75,15 +72,13 @@ class HMSA(nn.Module):
         n_scales: sizes of the image, relative to the input, to combine in eval mode; 1 must be among them.
         scale_weight: what the loss of each scale by itself counts in training; the authors' Cityscapes recipes
             have 0.05.
-        init: of the trunk, see `model.networks.hrnet.draw_trunk`.
-        bn_momentum: share of the newest batch in the running statistics; in training a batch counts once a scale.
-        aux_weight: what the auxiliary loss counts.
-        seed: key of the initial weights.
-        checkpointing: see `model.networks.hrnet.HRNetTrunk`.
+        **further: those of `OCRNet`; in training a batch counts once a scale in the running statistics.
 
     Raises:
         DataError: `n_scales` are not distinct positive numbers with 1 among them.
     """
+
+    scale_attn: nn.Sequential
 
     def __init__(
         self,
@@ -92,24 +87,11 @@ class HMSA(nn.Module):
         *,
         n_scales: Sequence[float] = N_SCALES,
         scale_weight: float = 0.0,
-        init: Init = "reference",
-        bn_momentum: float = BN_MOMENTUM,
-        aux_weight: float = AUX_WEIGHT,
-        seed: int = 0,
-        checkpointing: bool = False,
+        **further: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(config, num_classes, scale_attn=_attention_head(config.mid, config.attention), **further)
         self.n_scales = high_to_low(n_scales)
         self.scale_weight = scale_weight
-        self.aux_weight = aux_weight
-        self.backbone = HRNetTrunk(config.ocr.trunk, checkpointing=checkpointing)
-        self.ocr = OCRHead(self.backbone.num_features, config.ocr.mid, config.ocr.key, num_classes)
-        self.scale_attn = _attention_head(config.ocr.mid, config.attention)
-        generator = torch.Generator().manual_seed(seed)
-        draw_trunk(self.backbone, init, generator)
-        draw_uniform(self.ocr, generator)
-        draw_uniform(self.scale_attn, generator)
-        set_momentum(self, bn_momentum)
 
     def forward(self, images: Tensor, n_scales: Sequence[float] | None = None) -> Tensor | TrainOutput:
         """Segment images.
@@ -134,17 +116,17 @@ class HMSA(nn.Module):
     def at_scale(self, images: Tensor, scale: float) -> ScaleOutput:
         """What the network makes of the images at one scale."""
         size_hw = _scaled(images, scale)
-        logits, aux, pixels = self.ocr(self.backbone.features(images if scale == 1 else half_pixel(images, size_hw)))
+        logits, aux, pixels = self.ocr(self.backbone.features(images if scale == 1 else bilinear(images, size_hw)))
         attention = self.scale_attn(pixels)
-        return ScaleOutput(*(half_pixel(at_least_float32(x), size_hw) for x in (logits, aux, attention)))
+        return ScaleOutput(*(bilinear(at_least_float32(x), size_hw) for x in (logits, aux, attention)))
 
     def _train(self, images: Tensor) -> TrainOutput:
         size_hw = (images.shape[-2], images.shape[-1])
         lo = self.at_scale(images, LOW_SCALE)
         hi = self.at_scale(images, 1.0)
-        attention = half_pixel(lo.attention, size_hw)
-        logits = half_pixel(lo.attention * lo.logits, size_hw) + (1 - attention) * hi.logits
-        guess = half_pixel(lo.attention * lo.aux, size_hw) + (1 - attention) * hi.aux
+        attention = bilinear(lo.attention, size_hw)
+        logits = bilinear(lo.attention * lo.logits, size_hw) + (1 - attention) * hi.logits
+        guess = bilinear(lo.attention * lo.aux, size_hw) + (1 - attention) * hi.aux
         aux: tuple[Aux, ...] = (Aux(name="aux", logits=guess, weight=self.aux_weight, align_corners=False),)
         if self.scale_weight > 0:
             aux += (
@@ -158,11 +140,11 @@ class HMSA(nn.Module):
         for scale in scales[1:]:
             logits, _, attention = self.at_scale(images, scale)
             if scale >= 1:
-                combined = attention * logits + (1 - attention) * half_pixel(combined, _scaled(images, scale))
+                combined = attention * logits + (1 - attention) * bilinear(combined, _scaled(images, scale))
             else:
                 size_hw = _scaled(images, 1.0)
-                lower = half_pixel(attention * logits, size_hw)
-                combined = lower + (1 - half_pixel(attention, size_hw)) * combined
+                lower = bilinear(attention * logits, size_hw)
+                combined = lower + (1 - bilinear(attention, size_hw)) * combined
         return combined
 
 

@@ -25,9 +25,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, relu
+from torch.nn.functional import relu
 
 from segstream.model.networks.blocks import BasicBlock, Bottleneck, call_block, conv, conv_bn, draw_normal, set_momentum
+from segstream.model.networks.upsample import bilinear
 from segstream.model.types import TrainOutput
 
 BN_MOMENTUM = 0.01
@@ -75,7 +76,7 @@ class Exchange(nn.Module):
         for source, x in enumerate(xs):
             part = self.fuse_layers[target][source](x)  # type: ignore[index]
             if source > target:
-                part = _resize(part, xs[target].shape[-2:])
+                part = bilinear(part, xs[target].shape[-2:])
             total = part if total is None else total + part
         assert total is not None
         return relu(total)
@@ -121,7 +122,7 @@ class HRNetTrunk(nn.Module):
             for exchange in stage:
                 xs = call_block(exchange, xs, checkpointing=self.checkpointing)
         size_hw = xs[0].shape[-2:]
-        return torch.cat([xs[0], *(_resize(x, size_hw) for x in xs[1:])], dim=1)
+        return torch.cat([xs[0], *(bilinear(x, size_hw) for x in xs[1:])], dim=1)
 
 
 class HRNet(HRNetTrunk):
@@ -174,9 +175,7 @@ class HRNet(HRNetTrunk):
             itself, because at full size 194 channels are most of a step's memory and time.
         """
         output = self.coarse(images)
-        if self.training:
-            return output
-        return interpolate(output.logits, size=output.size_hw, mode="bilinear", align_corners=True)
+        return output if self.training else bilinear(output.logits, output.size_hw, align_corners=True)
 
 
 def draw_trunk(net: nn.Module, init: Init, generator: torch.Generator) -> None:
@@ -188,10 +187,6 @@ def draw_trunk(net: nn.Module, init: Init, generator: torch.Generator) -> None:
     from scratch.
     """
     draw_normal(net, generator, std=0.001 if init == "reference" else None)
-
-
-def _resize(x: Tensor, size_hw: Sequence[int]) -> Tensor:
-    return interpolate(x, size=tuple(size_hw), mode="bilinear", align_corners=False)
 
 
 def _fuse(widths: Sequence[int], source: int, target: int) -> nn.Module:

@@ -35,10 +35,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, softmax
+from torch.nn.functional import softmax
 
 from segstream.model.networks.blocks import conv, draw_uniform, set_momentum
 from segstream.model.networks.hrnet import HRNetConfig, HRNetTrunk, Init, draw_trunk
+from segstream.model.networks.upsample import bilinear
 from segstream.model.types import Aux, TrainOutput
 
 BN_MOMENTUM = 0.1
@@ -121,6 +122,7 @@ class OCRNet(nn.Module):
         aux_weight: what the auxiliary loss counts.
         seed: key of the initial weights.
         checkpointing: see `model.networks.hrnet.HRNetTrunk`.
+        **heads: further ones by name, drawn after that of `ocr` and as it is.
     """
 
     def __init__(
@@ -133,6 +135,7 @@ class OCRNet(nn.Module):
         aux_weight: float = AUX_WEIGHT,
         seed: int = 0,
         checkpointing: bool = False,
+        **heads: nn.Module,
     ) -> None:
         super().__init__()
         self.aux_weight = aux_weight
@@ -141,6 +144,9 @@ class OCRNet(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         draw_trunk(self.backbone, init, generator)
         draw_uniform(self.ocr, generator)
+        for name, head in heads.items():
+            draw_uniform(head, generator)
+            self.add_module(name, head)
         set_momentum(self, bn_momentum)
 
     def forward(self, images: Tensor) -> Tensor | TrainOutput:
@@ -156,7 +162,7 @@ class OCRNet(nn.Module):
         logits, guess, _ = self.ocr(self.backbone.features(images))
         size_hw = (images.shape[-2], images.shape[-1])
         if not self.training:
-            return half_pixel(logits, size_hw)
+            return bilinear(logits, size_hw)
         aux = Aux(name="aux", logits=guess, weight=self.aux_weight, align_corners=False)
         return TrainOutput(logits=logits, size_hw=size_hw, aux=(aux,), align_corners=False)
 
@@ -165,11 +171,6 @@ def gather(pixels: Tensor, guess: Tensor) -> Tensor:
     """Class vectors: (B, m, h, w) pixels and (B, K, h, w) logits -> (B, m, K, 1)."""
     shares = softmax(guess.flatten(2), dim=2)  # over pixels
     return torch.matmul(pixels.flatten(2), shares.transpose(1, 2)).unsqueeze(3)
-
-
-def half_pixel(x: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Bilinear interpolation to a size, with align_corners=False."""
-    return interpolate(x, size=size_hw, mode="bilinear", align_corners=False)
 
 
 def _conv_norm(num_in: int, num_out: int) -> tuple[nn.Module, nn.Module]:

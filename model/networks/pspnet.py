@@ -31,10 +31,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from segstream.model.networks.blocks import conv_bn, draw_normal, draw_uniform, set_momentum
 from segstream.model.networks.resnet import ResNet, ResNetConfig
+from segstream.model.networks.upsample import bilinear
 from segstream.model.types import Aux, TrainOutput
 from segstream.shards.errors import DataError
 
@@ -58,7 +58,7 @@ class PyramidPooling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, 2C, h, w)."""
         size_hw = (x.shape[-2], x.shape[-1])
-        return torch.cat([x, *(_aligned(branch(x), size_hw) for branch in self.features)], dim=1)
+        return torch.cat([x, *(bilinear(branch(x), size_hw, align_corners=True) for branch in self.features)], dim=1)
 
 
 class PSPNet(ResNet):
@@ -125,13 +125,9 @@ class PSPNet(ResNet):
             In eval mode the logits, (B, num_classes, H, W). In train mode `coarse(images)`, which the loss upsamples.
         """
         output = self.coarse(images)
-        return output if self.training else _aligned(output.logits, output.size_hw)
+        return output if self.training else bilinear(output.logits, output.size_hw, align_corners=True)
 
 
 def _head(num_in: int, num_mid: int, num_classes: int) -> nn.Sequential:
     last = nn.Dropout2d(DROPOUT), nn.Conv2d(num_mid, num_classes, 1)
     return nn.Sequential(*conv_bn(num_in, num_mid, 3), *last)
-
-
-def _aligned(x: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    return interpolate(x, size=size_hw, mode="bilinear", align_corners=True)

@@ -5,10 +5,12 @@ is linear and separable, so a strip of rows is two small matrix products, fits t
 same two matrices, transposed, carry a gradient back.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 STRIP_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}  # of upsampled logits at a time: fits the cache / a GPU kept busy
 SAFE_SPREAD = 80.0  # exp(-80) is still a normal float32
@@ -87,6 +89,11 @@ def shifted(logits: Tensor) -> tuple[Tensor, bool]:
     logits = at_least_float32(logits)
     logits = logits - logits.amax(dim=1, keepdim=True)
     return logits, bool(-logits.amin() < SAFE_SPREAD)
+
+
+def bilinear(x: Tensor, size_hw: Sequence[int], *, align_corners: bool = False) -> Tensor:
+    """(B, C, h, w) -> (B, C, H, W); either the corner pixels of both coincide, or the corners of their areas do."""
+    return interpolate(x, size=tuple(size_hw), mode="bilinear", align_corners=align_corners)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

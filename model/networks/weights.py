@@ -33,7 +33,6 @@ from torch import Tensor, nn
 
 from segstream.model.checkpoint import FORMAT, VERSIONS, Final, parse_final
 from segstream.model.networks.build import PRESETS, Config, build
-from segstream.model.networks.hmsa import HMSAConfig
 from segstream.model.networks.hrnet import HRNetConfig
 from segstream.model.networks.ocr import OCRConfig
 from segstream.model.networks.resnet import ResNetConfig
@@ -48,10 +47,10 @@ HRNET_CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "clas
 RESNET_TRUNK = r"layer[0-4]\."
 RESNET_CLASSIFIER = ("fc.",)
 RESNET_STEM = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4, "conv3": 6, "bn3": 7}  # position in PSPNet's `layer0`
-HEADS: Mapping[str, tuple[type[Config], ...]] = {
-    "ocr.cls_head.weight": (HMSAConfig, OCRConfig),
-    "cls.4.weight": (ResNetConfig,),
-    "last_layer.3.weight": (HRNetConfig,),
+HEADS: Mapping[str, type[Config]] = {
+    "ocr.cls_head.weight": OCRConfig,
+    "cls.4.weight": ResNetConfig,
+    "last_layer.3.weight": HRNetConfig,
 }
 """The tensor with a row per class, and whose it is."""
 MSEG, HMSA = {194: "universal", 316: "naive"}, {19: "cityscapes-19", 65: "mapillary-public65"}
@@ -222,10 +221,8 @@ def _places_of(path: str | Path, content: Any, own: Mapping[str, Tensor]) -> lis
     kind, version = str(content.get("kind"))[:20], str(content.get("version"))[:20]
     if version != str(expected := VERSIONS.get(kind)):
         raise DataError(f"{path}: version {version}, expected {expected}; give a file of this one")
-    return [
-        _Place("", "", dict(tensors), 0, f"our own {kind}")
-        for _, tensors in [*_mappings(content.get("weights")), ("", {})][:1]
-    ]
+    _, tensors = next(_mappings(content.get("weights")), ("", {}))
+    return [_Place("", "", tensors, 0, f"our own {kind}")]
 
 
 def places(path: str | Path, content: Any, names: Collection[str]) -> list[_Place]:

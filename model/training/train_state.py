@@ -30,7 +30,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from segstream.model.checkpoint import Checkpoint, Final
+from segstream.model.checkpoint import Checkpoint, Final, on_cpu
 from segstream.model.config import Precision, TrainConfig
 from segstream.model.distributed import ProcessGroup, pick_device, pick_precision
 from segstream.model.losses.loss import LabelCounts, LossSums, balance_weights, dataset_means, loss_sums, mixed_loss
@@ -186,8 +186,7 @@ class TrainState:
     def final(self, *, identity: dict[str, Any], meta: dict[str, Any], step: int) -> Final:
         """What is published."""
         with self.ema_weights() as net:
-            weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in net.state_dict().items()}
-        weights = {name: tensor.contiguous() for name, tensor in weights.items()}
+            weights = {name: tensor.contiguous() for name, tensor in on_cpu(net.state_dict()).items()}
         return Final(identity=identity, meta=meta, step=step, weights=weights)
 
     def _passes(self, batch: Batch) -> Iterator[tuple[LossSums, Tensor]]:

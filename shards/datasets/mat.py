@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segstream.shards.codecs.images import check_size
-from segstream.shards.errors import DataError, UnreadableError
+from segstream.shards.errors import UnreadableError, optional
 
 _HEADER = b"MATLAB 5.0 MAT-file"
 
@@ -19,10 +19,7 @@ def need_scipy() -> None:
     Raises:
         DataError: it is not.
     """
-    try:
-        import scipy.io  # noqa: F401
-    except ImportError as error:
-        raise DataError("MATLAB files are read with scipy; pip install 'segstream[mat]'") from error
+    optional("scipy.io", "MATLAB files are read with scipy; pip install 'segstream[mat]'")
 
 
 def read_integers(data: bytes, name: str) -> npt.NDArray[np.integer[Any]]:
