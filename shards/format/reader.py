@@ -161,6 +161,12 @@ def open_shards(url: str | Path, *, cache: ShardCache | None = None) -> ShardSet
     return open_set(open_store(url), cache or cache_from_environment())
 
 
+def manifest_of(url: str | Path) -> manifests.Manifest:
+    """The manifest of a path or URL; raises as `open_shards` does."""
+    with open_shards(url) as shards:
+        return shards.manifest
+
+
 def open_set(store: Store, cache: ShardCache | None = None) -> ShardSet:
     """Open the shard set of a store; raises as `open_shards` does."""
     if store.size(manifests.NAME) is None:
