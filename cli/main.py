@@ -13,6 +13,7 @@ import typer
 import typer.core
 
 import segstream
+from segstream.cli.commands.options import example
 from segstream.cli.console import note
 from segstream.cli.jobs.scripts import OWN_RUN
 from segstream.shards.errors import DataError, UsageError, public
@@ -93,7 +94,7 @@ def run_checkout(folder: Path) -> None:
 EXAMPLES: dict[str, str] = read_yaml(Path(__file__).parent / "commands" / "examples.yaml")
 for _name, _example in EXAMPLES.items():  # command NAME is the function NAME, or the app, of commands/NAME.py
     _module = import_module(f"segstream.cli.commands.{_name}")
-    _epilog = f"Example: [bold]segstream {_name} {_example}[/]"
+    _epilog = example(f"{_name} {_example}")
     if hasattr(_module, "app"):
         app.add_typer(_module.app, name=_name, epilog=_epilog)
     else:

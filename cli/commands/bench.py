@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from segstream.benchmarks.timing import Measured
+from segstream.cli.commands.options import Json, example
 from segstream.cli.console import print_json, print_table, progress
 
 Arch = Annotated[str, typer.Option(help="Architecture.")]
@@ -20,14 +21,13 @@ Image = Annotated[
     str | None, typer.Option(help="HEIGHTxWIDTH: time whole images through the whole procedure, in float32.")
 ]
 ShortSide = Annotated[int | None, typer.Option(min=1, help="With --image: shorter side.", show_default="native")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="rich", help="Measure this machine, ours against plain, paired."
 )
 
 
-@app.command(epilog="Example: [bold]segstream bench step --arch hrnet-w48 --crop 713 --batch 16 --json[/]")
+@app.command(epilog=example("bench step --arch hrnet-w48 --crop 713 --batch 16 --json"))
 def step(
     arch: Arch = "hrnet-tiny",
     classes: Classes = 194,
@@ -42,12 +42,10 @@ def step(
     json: Json = False,
 ) -> None:
     """A training step against the same network in float32 with upsampled logits and cross_entropy."""
-    network = {"arch": arch, "compile": compile, "checkpointing": checkpointing}
-    sizes = {"classes": classes, "crop": crop, "batch": batch, "precision": precision, "device": device}
-    _step("step", rounds, only_ours=only_ours, json=json, **sizes, **network)
+    _step("step", **locals())
 
 
-@app.command(epilog="Example: [bold]segstream bench infer --arch hrnet-w48 --crop 473 --batch 1[/]")
+@app.command(epilog=example("bench infer --arch hrnet-w48 --crop 473 --batch 1"))
 def infer(
     arch: Arch = "hrnet-tiny",
     classes: Classes = 194,
@@ -67,7 +65,7 @@ def infer(
     """Images to the class of every pixel: a batch of crops against the same network in float32, or whole images."""
     sizes = {"classes": classes, "crop": crop, "batch": batch, "precision": precision, "device": device}
     if image is None:
-        _step("infer", rounds, only_ours=only_ours, json=json, arch=arch, compile=compile, **sizes)
+        _step("infer", rounds=rounds, only_ours=only_ours, json=json, arch=arch, compile=compile, **sizes)
         return
     from segstream.benchmarks.infer import measure
 
@@ -75,7 +73,7 @@ def infer(
     _print(measured, json=json)
 
 
-@app.command(epilog="Example: [bold]segstream bench loss --crop 713 --batch 1[/]")
+@app.command(epilog=example("bench loss --crop 713 --batch 1"))
 def loss(
     classes: Classes = 194,
     crop: Crop = 473,
@@ -87,11 +85,10 @@ def loss(
     json: Json = False,
 ) -> None:
     """The loss from logits at a quarter of the resolution, and its gradient, against upsampling and cross_entropy."""
-    sizes = {"classes": classes, "crop": crop, "batch": batch}
-    _step("loss", rounds, only_ours=only_ours, json=json, precision=precision, device=device, **sizes)
+    _step("loss", **locals())
 
 
-@app.command(epilog="Example: [bold]segstream bench loader --json[/]")
+@app.command(epilog=example("bench loader --json"))
 def loader(
     setting: Annotated[list[str] | None, typer.Option(help="480-473, 1080-713, city-713.", show_default="all")] = None,
     crops: Annotated[int, typer.Option(min=1, help="Made by each in a round.")] = 16,
@@ -111,7 +108,7 @@ def loader(
     _print(measure(setting, crops, batch, threads, rounds, progress, peers=peers, engine=engine), json=json)
 
 
-def _step(task: str, rounds: int, *, only_ours: bool, json: bool, **config: Any) -> None:
+def _step(task: str, *, rounds: int, only_ours: bool, json: bool, **config: Any) -> None:
     from segstream.benchmarks.step import BenchConfig, measure
 
     _print(measure(BenchConfig(task=task, **config), rounds, progress, only_ours=only_ours), json=json)

@@ -174,19 +174,18 @@ def _schemes(text: str) -> list[Scheme]:
 
 def _draw(model: EvalModel, images: EvalImages, protocol: Protocol, folder: Path, count: int) -> None:
     """Samples spread over a set as `N_image.jpg`, `N_label.png` and `N_pred.png`, at the first shorter side."""
-    import cv2
     import numpy as np
 
     from segstream.colors import colorize
     from segstream.model.inference.infer import segment
+    from segstream.shards.codecs.images import encode
 
     numbers = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int).tolist()
     for i, (_, image, labels) in zip(numbers, images.read(numbers, [protocol.label]), strict=True):
         ((pred,),) = segment(model.net, [image], [protocol.projection], model.configs[0])
         label, pred = (colorize(ids, protocol.taxonomy.num_classes) for ids in (labels[protocol.label], pred))
         for name, picture in (("image.jpg", image), ("label.png", label), ("pred.png", pred)):
-            data = cv2.imencode(name[-4:], cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-            write_bytes(folder / f"{images.key(i).replace('/', '_')}_{name}", data)
+            write_bytes(folder / f"{images.key(i).replace('/', '_')}_{name}", encode(name[-4:], picture))
 
 
 def _headline(results: Sequence[EvalResult]) -> dict[str, dict[str, float]]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from segstream.cli.commands.options import example
 from segstream.cli.console import note
 from segstream.cli.jobs.scripts import TEMPLATES, Job, kubernetes_manifest, slurm_script
 from segstream.shards.errors import UsageError
@@ -36,9 +37,7 @@ Grace = Annotated[int, typer.Option("--grace", help="Seconds to save a checkpoin
 Out = Annotated[Path | None, typer.Option(help="Write to this file.", show_default="print")]
 
 
-@app.command(
-    epilog="Example: [bold]segstream launch slurm union-universal --nodes 2 --gpus-per-node 8 --time 24:00:00[/]"
-)
+@app.command(epilog=example("launch slurm union-universal --nodes 2 --gpus-per-node 8 --time 24:00:00"))
 def slurm(
     recipe: Recipe,
     overrides: Overrides = None,
@@ -65,9 +64,7 @@ def slurm(
     _hand_over(slurm_script(job, gpus=gpus_per_node or None, cpus=cpus_per_node, **asked), out, "sbatch {}")
 
 
-@app.command(
-    epilog="Example: [bold]segstream launch kubernetes union-universal --image registry/segstream --nodes 2[/]"
-)
+@app.command(epilog=example("launch kubernetes union-universal --image registry/segstream --nodes 2"))
 def kubernetes(
     recipe: Recipe,
     image: Annotated[str, typer.Option(help="Container image with segstream in it.")],
@@ -101,9 +98,7 @@ def kubernetes(
     _hand_over(kubernetes_manifest(job, gpus=gpus, backoff=backoff, **asked), out, "kubectl apply -f {}")
 
 
-@app.command(
-    epilog="Example: [bold]segstream launch torchrun union-universal --host node1 --nodes 2 --gpus-per-node 8[/]"
-)
+@app.command(epilog=example("launch torchrun union-universal --host node1 --nodes 2 --gpus-per-node 8"))
 def torchrun(
     recipe: Recipe,
     host: Annotated[str, typer.Option(help="Name or address of the first machine, as the others see it.")],

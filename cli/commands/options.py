@@ -47,6 +47,11 @@ NumClasses = Annotated[int | None, typer.Option(min=1, help="Number of classes t
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
 
 
+def example(command: str) -> str:
+    """What `--help` says below the options."""
+    return f"Example: [bold]segstream {command}[/]"
+
+
 def infer_fields(
     *, short_side: str | None = None, scales: str | None = None, n_scales: str | None = None, **others: Any
 ) -> dict[str, Any]:

@@ -24,12 +24,9 @@ def stats(
     json: Json = False,
 ) -> None:
     """Count pixels and images of every class: in each set, in all together, and which classes occur nowhere."""
-    from segstream.shards.format.reader import open_shards
+    from segstream.shards.format.reader import manifest_of
 
-    manifests = {}
-    for url in urls:
-        with open_shards(url) as shards:
-            manifests[url] = shards.manifest
+    manifests = {url: manifest_of(url) for url in urls}
     member = taxonomy or common_member(list(manifests.values()))
     for manifest in manifests.values():
         for line in label_warnings(manifest, member):

@@ -25,7 +25,7 @@ from segstream.cli.report.text_table import percent
 from segstream.model.networks.weights import file_sha256
 from segstream.shards.errors import DataError
 from segstream.shards.files import write_text
-from segstream.shards.format.reader import open_shards
+from segstream.shards.format.reader import manifest_of
 from segstream.shards.schema import parse, read_yaml
 
 RECIPE = "recipe"  # in paths and tables: what the checkpoint's recipe says
@@ -84,27 +84,27 @@ def plan(grid: Grid, out: Path) -> list[EvalJob]:
         DataError: a checkpoint or shard set is missing, or two sets are of one dataset and split.
     """
     digests = {name: file_sha256(path) for name, path in grid.models.items()}
-    sets = {url: _set(url) for url in grid.data}
-    twice = [name for name, count in Counter(name for name, _ in sets.values()).items() if count > 1]
+    sets = {url: manifest_of(url) for url in grid.data}
+    names = {url: f"{manifest.dataset}-{manifest.split}" for url, manifest in sets.items()}
+    twice = [name for name, count in Counter(names.values()).items() if count > 1]
     if twice or len(sets) < len(grid.data):
         raise DataError(f"data: {twice or 'a URL'} is there twice; evaluate each version in a grid of its own")
     more = [word for key, value in grid.options.items() for word in _option(key, value)]
     jobs = []
     for model, url, side, scales in product(grid.models, grid.data, grid.short_sides or ("",), grid.scales or ("",)):
-        dataset, manifest = sets[url]
         side, scales = str(side), scales if isinstance(scales, str) else ",".join(map(str, scales))
         how = [*(("--short-side", side) if side else ()), *(("--scales", scales) if scales else ()), *more]
         location = url if "://" in url else str(Path(url).resolve())  # processes may have another working folder
-        identity = {"segstream": version("segstream"), "checkpoint": digests[model], "manifest": manifest, "how": how}
-        folder = out.resolve() / model / dataset / (side or RECIPE)
+        identity = {"segstream": version("segstream"), "checkpoint": digests[model], "manifest": sets[url].digest}
+        folder = out.resolve() / model / names[url] / (side or RECIPE)
         jobs.append(
             EvalJob(
                 model=model,
-                dataset=dataset,
+                dataset=names[url],
                 short_side=side,
                 scales=scales,
                 args=("eval", str(grid.models[model].resolve()), "--data", location, *how),
-                identity=identity,
+                identity=identity | {"how": how},
                 result=folder / f"{scales.replace(',', '-') or RECIPE}.json",
             )
         )
@@ -218,11 +218,6 @@ def write_models(out: Path, outcomes: Sequence[JobOutcome]) -> dict[Path, list[d
 def _option(key: str, value: Value) -> list[str]:
     name = key.replace("_", "-")
     return [f"--{name}" if value else f"--no-{name}"] if isinstance(value, bool) else [f"--{name}", str(value)]
-
-
-def _set(url: str) -> tuple[str, str]:
-    with open_shards(url) as shards:
-        return f"{shards.manifest.dataset}-{shards.manifest.split}", shards.manifest.digest
 
 
 def _as_dict(outcome: JobOutcome, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

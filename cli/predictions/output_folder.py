@@ -23,6 +23,7 @@ import numpy.typing as npt
 from segstream.cli.predictions import overlay
 from segstream.colors import Rgb
 from segstream.model.checkpoint import stored_differences
+from segstream.shards.codecs.images import encode
 from segstream.shards.codecs.png import encode_label
 from segstream.shards.errors import DataError, first_few
 from segstream.shards.files import write_bytes, write_text
@@ -157,8 +158,7 @@ def write_picture(path: Path, pixels: Rgb) -> None:
     Raises:
         DataError: it cannot be written.
     """
-    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    write_bytes(path, cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
+    write_bytes(path, encode(".jpg", pixels, cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
 
 
 def write_scores(path: Path, scores: npt.NDArray[np.float32], kind: Dump) -> None:

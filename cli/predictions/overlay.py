@@ -16,6 +16,9 @@ ENLARGED = 4  # at most so many times
 NAMED_SHARE = 0.01  # of the picture: smaller regions get no name, only their place in the legend
 LEGEND_SHARE = 0.6  # of the picture's height
 EDGE = (255, 255, 255)
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +101,7 @@ def _places(label: npt.NDArray[np.integer], shown: Sequence[Present]) -> list[tu
     return places
 
 
-def _legend(
-    pen: ImageDraw.ImageDraw,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    shown: Sequence[Present],
-    colors: Rgb,
-    size: tuple[int, int],
-) -> tuple[float, float, float, float]:
+def _legend(pen: ImageDraw.ImageDraw, font: Font, shown: Sequence[Present], colors: Rgb, size: tuple[int, int]) -> Box:
     """A panel at the lower left: swatch, name and share, the largest class first. Gives its rectangle."""
     text_h = font.getbbox("Ag")[3]
     line, margin = round(text_h * 1.35), round(text_h * 0.5)
@@ -129,6 +126,5 @@ def _percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}" if share >= 0.001 else "<0.1%"
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
-    """Of two rectangles (left, top, right, bottom)."""
+def _overlap(a: Box, b: Box) -> bool:
     return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]

@@ -101,15 +101,7 @@ def application(service: Service) -> Starlette:
     from starlette.routing import Route
 
     taxonomy = service.predictor.taxonomy
-    page = render(
-        "serve.html",
-        name=service.name,
-        taxonomy=taxonomy.name,
-        classes=taxonomy.num_classes,
-        megabytes=MAX_BYTES >> 20,
-        max_bytes=MAX_BYTES,
-        too_large=TOO_LARGE,
-    )
+    page = render("serve.html", name=service.name, taxonomy=taxonomy, max_bytes=MAX_BYTES, too_large=TOO_LARGE)
 
     async def home(request: Request) -> Response:
         return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"})

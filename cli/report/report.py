@@ -17,8 +17,7 @@ from segstream.cli.report.text_table import best_of, percent
 from segstream.colors import legend
 from segstream.model.evaluation.metrics import EvalResult
 from segstream.shards.errors import DataError
-from segstream.shards.format.manifest import Manifest
-from segstream.shards.format.reader import open_shards
+from segstream.shards.format.reader import manifest_of
 from segstream.shards.storage.base import below
 from segstream.shards.taxonomy import load_taxonomy
 
@@ -81,8 +80,8 @@ def make_report(*, evals: Path, pictures: Path, confusion: Path, metrics: Path, 
         charts=charts,
         curves=names,
         speeds=[row for row in speeds if not row[1] is row[3] is None],
-        data=[("training", _manifest(u)) for u in sorted(mixes)]
-        + [("held out", _manifest(u)) for u in held_out.values()],
+        data=[("training", manifest_of(u)) for u in sorted(mixes)]
+        + [("held out", manifest_of(u)) for u in held_out.values()],
         run=next(iter(metadata.values())),
     )
     return summary, page
@@ -132,11 +131,6 @@ def inline_label(path: Path) -> str:
         DataError: the file is missing or damaged.
     """
     return data_url(one_byte(shrunk(_open(path), MAX_SIDE, Image.Resampling.NEAREST)), "PNG", optimize=True)
-
-
-def _manifest(url: str) -> Manifest:
-    with open_shards(url) as shards:
-        return shards.manifest
 
 
 def _charts(logs: Mapping[str, Path]) -> tuple[list[tuple[str, str]], list[str]]:

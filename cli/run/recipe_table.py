@@ -29,9 +29,8 @@ def show(form: Form) -> None:
         typer.echo(page(recipes), nl=False)
     else:
         header = ("recipe", "network", "taxonomy", "datasets", "crops", "batch", "steps", "short side", "crop")
-        keys = ("recipe", "arch", "taxonomy", "datasets", "crops", "batch", "steps", "short_side", "crop")
-        rows = [_row(recipe) for recipe in recipes]
-        print_table(header, [[len(row[k]) if k == "datasets" else row[k] for k in keys] for row in rows])
+        rows = [_row(recipe) | {"datasets": len(recipe.data.mix)} for recipe in recipes]
+        print_table(header, [[value for key, value in row.items() if key != "crops_total"] for row in rows])
 
 
 def page(recipes: list[Recipe]) -> str:

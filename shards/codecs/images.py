@@ -268,15 +268,16 @@ def encode_jpeg(pixels: Rgb, quality: int) -> bytes:
     interval = next((wide for wide in _TILE_MCUS if across % wide == 0), across)
     half_chroma = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420)
     restarts = (cv2.IMWRITE_JPEG_RST_INTERVAL, interval)
-    return _encode(".jpg", pixels, cv2.IMWRITE_JPEG_QUALITY, quality, *half_chroma, *restarts)
+    return encode(".jpg", pixels, cv2.IMWRITE_JPEG_QUALITY, quality, *half_chroma, *restarts)
 
 
 def encode_png(pixels: Rgb) -> bytes:
     """Lossless PNG of an RGB picture."""
-    return _encode(".png", pixels)
+    return encode(".png", pixels)
 
 
-def _encode(suffix: str, pixels: Rgb, *options: int) -> bytes:
+def encode(suffix: str, pixels: Rgb, *options: int) -> bytes:
+    """A file of an RGB picture; `suffix` and `options` as `cv2.imencode` takes them."""
     done, data = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
     if not done:
         raise RuntimeError(f"OpenCV cannot encode {pixels.shape} as {suffix}")
