@@ -21,7 +21,7 @@ Encoder = Callable[[str, Scene], bytes]
 """(dataset, scene) -> label file."""
 
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 92]
-_THINGS = {"coco-panoptic-133": range(1, 91), "wilddash2-19": range(24, 36)}  # ids whose objects are told apart
+THINGS = {"coco-panoptic-133": range(1, 91), "wilddash2-19": range(24, 36)}  # ids whose objects are told apart
 _COUNTED = ("person", "rider", "car", "truck", "bus", "motorcycle", "bicycle")
 _GROUPED = 4  # of outlines of these, every so many-th is said to be a group's
 
@@ -154,7 +154,7 @@ def categories(dataset: str) -> list[dict[str, Any]]:
     known = sorted(zip(ids, native.classes, strict=True))
     stated = list(enumerate(name for name, _ in release_classes(dataset)))
     return [
-        {"id": i, "name": name, "supercategory": name.partition("-")[0], "isthing": int(i in _THINGS[dataset])}
+        {"id": i, "name": name, "supercategory": name.partition("-")[0], "isthing": int(i in THINGS[dataset])}
         for i, name in stated or known
     ]
 
@@ -211,7 +211,7 @@ def _outlines(dataset: str, scene: Scene) -> list[tuple[str, list[list[int]]]]:
 
 def _segment_numbers(dataset: str, scene: Scene) -> Ids:
     codes = _codes(dataset, scene)
-    things = np.isin(codes, _THINGS[dataset])
+    things = np.isin(codes, THINGS[dataset])
     numbers: Ids = (np.where(things, scene.objects, 0) * 512 + codes) * (codes > 0)
     return numbers
 

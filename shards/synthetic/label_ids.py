@@ -8,9 +8,8 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from segstream.shards.synthetic.canvas import VOID
 from segstream.shards.synthetic.read_table import entry, table
-from segstream.shards.taxonomy import load_taxonomy, native_taxonomy, release_classes, release_remap, universal_ids
+from segstream.shards.taxonomy import load_taxonomy, native_taxonomy, release_classes, release_remap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,17 +56,6 @@ def release_id(dataset: str, concept: str) -> int:
 def release_name(dataset: str, code: int) -> str:
     """The release's own word for an id in its label files."""
     return next(name for name, i in _release_ids(vocabulary(dataset)).items() if i == code)
-
-
-def concept_universal(concept: str) -> int | None:
-    """Universal id of a concept, None for what has none.
-
-    Raises:
-        DataError: the concept names no universal class (a defect of the scene that drew it).
-    """
-    if concept in (VOID, "ego"):
-        return None
-    return universal_ids([concept.partition("/")[0]], at="world")[0]
 
 
 @functools.cache

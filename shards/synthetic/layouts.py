@@ -123,7 +123,7 @@ def write(root: Path, dataset: str, split: Split, stem: str, scene: Scene, photo
     for path, coding in layout.labels.items():
         encode: Encoder = getattr(encodings, coding)
         save(root / path.format(**parts), encode(dataset, scene))
-    return encodings.panoptic_record(dataset, scene, stem) if dataset in _PANOPTIC else None
+    return encodings.panoptic_record(dataset, scene, stem) if dataset in encodings.THINGS else None
 
 
 def finish(
@@ -177,7 +177,6 @@ def _config(dataset: str) -> bytes:
     return json.dumps(content).encode()
 
 
-_PANOPTIC = ("coco-panoptic-133", "wilddash2-19")
 LAYOUTS = {name: entry(Layout, "layouts", name) for name in table("layouts")}
 DATASETS = tuple(LAYOUTS)
 DEMO = DATASETS[:7]
