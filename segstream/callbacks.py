@@ -7,8 +7,7 @@ step, curves, scores and pictures of later steps than it starts with are therefo
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +133,9 @@ class Curves:
             append(file, f"{header}{step}\t{value}\n".encode())
             self._note(name, value)
         write_text(self._folder / "dvclive/metrics.json", json.dumps(self._latest | {"step": step}, indent=4) + "\n")
-        with self._tensorboard_writes() as board:
-            for name, value in values.items() if board else ():
-                board.add_scalar(name, value, step)
-            if board:
-                board.flush()
+        for name, value in values.items():
+            self._on_board("add_scalar", name, value, step)
+        self._on_board("flush")
 
     def picture(self, step: int, name: str, picture: Rgb) -> None:
         """Show a picture, (H, W, 3) uint8 RGB, in TensorBoard.
@@ -146,9 +143,7 @@ class Curves:
         Raises:
             DataError: the system refuses.
         """
-        with self._tensorboard_writes() as board:
-            if board:
-                board.add_image(name, picture, step, dataformats="HWC")
+        self._on_board("add_image", name, picture, step, dataformats="HWC")
 
     def close(self) -> None:
         """Write what is still in memory.
@@ -156,9 +151,7 @@ class Curves:
         Raises:
             DataError: the system refuses.
         """
-        with self._tensorboard_writes() as board:
-            if board:
-                board.close()
+        self._on_board("close")
 
     def _note(self, name: str, value: float) -> None:
         *groups, last = name.split("/")
@@ -167,10 +160,11 @@ class Curves:
             at = at.setdefault(group, {})
         at[last] = value
 
-    @contextmanager
-    def _tensorboard_writes(self) -> Iterator[Any]:
-        with refused(f"{self._folder / 'tensorboard'}: cannot be written"):
-            yield self._board
+    def _on_board(self, call: str, *args: Any, **options: Any) -> None:
+        """What TensorBoard's writer is told, if there is one."""
+        if self._board is not None:
+            with refused(f"{self._folder / 'tensorboard'}: cannot be written"):
+                getattr(self._board, call)(*args, **options)
 
 
 def crop_panel(net: nn.Module, batch: Batch, count: int, colors: Rgb, config: InferConfig) -> Rgb:

@@ -40,9 +40,8 @@ def palette(n: int) -> Rgb:
     if n > len(grid):
         raise ValueError(f"{n} colours asked for, {len(grid)} can be told apart")
     chosen: list[int] = []
-    nearest = np.linalg.norm(lab - np.array([60.0, 5.0, -45.0], np.float32), axis=1)  # begin with a mid blue
-    at = int(nearest.argmin())
-    nearest[:] = np.inf
+    at = int(np.linalg.norm(lab - np.array([60.0, 5.0, -45.0], np.float32), axis=1).argmin())  # begin with a mid blue
+    nearest = np.full(len(lab), np.inf, np.float32)
     for _ in range(n):
         chosen.append(at)
         nearest = np.minimum(nearest, np.linalg.norm(lab - lab[at], axis=1))

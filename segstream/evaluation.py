@@ -1,6 +1,7 @@
 """Evaluation from a checkpoint, or a network in training, and shard sets: what `eval` and validation do."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -14,7 +15,7 @@ from segstream.model.distributed import ProcessGroup, pick_device
 from segstream.model.evaluation.evaluator import evaluate as evaluate_net
 from segstream.model.evaluation.metrics import EvalResult
 from segstream.model.evaluation.protocol import RELABELED, Protocol, Rule, Scheme, protocols
-from segstream.model.evaluation.resume_log import SetLog, remove, resume_log
+from segstream.model.evaluation.resume_log import SetLog, resume_log
 from segstream.model.inference.predictor import Predictor, with_own_scales
 from segstream.pipeline.eval_images import EvalImages
 from segstream.recipe import Recipe
@@ -201,7 +202,7 @@ def run_evaluation(
         if out is not None and ranks.is_main:
             rows = [result.to_json() for result in found]
             write_text(out, json.dumps(rows, indent=2, allow_nan=False) + "\n")
-            remove(folder)
+            shutil.rmtree(folder, ignore_errors=True)
     return found
 
 

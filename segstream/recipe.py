@@ -81,10 +81,8 @@ def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     path = find_recipe(name_or_path)
     try:
         return _parse(path, overrides)
-    except UsageError:
-        raise
     except DataError as error:
-        if not overrides:
+        if isinstance(error, UsageError) or not overrides:
             raise
         _parse(path)  # raises if it is the file that has to be mended
         raise UsageError(str(error).removeprefix(str(path)).lstrip(".: ")) from error

@@ -180,11 +180,10 @@ def _convert(hint: Any, value: Any, *, at: str) -> Any:
         return value
     if origin is Annotated:  # a type, and what its values are like: a pattern of the whole text, or a range
         value, check = _convert(args[0], value, at=at), args[1]
-        if check.fullmatch(value) if isinstance(check, re.Pattern) else value in check:
+        formed = isinstance(check, re.Pattern)
+        if check.fullmatch(value) if formed else value in check:
             return value
-        like = (
-            f"of the form {check.pattern}" if isinstance(check, re.Pattern) else f"in {check.start}..{check.stop - 1}"
-        )
+        like = f"of the form {check.pattern}" if formed else f"in {check.start}..{check.stop - 1}"
         raise DataError(f"{at}: {shown(value)} is not {like}")
     if origin in (Union, types.UnionType):
         if value is None and type(None) in args:

@@ -42,10 +42,9 @@ def confusion(
     """
     scored = label != IGNORE_INDEX
     guess = pred[scored]
-    columns = num_classes
+    columns = num_classes + no_class
     if no_class:
         guess = np.where(guess == IGNORE_INDEX, num_classes, guess)
-        columns += 1
     pairs = label[scored].astype(np.int64) * columns + guess
     return np.bincount(pairs, minlength=num_classes * columns).reshape(num_classes, columns)
 

@@ -8,7 +8,6 @@ check and its image is counted again. Counts are integers, so their sum does not
 
 import contextlib
 import json
-import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,11 +71,6 @@ def resume_log(
         logs = [SetLog(file, number, done) for number, done in enumerate(_read(folder, sets))]
         ranks.barrier()  # all have read what is done before anyone writes more
         yield logs
-
-
-def remove(folder: Path) -> None:
-    """Remove the log of an evaluation that has ended."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

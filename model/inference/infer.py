@@ -293,10 +293,8 @@ def _padded(image: npt.NDArray[np.float32], border: tuple[int, int, int, int]) -
 
 def _visits(starts: Sequence[int], crop: int) -> Tensor:
     """How many windows cover each position of an axis, float32."""
-    counts = torch.zeros(starts[-1] + crop)
-    for start in starts:
-        counts[start : start + crop] += 1
-    return counts
+    within = torch.arange(starts[-1] + crop) - torch.tensor(starts)[:, None]
+    return ((within >= 0) & (within < crop)).sum(dim=0).float()
 
 
 def resize_short_side(image: npt.NDArray[Any], short_side: int) -> npt.NDArray[np.float32]:

@@ -136,11 +136,8 @@ def infer_config(checkpoint: str | Path, net: nn.Module, meta: Mapping[str, Any]
         DataError: a value is out of range, or `scales` and `n_scales` are asked for together.
     """
     recipe = meta.get("recipe", {}).get("eval")
-    stored = (
-        InferConfig(crop=REFERENCE_CROP)
-        if recipe is None
-        else parse(InferConfig, recipe, at=f"{checkpoint}: recipe.eval")
-    )
+    values = {"crop": REFERENCE_CROP} if recipe is None else recipe
+    stored = parse(InferConfig, values, at=f"{checkpoint}: recipe.eval")
     given = {name: None if value == NATIVE else value for name, value in asked.items() if value is not None}
     if "n_scales" in given:
         given = {"scales": ONE_SCALE} | given

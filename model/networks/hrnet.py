@@ -195,12 +195,9 @@ def _fuse(widths: Sequence[int], source: int, target: int) -> nn.Module:
         return nn.Identity()
     if source > target:
         return nn.Sequential(conv(widths[source], widths[target], 1), nn.BatchNorm2d(widths[target]))
-    steps: list[nn.Module] = []
-    for i in range(source + 1, target + 1):
-        width = widths[target] if i == target else widths[source]
-        step = [conv(widths[source], width, 3, stride=2), nn.BatchNorm2d(width)]
-        steps.append(nn.Sequential(*step) if i == target else nn.Sequential(*step, nn.ReLU(inplace=True)))
-    return nn.Sequential(*steps)
+    same, new = widths[source], widths[target]
+    halved = [nn.Sequential(*conv_bn(same, same, 3, stride=2)) for _ in range(target - source - 1)]
+    return nn.Sequential(*halved, nn.Sequential(conv(same, new, 3, stride=2), nn.BatchNorm2d(new)))
 
 
 def _stage(config: HRNetConfig, branches: int) -> nn.Sequential:
@@ -210,11 +207,7 @@ def _stage(config: HRNetConfig, branches: int) -> nn.Sequential:
 
 def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
     """Adjust the widths of existing branches and start one more from the coarsest of them."""
-    layers: list[nn.Module] = []
-    for i, width in enumerate(after):
-        if i < len(before):
-            same = before[i] == width
-            layers.append(nn.Identity() if same else nn.Sequential(*conv_bn(before[i], width, 3)))
-        else:
-            layers.append(nn.Sequential(nn.Sequential(*conv_bn(before[-1], width, 3, stride=2))))
-    return nn.ModuleList(layers)
+    pairs = zip(before, after, strict=False)
+    kept = [nn.Identity() if old == new else nn.Sequential(*conv_bn(old, new, 3)) for old, new in pairs]
+    begun = [nn.Sequential(*conv_bn(before[-1], new, 3, stride=2)) for new in after[len(before) :]]
+    return nn.ModuleList([*kept, *map(nn.Sequential, begun)])

@@ -20,7 +20,6 @@ its head. Class lists follow from that number where the publication has one: HRN
 naive; hierarchical multi-scale attention 19 (Cityscapes) and 65 (Mapillary Vistas).
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -38,6 +37,7 @@ from segstream.model.networks.ocr import OCRConfig
 from segstream.model.networks.resnet import ResNetConfig
 from segstream.model.weights_file import check_values, one_line, read_weights_file
 from segstream.shards.errors import DataError, UsageError
+from segstream.shards.files import digest
 from segstream.shards.taxonomy import load_taxonomy
 
 LISTED = 3  # names of a group that a message shows
@@ -45,7 +45,6 @@ COUNTER = "num_batches_tracked"  # batch norm's, which files older than it lack 
 HRNET_TRUNK = r"(backbone\.)?(conv1|conv2|bn1|bn2|layer1|transition[123]|stage[234])\."
 HRNET_CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
 RESNET_TRUNK = r"layer[0-4]\."
-RESNET_CLASSIFIER = ("fc.",)
 RESNET_STEM = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4, "conv3": 6, "bn3": 7}  # position in PSPNet's `layer0`
 HEADS: Mapping[str, type[Config]] = {
     "ocr.cls_head.weight": OCRConfig,
@@ -208,8 +207,7 @@ def file_sha256(path: str | Path) -> str:
         DataError: it cannot be read.
     """
     try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest(Path(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
 
@@ -274,7 +272,11 @@ def _recognised(path: str | Path, place: _Place, own: Mapping[str, Tensor]) -> _
             named = {f"{prefix}{name}": t for name, t in weights.items() if not name.startswith(HRNET_CLASSIFIER)}
             return _backbone(path, "HRNet", named, own, trunk=HRNET_TRUNK, landmark=f"{prefix}stage4.")
         if "layer4" in first and first & RESNET_STEM.keys():
-            named = {_placed(name): t for name, t in weights.items() if not name.startswith(RESNET_CLASSIFIER)}
+            named = {
+                re.sub(r"^(conv|bn)[123](?=\.)", lambda first: f"layer0.{RESNET_STEM[first[0]]}", name): tensor
+                for name, tensor in weights.items()
+                if not name.startswith("fc.")
+            }
             return _backbone(path, "ResNet", named, own, trunk=RESNET_TRUNK, landmark="layer0.0.weight")
     if any(name.startswith("ocr.") for name in weights):
         return _Found("HMSA checkpoint", weights)
@@ -294,11 +296,6 @@ def _backbone(
         )
     heads = tuple(name for name in own if not re.match(trunk, name))
     return _Found(f"ImageNet backbone of {family}", named, heads)
-
-
-def _placed(name: str) -> str:
-    first, dot, rest = name.partition(".")
-    return f"layer0.{RESNET_STEM[first]}{dot}{rest}" if first in RESNET_STEM else name
 
 
 def _below(name: str, parts: Sequence[str]) -> bool:

@@ -21,7 +21,7 @@ from segstream.shards.format import index as index_file
 from segstream.shards.format import manifest as manifests
 from segstream.shards.format.index import Entry, ShardIndex, index_name, member_suffix, merge_counts
 from segstream.shards.format.manifest import Manifest, ShardInfo
-from segstream.shards.format.reader import read_manifest
+from segstream.shards.format.reader import read_manifest, read_settled
 from segstream.shards.parallel import as_they_finish
 from segstream.shards.schema import parse_json
 from segstream.shards.storage.base import Store
@@ -117,37 +117,23 @@ def _check_shard(store: Store, manifest: Manifest, info: ShardInfo) -> tuple[Sha
     index: ShardIndex | None = None
     name = index_name(info.name)
     try:
-        raw, digest = _stored(store, name, info.index_sha256)
-        if digest != info.index_sha256:
+        raw = read_settled(store, name, info.index_sha256)
+        if hashlib.sha256(raw).hexdigest() != info.index_sha256:
             faults.append(Fault("index", name, "is not the file that the manifest lists"))
         index = index_file.load_index(raw, where=name)
     except DataError as error:
         faults.append(Fault("index", name, str(error)))
     try:
-        data, digest = _stored(store, info.name, info.sha256)
+        data = read_settled(store, info.name, info.sha256)
     except DataError as error:
         return index, [*faults, Fault("shard", info.name, str(error))]
     if len(data) != info.bytes:
         faults.append(Fault("shard", info.name, f"{len(data)} bytes, the manifest says {info.bytes}"))
-    elif digest != info.sha256:
+    elif hashlib.sha256(data).hexdigest() != info.sha256:
         faults.append(Fault("shard", info.name, "SHA-256 is not the manifest's"))
     if index is not None:
         faults += [*_check_index(info, index, data), *_check_samples(manifest, index, data)]
     return index, faults
-
-
-def _stored(store: Store, name: str, sha256: str) -> tuple[bytes, str]:
-    """A file as it lies in the store, and its hash: the one it should have, or else as two readings agree on it."""
-    seen = {sha256}
-
-    def check(data: bytes) -> None:
-        found = hashlib.sha256(data).hexdigest()
-        if found not in seen:
-            seen.add(found)
-            raise DataError(f"SHA-256 {found}, expected {sha256}")
-
-    data = store.read(name, check=check if store.remote else None)
-    return data, hashlib.sha256(data).hexdigest()
 
 
 def _check_index(info: ShardInfo, index: ShardIndex, data: bytes) -> Iterator[Fault]:

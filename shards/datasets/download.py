@@ -25,7 +25,7 @@ from urllib3.exceptions import HTTPError
 from segstream.shards.datasets.registry import Archive, registry
 from segstream.shards.datasets.release import BROKEN_ZIP, MAC_COPIES, escapes
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.files import PART, digest, make_folder, replacing, sole_writer, write_text
+from segstream.shards.files import PART, digest, make_folder, refused, replacing, sole_writer, write_text
 from segstream.shards.schema import parse
 from segstream.shards.storage.http import HttpOrigin
 from segstream.shards.storage.remote import (
@@ -105,9 +105,7 @@ def download(
             sha256 = known.sha256
             if archive.url:
                 with watch(f"download {archive.name}", "MB") as progress:
-                    sha256 = _Transfer(archive, path, remembered, progress).obtain(
-                        retries or retries_from_environment()
-                    )
+                    sha256 = _Transfer(archive, path, remembered, progress).obtain(retries)
             with watch(f"unpack {archive.name}", "MB") as progress:
                 unpack(path, archive.unpack, folder, progress)
             remembered.put(archive.name, sha256=sha256, unpacked=True)
@@ -209,13 +207,10 @@ class _Transfer:
             yourself = f"download {self.archive.name} yourself into {self.part.parent} and run again"
             raise DataError(f"{origin.url}: {said}; it may have moved: {yourself}") from error
         try:
-            self._receive(response, known, have)
+            with refused(f"{self.part}: cannot be written", "make room, then run the same command again"):
+                self._receive(response, known, have)
         except HTTPError as error:
             raise TransientError(f"the connection failed ({error})") from error
-        except OSError as error:
-            raise DataError(
-                f"{self.part}: cannot be written ({error.strerror}); make room, then run the same command again"
-            ) from error
         finally:
             response.close()
 

@@ -192,13 +192,21 @@ def read_manifest(store: Store) -> bytes:
         DataError: it is missing, cannot be read, or does not settle.
     """
     data = store.read(manifests.NAME)
-    if not store.remote:
-        return data
-    seen = {data}
+    return read_settled(store, manifests.NAME, hashlib.sha256(data).hexdigest()) if store.remote else data
 
-    def check(again: bytes) -> None:
-        if again not in seen:
-            seen.add(again)
-            raise DataError(f"{store.url}/{manifests.NAME}: differs from one reading to the next")
 
-    return store.read(manifests.NAME, check=check)
+def read_settled(store: Store, name: str, sha256: str) -> bytes:
+    """A file as it lies in the store: of the hash it should have, or else, of a remote one, as two readings agree.
+
+    Raises:
+        DataError: as `read_manifest`.
+    """
+    seen = {sha256}
+
+    def check(data: bytes) -> None:
+        found = hashlib.sha256(data).hexdigest()
+        if found not in seen:
+            seen.add(found)
+            raise DataError(f"SHA-256 {found}, expected {sha256}, or the same from two readings")
+
+    return store.read(name, check=check if store.remote else None)

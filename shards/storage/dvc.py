@@ -14,12 +14,13 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import user_folder
 from segstream.shards.schema import parse_yaml
 from segstream.shards.storage.base import Check, LocalStore, Store, scheme_of
+from segstream.shards.storage.open import open_store
 
 
 class DvcStore:
@@ -177,14 +178,7 @@ def _open_remote(revision: _Revision) -> Store:
     remote = {key: value.strip("\"'") for key, value in config.items(section)}
     url = remote.get("url", "")
     if scheme_of(url) in ("s3", "http", "https"):
-        from segstream.shards.storage.http import HttpOrigin
-        from segstream.shards.storage.remote import RemoteStore
-        from segstream.shards.storage.s3 import S3Origin
-
-        if scheme_of(url) == "s3":
-            return RemoteStore(S3Origin(url, account=remote))
-        login = ":".join(quote(remote[key], safe="") for key in ("user", "password") if key in remote)
-        return RemoteStore(HttpOrigin(url.replace("://", f"://{login}@", 1) if login else url))
+        return open_store(url, account=remote)
     if "://" in url or "true" in (remote.get("version_aware"), remote.get("worktree")):
         raise UsageError(
             f"{revision.url}: remote {name} ({url}) is of a kind not supported; use a folder, s3:// or https://"

@@ -172,13 +172,11 @@ class S3Origin(Origin):
         if isinstance(error, known.SSLError):
             require_trust(error, where=where, variable="AWS_CA_BUNDLE")
         broken = (known.HTTPClientError, known.ConnectionError, known.ResponseStreamingError, known.IncompleteReadError)
-        if isinstance(error, broken):
+        if isinstance(error, (*broken, OSError, urllib3.exceptions.HTTPError)):
             reached = not isinstance(error, (known.EndpointConnectionError, known.SSLError))
             raise TransientError(f"the connection failed ({said})", reached=reached) from error
         if isinstance(error, (known.BotoCoreError, known.ClientError, ValueError)):
             raise DataError(f"{where}: {said}; {_CREDENTIALS}") from error
-        if isinstance(error, (OSError, urllib3.exceptions.HTTPError)):
-            raise TransientError(f"the connection failed ({error})") from error
         raise error
 
 

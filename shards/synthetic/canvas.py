@@ -77,11 +77,9 @@ class Canvas:
 
     def finish(self) -> Scene:
         """The picture at its output size."""
-        size = (self.width, self.height)
-        image = cv2.resize(self.image, size, interpolation=cv2.INTER_AREA)
+        image = np.asarray(cv2.resize(self.image, (self.width, self.height), interpolation=cv2.INTER_AREA), np.uint8)
         segments = np.ascontiguousarray(self.segments[SUPERSAMPLE // 2 :: SUPERSAMPLE, SUPERSAMPLE // 2 :: SUPERSAMPLE])
-        photo = np.asarray(image, np.uint8)
-        return Scene(image=photo, segments=segments, concepts=tuple(self.concepts), objects=tuple(self.objects))
+        return Scene(image=image, segments=segments, concepts=tuple(self.concepts), objects=tuple(self.objects))
 
     def poly(self, points: Sequence[Point], material: Material) -> None:
         """Fill a polygon."""
@@ -145,10 +143,9 @@ class Canvas:
 
     def _stencil(self, points: Sequence[Point]) -> tuple[slice, slice, npt.NDArray[np.uint8]] | None:
         corners = np.asarray(points, np.float64) * SUPERSAMPLE
-        limit_y, limit_x = self.segments.shape
-        x0, y0 = np.floor(np.maximum(corners.min(0), -1e6)).astype(int)
-        x1, y1 = np.ceil(np.minimum(corners.max(0), 1e6)).astype(int) + 1
-        x0, y0, x1, y1 = max(int(x0), 0), max(int(y0), 0), min(int(x1), limit_x), min(int(y1), limit_y)
+        limits = self.segments.shape[::-1]
+        x0, y0 = np.clip(np.floor(corners.min(0)), 0, limits).astype(int).tolist()
+        x1, y1 = np.clip(np.ceil(corners.max(0)) + 1, 0, limits).astype(int).tolist()
         if x0 >= x1 or y0 >= y1:
             return None
         stencil = np.zeros((y1 - y0, x1 - x0), np.uint8)

@@ -1,9 +1,10 @@
 """Label files as the releases code them: bytes of a PNG, JSON or .mat, each from a scene and the class tables."""
 
 import io
+import itertools
 import json
-from collections import Counter
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
@@ -21,7 +22,7 @@ Encoder = Callable[[str, Scene], bytes]
 """(dataset, scene) -> label file."""
 
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 92]
-_THINGS = {"coco-panoptic-133": range(1, 91), "wilddash2-19": range(24, 36)}  # ids whose objects are told apart
+THINGS = {"coco-panoptic-133": range(1, 91), "wilddash2-19": range(24, 36)}  # ids whose objects are told apart
 _COUNTED = ("person", "rider", "car", "truck", "bus", "motorcycle", "bicycle")
 _GROUPED = 4  # of outlines of these, every so many-th is said to be a group's
 
@@ -94,13 +95,12 @@ def mat(**variables: npt.NDArray[Any]) -> bytes:
 def instances(dataset: str, scene: Scene) -> bytes:
     """A 16-bit PNG of 256 class + number of the object within its class."""
     codes = _codes(dataset, scene)
-    count: Counter[int] = Counter()
+    counts = defaultdict[int, Iterator[int]](itertools.count)
     number: dict[tuple[int, int], int] = {}
     for segment in np.unique(scene.segments).tolist():
         thing = (int(codes[segment]), scene.objects[segment])
         if thing not in number:
-            number[thing] = count[thing[0]] % 256
-            count[thing[0]] += 1
+            number[thing] = next(counts[thing[0]]) % 256
     values = [256 * int(c) + number.get((int(c), o), 0) for c, o in zip(codes, scene.objects, strict=True)]
     return picture(".png", np.asarray(values, np.uint16)[scene.segments])
 
@@ -154,7 +154,7 @@ def categories(dataset: str) -> list[dict[str, Any]]:
     known = sorted(zip(ids, native.classes, strict=True))
     stated = list(enumerate(name for name, _ in release_classes(dataset)))
     return [
-        {"id": i, "name": name, "supercategory": name.partition("-")[0], "isthing": int(i in _THINGS[dataset])}
+        {"id": i, "name": name, "supercategory": name.partition("-")[0], "isthing": int(i in THINGS[dataset])}
         for i, name in stated or known
     ]
 
@@ -211,7 +211,7 @@ def _outlines(dataset: str, scene: Scene) -> list[tuple[str, list[list[int]]]]:
 
 def _segment_numbers(dataset: str, scene: Scene) -> Ids:
     codes = _codes(dataset, scene)
-    things = np.isin(codes, _THINGS[dataset])
+    things = np.isin(codes, THINGS[dataset])
     numbers: Ids = (np.where(things, scene.objects, 0) * 512 + codes) * (codes > 0)
     return numbers
 

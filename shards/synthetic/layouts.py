@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from segstream.shards.datasets.layout import split_list
 from segstream.shards.datasets.registry import registry
-from segstream.shards.errors import DataError, UsageError, did_you_mean
+from segstream.shards.errors import DataError
 from segstream.shards.files import write_bytes
 from segstream.shards.synthetic import encodings
 from segstream.shards.synthetic.canvas import Scene
@@ -59,17 +59,6 @@ class Layout:
     """Split -> folder name."""
     stems: Mapping[str, str] = field(default_factory=dict)
     """Split -> form of its image names; without one they are those of the carried list."""
-
-
-def check_dataset(name: str) -> str:
-    """`name`, if the world can draw it.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    if name not in LAYOUTS:
-        raise UsageError(f"the embedded world does not draw {name!r}; {did_you_mean(name, LAYOUTS)}")
-    return name
 
 
 def stems(dataset: str, split: Split, count: int) -> tuple[str, ...]:
@@ -123,7 +112,7 @@ def write(root: Path, dataset: str, split: Split, stem: str, scene: Scene, photo
     for path, coding in layout.labels.items():
         encode: Encoder = getattr(encodings, coding)
         save(root / path.format(**parts), encode(dataset, scene))
-    return encodings.panoptic_record(dataset, scene, stem) if dataset in _PANOPTIC else None
+    return encodings.panoptic_record(dataset, scene, stem) if dataset in encodings.THINGS else None
 
 
 def finish(
@@ -177,7 +166,6 @@ def _config(dataset: str) -> bytes:
     return json.dumps(content).encode()
 
 
-_PANOPTIC = ("coco-panoptic-133", "wilddash2-19")
 LAYOUTS = {name: entry(Layout, "layouts", name) for name in table("layouts")}
 DATASETS = tuple(LAYOUTS)
 DEMO = DATASETS[:7]

@@ -75,14 +75,10 @@ def render(material: Material, size_hw: tuple[int, ...], rng: Random) -> npt.NDA
 
 def render_at(material: Material, u: npt.NDArray[Any], v: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """The surface at tile coordinates `u`, `v` (same shape), for ground seen in perspective."""
-    ramp = _ramp(material.a, material.b)
+    low = np.asarray(material.a, np.float32)
+    steps = low + (np.asarray(material.b, np.float32) - low) * _STEPS
+    ramp = np.minimum(np.maximum(steps, 0), 255).astype(np.uint8)
     return np.take(ramp, tile(material.tile)[v.astype(np.intp) % TILE, u.astype(np.intp) % TILE], axis=0)
-
-
-def _ramp(a: Colour, b: Colour) -> npt.NDArray[np.uint8]:
-    low = np.asarray(a, np.float32)
-    steps = low + (np.asarray(b, np.float32) - low) * _STEPS
-    return np.minimum(np.maximum(steps, 0), 255).astype(np.uint8)
 
 
 def _scale(colour: Colour, gain: float) -> Colour:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segstream.model.distributed import ProcessGroup
-from segstream.model.evaluation.resume_log import remove, resume_log
+from segstream.model.evaluation.resume_log import resume_log
 from segstream.shards.errors import DataError
 
 BLANKS = [[np.zeros((3, 3), np.int64), np.zeros((2, 3), np.int64)], [np.zeros((300, 300), np.int64)]]
@@ -66,7 +66,7 @@ def noted(tmp_path: Path) -> tuple[Path, dict]:
 def test_what_every_process_noted_is_read_back(noted: tuple[Path, dict]) -> None:
     folder, expected = noted
     same(noted_in(folder), expected)
-    remove(folder)
+    shutil.rmtree(folder)
     assert not folder.exists()
 
 
