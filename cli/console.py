@@ -26,9 +26,8 @@ Advance = Callable[[int, int], None]
 
 def plain(text: str) -> str:
     """The text with what a terminal would act upon (escape sequences, other directions) spelt out; lines stay lines."""
-    kept = ("\n", "\t")
     return "".join(
-        c if c.isprintable() or c in kept or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in text
+        c if c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in text
     )
 
 
@@ -78,8 +77,7 @@ def progress(what: str, unit: str = "images") -> Iterator[Advance]:
             TimeRemainingColumn(),
         )
         # Work may arrive minutes apart: an estimate from the last 30 s would often have nothing to go by.
-        screen = Console(stderr=True)
-        with Progress(*columns, console=screen, transient=False, speed_estimate_period=3600) as bar:
+        with Progress(*columns, console=Console(stderr=True), speed_estimate_period=3600) as bar:
             task = bar.add_task(plain(what), total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
         return

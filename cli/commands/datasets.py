@@ -8,7 +8,7 @@ import typer
 
 from segstream.cli.commands.options import Json
 from segstream.cli.console import print_json, print_table, progress, say
-from segstream.shards.datasets.check import ReleaseCheck, SplitCheck, check_release
+from segstream.shards.datasets.check import ReleaseCheck, check_release
 from segstream.shards.datasets.registry import dataset_names, describe, registry
 from segstream.shards.errors import UsageError
 from segstream.shards.taxonomy import IGNORE_INDEX
@@ -96,13 +96,10 @@ def _print_dataset(known: dict[str, Any]) -> None:
 def _print_check(found: ReleaseCheck) -> None:
     say(f"{found.name} in {found.raw}: {'complete' if found.ok else 'NOT complete'}")
     for split in found.splits:
+        expected = "" if split.expected is None else f" of {split.expected}"
+        labels = "no labels are published" if split.labels is None else f"{split.labels}{expected} labels"
+        counts = f"{split.images}{expected} images, {labels}"
         told = [split.problem, *(f"missing: {path}" for path in split.first_missing), *split.notes]
-        say("\n    ".join([f"  {split.split}: {_found(split)}", *filter(None, told)]))
+        say("\n    ".join([f"  {split.split}: {counts}", *filter(None, told)]))
     for text in (*(f"problem: {text}" for text in found.problems), *(f"note: {text}" for text in found.notes)):
         say(f"  {text}")
-
-
-def _found(split: SplitCheck) -> str:
-    expected = "" if split.expected is None else f" of {split.expected}"
-    labels = "no labels are published" if split.labels is None else f"{split.labels}{expected} labels"
-    return f"{split.images}{expected} images, {labels}"

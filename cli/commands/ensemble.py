@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -54,9 +55,8 @@ def ensemble(
     counts = _weights(weights, len(folders))
     images, incomplete = find(folders, counts)
     if incomplete and not allow_missing:
-        first = incomplete[0]
         raise DataError(
-            f"{len(incomplete)} of {len(images)} images are not of all models, the first: {first}{ENDING}; "
+            f"{len(incomplete)} of {len(images)} images are not of all models, the first: {incomplete[0]}{ENDING}; "
             f"dump them, or combine the others with --allow-missing"
         )
     identity: dict[str, Any] = {"models": [str(folder.resolve()) for folder in folders], "weights": counts}
@@ -133,10 +133,9 @@ def _combined(name: str, files: Files, out: Path, rule: Rule, confidence: Confid
 def _weights(text: str | None, count: int) -> list[float]:
     if text is None:
         return [1.0] * count
-    try:
+    weights = []
+    with suppress(ValueError):
         weights = [float(part) for part in text.split(",")]
-    except ValueError:
-        weights = []
     if len(weights) != count or not all(0 < weight < float("inf") for weight in weights):
         raise UsageError(f"--weights {text!r}: give {count} numbers above 0, one for each model, with commas between")
     return weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
+from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -166,9 +167,8 @@ def _schemes(text: str) -> list[Scheme]:
 
     known = get_args(Scheme)
     asked = [part.strip() for part in text.split(",")]
-    for name in asked:
-        if name not in known:
-            raise UsageError(f"--taxonomy {text}: {name!r} is not one of {', '.join(known)}")
+    if unknown := [name for name in asked if name not in known]:
+        raise UsageError(f"--taxonomy {text}: {unknown[0]!r} is not one of {', '.join(known)}")
     return [scheme for scheme in known if scheme in asked]
 
 
@@ -191,13 +191,9 @@ def _draw(model: EvalModel, images: EvalImages, protocol: Protocol, folder: Path
 def _headline(results: Sequence[EvalResult]) -> dict[str, dict[str, float]]:
     """The maximum over shorter sides, by data set; by data set and classes where there are several."""
     best = [result for result in results if result.max]
-    names = [result.dataset for result in best]
-    return {
-        r.dataset if names.count(r.dataset) == 1 else f"{r.dataset} {r.taxonomy}": {
-            name: getattr(r, name) for name in ("miou", "macc", "acc")
-        }
-        for r in best
-    }
+    count = Counter(result.dataset for result in best)
+    names = [r.dataset if count[r.dataset] == 1 else f"{r.dataset} {r.taxonomy}" for r in best]
+    return {name: {"miou": r.miou, "macc": r.macc, "acc": r.acc} for name, r in zip(names, best, strict=True)}
 
 
 def _print_results(results: Sequence[EvalResult]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,11 +33,8 @@ def order(
 
     chosen = load_recipe(recipe, overrides or ())
     batch = chosen.loader.batch
-    samples = Samples(chosen.data, chosen.augment, seed=chosen.seed, batch=batch)
-    try:
+    with closing(Samples(chosen.data, chosen.augment, seed=chosen.seed, batch=batch)) as samples:
         rows = [_row(step * batch + slot, slot, samples.find(step, slot)) for slot in range(batch)]
-    finally:
-        samples.close()
     mix = {name: str(share) for name, share in shares(chosen.data.mix).items()}
     if json:
         about = {"recipe": chosen.name, "seed": chosen.seed, "step": step, "batch": batch, "mix": mix}

@@ -164,16 +164,11 @@ def _former(path: Path) -> dict[str, Row]:
 
 
 def _about(predictor: Predictor) -> str:
-    config = predictor.config
-    side = config.short_side or "native"
-    how = f"windows of {config.crop}, scales {_listed(config.scales)}"
-    how = how if config.n_scales is None else f"whole images, network's scales {_listed(config.n_scales)}"
-    mirrored = ", mirrored" if config.flip else ""
-    return f"{predictor.taxonomy.name}, {predictor.taxonomy.num_classes} classes; shorter side {side}, {how}{mirrored}"
-
-
-def _listed(scales: tuple[float, ...]) -> str:
-    return " ".join(f"{scale:g}" for scale in scales)
+    config, taxonomy = predictor.config, predictor.taxonomy
+    how = f"windows of {config.crop}, scales" if config.n_scales is None else "whole images, network's scales"
+    scales = " ".join(f"{scale:g}" for scale in (config.scales if config.n_scales is None else config.n_scales))
+    about = f"{taxonomy.name}, {taxonomy.num_classes} classes; shorter side {config.short_side or 'native'}"
+    return f"{about}, {how} {scales}{', mirrored' if config.flip else ''}"
 
 
 def _cells(name: str, row: Row) -> tuple[str, str, str]:

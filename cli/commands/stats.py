@@ -42,11 +42,10 @@ def stats(
         rows = [(row.name, row.id, row.images, row.pixels, f"{row.share:.2%}") for row in shown]
         print_table(("class", "id", "images", "pixels", "share"), rows)
     else:
-        names = [f"{manifest.dataset} {manifest.split}" for manifest in manifests.values()]
         by_name = [{row.name.lower(): row for row in table} for table in tables.values()]
         lines = [(row, [table.get(row.name.lower()) for table in by_name]) for row in shown]
         print_table(
-            ("class", *names, "all", "share"),
+            ("class", *(f"{m.dataset} {m.split}" for m in manifests.values()), "all", "share"),
             [(row.name, *map(_cell, cells), _cell(row), f"{row.share:.2%}") for row, cells in lines],
         )
         say("Cells are pixels / images that show the class; - where the set has no such class.")

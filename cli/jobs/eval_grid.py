@@ -231,5 +231,4 @@ def _lines(outcome: JobOutcome, rows: Sequence[dict[str, Any]]) -> list[tuple[st
     job = outcome.job
     names = (job.model, job.dataset, job.short_side or RECIPE, job.scales or RECIPE)
     state = outcome.state if outcome.tries < 2 else f"{outcome.state}, try {outcome.tries}"
-    shown = rows or [{"taxonomy": "-", "miou": None}]
-    return [(*names, row["taxonomy"], percent(row["miou"]), state) for row in shown]
+    return [(*names, row["taxonomy"], percent(row["miou"]), state) for row in rows or [{"taxonomy": "-", "miou": None}]]

@@ -169,8 +169,7 @@ def _evaluate(job: EvalJob, env: Mapping[str, str], held: int, stopping: Callabl
 
 def _explain(code: int, log: Path) -> str:
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    said = " | ".join(lines[-LAST_LINES:])
-    return f"{ending(code)}: {said or 'it said nothing'}"
+    return f"{ending(code)}: {' | '.join(lines[-LAST_LINES:]) or 'it said nothing'}"
 
 
 if __name__ == "__main__":

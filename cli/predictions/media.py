@@ -226,8 +226,7 @@ def _cut_short(path: Path, stream: VideoStream) -> bool:
     at = head.find(_SEGMENT)
     if not head.startswith(_EBML) or at < 0 or at + len(_SEGMENT) == len(head):
         return False
-    first = head[at + len(_SEGMENT)]
-    length = 9 - first.bit_length()  # of the size: as many bytes as leading zero bits, and one
-    value = int.from_bytes(head[at + 4 : at + 4 + length], "big") & ((1 << 7 * length) - 1)
-    unknown = value == (1 << 7 * length) - 1
-    return not unknown and at + 4 + length + value > size
+    length = 9 - head[at + len(_SEGMENT)].bit_length()  # of the size: as many bytes as leading zero bits, and one
+    unknown = (1 << 7 * length) - 1
+    value = int.from_bytes(head[at + 4 : at + 4 + length], "big") & unknown
+    return value != unknown and at + 4 + length + value > size

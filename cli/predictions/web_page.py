@@ -131,9 +131,8 @@ def serve_forever(service: Service, host: str, port: int) -> None:
     app = application(service)
     import uvicorn
 
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise DataError(f"{host}:{port}: cannot be served at ({error.strerror}); choose another --port") from error
     shown = f"[{host}]" if ":" in host else host

@@ -171,8 +171,7 @@ def _free(device: torch.device) -> int | None:
 
 def _print(plan: Mapping[str, Any]) -> None:
     memory = plan["memory"]
-    about = "{recipe}: {arch}, {classes} classes ({taxonomy})".format_map(plan)
-    say(f"{about}, {memory['parameters']:,} parameters")
+    say("{recipe}: {arch}, {classes} classes ({taxonomy}), {memory[parameters]:,} parameters".format_map(plan))
     rows = [
         (
             row["dataset"],

@@ -20,21 +20,19 @@ def open_store(url: str | Path, *, account: Mapping[str, str] | None = None) -> 
         DataError: no such folder.
     """
     scheme = scheme_of(url)
-    if scheme in ("http", "https"):
+    if scheme in ("http", "https", "s3"):
         from segstream.shards.storage.http import HttpOrigin
         from segstream.shards.storage.remote import RemoteStore
+        from segstream.shards.storage.s3 import S3Origin
 
+        if scheme == "s3":
+            return RemoteStore(S3Origin(str(url), account=account))
         login = [quote(account[key], safe="") for key in ("user", "password") if account and key in account]
         return RemoteStore(HttpOrigin(str(url).replace("://", f"://{':'.join(login)}@", 1) if login else str(url)))
     if scheme == "dvc":
         from segstream.shards.storage.dvc import open_dvc
 
         return open_dvc(str(url))
-    if scheme == "s3":
-        from segstream.shards.storage.remote import RemoteStore
-        from segstream.shards.storage.s3 import S3Origin
-
-        return RemoteStore(S3Origin(str(url), account=account))
     folder = local_path(url)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give the folder DATASET/SPLIT that `segstream shard` wrote")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.parallel import as_they_finish
 from segstream.shards.synthetic import layouts
 from segstream.shards.synthetic.canvas import Camera, Canvas, Scene
@@ -53,7 +53,9 @@ def draw(
         UsageError: the world does not draw `dataset`.
         DataError: the release has fewer images, or the folder holds something this call would not have drawn.
     """
-    folders = layouts.LAYOUTS[layouts.check_dataset(dataset)].folders
+    if dataset not in layouts.LAYOUTS:
+        raise UsageError(f"the embedded world does not draw {dataset!r}; {did_you_mean(dataset, layouts.LAYOUTS)}")
+    folders = layouts.LAYOUTS[dataset].folders
     if train < 0 or val < 0:
         raise DataError(f"world: {train} train and {val} val images were asked for; give numbers from 0 up")
     asked: dict[Split, int] = {"train": train, "val": val}

@@ -1,9 +1,10 @@
 """Label files as the releases code them: bytes of a PNG, JSON or .mat, each from a scene and the class tables."""
 
 import io
+import itertools
 import json
-from collections import Counter
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
@@ -94,13 +95,12 @@ def mat(**variables: npt.NDArray[Any]) -> bytes:
 def instances(dataset: str, scene: Scene) -> bytes:
     """A 16-bit PNG of 256 class + number of the object within its class."""
     codes = _codes(dataset, scene)
-    count: Counter[int] = Counter()
+    counts = defaultdict[int, Iterator[int]](itertools.count)
     number: dict[tuple[int, int], int] = {}
     for segment in np.unique(scene.segments).tolist():
         thing = (int(codes[segment]), scene.objects[segment])
         if thing not in number:
-            number[thing] = count[thing[0]] % 256
-            count[thing[0]] += 1
+            number[thing] = next(counts[thing[0]]) % 256
     values = [256 * int(c) + number.get((int(c), o), 0) for c, o in zip(codes, scene.objects, strict=True)]
     return picture(".png", np.asarray(values, np.uint16)[scene.segments])
 

@@ -39,18 +39,14 @@ def class_of(dataset: str, concept: str) -> str | None:
     """The class name the dataset's annotators give a concept; None: they leave it unlabelled."""
     words, universal = vocabulary(dataset), concept.partition("/")[0]
     annotators = _annotators(words)
-    for name in (concept, universal):
-        if name in annotators.classes:
-            return annotators.classes[name]
-    return _natural(words).get(universal, annotators.other)
+    classes = {universal: _natural(words).get(universal, annotators.other), **annotators.classes}
+    return classes.get(concept, classes[universal])
 
 
 def release_id(dataset: str, concept: str) -> int:
     """The id of a concept in the dataset's label files."""
     words, name = vocabulary(dataset), class_of(dataset, concept)
-    if name is None:
-        return _annotators(words).unlabeled
-    return _release_ids(words)[name]
+    return _annotators(words).unlabeled if name is None else _release_ids(words)[name]
 
 
 def release_name(dataset: str, code: int) -> str:
@@ -70,11 +66,8 @@ def _natural(dataset: str) -> dict[str, str]:
     """Universal class -> the dataset's class, by the tables."""
     native = native_taxonomy(dataset)
     universal = load_taxonomy("universal").classes
-    if native.to_universal is not None:
-        pairs = [(u, i) for i, u in enumerate(native.to_universal) if u < len(universal)]
-    else:
-        pairs = list(native.from_universal or ())
-    return {universal[u]: native.classes[i] for u, i in pairs}
+    pairs = [(u, i) for i, u in enumerate(native.to_universal or ()) if u < len(universal)]
+    return {universal[u]: native.classes[i] for u, i in (*pairs, *(native.from_universal or ()))}
 
 
 @functools.cache

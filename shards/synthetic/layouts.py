@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from segstream.shards.datasets.layout import split_list
 from segstream.shards.datasets.registry import registry
-from segstream.shards.errors import DataError, UsageError, did_you_mean
+from segstream.shards.errors import DataError
 from segstream.shards.files import write_bytes
 from segstream.shards.synthetic import encodings
 from segstream.shards.synthetic.canvas import Scene
@@ -59,17 +59,6 @@ class Layout:
     """Split -> folder name."""
     stems: Mapping[str, str] = field(default_factory=dict)
     """Split -> form of its image names; without one they are those of the carried list."""
-
-
-def check_dataset(name: str) -> str:
-    """`name`, if the world can draw it.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    if name not in LAYOUTS:
-        raise UsageError(f"the embedded world does not draw {name!r}; {did_you_mean(name, LAYOUTS)}")
-    return name
 
 
 def stems(dataset: str, split: Split, count: int) -> tuple[str, ...]:

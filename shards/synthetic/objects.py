@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
-from segstream.shards.schema import parse
 from segstream.shards.synthetic.canvas import Camera, Canvas, Point, Spot
 from segstream.shards.synthetic.read_table import entry, table
 from segstream.shards.synthetic.textures import Material, Paint
@@ -108,20 +107,14 @@ class Item:
         return any(shape.wide for shape in self.parts)
 
 
-@functools.cache
-def _paints(name: str) -> tuple[Paint, ...]:
-    """The alternatives of a named paint."""
-    return tuple(parse(Paint, one, at=f"paints.yaml: {name}") for one in table("paints")[name])
-
-
 def object_named(name: str) -> Item:
     """An object of the table."""
     return entry(Item, "objects", name)
 
 
 def mixed(name: str, rng: Random, zoom: float = 1.0) -> Material:
-    """A material of the named paint."""
-    options = _paints(name)
+    """A material of the named paint, of which there may be alternatives."""
+    options = [entry(Paint, "paints", name, i) for i in range(len(table("paints")[name]))]
     return rng.choices(options, [option.share for option in options])[0].mix(rng, zoom)
 
 
@@ -146,13 +139,8 @@ def chosen(name: str, rng: Random) -> str:
 def extent(name: str) -> tuple[float, float]:
     """Metres along and up of an object, nominally."""
     item = object_named(chosen(name, Random(0)))
-    corners = [
-        point
-        for shape in item.parts + (object_named(item.under).parts if item.under else ())
-        for outline, _ in shape.outlines(Random(0))
-        for point in outline
-    ]
-    xs, ys = [p[0] for p in corners], [p[1] for p in corners]
+    parts = item.parts + (object_named(item.under).parts if item.under else ())
+    xs, ys = zip(*(spot for part in parts for outline, _ in part.outlines(Random(0)) for spot in outline), strict=True)
     return max(xs) - min(xs), max(ys)
 
 
@@ -165,7 +153,6 @@ def draw_object(
     *,
     yaw: float | None = None,
     base: float = 0.0,
-    size: float = 1.0,
 ) -> None:
     """Draw an object and what stands on it.
 
@@ -174,7 +161,6 @@ def draw_object(
         at: (X, Z) of its foot.
         yaw: radians that it is turned by from facing the camera; None: as it is, or mirrored if it is flat.
         base: metres above the ground.
-        size: factor to its measures.
     """
     name = chosen(name, rng)
     item = object_named(name)
@@ -182,7 +168,7 @@ def draw_object(
         yaw = 0.0 if item.solid or item.forward else rng.choice((0.0, math.pi))
     if item.forward:
         yaw -= math.pi / 2
-    up = size * rng.uniform(*item.scale)
+    up = rng.uniform(*item.scale)
     along = up * rng.uniform(*item.stretch)
     pen = _Pen(canvas, camera, rng, at, math.cos(yaw), math.sin(yaw), base, (along, up))
     if item.shadow is not None and not base:

@@ -17,13 +17,13 @@ def table(name: str) -> Any:
     return parse_yaml(text, at=name)
 
 
-def entry(cls: type[T], name: str, *keys: str) -> T:
+def entry(cls: type[T], name: str, *keys: str | int) -> T:
     """What a table holds under a key, and keys of that, as the dataclass `cls`."""
     made: T = _entry(cls, name, keys)  # type: ignore[arg-type]
     return made
 
 
 @functools.cache
-def _entry(cls: type, name: str, keys: tuple[str, ...]) -> Any:
+def _entry(cls: type, name: str, keys: tuple[str | int, ...]) -> Any:
     content = functools.reduce(operator.getitem, keys, table(name))
-    return parse(cls, content, at=f"{name}.yaml: {'.'.join(keys)}")
+    return parse(cls, content, at=f"{name}.yaml: {'.'.join(map(str, keys))}")
