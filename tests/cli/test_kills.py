@@ -20,18 +20,19 @@ SPEED = {"images_per_s", "seconds"}
 
 
 @pytest.fixture(scope="module")
-def commands(place: Path, segstream, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+def commands(place: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """By name, the arguments of a command that writes to a folder."""
     folder = tmp_path_factory.mktemp("killed")
     final, sets = place / "runs/recipe/final.pt", place / "shards"
     pictures = folder / "pictures"
     pictures.mkdir()
-    for n, path in enumerate(sorted((place / "world").rglob("*.jpg")) * 2):
+    for n, path in enumerate(sorted((place / "world").rglob("*.jpg"))):
         shutil.copy(path, pictures / f"{n}.jpg")
     logits = [folder / "logits-a", folder / "logits-b"]
     for at, out in zip((48, 32), logits, strict=True):
-        done = segstream("predict", pictures, "--checkpoint", final, "--out", out, "--logits", "--short-side", at)
-        assert done.code == 0, done.err
+        run(
+            [*f"predict {pictures} --checkpoint {final} --out {out} --logits --short-side {at}".split()], folder / "log"
+        )
     grid = {
         "models": {"tiny": str(final)},
         "data": [f"{sets}/{name}" for name in ("camvid-11/val", "ade20k-150/val")],
@@ -39,7 +40,7 @@ def commands(place: Path, segstream, tmp_path_factory: pytest.TempPathFactory) -
     }
     (folder / "grid.yaml").write_text(yaml.safe_dump(grid))
     raw = place / "world/ade20k-150"
-    steps = ["train.steps=40", "train.checkpoint_every=2"]
+    steps = ["train.steps=20", "train.checkpoint_every=1"]
     data = ["--data", f"{sets}/camvid-11/val", "--data", f"{sets}/ade20k-150/val", "--data", f"{sets}/sunrgbd-37/val"]
     return {
         "shard": lambda out: ["shard", "ade20k-150", "--raw", f"{raw}", "--out", f"{out}", "--workers", "1",
@@ -70,21 +71,26 @@ def content(name: str, out: Path) -> dict[str, Any]:
     }
 
 
-def undisturbed(name: str, run: Run, place: Path) -> tuple[dict[str, Any], float]:
+def run(arguments: list[str], log: Path) -> None:
+    """The command to its end."""
+    process = forked.start_command(arguments, log)
+    process.join()
+    assert process.exitcode == 0, log.read_text()
+
+
+def undisturbed(name: str, command: Run, place: Path) -> tuple[dict[str, Any], float]:
     """What it leaves, and the seconds that it takes: the second time, for the first waits for the fork server."""
     for calm in (place / "calm-1", place / "calm-2"):
         began = time.monotonic()
-        process = forked.start_command(run(calm), place / "calm.log")
-        process.join()
-        assert process.exitcode == 0, (place / "calm.log").read_text()
+        run(command(calm), place / "calm.log")
     return content(name, calm), time.monotonic() - began
 
 
-def killed_starts(run: Run, out: Path, log: Path, moments: Iterator[float | None]) -> int:
+def killed_starts(command: Run, out: Path, log: Path, moments: Iterator[float | None]) -> int:
     """Start a command until it ends by itself; how often it was killed before."""
     kills = 0
     while True:
-        process = forked.start_command(run(out), log)
+        process = forked.start_command(command(out), log)
         process.join(next(moments))
         if process.exitcode is None:
             forked.kill(process)
@@ -95,10 +101,17 @@ def killed_starts(run: Run, out: Path, log: Path, moments: Iterator[float | None
             raise AssertionError(f"exit code {process.exitcode} after {kills} kills: {log.read_text()[-2000:]}")
 
 
+SOAK = [pytest.mark.soak, pytest.mark.timeout(3600)]
+FEW = [(name, 1) for name in ("shard", "train", "eval", "predict", "ensemble")]  # a killed grid: test_eval_grid
+
+
 @pytest.mark.parametrize(
-    "kills", [2, pytest.param(MANY, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])], ids=["few", "soak"]
+    ("name", "kills"),
+    [
+        *FEW,
+        *(pytest.param(name, MANY, marks=SOAK) for name in ("shard", "train", "eval", "predict", "ensemble", "grid")),
+    ],
 )
-@pytest.mark.parametrize("name", ["shard", "train", "eval", "predict", "ensemble", "grid"])
 def test_killed_and_repeated_a_command_leaves_the_same(
     commands: dict[str, Run], tmp_path: Path, name: str, kills: int
 ) -> None:
