@@ -16,7 +16,7 @@ import segstream
 from segstream.cli.commands.options import example
 from segstream.cli.console import note
 from segstream.cli.jobs.scripts import OWN_RUN
-from segstream.shards.errors import DataError, UsageError, public
+from segstream.shards.errors import DataError, UsageError, brief, public
 from segstream.shards.schema import read_yaml
 
 INTERRUPTED = 130
@@ -126,7 +126,7 @@ def run() -> None:
         else:
             text = f"{type(error).__name__}: {error}".splitlines()[0]
             text += " (unexpected; run again with --debug and report what it shows)"
-        note(f"error: {public(text)}")
+        note(f"error: {brief(public(text))}")
         sys.exit(getattr(error, "exit_code", 1))
 
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 _LOGIN = re.compile(r"(?<=://)[^/\s]*@")
+LONGEST = 1800  # characters of a message
 _QUERY = re.compile(r"(https?://[^\s?]*\?)\S+", re.IGNORECASE)
 
 
@@ -22,6 +23,11 @@ def public(value: Any) -> Any:
     return type(value)(map(public, value)) if type(value) in (list, tuple) else value
 
 
+def brief(text: str) -> str:
+    """A message without its midst where that is longer than anybody reads: names in it may be of any length."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 3 :]}"
+
+
 class DataError(Exception):
     """Something the user gave (data, a file, a recipe) cannot be used.
 
@@ -32,7 +38,7 @@ class DataError(Exception):
     exit_code = 1
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(public(str(message)))
+        super().__init__(brief(public(str(message))))
 
 
 class UsageError(DataError):
