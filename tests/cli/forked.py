@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from segstream.cli import main
+from segstream.cli.console import plain
 from segstream.shards.errors import DataError
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -73,7 +74,7 @@ def _work(send: Any, work: Callable[..., Any], *args: Any) -> None:
     try:
         kind, value = "value", work(*args)
     except DataError as error:
-        kind, value = "error", str(error)
+        kind, value = "error", plain(str(error))  # as it is printed
     except BaseException:
         kind, value = "unexpected", traceback.format_exc()
     send.send((kind, value, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
