@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+MAX_MESSAGE = 1800  # characters
 _LOGIN = re.compile(r"(?<=://)[^/\s]*@")
-LONGEST = 1800  # characters of a message
 _QUERY = re.compile(r"(https?://[^\s?]*\?)\S+", re.IGNORECASE)
 
 
@@ -24,8 +24,8 @@ def public(value: Any) -> Any:
 
 
 def brief(text: str) -> str:
-    """A message without its midst where that is longer than anybody reads: names in it may be of any length."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 3 :]}"
+    """A message, its middle cut out if it is longer than MAX_MESSAGE: names in it may be of any length."""
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE // 2]} ... {text[-MAX_MESSAGE // 3 :]}"
 
 
 class DataError(Exception):
