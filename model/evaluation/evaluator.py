@@ -134,7 +134,7 @@ def image_confusion(
         if matrix is not None and len(matrix) != num_classes:
             raise DataError(f"the projection gives {len(matrix)} classes, the labels have {num_classes}")
         for name in protocol.members:
-            _check(where, image, labels[name], num_classes)
+            check_label(where, image, labels[name], num_classes)
     counts = []
     try:
         (preds,) = segment(net, [image], [protocol.projection for protocol in protocols], config)
@@ -150,7 +150,12 @@ def image_confusion(
     return counts
 
 
-def _check(where: str, image: npt.NDArray[np.uint8], label: npt.NDArray[Any], num_classes: int) -> None:
+def check_label(where: str, image: npt.NDArray[Any], label: npt.NDArray[Any], num_classes: int) -> None:
+    """Refuse a label map of another size than its image, or with ids other than 0 .. num_classes - 1 and 255.
+
+    Raises:
+        DataError: names `where`.
+    """
     if image.shape[:2] != label.shape:
         (h, w), (label_h, label_w) = image.shape[:2], label.shape
         raise DataError(f"{where}: image is {h} x {w}, label {label_h} x {label_w}; convert the dataset again")
