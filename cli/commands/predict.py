@@ -33,6 +33,7 @@ def predict(
     n_scales: options.NScales = None,
     flip: options.Flip = None,
     taxonomy: options.TaxonomyName = None,
+    ids: options.ServerIds = None,
     arch: options.Arch = None,
     classes: options.NumClasses = None,
     overlay: Annotated[
@@ -68,7 +69,7 @@ def predict(
     fields = options.infer_fields(
         short_side=short_side, crop=crop, scales=scales, n_scales=n_scales, flip=flip, batch=batch, device=device
     )
-    predictor = Predictor(checkpoint, arch=arch, num_classes=classes, taxonomy=taxonomy, **fields)
+    predictor = Predictor(checkpoint, arch=arch, num_classes=classes, taxonomy=taxonomy, ids=ids, **fields)
     place = OutputFolder(
         root=out,
         with_overlays=film if overlay is None else overlay,

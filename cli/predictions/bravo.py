@@ -11,13 +11,14 @@ import re
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from segstream.cli.predictions.output_folder import read_output
 from segstream.shards.errors import DataError, optional
 from segstream.shards.files import writing
 
@@ -76,29 +77,31 @@ def unpack_indices(data: bytes, num_pixels: int) -> Indices:
     return indices
 
 
-def encode(pred: npt.NDArray[np.uint8], confidence: npt.NDArray[np.uint16], samples: Indices) -> bytes:
+def encode(pred: npt.NDArray[np.integer], confidence: npt.NDArray[np.uint16], samples: Indices) -> bytes:
     """What is submitted of an image, from its (H, W) ids and confidences and the sampled pixels' flat indices."""
     classes, sure = pred.tobytes(), confidence.ravel()[samples].astype("<u2").tobytes()
     data = HEADER.pack(MAGIC, VERSION, *pred.shape, len(samples), len(classes), len(sure))
-    data += _zstd().ZstdCompressor(level=LEVEL).compress(classes + sure)
-    return data + struct.pack("<I", zlib.crc32(data))
+    packed: bytes = _zstd().ZstdCompressor(level=LEVEL).compress(classes + sure)
+    return data + packed + struct.pack("<I", zlib.crc32(data + packed))
 
 
-def write_submission(path: Path, encoded: Iterable[tuple[str, bytes]]) -> int:
-    """Write a tar of `encode`d images by name; returns their number.
+def write_submission(path: Path, files: Mapping[str, tuple[Path, Path]], samples: Path) -> None:
+    """Write a tar of the encoded files of images by name.
 
     Raises:
-        DataError: a name is not one of BRAVO's, or the tar cannot be written.
+        DataError: an image is not one of BRAVO's, a file cannot be read, or the tar not be written.
     """
-    made = 0
     with writing(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
-        for made, (name, data) in enumerate(encoded, 1):
-            if (found := identify(name)) is None:
-                raise DataError(f"{name}: not named as an image of BRAVO; give folders above bravo_ACDC and its like")
+        for name, pair in files.items():
+            pred, sure = read_output(pair)
+            if (found := identify(name)) is None or pred.dtype != np.uint8:
+                raise DataError(
+                    f"{pair[0]}: no {pred.dtype} ids of an image of BRAVO, bravo_SUBSET/.../NAME; pack those alone"
+                )
+            data = encode(pred, sure, read_samples(samples, name, pred.size))
             member = tarfile.TarInfo(f"{found[1]}_encoded.bin")
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
-    return made
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """Label maps and confidences of a folder, compared with labelled shard sets."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segstream.cli.console import Advance
+from segstream.cli.console import Advance, print_table, say
 from segstream.cli.predictions.bravo import identify, read_samples
-from segstream.cli.predictions.output_folder import read_label
+from segstream.cli.predictions.output_folder import outputs, read_output
+from segstream.cli.report.text_table import percent
 from segstream.model.evaluation.calibration import count, curve, reliability, success
 from segstream.model.evaluation.evaluator import check_label
 from segstream.model.evaluation.metrics import harmonic_mean, measure
@@ -23,56 +24,30 @@ from segstream.shards.format.reader import ShardSet, open_shards
 from segstream.shards.parallel import read_ahead
 from segstream.shards.taxonomy import IGNORE_INDEX
 
-SCORES = "score.json"
 WITHOUT_CLASSES = ("SMIYC",)  # subsets of BRAVO
 WITHOUT_UNKNOWN = ("ACDCfog", "ACDCrain", "ACDCnight", "ACDCsnow", "outofcontext", "synflare", "synrain")
 SEMANTIC = ("miou_hmsa", "ece", "auroc", "aupr_success", "aupr_error", "fpr95")
 OOD = ("ood_auroc", "ood_aupr", "ood_fpr95")
+COLUMNS = {"miou_mseg": "mIoU mseg", "miou_hmsa": "mIoU hmsa", "accuracy": "accuracy", "ece": "ECE", "auroc": "AUROC"}
+COLUMNS |= {"aupr_success": "AUPR success", "aupr_error": "AUPR error", "fpr95": "FPR95", "ood_auroc": "OOD AUROC"}
+COLUMNS |= {"ood_aupr": "OOD AUPR", "ood_fpr95": "OOD FPR95", "hmean": "h. mean"}
 LOWER = ("ece", "fpr95", "ood_fpr95")  # is better
+MEANS = {"semantic": "semantic index", "ood": "OOD index", "bravo_index": "BRAVO index"}
 Ids = npt.NDArray[np.integer]
 Row = dict[str, Any]
+Set = tuple[int, ShardSet]
+"""0: labels; 1: what is unknown."""
 
 
-def outputs(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Ids and confidences by image: REL_pred.png and REL_conf.png, or what `predict --confidence` leaves.
-
-    Raises:
-        DataError: there are none.
-    """
-    predicted = (folder / "labels", ".png", folder / "confidence", ".png")
-    for ids, ending, sure, other in ((folder, "_pred.png", folder, "_conf.png"), predicted):
-        if names := [str(path.relative_to(ids)).removesuffix(ending) for path in sorted(ids.rglob(f"*{ending}"))]:
-            return {name: (ids / f"{name}{ending}", sure / f"{name}{other}") for name in names}
-    raise DataError(f"{folder}: no NAME_pred.png in it; name folders of logits to combine, or another --out")
-
-
-def read_output(files: tuple[Path, Path]) -> tuple[Ids, npt.NDArray[np.uint16]]:
-    """(H, W) ids and confidences.
-
-    Raises:
-        DataError: a file cannot be read, or they are not of one size.
-    """
-    pred, sure = map(read_label, files)
-    if sure.dtype != np.uint16 or sure.shape != pred.shape:
-        raise DataError(f"{files[1]}: {sure.dtype} of {sure.shape}, expected uint16 of {pred.shape}; make it again")
-    return pred, sure.astype(np.uint16, copy=False)
-
-
-def score(
-    folder: Path,
-    labels: Sequence[str],
-    unknown: Sequence[str],
-    samples: Path | None,
-    stated: Mapping[str, Row],
-    report: Advance,
+def score_folder(
+    folder: Path, labels: Sequence[str], unknown: Sequence[str], samples: Path | None, report: Advance
 ) -> dict[str, Any]:
     """Compare what a folder holds of images with labelled shard sets.
 
     Args:
-        labels: URLs of sets of class labels.
+        labels: URLs of sets of class labels, of the classes of the ids.
         unknown: URLs of sets of two classes: 0, and 1 on objects of no class.
         samples: tar of the pixels whose confidences count; None: all.
-        stated: name and digest of the taxonomy of each model's folder that says it.
         report: called with the number of images done, and of all.
 
     Returns:
@@ -80,15 +55,17 @@ def score(
         `bravo_index`, harmonic means over all subsets.
 
     Raises:
-        DataError: taxonomies differ, a labelled image has no label map and confidence or several, or they do not fit.
+        DataError: sets differ in their classes, or a labelled image has not one label map and confidence that fit.
     """
     files = outputs(folder)
-    with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
+    with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
         sets = [
             (kind, stack.enter_context(open_shards(url))) for kind, urls in enumerate((labels, unknown)) for url in urls
         ]
-        classes = _classes(sets, stated)
-        found = _matched(files, sets, folder)
+        natives = {shards.manifest.native.classes: shards.url for kind, shards in sets if not kind}
+        if len(natives) > 1:
+            raise DataError(f"{' and '.join(natives.values())}: labels of different classes; score them one by one")
+        classes, found = next(iter(natives), ()), _matched(files, sets, folder)
 
         def counted(name: str) -> tuple[str, Any]:
             pred, sure = read_output(files[name])
@@ -103,7 +80,7 @@ def score(
                 check_label(str(files[name][0]), pred, pred, len(classes))
             picked = slice(None) if samples is None else read_samples(samples, name, pred.size)
             subset, _ = identify(name) or (found[name][min(found[name])][0].manifest.dataset, "")
-            return subset, count(pred, sure, *maps, len(classes), picked)
+            return subset, count(pred, sure, maps[0], maps[1], len(classes), picked)
 
         totals: dict[str, list[Any]] = {}
         for done, (subset, counts) in enumerate(read_ahead(pool, counted, sorted(found), ahead=4), 1):
@@ -115,39 +92,31 @@ def score(
     return {"images": len(found), "subsets": rows, "semantic": semantic, "ood": ood, "bravo_index": index}
 
 
-def _classes(sets: Sequence[tuple[int, ShardSet]], stated: Mapping[str, Row]) -> tuple[str, ...]:
-    """Of the labels, all of one taxonomy, and that of the models; none without labels."""
-    taxonomies = {shards.url: shards.manifest.native for kind, shards in sets if kind == 0}
-    named = {where: (t.name, t.digest) for where, t in taxonomies.items()}
-    named |= {where: (t["name"], t["digest"]) for where, t in stated.items() if taxonomies}
-    if len({*named.values()}) > 1:
-        raise DataError(
-            f"classes differ: {', '.join(f'{where} has {name}' for where, (name, _) in named.items())}; score alike"
-        )
-    return next((taxonomy.classes for taxonomy in taxonomies.values()), ())
+def print_scores(found: Row) -> None:
+    """A line for each subset, in percent, and the means over them."""
+    lines = [(name, *(percent(row.get(key)) for key in COLUMNS)) for name, row in found["subsets"].items()]
+    print_table(("subset", *COLUMNS.values()), lines)
+    say(", ".join(f"{name} {percent(found[key])}" for key, name in MEANS.items()))
 
 
-def _matched(
-    files: Mapping[str, Any], sets: Sequence[tuple[int, ShardSet]], folder: Path
-) -> dict[str, dict[int, tuple[ShardSet, int]]]:
+def _matched(files: Iterable[str], sets: Sequence[Set], folder: Path) -> dict[str, dict[int, tuple[ShardSet, int]]]:
     """By image that has a label, where its labels lie; of two paths one is the end of the other."""
     named, wrong = defaultdict(list), []
     found: dict[str, dict[int, tuple[ShardSet, int]]] = defaultdict(dict)
     for name in files:
-        named[unescape(name).rpartition("/")[2]].append((name, f"/{unescape(name)}"))
+        named[unescape(name).rpartition("/")[2]].append(name)
     for kind, shards in sets:
         for i in range(len(shards)):
-            key = "/" + unescape(shards.entry(i).key)
-            near = [(n, path) for n, path in named[key.rpartition("/")[2]] if path.endswith(key) or key.endswith(path)]
-            near = [pair for pair in near if pair[1] == key] or near
-            if len(near) == 1 and kind not in found[near[0][0]]:
-                found[near[0][0]][kind] = shards, i
+            key = unescape(shards.entry(i).key)
+            paths = {name: f"/{unescape(name)}" for name in named[key.rpartition("/")[2]]}
+            near = [n for n, path in paths.items() if path.endswith(f"/{key}") or f"/{key}".endswith(path)]
+            near = [n for n in near if paths[n] == f"/{key}"] or near
+            if len(near) == 1 and kind not in found[near[0]]:
+                found[near[0]][kind] = shards, i
             else:
-                wrong.append(f"{key[1:]} of {shards.url} has {' and '.join(n for n, _ in near) or 'none'}")
+                wrong.append(f"{shards.url}/{key} has {' and '.join(near) or 'none'}")
     if wrong:
-        raise DataError(
-            f"{folder}: {len(wrong)} labels without one prediction of their own: {first_few(wrong)}; predict each image once"
-        )
+        raise DataError(f"{folder}: {len(wrong)} labels lack one prediction of their own: {first_few(wrong)}")
     return found
 
 

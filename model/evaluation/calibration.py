@@ -4,6 +4,7 @@ Pixels are counted by stored confidence, of which there are 65,536, so that any 
 and the measures are exact: those of the BRAVO challenge (Vu et al., 2024), over all pixels of a subset together.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,7 +92,7 @@ def fit_temperature(margins: Sequence[npt.NDArray[np.float32]]) -> float:
     """
     low, high = COLDEST, HOTTEST
     for _ in range(40):
-        middle = (low * high) ** 0.5
+        middle = math.sqrt(low * high)
         grows = sum(float((softmax(z / middle) * z).sum()) for z in margins) > 0  # the likelihood, with T
         low, high = (middle, high) if grows else (low, middle)
     if low == COLDEST or high == HOTTEST:
