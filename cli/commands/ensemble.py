@@ -35,11 +35,7 @@ Files = list[tuple[Path, float]]
 def ensemble(
     folders: Annotated[
         list[Path],
-        typer.Argument(
-            help="Results of predict --logits, or any folders of *_logits.npz.",
-            default_factory=list,
-            show_default="none: score or pack what --out holds",
-        ),
+        typer.Argument(help="Results of predict --logits, or any folders of *_logits.npz.", default_factory=list),
     ],
     out: Annotated[Path, typer.Option(help="Folder for NAME_pred.png and NAME_conf.png.")],
     rule: Annotated[
@@ -58,16 +54,12 @@ def ensemble(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make everything again.")] = False,
     ids: ServerIds = None,
-    score: Annotated[
-        list[str] | None, typer.Option(help="Labelled shard set to compare with; also writes OUT/score.json.")
-    ] = None,
+    score: Annotated[list[str] | None, typer.Option(help="Labelled set to compare with; writes score.json.")] = None,
     score_ood: Annotated[
-        list[str] | None, typer.Option(help="Shard set of labels that are 1 on objects of no class, else 0.")
+        list[str] | None, typer.Option(help="Set of labels that are 1 on objects of no class.")
     ] = None,
-    samples: Annotated[
-        Path | None, typer.Option(help="BRAVO's tar of pixels whose confidences count.", show_default="all pixels")
-    ] = None,
-    submission: Annotated[Path | None, typer.Option(help="Tar for BRAVO's encoded files; needs --samples.")] = None,
+    samples: Annotated[Path | None, typer.Option(help="BRAVO's tar of sampled pixels, unpacked: these count.")] = None,
+    submission: Annotated[Path | None, typer.Option(help="Tar to write of BRAVO's encoded files.")] = None,
     json: Json = False,
 ) -> None:
     """Combine models' dumped logits into label maps and confidences, and score them; goes on where it was stopped."""
@@ -79,7 +71,9 @@ def ensemble(
     if (ids and further) or not (folders or further):
         raise UsageError("name FOLDERS, or --score URL or --submission FILE for what --out holds, which have no --ids")
     if submission and not samples:
-        raise UsageError("--submission: needs the pixels that BRAVO samples, its bravo_SAMPLING.tar, as --samples")
+        raise UsageError(
+            "--submission: needs the pixels that BRAVO samples, its bravo_SAMPLING.tar unpacked, as --samples"
+        )
     table = None if ids is None else server_ids(ids, *_taxonomies(folders))
     counts = _weights(weights, len(folders))
     images, incomplete = find(folders, counts)
@@ -103,7 +97,7 @@ def ensemble(
     summary: dict[str, Any] = {"out": str(out), "images": len(images), "made": made, "incomplete": incomplete}
     if score or score_ood:
         with progress("score") as report:
-            summary["score"] = found = score_folder(out, score or [], score_ood or [], samples, report)
+            summary["score"] = found = score_folder(out, (score or [], score_ood or []), samples, report)
         write_text(out / SCORES, jsonlib.dumps(found, indent=1) + "\n")
     if submission and samples:
         write_submission(submission, outputs(out), samples)

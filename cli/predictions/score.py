@@ -28,26 +28,20 @@ WITHOUT_CLASSES = ("SMIYC",)  # subsets of BRAVO
 WITHOUT_UNKNOWN = ("ACDCfog", "ACDCrain", "ACDCnight", "ACDCsnow", "outofcontext", "synflare", "synrain")
 SEMANTIC = ("miou_hmsa", "ece", "auroc", "aupr_success", "aupr_error", "fpr95")
 OOD = ("ood_auroc", "ood_aupr", "ood_fpr95")
-COLUMNS = {"miou_mseg": "mIoU mseg", "miou_hmsa": "mIoU hmsa", "accuracy": "accuracy", "ece": "ECE", "auroc": "AUROC"}
-COLUMNS |= {"aupr_success": "AUPR success", "aupr_error": "AUPR error", "fpr95": "FPR95", "ood_auroc": "OOD AUROC"}
-COLUMNS |= {"ood_aupr": "OOD AUPR", "ood_fpr95": "OOD FPR95", "hmean": "h. mean"}
 LOWER = ("ece", "fpr95", "ood_fpr95")  # is better
-MEANS = {"semantic": "semantic index", "ood": "OOD index", "bravo_index": "BRAVO index"}
+COLUMNS = ("miou_mseg", "miou_hmsa", "accuracy", *SEMANTIC[1:], *OOD, "hmean")
 Ids = npt.NDArray[np.integer]
 Row = dict[str, Any]
 Set = tuple[int, ShardSet]
 """0: labels; 1: what is unknown."""
 
 
-def score_folder(
-    folder: Path, labels: Sequence[str], unknown: Sequence[str], samples: Path | None, report: Advance
-) -> dict[str, Any]:
+def score_folder(folder: Path, urls: Sequence[Sequence[str]], samples: Path | None, report: Advance) -> Row:
     """Compare what a folder holds of images with labelled shard sets.
 
     Args:
-        labels: URLs of sets of class labels, of the classes of the ids.
-        unknown: URLs of sets of two classes: 0, and 1 on objects of no class.
-        samples: tar of the pixels whose confidences count; None: all.
+        urls: sets of class labels, of the classes of the ids; and sets of two classes: 0, and 1 on objects of no class.
+        samples: folder of the pixels whose confidences count; None: all.
         report: called with the number of images done, and of all.
 
     Returns:
@@ -59,9 +53,7 @@ def score_folder(
     """
     files = outputs(folder)
     with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
-        sets = [
-            (kind, stack.enter_context(open_shards(url))) for kind, urls in enumerate((labels, unknown)) for url in urls
-        ]
+        sets = [(kind, stack.enter_context(open_shards(url))) for kind, of_kind in enumerate(urls) for url in of_kind]
         natives = {shards.manifest.native.classes: shards.url for kind, shards in sets if not kind}
         if len(natives) > 1:
             raise DataError(f"{' and '.join(natives.values())}: labels of different classes; score them one by one")
@@ -95,23 +87,20 @@ def score_folder(
 def print_scores(found: Row) -> None:
     """A line for each subset, in percent, and the means over them."""
     lines = [(name, *(percent(row.get(key)) for key in COLUMNS)) for name, row in found["subsets"].items()]
-    print_table(("subset", *COLUMNS.values()), lines)
-    say(", ".join(f"{name} {percent(found[key])}" for key, name in MEANS.items()))
+    print_table(("subset", *COLUMNS), lines)
+    say(", ".join(f"{key} {percent(found[key])}" for key in ("semantic", "ood", "bravo_index")))
 
 
 def _matched(files: Iterable[str], sets: Sequence[Set], folder: Path) -> dict[str, dict[int, tuple[ShardSet, int]]]:
-    """By image that has a label, where its labels lie; of two paths one is the end of the other."""
-    named, wrong = defaultdict(list), []
+    """By image that has a label, where its labels lie: at the key that is its path."""
+    names, wrong = defaultdict(list), []
     found: dict[str, dict[int, tuple[ShardSet, int]]] = defaultdict(dict)
     for name in files:
-        named[unescape(name).rpartition("/")[2]].append(name)
+        names[unescape(name)].append(name)
     for kind, shards in sets:
         for i in range(len(shards)):
             key = unescape(shards.entry(i).key)
-            paths = {name: f"/{unescape(name)}" for name in named[key.rpartition("/")[2]]}
-            near = [n for n, path in paths.items() if path.endswith(f"/{key}") or f"/{key}".endswith(path)]
-            near = [n for n in near if paths[n] == f"/{key}"] or near
-            if len(near) == 1 and kind not in found[near[0]]:
+            if len(near := names[key]) == 1 and kind not in found[near[0]]:
                 found[near[0]][kind] = shards, i
             else:
                 wrong.append(f"{shards.url}/{key} has {' and '.join(near) or 'none'}")
