@@ -35,13 +35,13 @@ class EvalImages(AbstractContextManager["EvalImages"]):
         manifest = self.shards.manifest
         if "native" not in manifest.members:
             raise DataError(f"{url}: images without labels, to predict; evaluation needs a set with labels")
-        if manifest.split == "train":
-            raise DataError(
-                f"{url}: a training split, stored at a reduced size; evaluation is at native size: give a val or "
-                f"test split"
-            )
         if len(self) == 0:
             raise DataError(f"{url}: nothing to evaluate: the set holds no sample; check its split and limit")
+        if (key := self._reduced()) is not None:
+            raise DataError(
+                f"{url}: a training split, stored at a reduced size (sample {key!r}: its shorter side is that of "
+                f"--short-side); evaluation is at native size: give a val or test split, or convert without --short-side"
+            )
         self.dataset, self.split, self.digest = manifest.dataset, manifest.split, manifest.digest
 
     def __len__(self) -> int:
@@ -49,6 +49,12 @@ class EvalImages(AbstractContextManager["EvalImages"]):
 
     def __exit__(self, *_: object) -> None:
         self.shards.close()
+
+    def _reduced(self) -> str | None:
+        """Key of the first image that conversion shrank; also of one whose shorter side was the limit itself."""
+        limit, numbers = self.shards.manifest.params.get("short_side"), range(len(self))
+        shrunk = (entry for entry in map(self.shards.entry, numbers) if min(entry.size_hw) >= limit)
+        return None if limit is None else next((entry.key for entry in shrunk), None)
 
     def key(self, i: int) -> str:
         """A sample's key, unique within the set."""
