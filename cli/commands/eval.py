@@ -34,7 +34,9 @@ def eval(
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option(help="Shard sets with native-size images (val, test, or train).", show_default="with --grid: none"),
+        typer.Option(
+            help="Shard sets with native-size images (val, test, or train).", show_default="with --grid: none"
+        ),
     ] = None,
     taxonomy: Annotated[
         str,

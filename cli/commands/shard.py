@@ -28,7 +28,9 @@ def shard(
     dataset: Annotated[str, typer.Argument(help="A known dataset, or a YAML file that describes your own.")],
     out: Annotated[str, typer.Option(help="Shard sets go to OUT/DATASET/SPLIT.")],
     raw: Annotated[Path | None, typer.Option(help="Root of the release as downloaded.")] = None,
-    split: Annotated[list[str] | None, typer.Option(help="Splits.", show_default="all but optional; held out: val")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Splits.", show_default="all but optional; held out: val")
+    ] = None,
     short_side: Annotated[int | None, typer.Option(min=16, help="Store training images at this side at most.")] = None,
     workers: Workers = CORES,
     relabel: Annotated[
