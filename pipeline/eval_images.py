@@ -39,7 +39,7 @@ class EvalImages(AbstractContextManager["EvalImages"]):
             raise DataError(f"{url}: nothing to evaluate: the set holds no sample; check its split and limit")
         if (key := self._reduced()) is not None:
             raise DataError(
-                f"{url}: a training split, stored at a reduced size (sample {key!r} has the shorter side that was asked "
+                f"{url}: a training split, stored at a reduced size (sample {key!r} has the shorter side asked "
                 f"for); evaluation is at native size: give a val or test split, or convert without --short-side"
             )
         self.dataset, self.split, self.digest = manifest.dataset, manifest.split, manifest.digest
