@@ -1,5 +1,6 @@
 """Labelled images of a shard set at their native size, for evaluation."""
 
+import math
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -52,9 +53,9 @@ class EvalImages(AbstractContextManager["EvalImages"]):
 
     def _reduced(self) -> str | None:
         """Key of the first image that conversion shrank; also of one whose shorter side was the limit itself."""
-        limit, numbers = self.shards.manifest.params.get("short_side"), range(len(self))
-        shrunk = (entry for entry in map(self.shards.entry, numbers) if min(entry.size_hw) >= limit)
-        return None if limit is None else next((entry.key for entry in shrunk), None)
+        limit = self.shards.manifest.params.get("short_side") or math.inf
+        entries = map(self.shards.entry, range(len(self) if limit < math.inf else 0))
+        return next((entry.key for entry in entries if min(entry.size_hw) >= limit), None)
 
     def key(self, i: int) -> str:
         """A sample's key, unique within the set."""
