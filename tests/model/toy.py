@@ -96,10 +96,11 @@ def save_net(
     taxonomy: Taxonomy = TAXONOMY,
     classes: int = 0,
     options: Any = TINY,
+    arch: str = "hrnet-tiny",
     **recipe: Any,
 ) -> Path:
     """The last file of a run that trained this network."""
-    meta = {"arch": "hrnet-tiny", "num_classes": classes or taxonomy.num_classes, "options": options}
+    meta = {"arch": arch, "num_classes": classes or taxonomy.num_classes, "options": options}
     meta |= {"taxonomy": asdict(taxonomy), "recipe": {"name": path.stem, "seed": 0, "data": {}} | recipe}
     save_final(path, Final(identity={}, meta=json.loads(json.dumps(meta)), step=1, weights=net.state_dict()))
     return path
