@@ -56,6 +56,7 @@ class ToySource:
     extra: dict[str, Any] = field(default_factory=dict)
     taxonomy: Taxonomy = TAXONOMY
     engine_note: str = "engine toy"
+    counts: dict[str, int] = field(default_factory=lambda: {"left": 6, "right": 7})
     warnings: tuple[str, ...] = ("toy train: only one class occurs",)
 
     @property
