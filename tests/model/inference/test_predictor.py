@@ -11,7 +11,7 @@ from segstream.model.inference.predictor import Predictor, infer_config
 from segstream.model.networks.build import build
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.taxonomy import load_taxonomy, projection
-from tests.model.literal_inference import random_image, settled
+from tests.model.literal_inference import settled
 from tests.model.plain import HMSA
 from tests.model.toy import save_net, save_published
 
@@ -85,7 +85,7 @@ def test_classes_of_a_file_that_names_none(tmp_path):
 def test_ids_of_a_server_come_from_the_19_classes_of_cityscapes_alone(tmp_path):
     net = settled("hmsa", 19, **HMSA)
     file = save_net(tmp_path / "city.pt", net, taxonomy=load_taxonomy("cityscapes-19"), arch="hmsa", options=HMSA)
-    image = random_image(40, 64)
+    image = np.random.default_rng(0).integers(0, 256, (40, 64, 3)).astype(np.uint8)
     own, server = (Predictor(file, ids=ids, device="cpu") for ids in (None, "cityscapes-34"))
     names = [own.taxonomy.classes[i] for i in own(image).ravel()]
     assert len({*names}) > 1
