@@ -36,6 +36,9 @@ def shard(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.")] = None,
     skip_bad: Annotated[int, typer.Option(min=0, help="Leave out up to N unusable samples instead of stopping.")] = 0,
     shard_samples: Annotated[int, typer.Option(min=1, help="Samples per shard at most.")] = 256,
+    centroids: Annotated[
+        bool, typer.Option("--centroids", help="Note where each class lies, for class-uniform sampling.")
+    ] = False,
     staged: Staged = False,
     json: Json = False,
 ) -> None:
@@ -62,6 +65,7 @@ def shard(
                 limit=limit,
                 skip_bad=skip_bad,
                 shard_samples=shard_samples,
+                centroids=centroids,
                 staged=staged,
                 progress=report,
             )
