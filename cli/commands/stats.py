@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from segstream.cli.commands.options import CORES, Json, Sets, Workers
+from segstream.cli.commands.options import CORES, Centroids, Json, Sets, Workers
 from segstream.cli.console import note, print_json, print_table, progress, say
 from segstream.shards.checks.stats import ClassRow, class_table, common_member, label_warnings, total_table
 from segstream.shards.format.centroids import TILE, add_centroids
@@ -22,10 +22,7 @@ def stats(
             show_default="native; universal if several sets all hold it",
         ),
     ] = None,
-    centroids: Annotated[
-        bool,
-        typer.Option("--centroids", help="Note beside each set where its classes lie, for class-uniform sampling."),
-    ] = False,
+    centroids: Centroids = False,
     tile: Annotated[
         int, typer.Option(min=16, help="Of --centroids: one per class and square of so many pixels.")
     ] = TILE,

@@ -1,6 +1,10 @@
 import hashlib
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -158,3 +162,48 @@ def test_what_is_missing_damaged_or_of_another_set_is_told_with_the_command(made
     assert str(caught.value).endswith(f"; run `segstream stats {made} --centroids`")
     told = [f"{where}: {why}" for faults in verify(made).faults.values() for _, where, why in faults]
     assert any(re.search(what, line) for line in told) != (kind == "no summary")
+
+
+KILLED = """
+import os, signal, sys
+from segstream.shards.format.centroids import add_centroids
+if __name__ == "__main__":
+    kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    add_centroids(sys.argv[1], tile=16, workers=int(sys.argv[2]), progress=kill)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_run_goes_on_and_links_are_not_written_through(ade, tmp_path, workers):
+    (tmp_path / "killed.py").write_text(KILLED)
+    done = subprocess.run([sys.executable, tmp_path / "killed.py", ade, str(workers)], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    before = {path: path.stat().st_mtime_ns for path in ade.glob("*.centroids")}
+    assert (len(before) >= 2, (ade / SUMMARY).exists()) == (True, False)
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere).write_text("linked")
+    (ade / "shard-000002.native.centroids").unlink(missing_ok=True)
+    os.link(elsewhere, ade / "shard-000002.native.centroids")
+    add_centroids(ade, tile=TILE, workers=workers)
+    assert elsewhere.read_text() == "linked"
+    now = {path: path.stat().st_mtime_ns for path in before}
+    assert {p for p in now if now[p] != before[p]} <= {ade / "shard-000002.native.centroids"}
+    assert not list(ade.glob("*.part"))
+    whole = {path.name: path.read_bytes() for path in ade.glob("*centroids*")}
+    assert len(whole) == 7
+    for path in ade.glob("*centroids*"):
+        path.unlink()
+    add_centroids(ade, tile=TILE)
+    assert {path.name: path.read_bytes() for path in ade.glob("*centroids*")} == whole
+
+
+def test_what_cannot_be_made_is_told(ade, tmp_path):
+    with pytest.raises(DataError, match=r"^s3://bucket/set: s3:// is not supported here; give a path"):
+        add_centroids("s3://bucket/set")
+    with pytest.raises(DataError, match="incomplete"):
+        add_centroids(tmp_path)
+    tar = ade / "shard-000001.tar"
+    tar.write_bytes(tar.read_bytes().replace(b"original_size_hw", b"original_size_wh"))
+    with pytest.raises(DataError, match=r"shard-000001\.tar: ADE_train_00000003\.json fails its checksum"):
+        add_centroids(ade)
+    assert not (ade / SUMMARY).exists()
