@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy, interpolate
 
 from segstream.model.checkpoint import check_same, load_checkpoint, load_final
-from segstream.model.config import TrainConfig
+from segstream.model.config import CCSAConfig, TrainConfig
 from segstream.model.networks.blocks import normalise
 from segstream.model.networks.build import build
 from segstream.model.training.trainer import SHAPING, Stopped, poly_lr, run_identity, stop_signals, train
@@ -36,6 +36,7 @@ WAYS = {
     "rmi": {"loss": "rmi", "accumulate": 2},
     "ema": {"ema": 0.9, "clip_norm": 0.1},
     "mgda": {"mgda": True},
+    "ccsa": {"ccsa": CCSAConfig(positives=20), "loss": "relaxed"},
 }
 
 
