@@ -31,9 +31,15 @@ NEEDED = {TrainConfig: {"steps": 1, "lr": 0.1}, ModelConfig: {"arch": "hrnet-tin
         (CCSAConfig, {"alpha": 1.5}, r"alpha: 1.5; must be in \[0, 1\]"),
         (CCSAConfig, {"margin": 0.0}, "margin: 0.0; must be above 0"),
         (CCSAConfig, {"positives": 0}, "positives: 0; must be at least 1"),
-        (ModelConfig, {"fresh": ("last_layer",)}, r"fresh: \['last_layer'\]; without `weights` everything is"),
+        (TrainConfig, {"epochs": 3.0}, "steps, crops, epochs: steps and epochs given; a run has one length"),
+        (TrainConfig, {"steps": None, "epochs": 0.0}, "epochs: 0.0; must be above 0"),
+        (TrainConfig, {"steps": None, "epochs": {"a": 1.0, "b": 2.0}}, r"epochs: .*; must be above 0, of one dataset"),
+        (TrainConfig, {"schedule_per": "epoch"}, "schedule_per: epoch; what an epoch is follows from train.epochs"),
+        (TrainConfig, {"warmup_steps": -1}, "warmup_steps: -1; must be 0 or above"),
+        (ModelConfig, {"fresh": "auto"}, "fresh: auto; without `weights` everything is"),
+        (ModelConfig, {"fresh": ("last_layer",)}, r"fresh: \('last_layer',\); without `weights` everything is"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(config, changes, text):
     with pytest.raises(DataError, match=text):
-        config(**NEEDED.get(config, {}), **changes)
+        config(**NEEDED.get(config, {}) | changes)
