@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from segstream.cli.commands.options import Json, Sets
-from segstream.cli.console import note, print_json, print_table, say
+from segstream.cli.commands.options import CORES, Centroids, Json, Sets, Workers
+from segstream.cli.console import note, print_json, print_table, progress, say
 from segstream.shards.checks.stats import ClassRow, class_table, common_member, label_warnings, total_table
 from segstream.shards.files import write_text
+from segstream.shards.format.centroids import TILE, add_centroids
 
 
 def stats(
@@ -23,6 +24,11 @@ def stats(
             show_default="native; universal if several sets all hold it",
         ),
     ] = None,
+    centroids: Centroids = False,
+    tile: Annotated[
+        int, typer.Option(min=16, help="Of --centroids: one per class and square of so many pixels.")
+    ] = TILE,
+    workers: Workers = CORES,
     sampling: Annotated[
         Path | None, typer.Option(help="Also write a page: what sampling by class does; needs centroids.")
     ] = None,
@@ -34,6 +40,9 @@ def stats(
     from segstream.shards.checks.sampling import sampled_shares
     from segstream.shards.format.reader import manifest_of, open_shards
 
+    for url in urls if centroids else ():
+        with progress(f"centroids {url}") as report:
+            add_centroids(url, tile=tile, workers=workers, progress=report)
     manifests = {url: manifest_of(url) for url in urls}
     member = taxonomy or common_member(list(manifests.values()))
     for manifest in manifests.values():
