@@ -1,7 +1,7 @@
 """Automatic labels in the place of a release's own: a network's ids, of which those count that it was sure of.
 
     folder: refinement/train_extra            # relative to this file
-    ids: "{key}.png"                          # by default, as the next, where `segstream predict --confidence` puts them
+    ids: "{key}.png"                          # by default, as the next, where `predict --confidence` puts them
     confidences: "{key}_prob.png"
     coding: release                           # ids of the release's label files; native (default): of the classes
     threshold: 0.5                            # (default) pixels of a lower confidence are ignored
@@ -80,7 +80,6 @@ class AutoLabels:
         Raises:
             BadFileError: a file cannot be used, or is not of the image's size.
         """
-        assert data.remap is not None and pair.label is not None
 
         def read(path: str, decode: Callable[[bytes], npt.NDArray[Any]], remap: Remap | None) -> npt.NDArray[Any]:
             try:
@@ -99,7 +98,7 @@ class AutoLabels:
         own = build_remap(data.taxonomy.name, data.name, {i: i for i in range(data.taxonomy.num_classes)})
         label = read(ids, released, data.remap) if self.coding == "release" else read(ids, decode_ids, own)
         if self.or_coarse:
-            coarse = read(pair.label, released, data.remap)
+            coarse = read(pair.label or "", released, data.remap)
             for i in map(data.taxonomy.classes.index, self.or_coarse):
                 label[coarse == i] = i
         unsure = read(confidences, _shares, None) < self.threshold

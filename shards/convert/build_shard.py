@@ -128,11 +128,11 @@ class _Builder:
         dataset, universal = self.setup.dataset, self.setup.universal
         assert dataset.remap is not None
         try:
-            if self.setup.auto:
-                released = whole = self.setup.auto.label(pair, files, dataset, original)
-            else:
-                released = dataset.read_label(files[path], pair)
-                whole = remap_label(released, dataset.remap, where=path)
+            auto = self.setup.auto
+            released: Any = (
+                auto.label(pair, files, dataset, original) if auto else dataset.read_label(files[path], pair)
+            )
+            whole = released if auto else remap_label(released, dataset.remap, where=path)
         except (UnreadableError, DataError) as error:
             raise BadFileError(path, str(error).removeprefix(f"{path}: ")) from error
         if whole.shape != original:

@@ -82,7 +82,7 @@ def convert(
         raw: the release's folder; own data may state it in the YAML.
         short_side: training images are shrunk to it, in pixels; never enlarged. Other splits keep their native size.
         relabel: MSeg's update records, a CSV or a checkout of `mseg-api`; adds the `universal-relabeled` labels.
-        auto_labels: takes the place of the release's labels: a YAML, see `AutoLabels`, or a folder that `predict` filled.
+        auto_labels: in the place of the release's labels: a YAML, see `AutoLabels`, or a folder that `predict` filled.
         workers: processes.
         limit: convert only so many samples, the first ones by key.
         skip_bad: samples that may be left out because they cannot be used.
