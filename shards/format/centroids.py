@@ -140,7 +140,7 @@ def load_centroids(data: bytes, index: ShardIndex, member: str, tile: int, count
         counts: (classes,) centroids that there should be, if that is known.
 
     Raises:
-        DataError: changed since it was written, of another shard, member, version or tile, or not of the index's labels.
+        DataError: changed since written, of another shard, member, version or tile, or not of the index's labels.
     """
     body = data.partition(b"\n")[2]
     if data != _with_head(body, index, member, tile) or len(body) % 24:
