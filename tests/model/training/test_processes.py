@@ -21,6 +21,7 @@ CASES = {
     "balance": {"source": ToySource(batch=5), "class_balance": 0.5},
     "rmi": {"source": ToySource(batch=5), "loss": "rmi"},
     "accumulate": {"source": ToySource(batch=8), "accumulate": 2},
+    "frozen": {"source": ToySource(batch=5), "freeze": ("stage2", "conv1"), "warmup_steps": 3, "schedule": "cosine"},
     "clip and average": {"source": ToySource(batch=5), "clip_norm": 0.05, "ema": 0.5},
     "mgda, a dataset each": {"source": ToySource(batch=4, stride=1), "mgda": True},
     "mgda, datasets mixed": {"source": ToySource(batch=4, stride=2), "mgda": True},
