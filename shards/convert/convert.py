@@ -24,7 +24,8 @@ from segstream.shards.datasets.sources import Dataset, Found, Pair
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.files import RUN_AGAIN, make_folder, sole_writer, staging, writing
 from segstream.shards.format import manifest as manifests
-from segstream.shards.format.index import index_name, merge_counts, merge_outcomes
+from segstream.shards.format.centroids import SUMMARY, add_centroids, centroids_name
+from segstream.shards.format.index import LABEL_MEMBERS, index_name, merge_counts, merge_outcomes
 from segstream.shards.format.keys import unescape
 from segstream.shards.format.left_out import LeftOut, check_left_out
 from segstream.shards.format.manifest import Manifest
@@ -68,6 +69,7 @@ def convert(
     shard_samples: int = 256,
     shard_bytes: int = 256 << 20,
     jpeg_quality: int = 95,
+    centroids: bool = False,
     staged: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Converted:
@@ -86,6 +88,7 @@ def convert(
         shard_samples: limit of a shard.
         shard_bytes: limit of a shard, in bytes of source images.
         jpeg_quality: of training images that are encoded anew.
+        centroids: make those of its labels, too, as `add_centroids` does.
         staged: make the set in a folder beside its own and move it there when it is whole.
         progress: called with (samples done, samples in all), from this thread.
 
@@ -113,6 +116,9 @@ def convert(
     found = data.find(release, split)
     pairs = _ordered(found, where=f"{release} ({data.name}, {split})")
     chosen: Sequence[Pair] = pairs[:limit]
+    if centroids and chosen[0].label is None:
+        raise UsageError(f"{data.name} {split}: has no labels, so there are no centroids; leave out --centroids")
+    finish = functools.partial(add_centroids, workers=workers, progress=progress) if centroids else None
     records = unused = None
     if relabel is not None:
         if data.segments is None:
@@ -139,7 +145,7 @@ def convert(
         jpeg_quality=params["jpeg_quality"],
         identity=_identity(data, split, params),
     )
-    with _target(str(out), data.name, split, staged=staged) as (folder, url), sole_writer(folder):
+    with _target(str(out), data.name, split, staged=staged, finish=finish) as (folder, url), sole_writer(folder):
         sizes = ((pair, release.size(pair.image)) for pair in chosen)
         shards = plan_shards(sizes, max_samples=shard_samples, max_bytes=shard_bytes)
         planned = [Planned(folder / shard_name(n), shard) for n, shard in enumerate(shards)]
@@ -203,19 +209,28 @@ def plan_shards(sizes: Iterable[tuple[T, int]], *, max_samples: int, max_bytes: 
 
 
 @contextlib.contextmanager
-def _target(out: str, dataset: str, split: str, *, staged: bool) -> Iterator[tuple[Path, str]]:
-    """(folder to write into, where the set will be); what goes to a bucket is uploaded once the block has ended."""
+def _target(
+    out: str, dataset: str, split: str, *, staged: bool, finish: Callable[[Path], None] | None
+) -> Iterator[tuple[Path, str]]:
+    """(folder to write into, where the set will be).
+
+    Once the block has ended, `finish` is given the folder, and what goes to a bucket is uploaded.
+    """
     if scheme_of(out) == "s3":
         from segstream.shards.convert.publish import Target
 
         target = Target(below(out, dataset, split))
         with target.staging() as folder:
             yield folder, target.url
+            if finish:
+                finish(folder)
             target.publish(folder)
     else:
         place = local_path(out) / dataset / split
         with staging(place, when=staged) as folder:
             yield make_folder(folder), str(place)
+            if finish:
+                finish(folder)
 
 
 def _ordered(found: Found, *, where: str) -> list[Pair]:
@@ -248,7 +263,8 @@ def _identity(data: Dataset, split: str, params: dict[str, Any]) -> str:
 
 def _remove_leftovers(folder: Path, planned: Sequence[Planned]) -> None:
     """Delete what an earlier run left and this one will not overwrite."""
-    mine = {name for shard in planned for name in (shard.path.name, index_name(shard.path.name))}
+    names = [shard.path.name for shard in planned]
+    mine = {SUMMARY, *names, *map(index_name, names), *(centroids_name(n, m) for n in names for m in LABEL_MEMBERS)}
     for path in folder.iterdir():
         if path.name not in mine and path.is_file():
             path.unlink(missing_ok=True)
