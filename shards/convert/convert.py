@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import cv2
 import PIL
 
+from segstream.shards.convert.auto_labels import load_auto_labels
 from segstream.shards.convert.build_shard import Made, Planned, Setup, build_shard, shard_name
 from segstream.shards.convert.relabel import assign, read_records
 from segstream.shards.datasets import registry
@@ -63,6 +64,7 @@ def convert(
     raw: str | Path | None = None,
     short_side: int | None = None,
     relabel: str | Path | None = None,
+    auto_labels: str | Path | None = None,
     workers: int = 1,
     limit: int | None = None,
     skip_bad: int = 0,
@@ -82,6 +84,7 @@ def convert(
         raw: the release's folder; own data may state it in the YAML.
         short_side: training images are shrunk to it, in pixels; never enlarged. Other splits keep their native size.
         relabel: MSeg's update records, a CSV or a checkout of `mseg-api`; adds the `universal-relabeled` labels.
+        auto_labels: in the place of the release's labels: a YAML, see `AutoLabels`, or a folder that `predict` filled.
         workers: processes.
         limit: convert only so many samples, the first ones by key.
         skip_bad: samples that may be left out because they cannot be used.
@@ -125,6 +128,9 @@ def convert(
             raise UsageError(f"{data.name}: has no relabelled segments; leave out --relabel")
         records = read_records(Path(relabel), data.name, split)
         chosen, unused = assign(records, data.segments, release, pairs, limit=limit)
+    if auto_labels is not None and relabel is not None:
+        raise UsageError("--relabel is of the release's own labels; leave it out, or --auto-labels")
+    auto = None if auto_labels is None else load_auto_labels(Path(auto_labels), data)
     lossy = split.startswith("train")
     params: dict[str, Any] = {
         "image": "jpeg" if lossy else "source",
@@ -134,6 +140,7 @@ def convert(
         "shard_samples": shard_samples,
         "shard_bytes": shard_bytes,
         **({"records_sha256": records.sha256} if records is not None else {}),
+        **({"auto_labels": auto.params} if auto else {}),
     }
     setup = Setup(
         dataset=data,
@@ -141,6 +148,7 @@ def convert(
         release=release,
         universal=universal_remap(data.taxonomy) if data.taxonomy.to_universal is not None else None,
         relabel=records is not None,
+        auto=auto,
         short_side=params["short_side"],
         jpeg_quality=params["jpeg_quality"],
         identity=_identity(data, split, params),
