@@ -38,6 +38,7 @@ def predict(
     n_scales: options.NScales = None,
     flip: options.Flip = None,
     taxonomy: options.TaxonomyName = None,
+    ids: options.ServerIds = None,
     arch: options.Arch = None,
     classes: options.NumClasses = None,
     overlay: Annotated[
@@ -91,7 +92,7 @@ def predict(
     fields = options.infer_fields(
         short_side=short_side, crop=crop, scales=scales, n_scales=n_scales, flip=flip, batch=batch, device=device
     )
-    predictor = Predictor(checkpoint, arch=arch, num_classes=classes, taxonomy=taxonomy, **fields)
+    predictor = Predictor(checkpoint, arch=arch, num_classes=classes, taxonomy=taxonomy, ids=ids, **fields)
     if attention and predictor.config.n_scales is None:
         raise UsageError("--attention: only hmsa networks have it, by scales of their own, without --scales and --crop")
     if threshold and predictor.taxonomy.num_classes > LARGEST_8_BIT:

@@ -179,6 +179,31 @@ def read_label(path: Path) -> npt.NDArray[np.integer]:
     return ids.astype(np.uint16) if ids.dtype == np.uint16 else ids.astype(np.uint8)
 
 
+def outputs(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """Ids and confidences by image: REL_pred.png and REL_conf.png, or what `predict --confidence` leaves.
+
+    Raises:
+        DataError: there are none.
+    """
+    predicted = (folder / "labels", ".png", folder / "confidence", ".png")
+    for ids, ending, sure, other in ((folder, "_pred.png", folder, "_conf.png"), predicted):
+        if names := [str(path.relative_to(ids)).removesuffix(ending) for path in sorted(ids.rglob(f"*{ending}"))]:
+            return {name: (ids / f"{name}{ending}", sure / f"{name}{other}") for name in names}
+    raise DataError(f"{folder}: no NAME_pred.png in it; name folders of logits to combine, or another --out")
+
+
+def read_output(files: tuple[Path, Path]) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.uint16]]:
+    """(H, W) ids and confidences.
+
+    Raises:
+        DataError: a file cannot be read, or they are not of one size.
+    """
+    pred, sure = map(read_label, files)
+    if sure.dtype != np.uint16 or sure.shape != pred.shape:
+        raise DataError(f"{files[1]}: {sure.dtype} of {sure.shape}, expected uint16 of {pred.shape}; make it again")
+    return pred, sure.astype(np.uint16, copy=False)
+
+
 def write_picture(path: Path, pixels: Rgb) -> None:
     """A JPEG for people.
 
