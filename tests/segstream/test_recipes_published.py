@@ -82,7 +82,7 @@ def test_the_baseline_of_domain_generalisation():
     recipe = load_recipe("ccsa-pspnet101-coco-mapillary-ade20k")
     assert recipe.data.mix == {"coco-panoptic-133": 1, "mapillary-public65": 1, "ade20k-150": 1}
     assert (recipe.data.taxonomy, recipe.model.arch, recipe.loader.batch) == ("universal", "pspnet-101", 128)
-    assert (recipe.augment.short_side, recipe.augment.crop, recipe.augment.rotate_p) == (None, 201, 0.5)
+    assert (recipe.augment.short_side, recipe.augment.crop, recipe.augment.rotate_p) == (240, 201, 0.5)
     ccsa = recipe.train.ccsa
     assert (ccsa.alpha, ccsa.positives, ccsa.negatives_per_positive, ccsa.margin) == (0.25, 100, 3, 1.0)
     assert (recipe.train.lr, recipe.train.power, recipe.steps) == (0.01, 0.9, 23_437)
