@@ -22,6 +22,8 @@ from segstream.shards.format.reader import ShardSet, open_shards
 from segstream.shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, load_taxonomy, naive_remap, remap_label
 
 FINGERPRINT_VERSION = 1  # raise it when the same configuration comes to mean other samples
+UNUSED = {"long_side": None, "blur_sigma": None, "color_jitter": 0, "fill": "mean"}
+"""Options of `AugmentConfig` that a fingerprint has only if they are used: older runs go on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,7 +159,8 @@ class Samples:
             {"dataset": name, "weight": str(weight), "manifest": self._sets[name].manifest.digest}
             for name, weight in self._weights.items()
         ]
-        augmentation = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self._augment).items()}
+        listed = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self._augment).items()}
+        augment = {k: v for k, v in listed.items() if v != UNUSED.get(k, ...)}
         return {
             "version": FINGERPRINT_VERSION,
             "mix": mix,
@@ -167,7 +170,7 @@ class Samples:
             "window": self._data.window,
             "seed": self._seed,
             "batch": self.order.batch,
-            "augment": augmentation | {"crop": list(self._augment.crop_hw)},
+            "augment": augment | {"crop": list(self._augment.crop_hw)},
         }
 
     def find(self, step: int, slot: int) -> PlannedSample:
