@@ -143,6 +143,8 @@ class Samples:
             self.warnings = [line for manifest, member in labels for line in label_warnings(manifest, member)]
             sizes = {name: shard_set.shard_sizes for name, shard_set in self._sets.items()}
             self.order = Order(sizes, self._weights, seed=seed, batch=batch, window=data.window)
+            self.counts = {name: sum(size) for name, size in sizes.items()}
+            """Samples by dataset."""
             self.close = opened.pop_all().close
             """Let go of the shard sets."""
         self.datasets = tuple(data.mix)

@@ -11,8 +11,11 @@ from segstream.shards.errors import UsageError
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 CORES = os.cpu_count() or 1
 Workers = Annotated[int, typer.Option(min=1, help="Processes.", show_default="all cores")]
+Centroids = Annotated[bool, typer.Option("--centroids", help="Note where classes lie, for class-uniform sampling.")]
 Sets = Annotated[list[str], typer.Argument(help="Shard sets.", show_default=False)]
-CheckpointOption = Annotated[Path, typer.Option(help="A final.pt, or another file of a network's weights.")]
+CheckpointOption = Annotated[
+    Path, typer.Option(help="A file of a run (final.pt), or another file of a network's weights.")
+]
 ShortSide = Annotated[
     str | None,
     typer.Option(help="Resize the shorter side to this first: 360, 480, ... or native.", show_default="recipe's"),
@@ -33,6 +36,12 @@ Flip = Annotated[
 ]
 TaxonomyName = Annotated[
     str | None, typer.Option(help="Answer in the classes of: universal, or a dataset.", show_default="the model's")
+]
+ServerIds = Annotated[
+    Literal["cityscapes-34"] | None,
+    typer.Option(
+        help="Write a Cityscapes model's 19 classes as the ids that its server wants.", show_default="its own"
+    ),
 ]
 Staged = Annotated[
     bool,

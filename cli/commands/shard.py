@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segstream.cli.commands.options import CORES, Json, Staged, Workers
+from segstream.cli.commands.options import CORES, Centroids, Json, Staged, Workers
 from segstream.cli.console import note, print_json, progress, say
 from segstream.shards.errors import first_few
 
 if TYPE_CHECKING:
     from segstream.shards.convert.convert import Converted
+    from segstream.shards.datasets.sources import Dataset
 
 SHOWN = 20  # samples left out, by name
 _SUMMARY = (
@@ -27,15 +28,22 @@ def shard(
     dataset: Annotated[str, typer.Argument(help="A known dataset, or a YAML file that describes your own.")],
     out: Annotated[str, typer.Option(help="Shard sets go to OUT/DATASET/SPLIT.")],
     raw: Annotated[Path | None, typer.Option(help="Root of the release as downloaded.")] = None,
-    split: Annotated[list[str] | None, typer.Option(help="Splits.", show_default="all; held out: val")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Splits.", show_default="all but optional; held out: val")
+    ] = None,
     short_side: Annotated[int | None, typer.Option(min=16, help="Store training images at this side at most.")] = None,
     workers: Workers = CORES,
     relabel: Annotated[
         Path | None, typer.Option(help="MSeg's update records (CSV or mseg-api checkout): relabelled labels as well.")
     ] = None,
+    auto_labels: Annotated[
+        Path | None,
+        typer.Option(help="Labels in the place of the release's: a folder of predict --confidence, or a YAML."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.")] = None,
     skip_bad: Annotated[int, typer.Option(min=0, help="Leave out up to N unusable samples instead of stopping.")] = 0,
     shard_samples: Annotated[int, typer.Option(min=1, help="Samples per shard at most.")] = 256,
+    centroids: Centroids = False,
     staged: Staged = False,
     json: Json = False,
 ) -> None:
@@ -48,7 +56,7 @@ def shard(
     load_tar_writer()
     known = registry.dataset(dataset)
     done = []
-    for one in split or (["val"] if known.role == "test" else known.splits):
+    for one in split or _usual(known):
         start = time.monotonic()
         with progress(f"shard {dataset} {one}") as report:
             converted = convert(
@@ -58,10 +66,12 @@ def shard(
                 raw=raw,
                 short_side=short_side,
                 relabel=relabel,
+                auto_labels=auto_labels,
                 workers=workers,
                 limit=limit,
                 skip_bad=skip_bad,
                 shard_samples=shard_samples,
+                centroids=centroids,
                 staged=staged,
                 progress=report,
             )
@@ -76,6 +86,11 @@ def shard(
             _print(converted, time.monotonic() - start)
     if json:
         print_json(done)
+
+
+def _usual(known: Dataset) -> list[str]:
+    """The splits that are converted if none is named."""
+    return ["val"] if known.role == "test" else [split for split in known.splits if split not in known.optional]
 
 
 def _summary(converted: Converted) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """Command: stats."""
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from segstream.cli.commands.options import Json, Sets
-from segstream.cli.console import note, print_json, print_table, say
+from segstream.cli.commands.options import CORES, Centroids, Json, Sets, Workers
+from segstream.cli.console import note, print_json, print_table, progress, say
 from segstream.shards.checks.stats import ClassRow, class_table, common_member, label_warnings, total_table
+from segstream.shards.files import write_text
+from segstream.shards.format.centroids import TILE, add_centroids
 
 
 def stats(
@@ -21,11 +24,25 @@ def stats(
             show_default="native; universal if several sets all hold it",
         ),
     ] = None,
+    centroids: Centroids = False,
+    tile: Annotated[
+        int, typer.Option(min=16, help="Of --centroids: one per class and square of so many pixels.")
+    ] = TILE,
+    workers: Workers = CORES,
+    sampling: Annotated[
+        Path | None, typer.Option(help="Also write a page: what sampling by class does; needs centroids.")
+    ] = None,
+    share: Annotated[float, typer.Option(min=0, max=1, help="Of --sampling: data.class_uniform.share.")] = 0.5,
     json: Json = False,
 ) -> None:
     """Count pixels and images of every class: in each set, in all together, and which classes occur nowhere."""
-    from segstream.shards.format.reader import manifest_of
+    from segstream.cli.report.html import render
+    from segstream.shards.checks.sampling import sampled_shares
+    from segstream.shards.format.reader import manifest_of, open_shards
 
+    for url in urls if centroids else ():
+        with progress(f"centroids {url}") as report:
+            add_centroids(url, tile=tile, workers=workers, progress=report)
     manifests = {url: manifest_of(url) for url in urls}
     member = taxonomy or common_member(list(manifests.values()))
     for manifest in manifests.values():
@@ -33,6 +50,14 @@ def stats(
             note(f"warning: {line}")
     tables = {url: class_table(manifest, member) for url, manifest in manifests.items()}
     total = total_table(tables.values())
+    if sampling is not None:
+        charts = {}
+        for url, table in tables.items():
+            found = sampled_shares(open_shards(url), member, share).T.tolist()
+            charts[url] = sorted(zip(found, (row.name for row in table), strict=True), reverse=True)
+        page = render("sampling.html", charts=charts, manifests=manifests, share=share, member=member)
+        write_text(sampling, page)
+        note(f"sampling: {sampling.resolve()}")
     shown = sorted((row for row in total if row.images), key=lambda row: -row.pixels)
     if json:
         together = {"total": total} if len(tables) > 1 else {}

@@ -6,17 +6,24 @@ import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from zlib_ng import zlib_ng
 
 from segstream.shards.codecs.row_blocks import EncodedRows
 from segstream.shards.errors import DataError
+from segstream.shards.format import centroids as centroid_files
 from segstream.shards.format import manifest as manifests
+from segstream.shards.format.centroids import Centroids, Summary, centroids_name, load_summary
 from segstream.shards.format.index import Entry, ShardIndex, index_name, load_index, member_suffix
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.storage.base import REQUEST_COST, Store
 from segstream.shards.storage.cache import CachedStore, ShardCache, cache_from_environment
 from segstream.shards.storage.open import open_store
+
+T = TypeVar("T")
 
 
 class ShardSet(AbstractContextManager["ShardSet"]):
@@ -29,6 +36,7 @@ class ShardSet(AbstractContextManager["ShardSet"]):
         self._store = store
         self._ends = tuple(itertools.accumulate(self.shard_sizes))
         self._indexes: dict[int, ShardIndex] = {}
+        self._centroids: Summary | None = None
 
     def __len__(self) -> int:
         return self.manifest.samples
@@ -39,6 +47,7 @@ class ShardSet(AbstractContextManager["ShardSet"]):
     def close(self) -> None:
         """Forget the indexes read so far and let go of connections; the set can be used again."""
         self._indexes.clear()
+        self._centroids = None
         self._store.close()
 
     def index(self, shard: int) -> ShardIndex:
@@ -109,6 +118,61 @@ class ShardSet(AbstractContextManager["ShardSet"]):
         return EncodedRows(
             top=first * blocks.rows, bottom=min(last * blocks.rows, height), head=head, blocks=tuple(pieces)
         )
+
+    def centroids(self, shard: int, member: str) -> Centroids:
+        """Where each class lies in each tile of a shard's labels; read anew each time.
+
+        Args:
+            shard: its position.
+            member: `native`, `universal` or `universal-relabeled`.
+
+        Raises:
+            DataError: the set has no centroids, or not of this member; or they are damaged, or of another conversion.
+        """
+        counts, summary, index = self.centroid_counts(member)[shard], self._summary(), self.index(shard)
+
+        def load(data: bytes) -> Centroids:
+            if hashlib.sha256(data).hexdigest() != summary.sha256[member][shard]:
+                raise DataError(f"not the file that {centroid_files.SUMMARY} lists")
+            found = centroid_files.load_centroids(data, index, member, summary.tile)
+            if not np.array_equal(np.bincount(found.class_id, minlength=len(counts)), counts):
+                raise DataError(f"not as many centroids as {centroid_files.SUMMARY} counts")
+            return found
+
+        return self._load(centroids_name(index.shard, member), load)
+
+    def centroid_counts(self, member: str) -> npt.NDArray[np.int64]:
+        """(shards, classes) int64 centroids of a label member; those of a look-up that merges classes: count `remap`'s.
+
+        Raises:
+            DataError: as `centroids`.
+        """
+        counts = self._summary().counts
+        if member not in counts:
+            raise DataError(f"{self.url}: has no labels {member!r}; it holds {', '.join(counts) or 'images only'}")
+        return counts[member]
+
+    @property
+    def centroids_digest(self) -> str:
+        """Names all centroids of the set; raises as `centroids`."""
+        return self._summary().digest
+
+    def _summary(self) -> Summary:
+        if self._centroids is None:
+            self._centroids = self._load(centroid_files.SUMMARY, lambda data: load_summary(data, self.manifest))
+        return self._centroids
+
+    def _load(self, name: str, load: Callable[[bytes], T]) -> T:
+        """What `load` makes of a file of centroids; errors name it and what makes it."""
+        try:
+            if self._store.size(name) is None:
+                raise DataError("missing")
+            return load(self._store.read(name, check=load))
+        except DataError as error:
+            where = (
+                "FOLDER --centroids`, and upload the set again" if self._store.remote else f"{self.url} --centroids`"
+            )
+            raise DataError(f"{self.url}/{name}: {error}; run `segstream stats {where}") from error
 
     def _pieces(
         self, name: str, offset: int, sizes: Sequence[int], crc32s: Sequence[int], what: Callable[[int], str]

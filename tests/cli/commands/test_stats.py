@@ -1,13 +1,15 @@
 import json
+import re
 import shutil
 
 import pytest
 
 from segstream.cli.commands.stats import _short, stats
 from segstream.shards.checks.stats import class_table
-from segstream.shards.errors import UsageError
+from segstream.shards.errors import DataError, UsageError
 from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import load_taxonomy
+from tests.cli.conftest import Page
 
 
 def test_one_set_is_told_in_its_own_classes(sets, capsys):
@@ -68,6 +70,23 @@ def test_sets_without_common_classes_are_told_by_name(sets, capsys):
     assert line.split()[1] == "-"  # Cityscapes has no such class
 
 
+def test_a_page_shows_what_sampling_by_class_does(sets, tmp_path, capsys):
+    url = str(shutil.copytree(sets["camvid-11"], tmp_path / "camvid-11/val"))
+    stats([url], centroids=True, sampling=tmp_path / "page.html", share=1.0)
+    assert f"sampling: {tmp_path / 'page.html'}" in capsys.readouterr().err
+    text = (tmp_path / "page.html").read_text()
+    page = Page(text)
+    assert page.open == []
+    assert page.loads == []
+    classes = open_shards(url).manifest.native.classes
+    assert sorted(re.findall(r"<title>(.*?): [\d.]+% plain, [\d.]+% by class</title>", text)) == sorted(classes)
+    plain = [float(width) for width in re.findall(r'class="plain" x="220" y="3" height="9" width="(.*?)"', text)]
+    assert plain == sorted(plain, reverse=True)
+    assert plain[0] == 480.0  # a class that is in both images
+    with pytest.raises(DataError, match="--centroids"):
+        stats([sets["camvid-11"]], sampling=tmp_path / "page.html")
+
+
 def test_the_command_keeps_its_json(here, sets):
     done = here("stats", sets["camvid-11"], "--member", "native", "--json")
     assert done.code == 0
@@ -78,3 +97,16 @@ def test_the_command_keeps_its_json(here, sets):
     with pytest.raises(UsageError, match="camvid-11 val has no labels 'universal'; it holds native"):
         stats([sets["ade20k-150"], sets["camvid-11"]], taxonomy="universal")
     assert [_short(n) for n in (0, 999, 1234, 12_345_678, 5_000_000_000)] == ["0", "999", "1.23k", "12.3M", "5G"]
+
+
+def test_centroids_are_made_beside_the_set_and_the_tables_stay(here, sets, tmp_path):
+    url = shutil.copytree(sets["ade20k-150"], tmp_path / "set")
+    before = here("stats", url, "--json")
+    made = here("stats", url, "--centroids", "--tile", 16, "--workers", 1, "--json")
+    assert (made.code, made.out) == (0, before.out)
+    assert made.err.startswith(f"centroids {url}: 5 of 5 images in ")
+    with open_shards(url) as shards:
+        assert shards.centroid_counts("native").sum() > 5 * 4
+    refused = here("stats", "https://host/set", "--centroids")
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert "https://host/set: https:// is not supported here; give a path or a file:// URL" in refused.err
