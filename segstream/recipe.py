@@ -15,8 +15,9 @@ RECIPES = Path(__file__).resolve().parent / "recipes"
 WHOLE = {"data.mix", "model.options", "train.epochs"}  # replaced, not merged: a base's datasets are not also yours
 SCORES = ("miou", "macc", "acc")
 SIDES = ("short_side", "long_side")
-INSTEAD = {f"train.{name}": LENGTHS for name in LENGTHS}  # who gives the one does not mean a base's, or default, other
+INSTEAD: dict[str, tuple[str, ...]] = {f"train.{name}": LENGTHS for name in LENGTHS}
 INSTEAD |= {f"{section}.{name}": SIDES for section in ("augment",) for name in SIDES}
+"""Who gives the one does not mean a base's other, nor a default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
