@@ -1,26 +1,31 @@
 """The sample of any (step, slot): order, reading, decoding and augmentation put together, without state."""
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from segstream.pipeline.augment_opencv import box_touched, crop_image, crop_label
+from segstream.pipeline.class_uniform import class_slots, find_centroid
 from segstream.pipeline.config import AugmentConfig, DataConfig, LabelTaxonomy, shares
 from segstream.pipeline.decode import EncodedRegion, Scratch, decode_region, read_image, read_label
 from segstream.pipeline.geometry import Draw, draw
+from segstream.pipeline.joined import joined
 from segstream.pipeline.order import Order, Pick
 from segstream.shards.checks.stats import label_warnings
 from segstream.shards.errors import DataError
+from segstream.shards.format.centroids import Centroids
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.format.reader import ShardSet, open_shards
 from segstream.shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, load_taxonomy, naive_remap, remap_label
 
+CACHED_SHARDS = 256  # whose centroids are kept, some tens of kilobytes each
 FINGERPRINT_VERSION = 1  # raise it when the same configuration comes to mean other samples
 
 
@@ -34,6 +39,11 @@ class LabelView:
     """Of the labels that come out."""
     remap: Remap | None = None
     """From the member's ids to the taxonomy's; None where they are the same."""
+
+    @property
+    def ids(self) -> npt.NDArray[Any]:
+        """(stored ids,): what comes out of each; 255 or -1 where that is no class."""
+        return np.arange(self.taxonomy.num_classes) if self.remap is None else self.remap.table
 
     @property
     def dtype(self) -> type[np.uint8 | np.int16]:
@@ -117,6 +127,18 @@ class PlannedSample:
     """Its place in the shard, from 0."""
 
 
+class _Shard(NamedTuple):
+    """Where a shard of a dataset lies, whose splits may be several."""
+
+    shard_set: ShardSet
+    number: int
+    """In its set."""
+    first: int
+    """Number of its first sample in its set."""
+    before: int
+    """Samples of the sets before its own."""
+
+
 class Samples:
     """The mix as one function of step and slot. Safe to use from several threads."""
 
@@ -134,18 +156,32 @@ class Samples:
         self._data, self._augment, self._seed = data, augment, seed
         self._weights = shares(data.mix)
         with ExitStack() as opened:
-            self._sets = {name: opened.enter_context(closing(_open(data, name))) for name in data.mix}
-            manifests = {name: shard_set.manifest for name, shard_set in self._sets.items()}
-            self._views = label_views(data.taxonomy, manifests)
-            labels = ((manifests[name], view.member) for name, view in self._views.items())
-            self.warnings = [line for manifest, member in labels for line in label_warnings(manifest, member)]
-            sizes = {name: shard_set.shard_sizes for name, shard_set in self._sets.items()}
-            self.order = Order(sizes, self._weights, seed=seed, batch=batch, window=data.window)
+            self._sets = {
+                name: {split: opened.enter_context(closing(_open(data, name, split))) for split in data.splits}
+                for name in data.mix
+            }
+            self._manifests = {name: join_splits(sets) for name, sets in self._sets.items()}
+            self._views = label_views(data.taxonomy, self._manifests)
+            self._shards = {name: list(_shards(sets.values())) for name, sets in self._sets.items()}
+            labels = [(manifest, self._views[name]) for name, manifest in self._manifests.items()]
+            self.warnings = [line for manifest, view in labels for line in label_warnings(manifest, view.member)]
+            self._centroids = functools.lru_cache(maxsize=CACHED_SHARDS)(_centroids)
+            class_uniform = {}
+            for name, config in data.sampling.items():
+                view = self._views[name]
+                class_uniform[name], lines = class_slots(
+                    config, self._sets[name], view.member, view.ids, view.taxonomy.classes
+                )
+                self.warnings += lines
+            sizes = {name: [size for s in sets.values() for size in s.shard_sizes] for name, sets in self._sets.items()}
+            self.order = Order(
+                sizes, self._weights, seed=seed, batch=batch, window=data.window, class_uniform=class_uniform
+            )
             self.close = opened.pop_all().close
             """Let go of the shard sets."""
         self.datasets = tuple(data.mix)
         self.weights = tuple(float(w) for w in self._weights.values())
-        self.class_shares = class_shares(self._views, manifests, self._weights)
+        self.class_shares = class_shares(self._views, self._manifests, self._weights)
         view = self._views[self.datasets[0]]
         self.taxonomy: Taxonomy = view.taxonomy
         self.label_dtype = view.dtype
@@ -154,37 +190,42 @@ class Samples:
     def fingerprint(self) -> dict[str, Any]:
         """All that decides which sample comes when and how it looks, JSON-able; equal means equal batches."""
         mix = [
-            {"dataset": name, "weight": str(weight), "manifest": self._sets[name].manifest.digest}
+            {"dataset": name, "weight": str(weight), "manifest": self._manifests[name].digest}
             for name, weight in self._weights.items()
         ]
         augmentation = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self._augment).items()}
+        sampling = {
+            name: {"share": str(config.share), "only": {split: list(names) for split, names in config.only.items()}}
+            | {"centroids": [shard_set.centroids_digest for shard_set in self._sets[name].values()]}
+            for name, config in self._data.sampling.items()
+        }
         return {
             "version": FINGERPRINT_VERSION,
             "mix": mix,
-            "split": self._data.split,
+            "split": "+".join(self._data.splits),
             "taxonomy": self.taxonomy.digest,
             "labels": self._views[self.datasets[0]].member,
             "window": self._data.window,
             "seed": self._seed,
             "batch": self.order.batch,
             "augment": augmentation | {"crop": list(self._augment.crop_hw)},
+            **({"class_uniform": sampling} if sampling else {}),
         }
 
     def find(self, step: int, slot: int) -> PlannedSample:
-        """What `at` would make its sample of; reads the index of a shard at most.
+        """What `at` would make its sample of; reads the index of a shard at most, and its centroids.
 
         Raises:
             DataError: an index that is missing or damaged.
         """
-        pick = self.order.at(step, slot)
-        shard_set = self._sets[pick.dataset]
-        entry = shard_set.entry(pick.index)
+        pick, shard, i = self._pick(step, slot)
+        entry = shard.shard_set.entry(i)
         return PlannedSample(
             key=entry.key,
             pick=pick,
-            draw=draw(self._augment, seed=self._seed, step=step, slot=slot, size_hw=entry.size_hw),
-            shard=shard_set.manifest.shards[pick.shard].name,
-            position=pick.index - sum(shard_set.shard_sizes[: pick.shard]),
+            draw=self._draw(step, slot, pick, entry.size_hw),
+            shard=shard.shard_set.manifest.shards[shard.number].name,
+            position=i - shard.first,
         )
 
     def at(self, step: int, slot: int) -> Sample:
@@ -206,36 +247,72 @@ class Samples:
         Raises:
             DataError: as `at`.
         """
-        pick = self.order.at(step, slot)
-        shard_set, view = self._sets[pick.dataset], self._views[pick.dataset]
-        place = f"{shard_set.url}: shard {pick.shard}, sample "
-        with _named(f"{place}{pick.index} (step {step}, slot {slot})"):
-            entry = shard_set.entry(pick.index)
+        pick, shard, i = self._pick(step, slot)
+        shard_set, view = shard.shard_set, self._views[pick.dataset]
+        place = f"{shard_set.url}: shard {shard.number}, sample "
+        with _named(f"{place}{i} (step {step}, slot {slot})"):
+            entry = shard_set.entry(i)
         size_hw, where = entry.size_hw, f"{place}{entry.key} (step {step}, slot {slot})"
         with _named(where):
-            drawn = draw(self._augment, seed=self._seed, step=step, slot=slot, size_hw=size_hw)
+            drawn = self._draw(step, slot, pick, size_hw)
             box = box_touched(drawn)
-            image = read_image(shard_set, pick.index, box, size_hw)
+            image = read_image(shard_set, i, box, size_hw)
             rows = box[0], box[2]
-            label, label_row = read_label(shard_set, pick.index, view.member, rows, size_hw, where=where)
+            label, label_row = read_label(shard_set, i, view.member, rows, size_hw, where=where)
         return EncodedSample(
             image=image, label=label, label_row=label_row, view=view, key=entry.key, pick=pick, draw=drawn, where=where
         )
 
+    def _draw(self, step: int, slot: int, pick: Pick, size_hw: tuple[int, int]) -> Draw:
+        return draw(self._augment, seed=self._seed, step=step, slot=slot, size_hw=size_hw, anchor_xy=pick.anchor_xy)
 
-def _open(data: DataConfig, name: str) -> ShardSet:
-    url = data.url(name)
+    def _pick(self, step: int, slot: int) -> tuple[Pick, _Shard, int]:
+        """What the order says, its centroid looked up; the shard; the number of the sample in that shard's set."""
+        pick = self.order.at(step, slot)
+        shard = self._shards[pick.dataset][pick.shard]
+        if pick.class_id is None or pick.nth is None:
+            return pick, shard, pick.index - shard.before
+        view, where = self._views[pick.dataset], f"{shard.shard_set.url}: shard {shard.number}"
+        with _named(f"{where}: its centroids (step {step}, slot {slot})"):
+            found = self._centroids(shard, view.member)
+            position, anchor_xy = find_centroid(found, view.ids, pick.class_id, pick.nth)
+        i = shard.first + position
+        return replace(pick, index=shard.before + i, anchor_xy=anchor_xy), shard, i
+
+
+def join_splits(sets: Mapping[str, ShardSet]) -> Manifest:
+    """Of a dataset's splits as one set; raises as `joined`."""
+    manifests = [shard_set.manifest for shard_set in sets.values()]
+    return joined(manifests) if len(manifests) > 1 else manifests[0]
+
+
+def _centroids(shard: _Shard, member: str) -> Centroids:
+    return shard.shard_set.centroids(shard.number, member)
+
+
+def _shards(sets: Iterable[ShardSet]) -> Iterator[_Shard]:
+    before = 0
+    for shard_set in sets:
+        first = 0
+        for number, size in enumerate(shard_set.shard_sizes):
+            yield _Shard(shard_set, number, first, before)
+            first += size
+        before += first
+
+
+def _open(data: DataConfig, name: str, split: str) -> ShardSet:
+    url = data.urls(name)[split]
     if "://" not in url and not Path(url).is_dir():
         raise DataError(
             f"data.mix.{name}: no shards at {url}; make them with "
-            f"`segstream shard {name} --raw RAW --split {data.split} --out {data.shards}`, or correct data.shards"
+            f"`segstream shard {name} --raw RAW --split {split} --out {data.shards}`, or correct data.shards"
         )
     shards = open_shards(url)
     found = shards.manifest.dataset, shards.manifest.split
-    if found != (name, data.split):
+    if found != (name, split):
         shards.close()
         raise DataError(
-            f"data.mix.{name}: the set at {url} is of {' '.join(found)}, by its manifest, not of {name} {data.split}; "
+            f"data.mix.{name}: the set at {url} is of {' '.join(found)}, by its manifest, not of {name} {split}; "
             f"put that one in its place, or correct data.shards"
         )
     return shards

@@ -11,7 +11,11 @@ from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.schema import parse, parse_yaml, read_yaml
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
-WHOLE = {"data.mix", "model.options"}  # replaced, not merged: a base's datasets are not also yours
+WHOLE = {
+    "data.mix",
+    "data.class_uniform",
+    "model.options",
+}  # replaced, not merged: a base's datasets are not also yours
 INSTEAD = {"train.steps": "crops", "train.crops": "steps"}  # who gives the one does not mean a base's other
 
 

@@ -24,7 +24,7 @@ def test_a_weight_that_is_no_positive_number_is_named(weight):
 def test_values_from_yaml_become_the_same_configuration():
     values = {"shards": "data", "mix": {"a": 1, "b": "1/3", "c": 0.25}, "taxonomy": "native"}
     assert parse(DataConfig, values, at="recipe.data") == DataConfig(**values)
-    assert DataConfig(shards="s3://b/p/", mix={"a": 1}, split="val").url("a") == "s3://b/p/a/val"
+    assert DataConfig(shards="s3://b/p/", mix={"a": 1}, split="val").urls("a") == {"val": "s3://b/p/a/val"}
     assert parse(AugmentConfig, {"crop": [3, 5], "scale": [1, 2]}, at="x").crop_hw == (3, 5)
     assert parse(AugmentConfig, {"crop": 7, "short_side": None}, at="x").crop_hw == (7, 7)
 
