@@ -13,6 +13,8 @@ from segstream.shards.taxonomy import IGNORE_INDEX, load_taxonomy, taxonomy_name
 
 Rgb = npt.NDArray[np.uint8]
 IGNORED_RGB = (0, 0, 0)
+RIGHT_WRONG: Rgb = np.array([(205, 208, 212), (206, 34, 34)], np.uint8)
+"""(2, 3): of the pixels that a prediction got right, and of the others."""
 GRID = range(8, 256, 13)  # levels per channel among which colours are chosen
 LIGHTNESS = (38.0, 84.0)  # CIE L*: away from black (ignored) and from white (paper)
 CHROMA = (20.0, 70.0)  # greys look alike next to photographs, and neon drowns everything else

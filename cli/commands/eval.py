@@ -19,7 +19,7 @@ from segstream.shards.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     from segstream.evaluation import EvalModel
-    from segstream.model.evaluation.metrics import EvalResult
+    from segstream.model.evaluation.metrics import EvalResult, Shares
     from segstream.model.evaluation.protocol import Protocol, Scheme
     from segstream.pipeline.eval_images import EvalImages
 
@@ -76,6 +76,10 @@ def eval(
     confusion: Annotated[Path | None, typer.Option(help="Folder for confusion matrices, JSON and PNG.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder for pictures of the first images.")] = None,
     num_pictures: Annotated[int, typer.Option(min=0, help="Pictures per data set.")] = 4,
+    worst: Annotated[
+        int,
+        typer.Option(min=0, help="With --pictures: also the images of lowest mIoU, with error masks, per data set."),
+    ] = 0,
     processes: Annotated[int, typer.Option(min=1, help="Processes on this machine that share the images.")] = 1,
     restart_changed: Annotated[
         bool, typer.Option("--restart-changed", help="Forget another, unfinished evaluation of the same --out.")
@@ -116,6 +120,8 @@ def eval(
     _refuse(context, FOR_GRIDS - {"out", "json"}, "is for --grid only")
     if checkpoint is None or not data:
         raise UsageError("name a CHECKPOINT and at least one --data URL, or a --grid FILE")
+    if worst and pictures is None:
+        raise UsageError("--worst: its pictures need a folder; give --pictures FOLDER")
     from segstream.cli.jobs.torchrun import end_with_launcher, run_processes
     from segstream.cli.report.confusion import write_confusion
     from segstream.evaluation import EvalModel, open_sets, run_evaluation
@@ -147,7 +153,8 @@ def eval(
                 write_confusion(confusion, result)
         if pictures is not None:
             for images, (protocol, *_) in sets:
-                _draw(model, images, protocol, pictures / images.dataset, num_pictures)
+                ious = next(r.image_ious for r in results if r.url == images.url)  # by that protocol, at the first side
+                _draw(model, images, protocol, pictures / images.dataset, num_pictures, ious, worst)
     if json:
         print_json([result.to_json() for result in results])
     else:
@@ -172,20 +179,40 @@ def _schemes(text: str) -> list[Scheme]:
     return [scheme for scheme in known if scheme in asked]
 
 
-def _draw(model: EvalModel, images: EvalImages, protocol: Protocol, folder: Path, count: int) -> None:
-    """Samples spread over a set as `N_image.jpg`, `N_label.png` and `N_pred.png`, at the first shorter side."""
+def _draw(
+    model: EvalModel, images: EvalImages, protocol: Protocol, folder: Path, count: int, ious: Shares, worst: int
+) -> None:
+    """Samples spread over a set, segmented at the first shorter side.
+
+    Each as `KEY_image.jpg`, `KEY_label.png`, `KEY_pred.png` and `KEY_error.png`: wrong pixels red, right ones grey,
+    those without a label black.
+
+    The `worst` lie in a folder of their own, `000_image.jpg` that of lowest IoU; `worst.json` there, written last, has
+    their keys and IoUs.
+    """
     import numpy as np
 
-    from segstream.colors import colorize
+    from segstream.colors import RIGHT_WRONG, colorize, paint
+    from segstream.model.evaluation.evaluator import compared
     from segstream.model.inference.infer import segment
     from segstream.shards.codecs.images import encode
+    from segstream.shards.taxonomy import IGNORE_INDEX
 
-    numbers = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int).tolist()
-    for i, (_, image, labels) in zip(numbers, images.read(numbers, [protocol.label]), strict=True):
+    spread = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int).tolist()
+    lowest = ious.argsort()[: min(worst, np.isfinite(ious).sum())].tolist()
+    places = [folder / images.key(i).replace("/", "_") for i in spread]
+    places += [folder / f"worst-{images.split}/{n:03}" for n in range(len(lowest))]
+    for at, (_, image, labels) in zip(places, images.read(spread + lowest, protocol.members), strict=True):
         ((pred,),) = segment(model.net, [image], [protocol.projection], model.configs[0])
-        label, pred = (colorize(ids, protocol.taxonomy.num_classes) for ids in (labels[protocol.label], pred))
-        for name, picture in (("image.jpg", image), ("label.png", label), ("pred.png", pred)):
-            write_bytes(folder / f"{images.key(i).replace('/', '_')}_{name}", encode(name[-4:], picture))
+        truth, said = compared(protocol, labels, pred)
+        wrong = np.where(truth == IGNORE_INDEX, truth, truth != said)
+        maps = [colorize(ids, protocol.taxonomy.num_classes) for ids in (labels[protocol.label], pred)]
+        pictures = (image, *maps, paint(wrong, RIGHT_WRONG))
+        for name, picture in zip(("image.jpg", "label.png", "pred.png", "error.png"), pictures, strict=True):
+            write_bytes(at.with_name(f"{at.name}_{name}"), encode(name[-4:], picture))
+    if worst:
+        rows = {images.key(i): ious[i] for i in lowest}
+        write_text(folder / f"worst-{images.split}/worst.json", jsonlib.dumps(rows, indent=1) + "\n")
 
 
 def _headline(results: Sequence[EvalResult]) -> dict[str, dict[str, float]]:

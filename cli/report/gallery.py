@@ -10,11 +10,11 @@ from PIL import Image
 
 from segstream.cli.report import html as page
 from segstream.colors import class_colors, paint
-from segstream.shards.checks.stats import label_taxonomies
 from segstream.shards.codecs import images
 from segstream.shards.codecs.labels import decode_ids
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.format.keys import key_of
+from segstream.shards.format.manifest import label_taxonomies
 from segstream.shards.format.reader import ShardSet
 from segstream.shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, load_taxonomy, naive_remap, remap_label
 

@@ -19,12 +19,14 @@ from segstream.model.evaluation.metrics import EvalResult
 from segstream.pipeline.config import splits_of
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import manifest_of
+from segstream.shards.schema import shown
 from segstream.shards.storage.base import below
 from segstream.shards.taxonomy import load_taxonomy
 
 NUM_CONFUSIONS = 5  # told in words beside a confusion matrix
 MAX_SIDE = 480  # pixels of an inlined picture's longer side: a page of a few MB
 MAX_POINTS = 240  # of a curve in the page
+ADVICE = "evaluate the model again"
 
 Curve = Sequence[tuple[float, float]]
 """(step, value) by rising step."""
@@ -75,6 +77,12 @@ def make_report(*, evals: Path, pictures: Path, confusion: Path, metrics: Path, 
             _gallery(dataset, next(iter(found.values())), {name: pictures / name / dataset for name in ranked})
             for dataset, found in results.items()
         ],
+        worst=[
+            (dataset, name, worst_images(file))
+            for dataset in results
+            for name in ranked
+            for file in sorted((pictures / name / dataset).glob("worst-*/worst.json"))
+        ],
         results=results,
         matrices=[
             (name, *read_confusion(path)) for name in models for path in sorted((confusion / name).glob("*.json"))
@@ -108,13 +116,28 @@ def read_confusion(path: Path) -> tuple[str, str, list[tuple[str, str, float]]]:
         about = f"{sets}, short side {side}, {len(scales)} scale{'s' if len(scales) > 1 else ''}"
         picture = data_url(Image.fromarray(plot(values, rows, columns)).quantize(64), "PNG", optimize=True)
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{path}: not a confusion matrix ({error}); evaluate the model again") from error
+        raise DataError(f"{path}: not a confusion matrix ({error}); {ADVICE}") from error
     found = [
         (rows[i], columns[j], float(values[i, j]))
         for i, j in zip(*np.nonzero(values), strict=True)
         if columns[j] not in (rows[i], OTHERS)
     ]
     return about, picture, sorted(found, key=lambda item: -item[2])[:NUM_CONFUSIONS]
+
+
+def worst_images(path: Path) -> list[tuple[str, float, dict[str, str]]]:
+    """The images of lowest IoU as `eval --worst` leaves them: key, mean IoU, pictures as `data:` URLs.
+
+    Raises:
+        DataError: the file, or a picture beside it, is missing or damaged.
+    """
+    found = read_json(path, ADVICE)
+    if not isinstance(found, dict) or not all(isinstance(miou, float) for miou in found.values()):
+        raise DataError(f"{path}: found {shown(found)}, not keys with their mIoU; {ADVICE}")
+    stems = [f"{path.parent}/{n:03}_" for n in range(len(found))]
+    labels = [{kind: inline_label(Path(f"{stem}{kind}.png")) for kind in ("label", "pred", "error")} for stem in stems]
+    photos = [{"image": inline_photo(Path(f"{stem}image.jpg"))} for stem in stems]
+    return [(*item, photo | of_image) for item, photo, of_image in zip(found.items(), photos, labels, strict=True)]
 
 
 def inline_photo(path: Path) -> str:
@@ -179,7 +202,7 @@ def _open(path: Path) -> Image.Image:
         with Image.open(path) as picture:
             return picture.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path}: not a readable picture ({error}); evaluate the model again") from error
+        raise DataError(f"{path}: not a readable picture ({error}); {ADVICE}") from error
 
 
 def read_curve(path: Path) -> Curve:

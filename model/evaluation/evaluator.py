@@ -13,9 +13,9 @@ from torch import nn
 
 from segstream.model.config import InferConfig
 from segstream.model.distributed import ProcessGroup
-from segstream.model.evaluation.metrics import Confusion, EvalResult, confusion, unrelabel
+from segstream.model.evaluation.metrics import Confusion, EvalResult, confusion, measure, unrelabel
 from segstream.model.evaluation.protocol import RELABELED, Protocol
-from segstream.model.evaluation.resume_log import SetLog
+from segstream.model.evaluation.resume_log import SetLog, dense
 from segstream.model.inference.infer import segment
 from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import IGNORE_INDEX
@@ -76,9 +76,15 @@ def evaluate(
     samples, done = range(len(images)) if samples is None else samples, {} if log is None else log.done
     sizes = [(p.taxonomy.num_classes, p.taxonomy.num_classes + p.relabeled) for p, _ in ways]
     totals: list[Confusion] = [np.zeros(size, np.int64) for size in sizes]
-    for noted in done.values() if ranks.is_main else ():
-        for total, (at, pixels) in zip(totals, noted, strict=True):
-            total.ravel()[at] += pixels
+    ious = np.zeros((len(ways), len(samples)))
+
+    def count(sample: int, counts: Iterable[Confusion]) -> None:
+        for n, (total, of_image, (protocol, _)) in enumerate(zip(totals, counts, ways, strict=True)):
+            total += of_image
+            ious[n, samples.index(sample)] = measure(of_image, protocol.counted, rule="hmsa")[0]["miou"]
+
+    for i, noted in done.items() if ranks.is_main else ():
+        count(i, map(dense, noted, sizes))
     left = [i for i in samples if i not in done]
     mine = left[ranks.rank :: ranks.world_size]
     members = dict.fromkeys(member for protocol in protocols for member in protocol.members)
@@ -87,17 +93,17 @@ def evaluate(
         counts_of_image = [c for config in configs for c in image_confusion(net, *sample, protocols, config)]
         if log is not None:
             log.add(i, counts_of_image)
-        for total, counts in zip(totals, counts_of_image, strict=True):
-            total += counts
+        count(i, counts_of_image)
         report(min(len(done) + n * ranks.world_size, len(samples)), len(samples))
     totals = [ranks.sum_(torch.from_numpy(total)).numpy() for total in totals]
+    ious = ranks.sum_(torch.from_numpy(ious)).numpy()
     speed = len(left) / (time.perf_counter() - start) if left else None
     known = {name: getattr(images, name) for name in ("dataset", "split", "url")}
     known |= {"manifest": images.digest, "images": len(samples), "images_per_s": speed}
     try:
         found = [
-            EvalResult.of(total, protocol, config, **known, **(facts or {}))
-            for (protocol, config), total in zip(ways, totals, strict=True)
+            EvalResult.of(total, protocol, config, image_ious=of_images, **known, **(facts or {}))
+            for (protocol, config), total, of_images in zip(ways, totals, ious, strict=True)
         ]
     except DataError as error:
         raise DataError(f"{images.url}: {error}") from error
@@ -141,13 +147,17 @@ def image_confusion(
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
     for protocol, pred in zip(protocols, preds, strict=True):
-        num_classes, label = protocol.taxonomy.num_classes, labels[protocol.label]
+        num_classes = protocol.taxonomy.num_classes
         if pred.max() >= num_classes:
             raise DataError(f"the network knows a class {pred.max()}, the labels have {num_classes}; give a projection")
-        if protocol.relabeled:
-            pred, label = unrelabel(pred, label, labels[RELABELED])
-        counts.append(confusion(label, pred, num_classes, no_class=protocol.relabeled))
+        counts.append(confusion(*compared(protocol, labels, pred), num_classes, no_class=protocol.relabeled))
     return counts
+
+
+def compared(protocol: Protocol, labels: Labels, pred: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The (H, W) label and prediction that a protocol compares; where they differ and there is a label, it is wrong."""
+    label = labels[protocol.label]
+    return unrelabel(pred, label, labels[RELABELED])[::-1] if protocol.relabeled else (label, pred)
 
 
 def _check(where: str, image: npt.NDArray[np.uint8], label: npt.NDArray[Any], num_classes: int) -> None:

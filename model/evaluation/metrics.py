@@ -20,7 +20,7 @@ from segstream.shards.schema import parse
 from segstream.shards.taxonomy import IGNORE_INDEX
 
 EPS = 1e-10
-NOT_STORED = ("protocol", "confusion", "images_per_s")  # fields of EvalResult that files do not hold
+NOT_STORED = ("protocol", "confusion", "image_ious", "images_per_s")  # fields of EvalResult that files do not hold
 Confusion = npt.NDArray[np.int64]
 """(K, K) pixels, rows = label, columns = prediction; or (K, K + 1): the last column is a prediction of no class."""
 Shares = npt.NDArray[np.float64]
@@ -176,6 +176,8 @@ class EvalResult:
     """How it was evaluated; this and what follows is not stored in files."""
     confusion: Confusion | None = None
     """Pixels of all classes."""
+    image_ious: Shares = field(default_factory=lambda: np.zeros(0))
+    """(images,) the mean IoU of each alone, over the counted classes in its labels or predictions; NaN without any."""
     images_per_s: float | None = None
     """Reading included, at all configurations together; None if all images were finished before."""
 

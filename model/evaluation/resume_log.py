@@ -27,6 +27,13 @@ Sparse = tuple[list[int], list[int]]
 """Of a confusion matrix the flat indices that are not 0, and their pixels."""
 
 
+def dense(sparse: Sparse, size: tuple[int, int]) -> Confusion:
+    """The confusion matrix, (K, K) or (K, K + 1), of which a log holds what is not 0."""
+    counts = np.zeros(size, np.int64)
+    counts.ravel()[sparse[0]] = sparse[1]
+    return counts
+
+
 @dataclass(frozen=True, slots=True)
 class SetLog:
     """The part of a log that tells of one data set."""

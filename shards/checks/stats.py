@@ -1,12 +1,11 @@
 """Class tables of shard sets, one by one and together, from their manifests alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from segstream.shards.errors import UsageError, did_you_mean, first_few
 from segstream.shards.format.index import LABEL_MEMBERS
-from segstream.shards.format.manifest import Manifest
-from segstream.shards.taxonomy import Taxonomy
+from segstream.shards.format.manifest import Manifest, label_taxonomies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +19,6 @@ class ClassRow:
     """Of all labelled pixels, 0 to 1."""
     images: int
     """Samples that show it."""
-
-
-def label_taxonomies(manifest: Manifest) -> Mapping[str, Taxonomy]:
-    """The taxonomy of every label member that the set holds; none for a set of images only."""
-    known = {"native": manifest.native, "universal": manifest.universal, "universal-relabeled": manifest.universal}
-    return {m: taxonomy for m, taxonomy in known.items() if m in manifest.members and taxonomy is not None}
 
 
 def ignored_share(manifest: Manifest, pixels: int = 0) -> float:

@@ -13,14 +13,13 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from segstream.shards.checks.stats import label_taxonomies
 from segstream.shards.codecs.images import decode_picture
 from segstream.shards.codecs.labels import decode_ids
 from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.format import index as index_file
 from segstream.shards.format import manifest as manifests
 from segstream.shards.format.index import Entry, ShardIndex, index_name, member_suffix, merge_counts
-from segstream.shards.format.manifest import Manifest, ShardInfo
+from segstream.shards.format.manifest import Manifest, ShardInfo, label_taxonomies
 from segstream.shards.format.reader import read_manifest, read_settled
 from segstream.shards.parallel import as_they_finish
 from segstream.shards.schema import parse_json

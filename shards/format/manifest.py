@@ -82,6 +82,12 @@ class Manifest:
         return {"samples": self.samples, "bytes": self.bytes, "shards": len(self.shards)}
 
 
+def label_taxonomies(manifest: Manifest) -> Mapping[str, Taxonomy]:
+    """The taxonomy of every label member that the set holds; none for a set of images only."""
+    known = {"native": manifest.native, "universal": manifest.universal, "universal-relabeled": manifest.universal}
+    return {m: taxonomy for m, taxonomy in known.items() if m in manifest.members and taxonomy is not None}
+
+
 def dump_manifest(manifest: Manifest) -> bytes:
     """The manifest as JSON."""
     taxonomies = {"native": manifest.native}

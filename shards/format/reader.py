@@ -3,20 +3,25 @@
 import bisect
 import hashlib
 import itertools
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from zlib_ng import zlib_ng
 
 from segstream.shards.codecs.row_blocks import EncodedRows
 from segstream.shards.errors import DataError
+from segstream.shards.format import centroids as centroid_files
 from segstream.shards.format import manifest as manifests
+from segstream.shards.format.centroids import Centroids, centroids_name
 from segstream.shards.format.index import Entry, ShardIndex, index_name, load_index, member_suffix
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.storage.base import REQUEST_COST, Store
 from segstream.shards.storage.cache import CachedStore, ShardCache, cache_from_environment
 from segstream.shards.storage.open import open_store
+from segstream.shards.taxonomy import universal_remap
 
 
 class ShardSet(AbstractContextManager["ShardSet"]):
@@ -29,6 +34,7 @@ class ShardSet(AbstractContextManager["ShardSet"]):
         self._store = store
         self._ends = tuple(itertools.accumulate(self.shard_sizes))
         self._indexes: dict[int, ShardIndex] = {}
+        self._centroids: tuple[centroid_files.Summary, str] | None = None
 
     def __len__(self) -> int:
         return self.manifest.samples
@@ -39,6 +45,7 @@ class ShardSet(AbstractContextManager["ShardSet"]):
     def close(self) -> None:
         """Forget the indexes read so far and let go of connections; the set can be used again."""
         self._indexes.clear()
+        self._centroids = None
         self._store.close()
 
     def index(self, shard: int) -> ShardIndex:
@@ -109,6 +116,70 @@ class ShardSet(AbstractContextManager["ShardSet"]):
         return EncodedRows(
             top=first * blocks.rows, bottom=min(last * blocks.rows, height), head=head, blocks=tuple(pieces)
         )
+
+    def centroids(self, shard: int, member: str) -> Centroids:
+        """Where each class lies in each tile of a shard's labels; read anew each time.
+
+        Args:
+            shard: its position.
+            member: `native`, `universal` or `universal-relabeled`.
+
+        Raises:
+            DataError: the set has no centroids, or not of this member; or they are damaged, or of another conversion.
+        """
+        counts, sha256 = self.centroid_counts(member)[shard], self._summary()[0].sha256
+        stored, index = member if member in sha256 else "native", self.index(shard)
+
+        def check(data: bytes) -> None:
+            if hashlib.sha256(data).hexdigest() != sha256[stored][shard]:
+                raise DataError(f"not the file that {centroid_files.SUMMARY} lists")
+
+        with self._about_centroids(centroids_name(index.shard, stored)) as name:
+            data = self._store.read(name, check=check)
+            found = centroid_files.load_centroids(data, index, stored, self._summary()[0].tile)
+            if stored != member:
+                found = found.remap(universal_remap(self.manifest.native).table)
+            if not np.array_equal(np.bincount(found.class_id, minlength=len(counts)), counts):
+                raise DataError(f"centroids of {member} are not as many as {centroid_files.SUMMARY} counts")
+        return found
+
+    def centroid_counts(self, member: str) -> npt.NDArray[np.int64]:
+        """(shards, classes) int64 centroids of a label member; of its look-ups where ids become one, count `remap`'s.
+
+        Raises:
+            DataError: as `centroids`.
+        """
+        counts = self._summary()[0].counts
+        if member not in counts:
+            raise DataError(f"{self.url}: has no labels {member!r}; it holds {', '.join(counts) or 'images only'}")
+        return counts[member]
+
+    @property
+    def centroids_digest(self) -> str:
+        """SHA-256 of the summary of the centroids, so of all of them; raises as `centroids`."""
+        return self._summary()[1]
+
+    def _summary(self) -> tuple[centroid_files.Summary, str]:
+        if self._centroids is None:
+            with self._about_centroids(centroid_files.SUMMARY) as name:
+                data = read_manifest(self._store, name)
+                summary = centroid_files.load_summary(data, self.manifest)
+                self._centroids = summary, hashlib.sha256(data).hexdigest()
+        return self._centroids
+
+    @contextmanager
+    def _about_centroids(self, name: str) -> Iterator[str]:
+        """Say of errors in the block which file they are of and how it is made."""
+        try:
+            if self._store.size(name) is None:
+                raise DataError("missing")
+            yield name
+        except DataError as error:
+            why = str(error).removeprefix(f"{self.url}/{name}: ")
+            where = (
+                "FOLDER --centroids`, and upload the set again" if self._store.remote else f"{self.url} --centroids`"
+            )
+            raise DataError(f"{self.url}/{name}: {why}; run `segstream stats {where}") from error
 
     def _pieces(
         self, name: str, offset: int, sizes: Sequence[int], crc32s: Sequence[int], what: Callable[[int], str]
@@ -185,14 +256,14 @@ def open_set(store: Store, cache: ShardCache | None = None) -> ShardSet:
     return ShardSet(store, manifest)
 
 
-def read_manifest(store: Store) -> bytes:
-    """The one file whose hash nothing else knows: from a remote store, what two readings agree on.
+def read_manifest(store: Store, name: str = manifests.NAME) -> bytes:
+    """A file whose hash nothing else knows: from a remote store, what two readings agree on.
 
     Raises:
         DataError: it is missing, cannot be read, or does not settle.
     """
-    data = store.read(manifests.NAME)
-    return read_settled(store, manifests.NAME, hashlib.sha256(data).hexdigest()) if store.remote else data
+    data = store.read(name)
+    return read_settled(store, name, hashlib.sha256(data).hexdigest()) if store.remote else data
 
 
 def read_settled(store: Store, name: str, sha256: str) -> bytes:

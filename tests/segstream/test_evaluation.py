@@ -9,9 +9,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from segstream.cli import console
+from segstream.colors import RIGHT_WRONG
 from segstream.evaluation import EvalModel, evaluate, open_sets, open_validation, run_evaluation, spread
 from segstream.model import distributed
 from segstream.model.config import InferConfig
@@ -235,11 +237,13 @@ def test_finished_images_are_not_segmented_again(universal, whole, tmp_path, mon
     assert again.images_per_s is not None
     assert again.to_json() == expected.to_json()
     assert again.confusion.tolist() == expected.confusion.tolist()
+    assert again.image_ious.tolist() == expected.image_ious.tolist()
 
 
 def test_two_processes_count_what_one_counts(universal, whole, tmp_path, here):
     urls, one, expected = whole
     files = ("--out", tmp_path / "two.json", "--confusion", tmp_path / "matrices", "--metrics", tmp_path / "m.json")
+    files += ("--pictures", tmp_path / "p", "--num-pictures", 0, "--worst", 2)
     done = here("eval", universal, "--data", urls[0], "--data", urls[1], "--processes", 2, *files)
     assert done.code == 0, done.err
     assert expected.read_bytes() == (tmp_path / "two.json").read_bytes()
@@ -250,6 +254,24 @@ def test_two_processes_count_what_one_counts(universal, whole, tmp_path, here):
     assert [*speeds] == urls
     assert min(speeds.values()) > 0
     assert json.loads((tmp_path / "m.json").read_text())["camvid-11"].keys() == {"miou", "macc", "acc"}
+    with EvalImages(urls[1]) as images:
+        ious = {images.key(i): iou for i, iou in enumerate(one[1].image_ious)}
+    lowest = json.loads((tmp_path / "p/ade20k-150/worst-val/worst.json").read_text())
+    assert [*lowest.items()] == sorted(ious.items(), key=lambda item: item[1])[:2]
+
+
+def test_error_masks_are_red_where_the_evaluation_counts_an_error(universal, sets, tmp_path, here):
+    """For a model of relabelled labels, too, whose predictions are rewritten before they are compared."""
+    relabeled = checkpoint(tmp_path / "toy.pt", learnt="universal-relabeled")
+    for path, url, split_of in ((universal, sets["camvid-11"], "camvid-11"), (relabeled, sets["bdd"], "bdd")):
+        done = here("eval", path, "--data", url, "--pictures", tmp_path / "p", "--worst", 3)
+        assert done.code == 0, done.err
+        (result,) = evaluate(path, url)
+        masks = [np.asarray(Image.open(file)) for file in (tmp_path / f"p/{split_of}/worst-val").glob("*_error.png")]
+        counts = [sum(int((mask == color).all(axis=2).sum()) for mask in masks) for color in RIGHT_WRONG]
+        right = int(result.confusion.diagonal().sum())
+        assert counts == [right, int(result.confusion.sum()) - right]
+        assert len(masks) == 3
 
 
 def test_an_error_in_one_process_ends_all(universal, sets, tmp_path, here):
@@ -359,7 +381,7 @@ def test_scores_are_those_of_eval_and_parts_add_up_to_the_whole(here, place):
         for rank in range(world_size):
             with open_validation(urls, None, model, OneOfSeveral(rank=rank, world_size=world_size)) as part:
                 part(model.net)
-        summed = torch.stack(KEPT[::2]).sum(dim=0)
+        summed = torch.stack([t for t in KEPT if t.dtype == torch.int64][::2]).sum(dim=0)
         np.testing.assert_array_equal(summed.numpy(), scores["camvid-11"].confusion)
 
 

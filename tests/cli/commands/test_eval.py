@@ -40,7 +40,7 @@ def test_what_is_wrong_beforehand_is_said_once_and_starts_no_process(monkeypatch
         invoke("eval", "none.pt", "--data", "x", "--processes", 2)
 
 
-ONLY_WITHOUT = [("--taxonomy", "native"), ("--rule", "mseg"), ("--processes", 2), ("--num-pictures", 4)]
+ONLY_WITHOUT = [("--taxonomy", "native"), ("--rule", "mseg"), ("--processes", 2), ("--num-pictures", 4), ("--worst", 4)]
 ONLY_WITHOUT += [("--restart-changed",), ("--flip",), ("--data", "x"), ("--metrics", "m.json")]
 ONLY_WITH = [("--runner", "ray"), ("--jobs", 2), ("--retries", 1), ("--print",)]
 

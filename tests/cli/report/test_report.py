@@ -61,6 +61,15 @@ class Left:
         for kind in ("label", "pred"):
             Image.fromarray(colorize(LABEL, 3)).save(pictures / f"seq_0001_{kind}.png")
 
+    def worst_images(self, name, mious):
+        """What `eval --worst` leaves of a set."""
+        folder = self.folder / f"pictures/{name}/camvid-11/worst-val"
+        write(folder / "worst.json", json.dumps(mious))
+        for n in range(len(mious) if isinstance(mious, dict) else 0):
+            Image.fromarray(np.full((16, 24, 3), 90, np.uint8)).save(folder / f"{n:03}_image.jpg")
+            for kind in ("label", "pred", "error"):
+                Image.fromarray(colorize(LABEL, 3)).save(folder / f"{n:03}_{kind}.png")
+
     def page(self):
         return make_report(**{n: self.folder / n for n in ("evals", "pictures", "confusion", "metrics", "runs")})[1]
 
@@ -108,9 +117,29 @@ def test_the_page_tells_the_results(left):
     assert "Never seen" not in gallery
 
 
+def test_the_worst_images_are_shown_worst_first_whatever_their_keys(bare):
+    bare.worst_images("weak", {"<b>&../seq": 0.125, "a/b": 0.5})
+    text = bare.page()
+    page = Page(text)
+    assert page.open == []
+    assert "b" not in page.seen
+    assert len(page.loads) == 8
+    assert re.findall(r"image · (.*?) · mIoU (.*?)<", text) == [("&lt;b&gt;&amp;../seq", "12.5"), ("a/b", "50.0")]
+
+
+@pytest.mark.parametrize("found", [[], {"a": "bad"}, 3])
+def test_a_damaged_list_of_worst_images_is_named(bare, found):
+    bare.worst_images("weak", {"a": 0.5})
+    bare.worst_images("weak", found)
+    with pytest.raises(
+        DataError, match=r"worst-val/worst\.json: found .*, not keys with their mIoU; evaluate the model"
+    ):
+        bare.page()
+
+
 def test_what_is_not_there_is_left_out(bare):
     text = bare.page()
-    assert not [title for title in ("<h2>Confusion", "<h2>Training", "<h2>Speed", "<img") if title in text]
+    assert not [title for title in ("<h2>Worst", "<h2>Confusion", "<h2>Training", "<h2>Speed", "<img") if title in text]
     assert Page(text).open == []
 
 

@@ -79,6 +79,19 @@ def test_scores_are_those_of_the_pooled_pixels():
     assert done == [(n, 3) for n in range(4)]
 
 
+def test_each_image_has_its_own_mean_iou_over_the_counted_classes_it_shows():
+    _, image, label = sample(0)
+    pred = expected_pred(image)
+    only_light, unlabelled = np.where(pred == 2, 2, 255).astype(np.uint8), np.full_like(label, 255)
+    samples = [(f"key/{n}", image, of_image) for n, of_image in enumerate([label, only_light, unlabelled])]
+    found = evaluated([*samples, sample(1)], counted=(0, 2)).image_ious
+    scored = label != 255
+    ious = [(scored & (label == c) & (pred == c)).sum() / (scored & ((label == c) | (pred == c))).sum() for c in (0, 2)]
+    assert found[:2] == pytest.approx([np.mean(ious), 1.0], abs=0.02)  # a grey value midway may fall either way
+    assert np.isnan(found[2])
+    assert len(found) == 4
+
+
 KEY, IMAGE, LABEL = sample(0)
 
 

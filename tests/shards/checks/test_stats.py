@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segstream.shards.checks.stats import class_table, common_member, label_taxonomies, label_warnings, total_table
+from segstream.shards.checks.stats import class_table, common_member, label_warnings, total_table
 from segstream.shards.convert.convert import convert
 from segstream.shards.errors import UsageError
+from segstream.shards.format.manifest import label_taxonomies
 from segstream.shards.format.reader import open_shards
 from tests.shards import trees
 from tests.shards.convert.test_convert import members

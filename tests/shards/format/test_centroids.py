@@ -1,0 +1,161 @@
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from segstream.shards.convert.add_centroids import add_centroids
+from segstream.shards.errors import DataError
+from segstream.shards.format.centroids import SUMMARY, centroids_of
+from segstream.shards.format.reader import open_shards
+from tests.shards.servers import serving
+from tests.shards.shared import edit_manifest, refusal
+
+COLUMNS = ("class_id", "sample", "tile", "pixels")
+TILE = 16
+
+
+def literal(labels, tile):
+    """Pixel by pixel; returns {(class, sample, tile): (x, y, pixels)}."""
+    places = {}
+    for sample, (label, (height, width)) in enumerate(labels):
+        h, w = label.shape
+        for y, x in np.argwhere(label != 255).tolist():
+            number = y * height // h // tile * -(-width // tile) + x * width // w // tile
+            places.setdefault((int(label[y, x]), sample, number), []).append((x, y))
+    return {key: (*np.mean(found, axis=0), len(found)) for key, found in sorted(places.items())}
+
+
+def assert_same(found, expected):
+    keys = zip(*(getattr(found, name).tolist() for name in COLUMNS[:3]), strict=True)
+    assert list(keys) == list(expected)
+    values = np.array(list(expected.values())).reshape(-1, 3)
+    assert found.pixels.tolist() == values[:, 2].tolist()
+    assert np.abs(found.xy - values[:, :2]).max(initial=0) < 1e-4
+    assert [getattr(found, n).dtype for n in (*COLUMNS, "xy")] == [np.int32] * 3 + [np.int64, np.float32]
+
+
+def drawn(seed=0):
+    """Labels of odd sizes with the sizes of their sources: smaller than a tile, of several, scaled, all ignored."""
+    rng = np.random.default_rng(seed)
+    sizes = [((5, 7), (5, 7)), ((33, 50), (33, 50)), ((31, 29), (97, 91)), ((16, 16), (16, 16)), ((9, 40), (60, 333))]
+    for stored, source in sizes:
+        yield rng.choice([0, 1, 2, 7, 254, 255], stored).astype(np.uint8), source
+        yield (
+            np.kron(rng.choice([0, 3, 255], (11, 13)), np.ones((5, 5)))[: stored[0], : stored[1]].astype(np.uint8),
+            source,
+        )
+    yield np.full((20, 20), 255, np.uint8), (20, 20)
+
+
+def test_centroids_are_those_of_a_literal_count_of_pixels():
+    labels = list(drawn())
+    assert_same(centroids_of(labels, TILE), literal(labels, TILE))
+    assert_same(centroids_of(labels[-1:], TILE), {})
+
+
+def test_remapped_centroids_are_those_of_remapped_labels():
+    table = np.full(256, 255, np.int32)
+    table[[0, 1, 2, 3]] = [300, 5, 5, 5]
+    table[254] = -1
+    labels = [(label.astype(int), source) for label, source in drawn()]
+    mapped = [(np.where(table < 0, 255, table)[label], source) for label, source in labels]
+    assert_same(centroids_of(drawn(), TILE).remap(table), literal(mapped, TILE))
+
+
+@pytest.fixture
+def made(ade):
+    add_centroids(ade, tile=TILE)
+    return ade
+
+
+def test_a_set_gives_centroids_of_every_label_member_and_their_counts(made):
+    with open_shards(made) as shards:
+        for member, classes in (("native", 150), ("universal", 194)):
+            counts = shards.centroid_counts(member)
+            assert (counts.shape, counts.dtype) == ((3, classes), np.int64)
+            for shard in range(3):
+                found = shards.centroids(shard, member)
+                assert np.array_equal(np.bincount(found.class_id, minlength=classes), counts[shard])
+                assert np.array_equal(np.unique(found.sample), np.arange(shards.shard_sizes[shard]))
+        assert refusal(lambda: shards.centroids(0, "universal-relabeled")) == (
+            f"{made}: has no labels 'universal-relabeled'; it holds native, universal"
+        )
+        digest = shards.centroids_digest
+    add_centroids(made, tile=1024)
+    assert open_shards(made).centroids_digest != digest
+
+
+def test_any_store_gives_the_same(made):
+    with serving(made) as server, open_shards(server.url) as there, open_shards(made) as here:
+        assert there.centroids_digest == here.centroids_digest
+        for member in ("native", "universal"):
+            assert np.array_equal(there.centroids(1, member).xy, here.centroids(1, member).xy)
+
+
+def edit_summary(folder, **changes):
+    path = folder / SUMMARY
+    path.write_bytes(json.dumps(json.loads(path.read_text()) | changes, separators=(",", ":")).encode() + b"\n")
+
+
+def edit_file(folder, change):
+    """With the summary's hash as it would be."""
+    path = folder / "shard-000000.native.centroids"
+    head, _, body = path.read_bytes().partition(b"\n")
+    columns = np.frombuffer(body, "<i4").reshape(6, -1).copy()
+    change(columns)
+    path.write_bytes(head + b"\n" + columns.tobytes())
+    hashes = json.loads((folder / SUMMARY).read_text())["sha256"]
+    hashes["native"][0] = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit_summary(folder, sha256=hashes)
+
+
+CANNOT = "holds numbers that the native labels of shard-000000.tar cannot have, or in another order"
+FILE = "shard-000000.native.centroids"
+DAMAGE = {
+    "no summary": (lambda f: (f / SUMMARY).unlink(), f"{SUMMARY}: missing"),
+    "no file": (lambda f: (f / FILE).unlink(), f"{FILE}: missing"),
+    "cut short": (
+        lambda f: (f / FILE).write_bytes((f / FILE).read_bytes()[:-4]),
+        f"{FILE}: not the file that {SUMMARY} lists",
+    ),
+    "summary cut short": (
+        lambda f: (f / SUMMARY).write_bytes((f / SUMMARY).read_bytes()[:-4]),
+        f"{SUMMARY}: not a summary",
+    ),
+    "converted again": (
+        lambda f: edit_manifest(f, lambda m: m.update(absent=1)),
+        f"{SUMMARY}: of set '.*converted again",
+    ),
+    "version": (lambda f: edit_summary(f, version=2), f"{SUMMARY}: not a summary of centroids of version 1"),
+    "tile": (lambda f: edit_summary(f, tile=32), f'{FILE}: .* do not begin with .*"tile": 32'),
+    "no tile": (lambda f: edit_summary(f, tile=0), f"{SUMMARY}: not a summary"),
+    "counts": (
+        lambda f: edit_summary(f, counts={"native": [[0.5] * 150] * 3, "universal": []}),
+        f"{SUMMARY}: not a summary",
+    ),
+    "hashes": (lambda f: edit_summary(f, sha256={"native": ["0"]}), f"{SUMMARY}: not a summary"),
+    "sample": (lambda f: edit_file(f, lambda c: c[1].fill(2)), CANNOT),
+    "class": (lambda f: edit_file(f, lambda c: c[0].fill(300)), CANNOT),
+    "negative": (lambda f: edit_file(f, lambda c: c[2].fill(-1)), CANNOT),
+    "x": (lambda f: edit_file(f, lambda c: c[3].view("f4").fill(31.5)), CANNOT),
+    "y": (lambda f: edit_file(f, lambda c: c[4].view("f4").fill(np.nan)), CANNOT),
+    "pixels": (lambda f: edit_file(f, lambda c: np.add(c[5], 1, out=c[5])), CANNOT),
+    "order": (lambda f: edit_file(f, lambda c: c.__setitem__(slice(None), c[:, ::-1])), CANNOT),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_what_is_missing_damaged_or_of_another_set_is_told_with_the_command(made, kind):
+    change, what = DAMAGE[kind]
+    change(made)
+    with open_shards(made) as shards, pytest.raises(DataError, match=what) as caught:
+        shards.centroids(0, "native")
+    assert str(caught.value).endswith(f"; run `segstream stats {made} --centroids`")
+
+
+def test_copies_of_a_set_take_their_centroids_along(made, tmp_path):
+    other = shutil.copytree(made, tmp_path / "other")
+    with open_shards(other) as there, open_shards(made) as here:
+        assert there.centroids_digest == here.centroids_digest
