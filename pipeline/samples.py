@@ -25,7 +25,7 @@ from segstream.shards.format.manifest import Manifest
 from segstream.shards.format.reader import ShardSet, open_shards
 from segstream.shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, load_taxonomy, naive_remap, remap_label
 
-CACHED_SHARDS = 256  # whose centroids are kept, some tens of kilobytes each
+CACHED_SHARDS = 256  # whose centroids are kept, a few hundred kilobytes each
 FINGERPRINT_VERSION = 1  # raise it when the same configuration comes to mean other samples
 
 

@@ -147,9 +147,9 @@ def _manifests(recipe: Recipe) -> tuple[dict[str, Manifest], dict[str, str], lis
                     sets[split] = opened.enter_context(open_shards(url))
                 manifest = join_splits(sets)
                 view = label_views(data.taxonomy, {name: manifest})[name]
+                found[name] = manifest
                 if config := data.sampling.get(name):
                     warnings += class_slots(config, sets, view.member, view.ids, view.taxonomy.classes)[1]
-                found[name] = manifest
         except DataError as error:
             missing[name] = str(error)
     return found, missing, warnings

@@ -286,7 +286,9 @@ def test_a_million_samples_answer_any_step_in_a_millisecond_or_two(million):
         for slot in range(14):
             million.at(i * 3_333_331, slot)
         taken.append(time.perf_counter() - began)
-    assert statistics.quantiles(taken, n=4)[0] < (2e-3 if million.at(0, 0).class_id or million.at(0, 7).class_id else 1e-3)
+    assert statistics.quantiles(taken, n=4)[0] < (
+        2e-3 if million.at(0, 0).class_id or million.at(0, 7).class_id else 1e-3
+    )
 
 
 def test_memory_does_not_grow_with_steps(million):
