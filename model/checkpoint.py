@@ -43,6 +43,8 @@ class Checkpoint:
     """The loss scaler's state; empty but in fp16."""
     skipped: tuple[int, int] = (0, 0)
     """Updates left out so far because the loss was not finite: of the whole run, and the latest in a row."""
+    meta: dict[str, Any] = field(default_factory=dict)
+    """As of `Final`; checkpoints from before there was one have none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +91,19 @@ def load_final(path: str | Path) -> Final:
     Raises:
         DataError: the file is missing, damaged, of another kind or version.
     """
-    return parse_final(path, read_weights_file(path))
+    return Final(**_fields(path, read_weights_file(path), "final", tuple(Final.__dataclass_fields__)))
 
 
-def parse_final(path: str | Path, content: Any) -> Final:
-    """`load_final` of a file that `read_weights_file` has read."""
+def parse_result(path: str | Path, content: Any) -> Final:
+    """What a file of a run publishes, whichever it is, once `read_weights_file` has read it.
+
+    Of a checkpoint that are the averaged weights of a run that has them, else the raw ones.
+    """
+    if isinstance(content, dict) and content.get("kind") == "progress":
+        made = Checkpoint(**_fields(path, content, "progress", tuple(Checkpoint.__dataclass_fields__)))
+        meta = made.meta or made.identity.get("network", {})
+        weights = made.weights | (made.average or {})
+        return Final(identity=made.identity, meta=meta, step=made.step, weights=weights)
     return Final(**_fields(path, content, "final", tuple(Final.__dataclass_fields__)))
 
 
@@ -276,6 +286,7 @@ def _fields(path: str | Path, content: Any, kind: str, names: tuple[str, ...]) -
                 f"{path}: {name}: found {_short(content.get(name))}, expected {expected!r}; "
                 f"give a {kind!r} file written by this version"
             )
+    content = {"meta": {}, **content} if kind == "progress" else content
     missing = [n for n in names if n not in content or not isinstance(content[n], KINDS.get(n, dict))]
     if missing or not all(isinstance(tensor, Tensor) for tensor in content["weights"].values()):
         raise DataError(f"{path}: not there, or of another type: {', '.join(missing) or 'weights'}; copy it again")

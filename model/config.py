@@ -10,6 +10,10 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16", "auto"]
 Optimizer = Literal["sgd", "adamw"]
 LossName = Literal["ce", "rmi"]
 NonFinite = Literal["stop", "skip"]
+Schedule = Literal["poly", "cosine"]
+SchedulePer = Literal["step", "epoch"]
+LENGTHS = ("steps", "crops", "epochs")
+"""Ways to say how long a run is."""
 MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 """The scales of MSeg's multi-scale evaluation."""
 
@@ -24,25 +28,31 @@ class ModelConfig:
     """Passed on to `model.build`."""
     weights: str | None = None
     """File that training starts from, see `model.networks.weights.load_weights`; None: freshly drawn."""
-    fresh: tuple[str, ...] = ()
+    fresh: tuple[str, ...] | Literal["auto"] = ()
     """Parts of the network, e.g. `ocr.cls_head`, that keep freshly drawn weights though the file may have them: a head
-    for another number of classes."""
+    for another number of classes. auto: all that the file does not have in the same shape."""
 
     def __post_init__(self) -> None:
         if self.fresh and self.weights is None:
-            raise DataError(f"fresh: {list(self.fresh)}; without `weights` everything is; remove it or name a file")
+            raise DataError(f"fresh: {self.fresh}; without `weights` everything is; remove it or name a file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """How to train. The fields down to `precision` shape the result; the others only how it is reached."""
+    """How to train. The fields down to `freeze` shape the result; the others only how it is reached.
+
+    Those after `precision` are younger: they make another run of one only where they differ from their default.
+    """
 
     steps: int | None = None
-    """Optimiser updates. A recipe gives either these or `crops`; who trains needs these."""
+    """Optimiser updates. A recipe gives these, `crops` or `epochs`; who trains needs these."""
     crops: int | None = None
     """Crops of each dataset, on average over the mix, as MSeg counts the length of a run."""
+    epochs: float | dict[str, float] | None = None
+    """Times that as many crops are made as the mix has samples; `{cityscapes-19: 175}`: as one dataset of it has, of
+    that dataset."""
     lr: float
-    """Learning rate of step 0; decays as `model.training.trainer.poly_lr`."""
+    """Learning rate at its highest; `model.training.trainer.learning_rate` says that of a step."""
     optimizer: Optimizer = "sgd"
     """sgd: with momentum, as all the networks here were published. adamw (Loshchilov and Hutter, 2019): learns faster
     where a small network starts from random weights and has minutes."""
@@ -70,6 +80,17 @@ class TrainConfig:
     """tf32: products of a GPU round their factors. bf16, fp16: autocast; weights, gradients and the loss stay float32.
     auto: bf16 where the processor multiplies bfloat16 matrices natively (GPUs since Ampere, CPUs with AMX), where it
     pays, else fp32."""
+    schedule: Schedule = "poly"
+    """How the learning rate falls to 0: poly, by `power`; cosine, as half a period."""
+    schedule_per: SchedulePer = "step"
+    """epoch: the rate is that of the whole epochs done, as hierarchical multi-scale attention was trained; takes a
+    length in epochs."""
+    warmup_steps: int = 0
+    """Steps over which a factor of the learning rate rises linearly to 1."""
+    epoch_steps: float | None = None
+    """Steps in an epoch; a length in `epochs` sets it for `schedule_per: epoch`."""
+    freeze: tuple[str, ...] = ()
+    """Parts of the network, e.g. `backbone`, that keep the weights and statistics they start with."""
     accumulate: int = 1
     """Parts in which each process goes through its share of a batch, one after another, to save memory. The gradient
     is that of the whole batch, but for batch norm: its statistics are those of a part."""
@@ -94,9 +115,10 @@ class TrainConfig:
     """CPU threads of the tensor library; None leaves its own choice. Another count may round sums differently."""
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.crops is None):
-            found = "both are given" if self.crops is not None else "neither is given"
-            raise DataError(f"steps, crops: {found}; the length of a run is either of the two")
+        given = [name for name in LENGTHS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise DataError(f"steps, crops, epochs: {' and '.join(given) or 'none'} given; a run has one length")
+        counted = self.epochs if isinstance(self.epochs, dict) else {"": 1 if self.epochs is None else self.epochs}
         at_least_1(
             self, "accumulate", "log_every", "checkpoint_every", "keep", "steps", "crops", "threads", "validate_every"
         )
@@ -108,12 +130,17 @@ class TrainConfig:
             ("class_balance", 0 <= self.class_balance <= 1, "must be in [0, 1]"),
             ("power", 0 < self.power < endless, "must be above 0"),
             ("clip_norm", self.clip_norm is None or 0 < self.clip_norm < endless, "must be above 0, or null for none"),
+            ("warmup_steps", self.warmup_steps >= 0, "must be 0 or above"),
+            ("epochs", [0 < n < endless for n in counted.values()] == [True], "must be above 0, of one dataset or all"),
+            ("epoch_steps", self.epoch_steps is None or 0 < self.epoch_steps < endless, "must be above 0"),
             ("ema", self.ema is None or 0 < self.ema < 1, "must be between 0 and 1, or null for none"),
         ):
             if not fits:
                 raise DataError(f"{name}: {getattr(self, name)}; {must}")
         if self.loss == "rmi" and self.class_balance:
             raise DataError(f"class_balance: {self.class_balance}; loss rmi has no place for it, set 0 or loss ce")
+        if self.schedule_per == "epoch" and not (self.epochs or self.epoch_steps):
+            raise DataError("schedule_per: epoch; what an epoch is follows from train.epochs: give the length in those")
         if self.mgda and self.precision == "fp16":
             raise DataError("precision: fp16 scales losses, which mgda compares; use bf16, tf32 or fp32")
 

@@ -117,6 +117,8 @@ class Loader(AbstractContextManager["Loader"]):
         """Names, in the order of the mix; `Batch.dataset_ids` are positions in it."""
         self.weights = self._samples.weights
         """By dataset, its share of the slots; they add up to 1."""
+        self.counts = self._samples.counts
+        """By dataset, how many samples it has."""
         self.taxonomy = self._samples.taxonomy
         """Of the labels."""
         self.class_shares = self._samples.class_shares

@@ -177,6 +177,8 @@ class Samples:
             self.order = Order(
                 sizes, self._weights, seed=seed, batch=batch, window=data.window, class_uniform=class_uniform
             )
+            self.counts = {name: sum(size) for name, size in sizes.items()}
+            """Samples by dataset."""
             self.close = opened.pop_all().close
             """Let go of the shard sets."""
         self.datasets = tuple(data.mix)

@@ -47,7 +47,7 @@ def evaluate(
         print(result.miou, [(c.name, c.iou) for c in result.classes])
 
     Args:
-        checkpoint: a run's `final.pt`, or another file of a network's weights.
+        checkpoint: a file of a run, such as `final.pt`, or another file of a network's weights.
         data: URL of a shard set, or several.
         taxonomy: classes to evaluate in, `auto`, `native` or `universal`, or several. auto: universal classes for a
             universal model on a dataset to train on, otherwise the dataset's own.

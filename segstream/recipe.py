@@ -2,21 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from segstream.model.config import InferConfig, ModelConfig, TrainConfig, at_least_1
-from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
+from segstream.model.config import LENGTHS, InferConfig, ModelConfig, TrainConfig, at_least_1
+from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig, shares
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.schema import parse, parse_yaml, read_yaml
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
-WHOLE = {
-    "data.mix",
-    "data.class_uniform",
-    "model.options",
-}  # replaced, not merged: a base's datasets are not also yours
-INSTEAD = {"train.steps": "crops", "train.crops": "steps"}  # who gives the one does not mean a base's other
+# Replaced, not merged: a base's datasets are not also yours.
+WHOLE = {"data.mix", "data.class_uniform", "model.options", "train.epochs"}
+INSTEAD = {f"train.{name}": LENGTHS for name in LENGTHS}  # who gives the one does not mean a base's other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +49,24 @@ class Recipe:
     loader: LoaderConfig
     model: ModelConfig
     train: TrainConfig
-    """Its length always in steps; `resolve` says how many a length in crops makes."""
+    """Its length in steps, or in epochs as long as nobody has looked at the data; see `resolve`."""
     eval: InferConfig
     validate: ValidateConfig = field(default_factory=ValidateConfig)
 
+    def __post_init__(self) -> None:
+        for name in self.train.epochs if isinstance(self.train.epochs, dict) else ():
+            if name not in self.data.mix:
+                raise DataError(f"train.epochs: {name!r} is not in data.mix; {did_you_mean(name, self.data.mix)}")
+
     @property
     def steps(self) -> int:
-        """Optimiser updates of the whole run."""
-        assert self.train.steps is not None
+        """Optimiser updates of the whole run.
+
+        Raises:
+            DataError: the length is in epochs, and nobody has looked at the data.
+        """
+        if self.train.steps is None:
+            raise DataError(f"{self.name}: train.epochs: how many steps they are is known with the data; see `resolve`")
         return self.train.steps
 
     @property
@@ -81,7 +89,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
-    """`load_recipe` with the length as it was given, in steps or in crops."""
+    """`load_recipe` with the length as it was given, in steps, crops or epochs."""
     path = find_recipe(name_or_path)
     try:
         return _parse(path, overrides)
@@ -92,26 +100,42 @@ def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         raise UsageError(str(error).removeprefix(str(path)).lstrip(".: ")) from error
 
 
-def resolve(recipe: Recipe) -> Recipe:
+def resolve(recipe: Recipe, counts: Mapping[str, int] | None = None) -> Recipe:
     """The same recipe with its length in steps.
 
     `train.crops` counts crops of each dataset, as MSeg does. A step holds batch / D of each of D datasets with equal
     shares, so a run has floor(crops x D / batch) steps. With other shares that many steps still make crops x D crops in
     all: each dataset gives `crops` on average, and shares move crops between datasets without changing the length.
 
+    `train.epochs` counts samples: of n in the mix epochs x n crops are made in all, or, of one dataset with n samples,
+    epochs x n of that dataset, which has `share` of all. So floor(epochs x n / share / batch) steps, share 1 for a mix.
+
+    Args:
+        counts: samples by dataset. Without those of the datasets that epochs count, a length in epochs stays as it is.
+
     Raises:
-        DataError: the crops do not fill one batch.
+        DataError: the crops or epochs do not fill one batch.
     """
-    crops, batch, datasets = recipe.train.crops, recipe.loader.batch, len(recipe.data.mix)
-    if crops is None:
+    train, mix, batch = recipe.train, recipe.data.mix, recipe.loader.batch
+    epoch_steps = train.epoch_steps
+    if train.crops is not None:
+        steps, given = train.crops * len(mix) // batch, f"crops: {train.crops} of each of {len(mix)} datasets"
+    elif train.epochs is not None:
+        of = train.epochs if isinstance(train.epochs, dict) else dict.fromkeys(mix, train.epochs)
+        if counts is None or not counts.keys() >= of.keys():
+            return recipe
+        samples, times = sum(counts[name] for name in of), next(iter(of.values()))
+        epoch = samples / sum(shares(mix)[name] for name in of) / batch
+        steps, given = int(Fraction(str(times)) * epoch), f"epochs: {times:g} of {samples} samples"
+        epoch_steps = float(epoch) if train.schedule_per == "epoch" else None
+    else:
         return recipe
-    steps = crops * datasets // batch
     if steps < 1:
         raise DataError(
-            f"{recipe.name}: train.crops: {crops} of each of {datasets} datasets do not fill a batch of {batch}; "
-            f"ask for more, or a smaller loader.batch"
+            f"{recipe.name}: train.{given} do not fill a batch of {batch}; ask for more, or a smaller loader.batch"
         )
-    return replace(recipe, train=replace(recipe.train, steps=steps, crops=None))
+    settled = replace(train, steps=steps, crops=None, epochs=None, epoch_steps=epoch_steps)
+    return replace(recipe, train=settled)
 
 
 def find_recipe(name_or_path: str) -> Path:
@@ -163,8 +187,9 @@ def _merge(base: Mapping[str, Any], top: Mapping[str, Any], at: str = "") -> dic
     merged = dict(base)
     for key, value in top.items():
         here = f"{at}{key}"
-        if here in INSTEAD and INSTEAD[here] not in top:
-            merged.pop(INSTEAD[here], None)
+        for other in INSTEAD.get(here, ()):
+            if other not in top:
+                merged.pop(other, None)
         if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and here not in WHOLE:
             merged[key] = _merge(merged[key], value, at=f"{here}.")
         else:
@@ -182,7 +207,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         at = at.setdefault(parent, {})
         if not isinstance(at, dict):
             raise UsageError(f"{override!r}: {parent!r} is a value, not a section")
-    at.pop(INSTEAD.get(key, ""), None)
+    for other in INSTEAD.get(key, ()):
+        at.pop(other, None)
     try:
         at[leaf] = parse_yaml(text, at=key, comments=False)
     except DataError as error:

@@ -22,7 +22,7 @@ from segstream.model.training import trainer
 from segstream.model.training.trainer import SIGNALS, Stopped
 from segstream.model.types import LogRow
 from segstream.pipeline.loader import Loader
-from segstream.recipe import Recipe
+from segstream.recipe import Recipe, resolve
 from segstream.run_metadata import run_metadata
 from segstream.shards.errors import public
 from segstream.shards.files import staging
@@ -67,6 +67,7 @@ def train(
         place = opened.enter_context(staging(folder, when=staged and group.is_main))
         share = {"rank": group.rank, "world_size": group.world_size}
         loader = opened.enter_context(Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed, **share))
+        recipe = resolve(recipe, loader.counts)
         net, loaded = open_network(recipe, loader.taxonomy.num_classes)
         evaluate: Callable[[nn.Module], dict[str, EvalResult]] | None = None
         if urls := recipe.validate.data:
@@ -85,10 +86,9 @@ def train(
             "recipe": public(dataclasses.asdict(recipe)),
         }
         if loaded is not None:
-            kept = f"; freshly drawn: {len(loaded.fresh)} tensors" if loaded.fresh else ""
             where = f" ({loaded.where})" if loaded.where else ""
-            note(f"starting from {loaded.kind} {recipe.model.weights}{where}{kept}")
-            meta["weights"] = {"sha256": loaded.sha256, "fresh": tuple(recipe.model.fresh)}
+            note(f"starting from {loaded.kind} {recipe.model.weights}{where}: {loaded.summary}")
+            meta["weights"] = {"sha256": loaded.sha256, "fresh": recipe.model.fresh}
 
         def log(row: LogRow) -> None:
             if on_log is not None:
@@ -153,7 +153,7 @@ def open_network(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Loaded | 
     net = build(recipe.model.arch, num_classes, **{"seed": recipe.seed, **recipe.model.options})
     if recipe.model.weights is None:
         return net, None
-    return net, load_weights(net, recipe.model.weights, fresh=tuple(recipe.model.fresh))
+    return net, load_weights(net, recipe.model.weights, fresh=recipe.model.fresh)
 
 
 @contextmanager

@@ -62,7 +62,8 @@ def _universal(known: dict[str, Any]) -> int:
 
 
 def _counts(known: dict[str, Any], between: str) -> str:
-    counts = between.join(f"{split}:{'?' if n is None else n}" for split, n in known["splits"].items())
+    usual = {split: n for split, n in known["splits"].items() if split not in known.get("optional", ())}
+    counts = between.join(f"{split}:{'?' if n is None else n}" for split, n in usual.items())
     return counts if known.get("total") is None else f"{counts}{between}all:{known['total']}"
 
 
@@ -72,10 +73,12 @@ def _print_dataset(known: dict[str, Any]) -> None:
         universal = f"labels become {reached}"
     else:
         universal = f"labels are held out; predictions of {reached} count" if known["from_universal"] else "none"
+    more = known.get("optional", ())
     facts = {
         "what": known.get("title", "your own data"),
         "role": known["role"],
         "images": _counts(known, ", "),
+        **({"if asked for": ", ".join(f"{split}:{known['splits'][split] or '?'}" for split in more)} if more else {}),
         "licence": known["licence"],
         "get it from": known.get("home", "you"),
         "taxonomy": f"{known['taxonomy']}, {len(known['classes'])} classes",

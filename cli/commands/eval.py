@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from segstream.cli.commands.options import Crop, Flip, Json, NScales, infer_fields, parse_side
-from segstream.cli.console import note_place, print_json, print_table, progress
+from segstream.cli.console import note, note_place, print_json, print_table, progress
 from segstream.shards.errors import UsageError
 from segstream.shards.files import write_bytes, write_text
 
@@ -34,7 +34,9 @@ def eval(
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option(help="Shard sets with native-size images (val, test).", show_default="with --grid: none"),
+        typer.Option(
+            help="Shard sets with native-size images (val, test, or train).", show_default="with --grid: none"
+        ),
     ] = None,
     taxonomy: Annotated[
         str,
@@ -138,6 +140,8 @@ def eval(
             raise typer.Exit(run_processes(sys.argv[1:], processes))
         if ranks.is_main:
             note_place(checkpoint, model.meta)
+            for images in (images for images, _ in sets if images.shards.manifest.params.get("image") == "jpeg"):
+                note(f"{images.url}: a training split; images that were no JPEGs are stored as JPEGs of quality 95")
         try:
             results = run_evaluation(model, sets, ranks, out=out, restart_changed=restart_changed, progress=progress)
         finally:

@@ -12,7 +12,7 @@ from segstream.shards.errors import UsageError
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A final.pt, or a published file of weights.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A file of a run (final.pt), or a published file of weights.")],
     out: Annotated[Path, typer.Option(help="FILE.onnx or FILE.pt2 (torch.export).")],
     size: Annotated[
         str | None, typer.Option(help="Height and width of all images, e.g. 713 or 1024x2048.", show_default="recipe's")

@@ -12,7 +12,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else
 CORES = os.cpu_count() or 1
 Workers = Annotated[int, typer.Option(min=1, help="Processes.", show_default="all cores")]
 Sets = Annotated[list[str], typer.Argument(help="Shard sets.", show_default=False)]
-CheckpointOption = Annotated[Path, typer.Option(help="A final.pt, or another file of a network's weights.")]
+CheckpointOption = Annotated[
+    Path, typer.Option(help="A file of a run (final.pt), or another file of a network's weights.")
+]
 ShortSide = Annotated[
     str | None,
     typer.Option(help="Resize the shorter side to this first: 360, 480, ... or native.", show_default="recipe's"),

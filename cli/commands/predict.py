@@ -43,6 +43,9 @@ def predict(
     ] = None,
     logits: Annotated[bool, typer.Option("--logits", help="Also write NAME_logits.npz (float16).")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write NAME_probabilities.npz.")] = False,
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Of hmsa networks: also draw attention and prediction at each scale.")
+    ] = False,
     frame_labels: Annotated[bool, typer.Option("--frame-labels", help="Of a video: a label PNG per frame.")] = False,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Windows per forward pass.", show_default="recipe's, or 4")
@@ -60,8 +63,8 @@ def predict(
     if logits and probabilities:
         raise UsageError("--logits and --probabilities: one of the two; softmax makes the second of the first")
     film = suffix_of(source) in VIDEO_SUFFIXES and not Path(source).is_dir()
-    if film and (logits or probabilities):
-        raise UsageError("--logits and --probabilities are for images; cut the video into images first")
+    if film and (logits or probabilities or attention):
+        raise UsageError("--logits, --probabilities and --attention are for images; cut the video into images first")
     if film and overlay is False and not frame_labels:
         raise UsageError("a video without --overlay and without --frame-labels gives nothing; ask for one")
     items = _items(source, film, out)
@@ -69,10 +72,13 @@ def predict(
         short_side=short_side, crop=crop, scales=scales, n_scales=n_scales, flip=flip, batch=batch, device=device
     )
     predictor = Predictor(checkpoint, arch=arch, num_classes=classes, taxonomy=taxonomy, **fields)
+    if attention and predictor.config.n_scales is None:
+        raise UsageError("--attention: only hmsa networks have it, by scales of their own, without --scales and --crop")
     place = OutputFolder(
         root=out,
         with_overlays=film if overlay is None else overlay,
         dump="logits" if logits else "probabilities" if probabilities else None,
+        scales=predictor.config.n_scales or () if attention else (),
     )
     resume = claim(out / IDENTITY, predictor.identity, overwrite=overwrite)
     note_place(checkpoint, predictor.meta)

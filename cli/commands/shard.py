@@ -15,6 +15,7 @@ from segstream.shards.errors import first_few
 
 if TYPE_CHECKING:
     from segstream.shards.convert.convert import Converted
+    from segstream.shards.datasets.sources import Dataset
 
 SHOWN = 20  # samples left out, by name
 _SUMMARY = (
@@ -27,7 +28,9 @@ def shard(
     dataset: Annotated[str, typer.Argument(help="A known dataset, or a YAML file that describes your own.")],
     out: Annotated[str, typer.Option(help="Shard sets go to OUT/DATASET/SPLIT.")],
     raw: Annotated[Path | None, typer.Option(help="Root of the release as downloaded.")] = None,
-    split: Annotated[list[str] | None, typer.Option(help="Splits.", show_default="all; held out: val")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Splits.", show_default="all but optional; held out: val")
+    ] = None,
     short_side: Annotated[int | None, typer.Option(min=16, help="Store training images at this side at most.")] = None,
     workers: Workers = CORES,
     relabel: Annotated[
@@ -48,7 +51,7 @@ def shard(
     load_tar_writer()
     known = registry.dataset(dataset)
     done = []
-    for one in split or (["val"] if known.role == "test" else known.splits):
+    for one in split or _usual(known):
         start = time.monotonic()
         with progress(f"shard {dataset} {one}") as report:
             converted = convert(
@@ -76,6 +79,11 @@ def shard(
             _print(converted, time.monotonic() - start)
     if json:
         print_json(done)
+
+
+def _usual(known: Dataset) -> list[str]:
+    """The splits that are converted if none is named."""
+    return ["val"] if known.role == "test" else [split for split in known.splits if split not in known.optional]
 
 
 def _summary(converted: Converted) -> dict[str, Any]:

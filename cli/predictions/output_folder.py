@@ -4,6 +4,8 @@
     labels/REL.png                  ids, (H, W) at the input's size
     overlays/REL.jpg | REL.mp4      for people
     logits/REL_logits.npz           or REL_probabilities.npz
+    scales/S/REL_attention.png      of a network of several scales S: (H, W) grey, 255 = this scale is all that counts;
+    scales/S/REL_overlay.jpg        what it says at this scale alone
     classes.json                    shares of classes
 
 REL is the input's path below the folder (or the part of a glob without wildcards) that was given, without its suffix.
@@ -51,6 +53,8 @@ class OutputFolder:
     root: Path
     with_overlays: bool
     dump: Dump | None
+    scales: Sequence[float] = ()
+    """Of the network, whose attention and predictions are wanted."""
 
     def label(self, name: str) -> Path:
         """Where an input's label goes."""
@@ -64,11 +68,17 @@ class OutputFolder:
         """Where an input's scores go."""
         return self.root / "logits" / f"{name}_{self.dump}.npz"
 
+    def at_scale(self, name: str, scale: float) -> tuple[Path, Path]:
+        """Where an input's attention and overlay at one scale go."""
+        stem = self.root / "scales" / f"{scale:g}" / name
+        return stem.with_name(f"{stem.name}_attention.png"), stem.with_name(f"{stem.name}_overlay.jpg")
+
     def finished(self, item: Item) -> bool:
         """Whether a picture has all outputs, none older than itself or than the folder's identity."""
         paths = [self.label(item.name)]
         paths += [self.overlay(item.name)] if self.with_overlays else []
         paths += [self.scores(item.name)] if self.dump else []
+        paths += [path for scale in self.scales for path in self.at_scale(item.name, scale)]
         return newer(paths, item.path, self.root / IDENTITY)
 
 

@@ -1,7 +1,7 @@
 """Pictures through a predictor: read ahead in threads, grouped by size, written in threads."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -13,13 +13,15 @@ from segstream.cli.predictions import output_folder, overlay
 from segstream.cli.predictions.media import read_picture
 from segstream.cli.predictions.output_folder import Dump, Item, OutputFolder, Row
 from segstream.colors import Rgb
-from segstream.model.inference.infer import Ids, id_type, images_at_once, softmax
+from segstream.model.inference.infer import Ids, by_scale, id_type, images_at_once, softmax
 from segstream.model.inference.predictor import Predictor
 from segstream.shards.errors import DataError
 from segstream.shards.parallel import read_ahead
 
 T = TypeVar("T")
 Scores = npt.NDArray[np.float32]
+Views = Mapping[float, tuple[Ids, Scores]]
+"""Ids and attention by scale, see `infer.by_scale`."""
 AHEAD = 8  # pictures read, and results not yet written, at most
 THREADS = 2  # for either; decoding and packing leave Python's lock
 WAITING = 32  # pictures that wait for others of their size, at most
@@ -55,7 +57,10 @@ def predict_images(predictor: Predictor, items: Iterable[Item], out: OutputFolde
                 for pair, result in zip(
                     group, _segmented(predictor, [image for _, image in group], out.dump), strict=True
                 ):
-                    written.append(writers.submit(_write, *pair, *result, out, classes))
+                    seen = (
+                        by_scale(predictor.net, pair[1], predictor.projection, predictor.config) if out.scales else {}
+                    )
+                    written.append(writers.submit(_write, *pair, *result, seen, out, classes))
             except DataError as error:  # before the first: they are of one size
                 for item, _ in group:
                     failed(item, DataError(f"{item.path}: {error}"))
@@ -98,8 +103,12 @@ def _read(item: Item) -> tuple[Item, Rgb | DataError]:
 
 
 def _write(
-    item: Item, image: Rgb, ids: Ids, scores: Scores | None, out: OutputFolder, classes: Sequence[str]
+    item: Item, image: Rgb, ids: Ids, scores: Scores | None, seen: Views, out: OutputFolder, classes: Sequence[str]
 ) -> tuple[Item, Row]:
+    for scale, (of_scale, attention) in seen.items():
+        grey, colored = out.at_scale(item.name, scale)
+        output_folder.write_label(grey, (attention * 255).round().astype(np.uint8))
+        output_folder.write_picture(colored, overlay.draw(image, of_scale, classes))
     if out.with_overlays:
         output_folder.write_picture(out.overlay(item.name), overlay.draw(image, ids, classes))
     if scores is not None and out.dump is not None:

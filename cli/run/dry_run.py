@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from segstream.cli.console import note, print_json, print_table, say
+from segstream.cli.run.recipe_table import released
 from segstream.model.distributed import pick_device, pick_precision
 from segstream.model.training import trainer
 from segstream.model.training.memory import StepMemory, estimate_step, needed
@@ -19,7 +20,7 @@ from segstream.pipeline.class_uniform import class_slots
 from segstream.pipeline.config import shares
 from segstream.pipeline.loader import Loader
 from segstream.pipeline.samples import join_splits, label_views
-from segstream.recipe import Recipe
+from segstream.recipe import Recipe, resolve
 from segstream.shards.checks.stats import label_warnings
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError
@@ -69,8 +70,10 @@ def make_plan(recipe: Recipe) -> dict[str, Any]:
     Raises:
         DataError, UsageError: what the network refuses; labels of the mix that do not fit together.
     """
-    model, data, train, batch = recipe.model, recipe.data, recipe.train, recipe.loader.batch
     manifests, missing, warnings = _manifests(recipe)
+    counts = released(recipe.data) | {name: manifest.samples for name, manifest in manifests.items()}
+    recipe = resolve(recipe, counts)
+    model, data, train, batch = recipe.model, recipe.data, recipe.train, recipe.loader.batch
     classes = _taxonomy(recipe, manifests).num_classes
     device = pick_device(train.device)
     precision = pick_precision(train.precision, device)
@@ -81,10 +84,8 @@ def make_plan(recipe: Recipe) -> dict[str, Any]:
     )
     mix = []
     for name, share in shares(data.mix).items():
-        slots, known = float(share * batch), registry().get(name)
-        expected = [(known and known.splits.get(split)) or 0 for split in data.splits]
-        images = manifests[name].samples if name in manifests else sum(expected) if all(expected) else None
-        epochs = recipe.steps * slots / images if images else None
+        slots, images = float(share * batch), counts.get(name)
+        epochs = train.steps * slots / images if images and train.steps else None
         row = {"dataset": name, "share": str(share), "slots_per_step": slots, "images": images, "epochs": epochs}
         mix.append(row | {"missing": missing.get(name)})
     free, wanted = _free(device), needed(memory, device.type)
@@ -96,11 +97,11 @@ def make_plan(recipe: Recipe) -> dict[str, Any]:
         "mix": mix,
         "batch": batch,
         "images_at_once": at_once,
-        "steps": recipe.steps,
-        "crops_total": recipe.steps * batch,
-        "crops_per_dataset": recipe.crops_per_dataset,
-        "lr_start": train.lr,
-        "lr_end": trainer.poly_lr(recipe.steps - 1, base=train.lr, steps=recipe.steps, power=train.power),
+        "steps": train.steps,
+        "crops_total": train.steps and train.steps * batch,
+        "crops_per_dataset": train.steps and recipe.crops_per_dataset,
+        "lr_start": trainer.learning_rate(0, train),
+        "lr_end": train.steps and trainer.learning_rate(train.steps - 1, train),
         "weights": model.weights,
         "device": device.type,
         "precision": precision,
@@ -118,7 +119,7 @@ def make_plan(recipe: Recipe) -> dict[str, Any]:
 def one_step(recipe: Recipe) -> LogRow:
     """Train one step of the run with its own data, network, first weights and loss, and keep nothing of it."""
     rows: list[LogRow] = []
-    config = replace(recipe.train, steps=1, validate_every=None)
+    config = replace(recipe.train, steps=1, epochs=None, epoch_steps=1.0, validate_every=None)
     with (
         tempfile.TemporaryDirectory(prefix="segstream-") as folder,
         Loader(recipe.data, recipe.augment, recipe.loader, seed=recipe.seed, rank=0, world_size=1) as loader,
@@ -194,9 +195,12 @@ def _print(plan: Mapping[str, Any]) -> None:
     parts = ", ".join(f"{name} {_gib(size)}" for name, size in memory.items() if name != "parameters")
     free = "unknown" if plan["memory_free"] is None else _gib(plan["memory_free"])
     weights = plan["weights"] or "freshly drawn (published models start from ImageNet: model.weights=FILE)"
-    crops = f"{plan['crops_total']:,}, {plan['crops_per_dataset']:,} a dataset"
-    say(f"length      {plan['steps']:,} steps of {plan['batch']} crops: {crops}")
-    say(f"lr          {plan['lr_start']:g} to {plan['lr_end']:.2g}")
+    if plan["steps"]:
+        crops = f"{plan['crops_total']:,}, {plan['crops_per_dataset']:,} a dataset"
+        say(f"length      {plan['steps']:,} steps of {plan['batch']} crops: {crops}")
+        say(f"lr          {plan['lr_start']:g} to {plan['lr_end']:.2g}")
+    else:
+        say("length      steps are known once the sets are there that train.epochs counts")
     say(f"weights     {weights}")
     say(f"memory      {parts} ({plan['images_at_once']} crops at once, {plan['precision']})")
     say(f"            one process on this {plan['device']} needs about {_gib(plan['memory_needed'])}; free: {free}")

@@ -8,7 +8,9 @@ import typer
 from segstream.cli.console import print_json, print_table
 from segstream.cli.report.published import Published, published
 from segstream.cli.report.text_table import HMEAN
+from segstream.pipeline.config import DataConfig
 from segstream.recipe import Recipe, read_recipe, recipe_names, resolve
+from segstream.shards.datasets.registry import registry
 
 Form = Literal["text", "json", "markdown"]
 
@@ -30,7 +32,9 @@ def show(form: Form) -> None:
     else:
         header = ("recipe", "network", "taxonomy", "datasets", "crops", "batch", "steps", "short side", "crop")
         rows = [_row(recipe) | {"datasets": len(recipe.data.mix)} for recipe in recipes]
-        print_table(header, [[value for key, value in row.items() if key != "crops_total"] for row in rows])
+        left_out = ("crops_total", "epochs")
+        cells = [["-" if row[key] is None else row[key] for key in row if key not in left_out] for row in rows]
+        print_table(header, cells)
 
 
 def page(recipes: list[Recipe]) -> str:
@@ -42,18 +46,30 @@ def page(recipes: list[Recipe]) -> str:
     return "\n".join(parts) + "\n"
 
 
+def released(data: DataConfig) -> dict[str, int]:
+    """By dataset of the mix, the images of its splits in the complete release, where that is known."""
+    known = {name: facts.splits for name in data.mix if (facts := registry().get(name)) is not None}
+    images = {name: [found.get(split) or 0 for split in data.splits] for name, found in known.items()}
+    return {name: sum(found) for name, found in images.items() if all(found)}
+
+
 def _row(given: Recipe) -> dict[str, Any]:
-    """What `--list --json` says of a recipe; `crops` are those of each dataset, as the recipe asks for them."""
-    recipe = resolve(given)
+    """What `--list --json` says of a recipe; `crops` are those of each dataset, as the recipe asks for them.
+
+    A length in epochs is that of the released sets; of other data it is None in steps and crops.
+    """
+    recipe = resolve(given, released(given.data))
+    steps = recipe.train.steps
     return {
         "recipe": recipe.name,
         "arch": recipe.model.arch,
         "taxonomy": recipe.data.taxonomy,
         "datasets": list(recipe.data.mix),
-        "crops": given.train.crops or recipe.crops_per_dataset,
-        "crops_total": recipe.steps * recipe.loader.batch,
+        "crops": given.train.crops or (steps and recipe.crops_per_dataset),
+        "crops_total": steps and steps * recipe.loader.batch,
         "batch": recipe.loader.batch,
-        "steps": recipe.steps,
+        "steps": steps,
+        "epochs": given.train.epochs,
         "short_side": recipe.augment.short_side,
         "crop": recipe.augment.crop,
     }
@@ -76,7 +92,7 @@ def _table(recipes: list[Recipe], figures: Published) -> list[str]:
         cells = [f"[{recipe.name}](../recipes/{recipe.name}.yaml)", recipe.model.arch, recipe.data.taxonomy]
         cells += [mix[0] if len(mix) == 1 else f"{len(mix)} datasets"]
         cells += [f"{recipe.augment.short_side}, {recipe.augment.crop_hw[0]}"]
-        cells += [f"{row[key]:,}" for key in ("crops", "batch", "steps")]
+        cells += ["-" if row[key] is None else f"{row[key]:,}" for key in ("crops", "batch", "steps")]
         held_out, training = figures.zero_shot.figures(recipe.name), figures.training.figures(recipe.name)
         found = (held_out.get(HMEAN), training.get(HMEAN), held_out.get(mix[0]))
         cells += ["-" if value is None else f"{value:.1f}" for value in found]

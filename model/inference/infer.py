@@ -24,7 +24,7 @@ from torch.nn.functional import interpolate
 
 from segstream.model.config import InferConfig
 from segstream.model.networks.blocks import MEAN_RGB, normalise
-from segstream.model.networks.hmsa import HMSA
+from segstream.model.networks.hmsa import HMSA, high_to_low
 from segstream.model.networks.upsample import Strip, Upsampling, rows_first, shifted, taps, upsampling
 from segstream.model.types import Coarse
 from segstream.shards.errors import DataError
@@ -113,16 +113,44 @@ def hierarchical_logits(net: nn.Module, images: Sequence[Image], config: InferCo
     Raises:
         DataError: the network has no scales of its own, or these do not fit.
     """
+    net, pixels = _whole(net, images, config)
+    combined: Tensor = net(pixels, config.n_scales)
+    if config.flip:
+        combined = (combined + net(pixels.flip(3), config.n_scales).flip(3)) / 2
+    return torch.stack([resized(scores.float(), images[0].shape[:2]) for scores in combined])
+
+
+def by_scale(
+    net: nn.Module, image: Image, projection: Projection, config: InferConfig
+) -> dict[float, tuple[Ids, npt.NDArray[np.float32]]]:
+    """What the network makes of an image at each of `config.n_scales` by itself, without its mirror image.
+
+    Returns:
+        By scale, from the highest: (H, W) ids, and (H, W) attention in 0..1: how far this scale is trusted over the
+        higher ones. The highest's decides nothing.
+
+    Raises:
+        DataError: see `hierarchical_logits`.
+    """
+    with torch.inference_mode():
+        net, pixels = _whole(net, [image], config)
+        (matrix,), found = _matrices(net, [projection]), {}
+        for scale in high_to_low(config.n_scales or ()):
+            seen = net.at_scale(pixels, scale)
+            scores, attention = (resized(x[0], image.shape[:2]) for x in (seen.logits, seen.attention))
+            scores = scores if matrix is None else _mapped(matrix, scores.softmax(dim=0))
+            found[scale] = _ids(scores.argmax(dim=0), len(scores)), attention[0].cpu().numpy()
+    return found
+
+
+def _whole(net: nn.Module, images: Sequence[Image], config: InferConfig) -> tuple[HMSA, Tensor]:
+    """The network, and the images as it takes them at scale 1, (N, 3, h, w)."""
     if not isinstance(net, HMSA):
         raise DataError("n_scales: only hierarchical multi-scale attention (hmsa) has scales of its own; use scales")
     size_hw, device = images[0].shape[:2], next(net.parameters()).device
     short = config.short_side or min(size_hw)
     check_thin(size_hw, short)
-    pixels = normalised([resize_short_side(image, short) for image in images], device)
-    combined: Tensor = net(pixels, config.n_scales)
-    if config.flip:
-        combined = (combined + net(pixels.flip(3), config.n_scales).flip(3)) / 2
-    return torch.stack([resized(scores.float(), size_hw) for scores in combined])
+    return net, normalised([resize_short_side(image, short) for image in images], device)
 
 
 def images_at_once(size_hw: tuple[int, int], config: InferConfig) -> int:

@@ -54,7 +54,7 @@ class Predictor:
         """Read a checkpoint and move its network to its device.
 
         Args:
-            checkpoint: a run's `final.pt`, or another file of a network's weights.
+            checkpoint: a file of a run, such as `final.pt`, or another file of a network's weights.
             arch: architecture of a file that is not recognised.
             num_classes: how many classes the file must have.
             taxonomy: answer in the classes of this dataset, or `universal`; None: the model's own.

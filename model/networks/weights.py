@@ -4,7 +4,7 @@ Every tensor is accounted for, or none is copied.
 
 A file is recognised by its content, whatever its name:
 
-    our own        a run's final.pt or one of its checkpoints
+    our own        a run's final.pt, best.pt or one of its checkpoints: of that the averaged weights if it keeps any
     checkpoint     names and tensors, at the top or below any keys ({"state_dict": ...}, {"model": ...}), as the network
                    spells them or after a prefix ("module.", "model.", "_orig_mod."): where that is follows from the
                    network's own names and shapes. Where several mappings fit, averaged weights (a key or prefix with
@@ -24,13 +24,14 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from segstream.model.checkpoint import FORMAT, VERSIONS, Final, parse_final
+from segstream.model.checkpoint import FORMAT, VERSIONS, Final, parse_result
 from segstream.model.networks.build import PRESETS, Config, build
 from segstream.model.networks.hrnet import HRNetConfig
 from segstream.model.networks.ocr import OCRConfig
@@ -41,6 +42,10 @@ from segstream.shards.files import digest
 from segstream.shards.taxonomy import load_taxonomy
 
 LISTED = 3  # names of a group that a message shows
+ANOTHER_NETWORK = (
+    "Build the architecture and number of classes that the file is of, or name parts of the network to leave freshly "
+    "drawn (`fresh`; `auto`: whatever does not fit)"
+)
 COUNTER = "num_batches_tracked"  # batch norm's, which files older than it lack and nothing here reads
 HRNET_TRUNK = r"(backbone\.)?(conv1|conv2|bn1|bn2|layer1|transition[123]|stage[234])\."
 HRNET_CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
@@ -73,6 +78,15 @@ class Loaded:
     fresh: tuple[str, ...]
     """Names of the network's tensors that keep what it was built with: the heads beside an ImageNet backbone, and what
     the caller asked for."""
+    unused: tuple[str, ...] = ()
+    """Names of the file's tensors that the network has no place for; only where the caller said `auto`."""
+
+    @property
+    def summary(self) -> str:
+        """How many tensors were kept, and which were not: the first few of each kind."""
+        others = {"freshly drawn": self.fresh, "of the file left out": self.unused}
+        told = (f"; {len(names)} {what} ({_listed(names)})" for what, names in others.items() if names)
+        return f"{self.num_tensors} tensors kept{''.join(told)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +112,23 @@ class _Found:
     heads: tuple[str, ...] = ()  # names of the network that such a file does not have
 
 
-def load_weights(net: nn.Module, path: str | Path, *, fresh: Sequence[str] = ()) -> Loaded:
+def load_weights(net: nn.Module, path: str | Path, *, fresh: Sequence[str] | Literal["auto"] = ()) -> Loaded:
     """Copy a file's weights into `net`, all or none.
 
     Args:
         net: a network of `build`, changed in place; on any device.
         path: see the module's docstring for what is recognised.
         fresh: parts of the network (`last_layer.3`, `ocr.cls_head`) to leave as they are although the file may have
-            them: heads for another number of classes.
+            them: heads for another number of classes. auto: all that the file does not have in the same shape, which
+            may be no part of the trunk.
 
     Returns:
         What the file was, its SHA-256, how many tensors were copied, and which of the network's were left as they were.
 
     Raises:
         DataError: the file is missing, damaged, holds code or is none of the above; its names or shapes differ from
-            the network's (told by kind of difference); a value is not finite, or a tensor of complex or truth values;
-            `fresh` names no part.
+            the network's (told by kind of difference), in the trunk where `fresh` is auto; a value is not finite, or a
+            tensor of complex or truth values; `fresh` names no part.
     """
     return copy_weights(net, path, read_weights_file(path), fresh=fresh)
 
@@ -124,7 +139,7 @@ def load_any(
     """A trained network, in eval mode on the CPU.
 
     Args:
-        path: a run's `final.pt`, or a published checkpoint.
+        path: a file of a run (`final.pt`, `best.pt`, `checkpoints/step-*.pt`), or a published checkpoint.
         arch: architecture of a file that is not recognised, a name of `model.networks.build.PRESETS`.
         num_classes: how many classes it must have; None: as many as its head says.
 
@@ -139,7 +154,7 @@ def load_any(
     """
     content = read_weights_file(path)
     ours = arch is None and isinstance(content, dict) and content.get("format") == FORMAT
-    net, meta = _rebuilt(path, parse_final(path, content)) if ours else _foreign(path, content, arch)
+    net, meta = _rebuilt(path, parse_result(path, content)) if ours else _foreign(path, content, arch)
     if num_classes not in (None, meta["num_classes"]):
         raise DataError(
             f"{path}: has {meta['num_classes']} classes, not {num_classes}; leave the number out, or take another file"
@@ -147,33 +162,58 @@ def load_any(
     return net, meta
 
 
-def copy_weights(net: nn.Module, path: str | Path, content: Any, *, fresh: Sequence[str] = ()) -> Loaded:
+def check_parts(net: nn.Module, parts: Sequence[str], *, field: str) -> None:
+    """Are these parts of the network, such as `backbone` or `ocr.cls_head`?
+
+    Raises:
+        DataError: one is not; `field` names where it stands.
+    """
+    names = [name for name, _ in net.named_parameters()]
+    for part in parts:
+        if not any(is_below(name, (part,)) for name in names):
+            near = get_close_matches(part, [name for name, _ in net.named_modules()], n=1)
+            tops = ", ".join(sorted({name.partition(".")[0] for name in names}))
+            hint = f"did you mean {near[0]!r}?" if near else f"its parts are {tops} and theirs"
+            raise DataError(f"{field}: {part!r} is no part of this network; {hint}")
+
+
+def copy_weights(
+    net: nn.Module, path: str | Path, content: Any, *, fresh: Sequence[str] | Literal["auto"] = ()
+) -> Loaded:
     """`load_weights` of a file that `read_weights_file` has read."""
-    own = net.state_dict()
-    for part in fresh:
-        if not any(_below(name, (part,)) for name in own):
-            parts = sorted({name.partition(".")[0] for name in own})
-            raise DataError(f"fresh: {part!r} is no part of this network; its parts are {', '.join(parts)} and theirs")
-    tried: list[tuple[int, _Place, _Found, dict[str, list[str]]]] = []
+    own, auto = net.state_dict(), fresh == "auto"
+    parts = () if auto else tuple(fresh)
+    check_parts(net, parts, field="fresh")
+    trunk = {name: tensor for name, tensor in own.items() if re.match(f"{HRNET_TRUNK}|{RESNET_TRUNK}", name)} or own
+    tried: list[tuple[tuple[int, int], _Place, _Found, dict[str, list[str]], tuple[str, ...]]] = []
     for place in _places_of(path, content, own):
         found = _recognised(path, place, own)
-        given = {name: tensor for name, tensor in found.weights.items() if not _below(name, fresh)}
-        expected = {name: t for name, t in own.items() if not _below(name, fresh) and name not in found.heads}
-        wrong = compare(given, expected)
-        tried.append((sum(map(len, wrong.values())), place, _Found(found.kind, given), wrong))
-    differ, place, found, wrong = min(tried, key=lambda one: one[0])
+        given = {name: tensor for name, tensor in found.weights.items() if not is_below(name, parts)}
+        unused: tuple[str, ...] = ()
+        if auto:
+            deeper = "backbone.{}".format  # where some networks have the trunk that is at the top of others
+            named = {deeper(name) if deeper(name) in own else name: tensor for name, tensor in given.items()}
+            given = {name: t for name, t in named.items() if name in own and not compare({name: t}, {name: own[name]})}
+            unused = tuple(name for name in named if name not in given)
+            wrong = compare({name: tensor for name, tensor in named.items() if name in trunk}, trunk)
+        else:
+            wrong = compare(given, {n: t for n, t in own.items() if not is_below(n, parts) and n not in found.heads})
+        differ = sum(map(len, wrong.values()))
+        tried.append(((differ, -len(given) * auto), place, _Found(found.kind, given), wrong, unused))
+    (differ, _), place, found, wrong, unused = min(tried, key=lambda one: one[0])
     if differ:
         at = f" ({place})" if str(place) else ""
         raise DataError(
-            f"{path}: {found.kind}{at} does not fit this network: {_told(wrong)}. Build the architecture and number of "
-            f"classes that the file is of, or name parts of the network to leave freshly drawn (`fresh`)"
+            f"{path}: {found.kind}{at} does not fit {'the trunk of ' * auto}this network: {_told(wrong)}. "
+            + ("Build the network that has the file's trunk, or take another file" if auto else ANOTHER_NETWORK)
         )
     check_values(path, found.weights)
     net.load_state_dict({**own, **found.weights})
     kept = tuple(name for name in own if name not in found.weights and not name.endswith(COUNTER))
-    others = " and ".join(str(other) or "the top" for differ, other, *_ in tried if not differ and other is not place)
+    others = " and ".join(str(other) or "the top" for (wrongs, _), other, *_ in tried if not wrongs and other != place)
     where = str(place) + f"; {others} fits too: averaged weights go first, then what comes first" * bool(others)
-    return Loaded(kind=found.kind, where=where, sha256=file_sha256(path), num_tensors=len(found.weights), fresh=kept)
+    sha256, count = file_sha256(path), len(found.weights)
+    return Loaded(kind=found.kind, where=where, sha256=sha256, num_tensors=count, fresh=kept, unused=unused)
 
 
 def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, list[str]]:
@@ -219,8 +259,8 @@ def _places_of(path: str | Path, content: Any, own: Mapping[str, Tensor]) -> lis
     kind, version = str(content.get("kind"))[:20], str(content.get("version"))[:20]
     if version != str(expected := VERSIONS.get(kind)):
         raise DataError(f"{path}: version {version}, expected {expected}; give a file of this one")
-    _, tensors = next(_mappings(content.get("weights")), ("", {}))
-    return [_Place("", "", tensors, 0, f"our own {kind}")]
+    parts = (next(_mappings(content.get(name)), ("", {})) for name in ("weights", "average"))  # averaged ones go first
+    return [_Place("", "", {name: t for _, tensors in parts for name, t in tensors.items()}, 0, f"our own {kind}")]
 
 
 def places(path: str | Path, content: Any, names: Collection[str]) -> list[_Place]:
@@ -298,7 +338,8 @@ def _backbone(
     return _Found(f"ImageNet backbone of {family}", named, heads)
 
 
-def _below(name: str, parts: Sequence[str]) -> bool:
+def is_below(name: str, parts: Sequence[str]) -> bool:
+    """Whether a tensor or module is one of these parts of a network, or in one."""
     return f"{name}.".startswith(tuple(f"{part}." for part in parts))
 
 
@@ -317,7 +358,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _rebuilt(path: str | Path, final: Final) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a run's `final.pt`."""
+    """The network of a file of a run."""
     meta = final.meta
     try:
         arch, num_classes, options = meta["arch"], meta["num_classes"], meta.get("options", {})

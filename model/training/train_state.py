@@ -163,7 +163,9 @@ class TrainState:
         finally:
             self.net.train()
 
-    def checkpoint(self, *, identity: dict[str, Any], step: int, skipped: tuple[int, int]) -> Checkpoint:
+    def checkpoint(
+        self, *, identity: dict[str, Any], meta: dict[str, Any], step: int, skipped: tuple[int, int]
+    ) -> Checkpoint:
         """All that the next step depends on; the tensors are those in use."""
         return Checkpoint(
             identity=identity,
@@ -173,6 +175,7 @@ class TrainState:
             average=None if self._average is None else dict(self._average.named_parameters()),
             scaler=self._amp.scaler.state_dict(),
             skipped=skipped,
+            meta=meta,
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:

@@ -11,6 +11,7 @@ Several processes (`model.distributed`) share each batch and hold the same weigh
 itself, the running statistics of batch norms on a CPU, is rank 0's wherever it is looked at.
 """
 
+import math
 import signal
 import threading
 import time
@@ -34,8 +35,10 @@ from segstream.shards.errors import DataError
 from segstream.shards.taxonomy import IGNORE_INDEX
 
 _NAMES = [field.name for field in fields(TrainConfig)]
-SHAPING = [name for name in _NAMES[: _NAMES.index("precision") + 1] if name != "crops"]
-"""The fields of TrainConfig that the result depends on: those that it lists first, crops being steps by now."""
+SHAPING = [name for name in _NAMES[: _NAMES.index("precision") + 1] if name not in ("crops", "epochs")]
+"""The fields of TrainConfig that the result depends on: those that it lists first, any length being steps by now."""
+IF_USED = {f.name: f.default for f in fields(TrainConfig)[_NAMES.index("precision") + 1 : _NAMES.index("accumulate")]}
+"""More of them, with the default at which they are no part of an identity: runs from before them go on."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # what schedulers send before they kill; SLURM's --signal=USR1@120
 GIVE_UP = 10  # updates skipped in a row
 
@@ -104,11 +107,11 @@ def train(
         Stopped: SIGTERM or SIGUSR1 came to one of the processes; a checkpoint of all steps done is written.
     """
     if config.steps is None:
-        raise DataError("train.steps: missing; only a recipe can say how many steps its crops are")
+        raise DataError("train.steps: missing; only a recipe and its data say how many steps crops or epochs are")
     steps, group = config.steps, group or ProcessGroup()
     note: Note = on_note if on_note is not None and group.is_main else lambda line: None
     final = Path(run_dir) / "final.pt"
-    identity = run_identity(source, config, meta=meta, seed=seed)
+    identity, stored = run_identity(source, config, meta=meta, seed=seed), plain(dict(meta))
     with ExitStack() as cleanup:
         signals = cleanup.enter_context(stop_signals())  # left last: a second signal must not cut a file short
         checkpoints = Checkpoints(Path(run_dir) / "checkpoints", keep=config.keep)
@@ -132,7 +135,7 @@ def train(
             note(line)
 
         def save(step: int) -> None:
-            checkpoint = state.checkpoint(identity=identity, step=step, skipped=(skipped, in_a_row))
+            checkpoint = state.checkpoint(identity=identity, meta=stored, step=step, skipped=(skipped, in_a_row))
             if group.is_main:
                 checkpoints.save(checkpoint)
 
@@ -155,7 +158,7 @@ def train(
                 group.from_main(checkpoints.wait)
                 raise Stopped(f"{run_dir}: told to stop, {step} of {steps} steps are kept; the same command goes on")
             torch.manual_seed(_step_seed(seed, step, group.rank))
-            lr = poly_lr(step, base=config.lr, steps=steps, power=config.power)
+            lr = learning_rate(step, config)
             report = state.update(batch, agreed.global_counts, lr)
             done = step + 1
             if report is None:
@@ -182,23 +185,35 @@ def train(
 
         # 4. The result. Killed before this line is through, the next start finds the checkpoint of the last step.
         group.from_main(checkpoints.wait)
-        result = state.final(identity=identity, meta=plain(dict(meta)), step=steps)
+        result = state.final(identity=identity, meta=stored, step=steps)
         group.from_main(lambda: save_final(final, result))
     return str(final)
 
 
-def poly_lr(step: int, *, base: float, steps: int, power: float = 0.9) -> float:
-    """Polynomial decay: `base` at step 0, falling to (nearly) 0 at the last step, no warm-up.
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """The rate for the update that a step makes.
+
+        rate = lr * fall(p) * min(1, (step + 1) / warmup_steps)
+        fall(p) = (1 - p) ** power for poly, (1 + cos(pi * p)) / 2 for cosine
+        p = step / steps; per epoch: whole epochs done / epochs begun by the end of the run
+
+    Without warm-up step 0 has `lr` itself; the last step has nearly 0, or what the last epoch has.
 
     Args:
-        step: 0 .. steps - 1; the rate is for the update that this step makes.
-        base: initial rate.
-        steps: length of the run.
-        power: 1 is linear.
+        step: 0 .. steps - 1.
+        config: with `steps`, and `epoch_steps` for a schedule per epoch.
 
-    Source: Chen et al., "DeepLab", TPAMI 2018; the recipes of MSeg use power 0.9.
+    Source: poly: Chen et al., "DeepLab", TPAMI 2018; MSeg uses power 0.9 per step, hierarchical multi-scale attention
+    1 and 2 per epoch. Cosine: Loshchilov and Hutter, "SGDR", ICLR 2017, without restarts.
     """
-    return float(base * (1.0 - step / steps) ** power)
+    done, whole = float(step), float(config.steps or 1)
+    if config.schedule_per == "epoch" and config.epoch_steps is not None:
+        # Steps do not divide into epochs: 1e-9 is for whole numbers that rounding has made less, or more, than that.
+        done, whole = (done / config.epoch_steps + 1e-9) // 1, math.ceil(whole / config.epoch_steps - 1e-9)
+    fall = (
+        (1 - done / whole) ** config.power if config.schedule == "poly" else (1 + math.cos(math.pi * done / whole)) / 2
+    )
+    return float(config.lr * fall * min(1.0, (step + 1) / max(config.warmup_steps, 1)))
 
 
 def run_identity(source: BatchSource, config: TrainConfig, *, meta: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -208,7 +223,8 @@ def run_identity(source: BatchSource, config: TrainConfig, *, meta: Mapping[str,
     processes there are, and in how many parts each goes through its batches, may change from one start to the next.
     """
     network = {key: value for key, value in meta.items() if key != "recipe"}
-    shaping = {name: getattr(config, name) for name in SHAPING}
+    used = [name for name, default in IF_USED.items() if getattr(config, name) != default]
+    shaping = {name: getattr(config, name) for name in (*SHAPING, *used)}
     shaping["precision"] = pick_precision(config.precision, pick_device(config.device))
     data = {"datasets": source.datasets, "weights": source.weights, "fingerprint": dict(source.fingerprint)}
     identity: dict[str, Any] = plain({"network": network, "train": shaping, "data": data, "seed": seed})

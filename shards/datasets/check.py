@@ -62,7 +62,8 @@ def check_release(name: str, raw: Path | None = None) -> ReleaseCheck:
     if root is None:
         raise UsageError(f"{name}: says no `root`; give the folder of the data")
     where = Release(root)
-    splits = tuple(_check_split(data, where, split) for split in data.splits)
+    checks = (_check_split(data, where, split) for split in data.splits)
+    splits = tuple(check for check in checks if check.images or check.split not in data.optional)
     if is_own(name):
         return ReleaseCheck(name=data.name, raw=str(root), splits=splits)
     facts = registry()[name]

@@ -36,6 +36,10 @@ class Files:
     labels: str = ""
     words: Mapping[str, str] = field(default_factory=dict)
     """Split -> the release's own word for it, where that is another."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """What else stands in braces in the globs -> the text it stands for."""
+    other: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Split -> the fields, `split` among them, that are other texts for it."""
 
 
 def folder_of(dataset: str) -> Path:
@@ -59,8 +63,8 @@ def find(release: Release, split: str, *, dataset: str, files: Files) -> Found:
     Raises:
         DataError: a folder of the release is missing.
     """
-    word = files.words.get(split, split)
-    images, labels = (glob.replace("{split}", word) for glob in (files.images, files.labels))
+    texts = {"split": files.words.get(split, split), **files.fields, **files.other.get(split, {})}
+    images, labels = (glob.format_map(texts) for glob in (files.images, files.labels))
     names = split_list(dataset, split)
     return find_all(release, images, labels) if names is None else find_listed(release, names, images, labels)
 

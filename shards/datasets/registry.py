@@ -98,6 +98,8 @@ class Facts:
     """False: only images are published."""
     splits: Mapping[str, int | None]
     """Images per split of the complete release, as it is used; None where no list that can be had says so."""
+    optional: tuple[str, ...] = ()
+    """Splits that are converted only if they are named; a release without them is whole."""
     total: int | None = None
     """Images of all splits together, where only that is known."""
     licence: str
@@ -177,6 +179,7 @@ def dataset(name: str) -> Dataset:
         role=facts.role,
         taxonomy=taxonomies.load_taxonomy(facts.taxonomy or name),
         splits=facts.splits,
+        optional=facts.optional,
         licence=facts.licence,
         remap=taxonomies.release_remap(name) if facts.labels else None,
         find=functools.partial(find, dataset=name, files=facts.files),
@@ -214,7 +217,7 @@ def describe(name: str) -> dict[str, Any]:
         role, splits, stated = facts.role, facts.splits, asdict(facts)
         taxonomy = taxonomies.load_taxonomy(name if name.endswith(_RELABELED) else facts.taxonomy or name)
         told = {key: stated[key] for key in ("title", "labels", "total", "licence", "home", "layout")}
-        told |= {"archives": list(stated["archives"]), "download": facts.downloads}
+        told |= {"archives": list(stated["archives"]), "download": facts.downloads, "optional": list(facts.optional)}
     to_universal = taxonomy.to_universal
     to_naive = taxonomies.naive_remap(taxonomy).table if taxonomy.name in taxonomies.TRAINING_TAXONOMIES else None
     return {

@@ -149,6 +149,8 @@ class Dataset:
     """Of its native labels."""
     splits: Mapping[str, int | None]
     """Images per split, where known beforehand."""
+    optional: tuple[str, ...] = ()
+    """Splits that are converted only if they are named, as most copies of the release lack them."""
     licence: str
     root: Path | None = None
     """Root of the release that the dataset itself states (own data only)."""

@@ -14,9 +14,15 @@ from segstream.shards.errors import DataError
         (TrainConfig, {"ema": 1.0}, "ema: 1.0; must be between 0 and 1, or null for none"),
         (TrainConfig, {"mgda": True, "precision": "fp16"}, "precision: fp16 scales losses, which mgda compares"),
         (TrainConfig, {"loss": "rmi", "class_balance": 0.5}, "class_balance: 0.5; loss rmi has no place for it"),
-        (ModelConfig, {"fresh": ("last_layer",)}, r"fresh: \['last_layer'\]; without `weights` everything is"),
+        (TrainConfig, {"epochs": 3.0}, "steps, crops, epochs: steps and epochs given; a run has one length"),
+        (TrainConfig, {"steps": None, "epochs": 0.0}, "epochs: 0.0; must be above 0"),
+        (TrainConfig, {"steps": None, "epochs": {"a": 1.0, "b": 2.0}}, r"epochs: .*; must be above 0, of one dataset"),
+        (TrainConfig, {"schedule_per": "epoch"}, "schedule_per: epoch; what an epoch is follows from train.epochs"),
+        (TrainConfig, {"warmup_steps": -1}, "warmup_steps: -1; must be 0 or above"),
+        (ModelConfig, {"fresh": "auto"}, "fresh: auto; without `weights` everything is"),
+        (ModelConfig, {"fresh": ("last_layer",)}, r"fresh: \('last_layer',\); without `weights` everything is"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(config, changes, text):
     with pytest.raises(DataError, match=text):
-        config(**({"steps": 1, "lr": 0.1} if config is TrainConfig else {"arch": "hrnet-tiny"}), **changes)
+        config(**({"steps": 1, "lr": 0.1} if config is TrainConfig else {"arch": "hrnet-tiny"}) | changes)

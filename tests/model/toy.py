@@ -56,6 +56,7 @@ class ToySource:
     extra: dict[str, Any] = field(default_factory=dict)
     taxonomy: Taxonomy = TAXONOMY
     engine_note: str = "engine toy"
+    counts: dict[str, int] = field(default_factory=lambda: {"left": 6, "right": 7})
     warnings: tuple[str, ...] = ("toy train: only one class occurs",)
 
     @property
@@ -95,10 +96,11 @@ def save_net(
     taxonomy: Taxonomy = TAXONOMY,
     classes: int = 0,
     options: Any = TINY,
+    arch: str = "hrnet-tiny",
     **recipe: Any,
 ) -> Path:
     """The last file of a run that trained this network."""
-    meta = {"arch": "hrnet-tiny", "num_classes": classes or taxonomy.num_classes, "options": options}
+    meta = {"arch": arch, "num_classes": classes or taxonomy.num_classes, "options": options}
     meta |= {"taxonomy": asdict(taxonomy), "recipe": {"name": path.stem, "seed": 0, "data": {}} | recipe}
     save_final(path, Final(identity={}, meta=json.loads(json.dumps(meta)), step=1, weights=net.state_dict()))
     return path

@@ -310,7 +310,7 @@ def test_what_cannot_be_judged_is_said(universal, sets, tmp_path, monkeypatch, h
     shards = EvalImages(sets["bdd"]).shards
     for changes, says in (
         ({"members": ("image", "json")}, "images without labels"),
-        ({"split": "train"}, "native size"),
+        ({"params": {"short_side": 1}}, "native size"),
         ({"shards": ()}, "holds no sample"),
     ):
         changed = type(shards)(shards._store, dataclasses.replace(shards.manifest, **changes))
@@ -390,7 +390,7 @@ def test_a_set_that_cannot_be_used_is_told_before_training(place, tmp_path):
     val = f"{shards}/camvid-11/val"
     for urls, message in (
         ([str(tmp_path / "none")], "no such folder"),
-        ([f"{shards}/ade20k-150/train"], "a training split"),
+        ([f"{shards}/ade20k-150/train"], r"a training split, stored at a reduced size \(sample 'ADE_"),
         ([val, f"{val}/", f"{val}/."], r"validate\.data: .*camvid-11-val is named twice"),
     ):
         with pytest.raises(DataError, match=message), open_validation(urls, None, model, ProcessGroup()):

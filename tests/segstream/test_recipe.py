@@ -1,6 +1,6 @@
 import pytest
 
-from segstream.recipe import load_recipe, recipe_names
+from segstream.recipe import load_recipe, read_recipe, recipe_names, resolve
 from segstream.shards.errors import DataError, UsageError
 
 BASE = """
@@ -44,6 +44,8 @@ def test_overrides_reach_any_leaf_and_come_last(folder):
         ("validate.pictures=99", UsageError, "pictures: 99; must be from 0 to 64"),
         ("validate.data=[a, a]", UsageError, "a set is named twice"),
         ("validate.every=5", UsageError, "validate.every: unknown key"),
+        ("train.epochs={thre: 1}", UsageError, "train.epochs: 'thre' is not in data.mix; did you mean 'three'"),
+        ("train.schedule=cosin", UsageError, "train.schedule: 'cosin' is not one of poly, cosine"),
         ("model.fresh=[last_layer]", UsageError, "without `weights` everything is"),
     ],
 )
@@ -77,3 +79,35 @@ def test_the_demo_gives_every_model_the_same_budget():
     demo = [load_recipe(n) for n in recipe_names() if n.startswith(("union-", "single-")) and "-1m-" not in n]
     assert len(demo) == 6
     assert len({(r.train, r.loader, r.augment, r.model.arch, r.eval) for r in demo}) == 1
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "epoch_steps"),
+    [
+        ("10", 10 * 18 // 4, 18 / 4),  # of all samples
+        ("{one: 10}", 3 * 10 * 7 // 4, 3 * 7 / 4),  # one has a third of the slots
+        ("{two: 2.5}", int(2.5 * 16.5) // 4, 16.5 / 4),
+    ],
+)
+def test_epochs_become_steps_once_the_samples_are_counted(folder, epochs, steps, epoch_steps):
+    recipe = load_recipe(str(folder / "_base.yaml"), [f"train.epochs={epochs}", "train.schedule_per=epoch"])
+    with pytest.raises(DataError, match=r"train.epochs: how many steps they are is known with the data"):
+        _ = recipe.steps
+    settled = resolve(recipe, {"one": 7, "two": 11})
+    assert (settled.steps, settled.train.epochs, settled.train.epoch_steps) == (steps, None, epoch_steps)
+    assert resolve(recipe, {"three": 5}) == recipe
+    with pytest.raises(DataError, match=r"_base: train.epochs: .* of 0 samples do not fill a batch of 4; ask for more"):
+        resolve(recipe, {"one": 0, "two": 0})
+
+
+def test_the_last_length_said_counts(folder):
+    (folder / "child.yaml").write_text("extends: _base.yaml\ntrain: {epochs: {one: 4}}\n")
+    (folder / "grandchild.yaml").write_text("extends: child.yaml\ntrain: {epochs: {two: 3}}\n")
+    for name, overrides, length in (
+        ("child", (), (None, None, {"one": 4})),
+        ("grandchild", (), (None, None, {"two": 3})),
+        ("grandchild", ["train.steps=5"], (5, None, None)),
+        ("_base", ["train.crops=8", "train.epochs=2"], (None, None, 2)),
+    ):
+        train = read_recipe(str(folder / f"{name}.yaml"), overrides).train
+        assert (train.steps, train.crops, train.epochs) == length

@@ -95,8 +95,8 @@ def test_a_length_that_cannot_be_is_an_error(tmp_path):
     file = tmp_path / "own.yaml"
     for asked, message in (
         ("crops: 1", "1 of each of 4 datasets do not fill a batch of 24"),
-        ("steps: 1, crops: 100", "both are given"),
-        ("steps: null", "neither is given"),
+        ("steps: 1, crops: 100", "steps and crops given"),
+        ("steps: null", "none given"),
         ("crops: 0", "crops: 0; must be at least 1"),
     ):
         file.write_text(f"extends: {RECIPES / 'union-universal.yaml'}\ntrain: {{{asked}}}\n")

@@ -1,6 +1,7 @@
 """A recipe is trained: from the weights it names, and ignores signals once it was stopped."""
 
 import hashlib
+import json
 import signal
 
 import pytest
@@ -34,7 +35,8 @@ def test_training_starts_from_the_file_and_the_run_knows_its_hash(tmp_path):
         torch.testing.assert_close(final.weights[name], weight.detach(), rtol=0, atol=1e-8)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert final.identity["network"]["weights"] == {"sha256": digest, "fresh": []}
-    assert f"starting from MSeg checkpoint {path} ('state_dict', names after 'module.')" in notes
+    kept = f"{len(final.weights)} tensors kept"
+    assert f"starting from MSeg checkpoint {path} ('state_dict', names after 'module.'): {kept}" in notes
     other = recipe(tmp_path, f"model.weights={file_of(tmp_path, seed=8)}")
     with pytest.raises(DataError, match=rf"belongs to another run: network.weights.sha256 is '{digest[:20]}"):
         train(other, tmp_path / "run")
@@ -66,7 +68,23 @@ def test_parts_may_be_left_freshly_drawn(tmp_path):
     final = load_final(train(chosen, tmp_path / "run", on_note=notes.append))
     assert final.identity["network"]["weights"]["fresh"] == ["last_layer.3"]
     assert "weights" not in load_final(train(recipe(tmp_path), tmp_path / "plain")).identity["network"]
-    assert any(note.endswith("; freshly drawn: 2 tensors") for note in notes)
+    told = "; 2 freshly drawn (last_layer.3.weight, last_layer.3.bias)"
+    assert any(note.endswith(told) for note in notes)
+    chosen = recipe(tmp_path, weights, "model.fresh=auto")
+    auto = load_final(train(chosen, tmp_path / "auto", on_note=notes.append))
+    assert auto.identity["network"]["weights"]["fresh"] == "auto"
+    assert all(torch.equal(auto.weights[name], tensor) for name, tensor in final.weights.items())
+    assert notes[-1].endswith(f"{told}; 2 of the file left out (last_layer.3.weight, last_layer.3.bias)")
+
+
+def test_a_length_in_epochs_is_that_of_the_samples(tmp_path):
+    chosen = toy(tmp_path, "train.epochs={right: 2}", "train.schedule_per=epoch", "train.power=1")
+    rows = []
+    path = train(chosen, tmp_path / "run", on_log=rows.append)
+    assert [(row.step, row.lr) for row in rows] == [(2, 0.05), (4, 0.05), (6, 0.025), (7, 0.025)]  # 2 x 7 of half
+    known = load_final(path)
+    assert known.step == known.meta["recipe"]["train"]["steps"] == 7
+    assert json.loads((tmp_path / "run/run.json").read_text())["recipe"]["train"]["steps"] == 7
 
 
 def test_a_process_that_stops_cannot_be_told_again():

@@ -42,7 +42,8 @@ def releases(tmp_path_factory):
             with tiny():
                 own_data(place / name) if name == "own" else draw(place, name, train=2, val=2, seed=4, workers=1)
             source, raw = dataset(called(name, place / name)), Release(place / name)
-            found = {split: pairs for split in source.splits if (pairs := source.find(raw, split).pairs)}
+            drawn = [split for split in source.splits if split not in source.optional]
+            found = {split: pairs for split in drawn if (pairs := source.find(raw, split).pairs)}
             pairs, splits = [pair for pairs in found.values() for pair in pairs], list(found)
             files = {"image": [p.image for p in pairs], "label": [p.label for p in pairs if p.label]}
             files["shared"] = SHARED.get(name, ())

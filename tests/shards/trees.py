@@ -59,6 +59,18 @@ def cityscapes(root: Path) -> Path:
     return root
 
 
+def coarse(root: Path) -> Path:
+    """Cityscapes' coarse labels of two further images, and of one that has fine labels as well."""
+    rng = np.random.default_rng(11)
+    for split, city in (("train_extra", "bayreuth"), ("train_extra", "troisdorf"), ("train", "ulm")):
+        stem = f"{city}_000000_000019"
+        if split == "train_extra":
+            save(root / f"leftImg8bit/{split}/{city}/{stem}_leftImg8bit.png", picture(rng))
+        label = blocks(rng, [0, 7, 26, 27, 28])
+        save(root / f"gtCoarse/{split}/{city}/{stem}_gtCoarse_labelIds.png", label.astype(np.uint8))
+    return root
+
+
 def sunrgbd(root: Path) -> Path:
     rng = np.random.default_rng(2)
     for part, names in (

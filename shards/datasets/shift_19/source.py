@@ -1,4 +1,4 @@
-"""SHIFT, front camera: RGB or RGBA PNGs with CARLA's class ids in the red channel, in the 19 Cityscapes classes."""
+"""SHIFT: RGB or RGBA PNGs with CARLA's class ids in the red channel, in the 19 Cityscapes classes."""
 
 from segstream.shards.codecs import png
 from segstream.shards.codecs.images import decode_picture

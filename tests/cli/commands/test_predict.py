@@ -13,14 +13,17 @@ from scipy.special import softmax
 from segstream.cli.commands.predict import predict
 from segstream.cli.predictions.media import open_video, write_video
 from segstream.cli.predictions.output_folder import named
+from segstream.cli.predictions.overlay import draw
 from segstream.cli.predictions.predict_images import grouped
 from segstream.model.config import InferConfig
+from segstream.model.inference.infer import by_scale
 from segstream.model.inference.infer import predict as scores_of
 from segstream.model.inference.predictor import Predictor
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import load_any
 from segstream.shards.errors import DataError, UsageError
-from tests.model.literal_inference import random_image
+from tests.model.literal_inference import random_image, settled
+from tests.model.plain import HMSA
 from tests.model.toy import CLASSES, TINY, save_net, save_published
 from tests.shards.trees import save
 
@@ -277,8 +280,33 @@ def test_a_truncated_video_keeps_its_frames_and_says_where_it_ends(tmp_path, fin
     assert "v.mkv, frame" in row["error"]
 
 
+def test_attention_and_prediction_at_each_scale_are_drawn_and_counted_as_outputs(tmp_path):
+    net, options = settled("hmsa", 3, **HMSA), HMSA | {"init": "kaiming"}
+    final = save_net(tmp_path / "final.pt", net, arch="hmsa", options=options, eval=SETTINGS | {"n_scales": [1.0, 2.0]})
+    source, out = folder(tmp_path / "in", ["a/x.png"]), tmp_path / "out"
+    run(source, final, out, attention=True)
+    predictor = Predictor(final)
+    views = by_scale(predictor.net, picture(0), None, predictor.config)
+    for scale, (ids, attention) in views.items():
+        np.testing.assert_array_equal(label(out / f"scales/{scale:g}/a/x_attention.png"), (attention * 255).round())
+        drawn = draw(picture(0), ids, predictor.taxonomy.classes)
+        assert np.abs(label(out / f"scales/{scale:g}/a/x_overlay.jpg") - drawn.astype(float)).mean() < 8
+    (out / "scales/2/a/x_attention.png").unlink()
+    run(source, final, out, attention=True)
+    assert (out / "scales/2/a/x_attention.png").exists()
+    with pytest.raises(UsageError, match="only hmsa networks have it"):
+        run(source, final, tmp_path / "windows", attention=True, scales="1")
+    with pytest.raises(UsageError, match="only hmsa networks have it"):
+        run(source, checkpoint(tmp_path / "hrnet.pt"), tmp_path / "hrnet", attention=True)
+
+
 @pytest.mark.parametrize(
-    ("options", "says"), [({"logits": True}, "are for images"), ({"overlay": False}, "gives nothing")]
+    ("options", "says"),
+    [
+        ({"logits": True}, "are for images"),
+        ({"attention": True}, "are for images"),
+        ({"overlay": False}, "gives nothing"),
+    ],
 )
 def test_a_video_has_no_scores(tmp_path, final, options, says):
     with pytest.raises(UsageError, match=says):

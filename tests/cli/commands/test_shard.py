@@ -68,3 +68,14 @@ def test_own_data_tell_what_is_ignored_what_is_left_out_and_what_cannot_be_learn
     shard(tmp_path, str(tmp_path / "out"), **options)
     line = "  100.0% of the pixels are ignored (values in the label files: 255 on 128); 1 of 1 classes occur nowhere: a"
     assert line in capsys.readouterr().out.splitlines()
+
+
+def test_optional_splits_are_converted_if_they_are_named(tmp_path, capsys):
+    raw, out = trees.coarse(trees.cityscapes(tmp_path / "raw")), str(tmp_path / "out")
+    shard(raw, out, dataset="cityscapes-19", split=None, json=True)
+    assert [made["split"] for made in json.loads(capsys.readouterr().out)] == ["train", "val"]
+    shard(raw, out, dataset="cityscapes-19", split=["train_extra", "train_coarse"], skip_bad=1, json=True)
+    made = json.loads(capsys.readouterr().out)
+    assert [(one["split"], one["samples"]) for one in made] == [("train_extra", 2), ("train_coarse", 1)]
+    with pytest.raises(DataError, match="gtCoarse/val: no such folder"):
+        shard(raw, out, dataset="cityscapes-19", split=["val_coarse"])

@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 
 from segstream.model.config import MULTI_SCALE, InferConfig
 from segstream.model.inference.infer import (
+    by_scale,
     check_thin,
     images_at_once,
     logits,
@@ -199,6 +200,14 @@ def test_hierarchical_scales_take_the_whole_image_and_average_logits(flip):
     np.testing.assert_allclose(mapped, np.tensordot(matrix, shares, axes=1), atol=1e-4)
     (log_mapped,) = logits(net, [image], matrix, config)
     np.testing.assert_allclose(log_mapped.exp(), mapped.clamp(min=2.0**-24), rtol=1e-4)
+    views = by_scale(net, image, matrix, config)
+    assert [*views] == [2.0, 1.0, 0.5]
+    for scale, (ids, attention) in views.items():
+        with torch.no_grad():
+            seen = net.at_scale(pixels, scale)
+        alone = np.tensordot(matrix, up(seen.logits, (61, 75))[0].softmax(dim=0), axes=1)
+        assert (ids == alone.argmax(axis=0)).mean() > 0.999
+        np.testing.assert_allclose(attention, up(seen.attention, (61, 75))[0, 0], atol=1e-4)
 
 
 def test_scales_of_the_network_are_refused_where_they_do_not_fit(net):

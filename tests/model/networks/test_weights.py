@@ -172,9 +172,80 @@ def test_a_head_for_other_classes_is_left_fresh_on_request_only(tmp_path):
     assert set(loaded.fresh) == {f"{part}.{kind}" for part in fresh for kind in ("weight", "bias")}
     assert equal(net, {n: t for n, t in weights.items() if n not in loaded.fresh})
     assert equal(net, {n: t for n, t in before.items() if n in loaded.fresh})
-    says = r"'ocr.cls' is no part of this network; its parts are backbone, ocr, scale_attn"
-    with pytest.raises(DataError, match=says):
-        load_weights(net, tmp_path / "w.pth", fresh=("ocr.cls",))
+    for part, says in (("ocr.cls", "did you mean 'ocr.cls_head'"), ("x", "its parts are backbone, ocr, scale_attn")):
+        with pytest.raises(DataError, match=f"'{part}' is no part of this network; {says}"):
+            load_weights(net, tmp_path / "w.pth", fresh=(part,))
+    assert load_weights(net_of("hmsa"), tmp_path / "w.pth", fresh="auto").fresh == loaded.fresh
+
+
+SUBSET = {n: t for n, t in shaken("hrnet-tiny").items() if not n.startswith("stage4.0.branches.3")}
+
+
+@pytest.mark.parametrize(
+    ("arch", "content", "fresh", "unused"),
+    [
+        ("hmsa", wrapped(shaken("hmsa")), (), ()),
+        ("hmsa", wrapped(shaken("hrnet-tiny")), ("ocr.", "scale_attn."), ("last_layer.",)),  # the same trunk, no prefix
+        ("hrnet-tiny", shaken("hmsa", classes=5), ("last_layer.",), ()),  # other parts lie beside the place
+        ("pspnet-50", trunk("pspnet-50", shaken("pspnet-50"))[0], ("ppm.", "cls.", "aux."), ()),
+        (
+            "hrnet-tiny",
+            {"small": SUBSET, "whole": shaken("hrnet-tiny", classes=5)},
+            ("last_layer.3.",),
+            ("last_layer.3.",),
+        ),
+    ],
+)
+def test_auto_takes_what_fits_by_name_and_shape_and_says_the_rest(tmp_path, arch, content, fresh, unused):
+    torch.save(content, tmp_path / "w.pth")
+    net, before = net_of(arch), net_of(arch).state_dict()
+    loaded = load_weights(net, tmp_path / "w.pth", fresh="auto")
+    kept = {n: t for n, t in before.items() if fresh and n.startswith(fresh) and not n.endswith("num_batches_tracked")}
+    assert set(loaded.fresh) == set(kept)
+    assert equal(net, kept)
+    assert all(name.startswith(unused) for name in loaded.unused)
+    assert bool(loaded.unused) == bool(unused)
+    changed = [n for n, t in net.state_dict().items() if not torch.equal(t, before[n])]
+    assert loaded.num_tensors == len(changed) == len(before) - len([n for n in before if fresh and n.startswith(fresh)])
+    assert len(loaded.summary) < 400
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (
+            SUBSET,
+            r"not fit the trunk of this network: \d+ missing \(stage4.*, and \d+ more\). Build the network that has",
+        ),
+        (build("hrnet-tiny", 3).state_dict(), r"trunk of this network: \d+ wrongly shaped \(conv1.weight: 32x3x3x3"),
+        (shaken("pspnet-50"), r"the trunk of this network: \d+ missing \(conv1.weight, bn1.weight, bn1.bias, and"),
+    ],
+)
+def test_auto_is_no_start_from_less_than_the_trunk(tmp_path, content, text):
+    torch.save(content, tmp_path / "w.pth")
+    net, before = net_of("hrnet-tiny"), net_of("hrnet-tiny").state_dict()
+    with pytest.raises(DataError, match=text):
+        load_weights(net, tmp_path / "w.pth", fresh="auto")
+    assert equal(net, before)
+
+
+@pytest.mark.parametrize("averaged", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_checkpoint_is_a_model_by_its_averaged_weights_if_it_has_any(tmp_path, averaged, known):
+    """Also one that was written before checkpoints knew the recipe."""
+    weights, mean = shaken("hrnet-tiny"), shaken("hrnet-tiny", seed=2)
+    meta = META | {"options": NETS["hrnet-tiny"]}
+    network = {name: value for name, value in meta.items() if name != "recipe"}
+    average = {n: mean[n] for n, _ in net_of("hrnet-tiny").named_parameters()} if averaged else None
+    identity, told = {"network": network}, meta if known else {}
+    made = Checkpoint(identity=identity, step=4, weights=weights, average=average, optimizer={}, meta=told)
+    save_checkpoint(tmp_path / "step-00000004.pt", made)
+    net, found = load_any(tmp_path / "step-00000004.pt")
+    assert found == (meta if known else network)
+    assert equal(net, weights | (average or {}))
+    start = net_of("hrnet-tiny")
+    load_weights(start, tmp_path / "step-00000004.pt")
+    assert equal(start, net.state_dict())
 
 
 @pytest.mark.parametrize(

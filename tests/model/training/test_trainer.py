@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, interpolate
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, PolynomialLR
 
 from segstream.model.checkpoint import check_same, load_checkpoint, load_final
 from segstream.model.config import TrainConfig
 from segstream.model.networks.blocks import normalise
 from segstream.model.networks.build import build
-from segstream.model.training.trainer import SHAPING, Stopped, poly_lr, run_identity, stop_signals, train
+from segstream.model.training.trainer import SHAPING, Stopped, learning_rate, run_identity, stop_signals, train
 from segstream.shards.errors import DataError
 from tests.model.toy import META, TINY, StopError, ToySource, run, stop_at
 
@@ -98,6 +99,8 @@ CHANGES = {
     "optimizer": ({"optimizer": "adamw"}, r"train.optimizer is 'sgd', this run has 'adamw'"),
     "balance": ({"class_balance": 0.5}, r"train.class_balance is 0.0, this run has 0.5"),
     "loss": ({"loss": "rmi"}, r"train.loss is 'ce', this run has 'rmi'"),
+    "schedule": ({"schedule": "cosine"}, r"train.schedule is nothing, this run has 'cosine'"),
+    "freeze": ({"freeze": ("stage4",)}, r"train.freeze is nothing, this run has \['stage4'\]"),
     "steps": ({"steps": 9}, r"train.steps is 8, this run has 9"),
     "seed": ({"seed": 4}, r"seed is 3, this run has 4"),
     "data": ({"source": ToySource(seed=1)}, r"data.fingerprint.seed is 0, this run has 1"),
@@ -180,12 +183,53 @@ def test_log_rows_report_the_mix(tmp_path):
     assert rows[-1].eta_s == 0
 
 
+def rates(steps, **schedule):
+    config = TrainConfig(steps=steps, lr=0.01, **schedule)
+    return [learning_rate(step, config) for step in range(steps)]
+
+
 def test_it_is_the_curve_of_the_reference():
     """Which sets the rate after update i to base x (1 - (i + 1) / max_iter) ^ 0.9: update 0 uses the base itself."""
-    base, length, rate = 0.01, 500_000, 0.01
+    config, rate = TrainConfig(steps=500_000, lr=0.01), 0.01
     for update in range(2000):
-        assert poly_lr(update, base=base, steps=length) == rate
-        rate = base * (1 - float(update + 1) / length) ** 0.9
+        assert learning_rate(update, config) == rate
+        rate = 0.01 * (1 - float(update + 1) / 500_000) ** 0.9
+
+
+def by_torch(schedule, steps):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.01)
+    made, rates = schedule(optimizer), []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        made.step()
+    return rates
+
+
+@pytest.mark.parametrize(
+    ("asked", "schedule"),
+    [
+        ({"power": 2.0}, lambda o: PolynomialLR(o, 50, power=2.0)),
+        ({"schedule": "cosine"}, lambda o: CosineAnnealingLR(o, 50)),
+        ({"power": 1e-9, "warmup_steps": 8}, lambda o: LinearLR(o, 1 / 8, total_iters=7)),
+    ],
+)
+def test_schedules_are_those_of_torch(asked, schedule):
+    assert rates(50, **asked) == pytest.approx(by_torch(schedule, 50), rel=1e-6)
+
+
+def test_a_warmup_is_a_factor_of_the_schedule():
+    plain, warm = rates(20, schedule="cosine"), rates(20, schedule="cosine", warmup_steps=5)
+    assert warm == pytest.approx([rate * min(1, (step + 1) / 5) for step, rate in enumerate(plain)], rel=1e-12)
+
+
+@pytest.mark.parametrize(("samples", "batch", "epochs"), [(2975, 8, 3), (30, 6, 7), (10, 4, 3), (7, 3, 175)])
+def test_per_epoch_it_is_what_hmsa_published(samples, batch, epochs):
+    """lr (1 - e / max_epoch) ^ power, e: epochs whose samples have all been used."""
+    steps = epochs * samples // batch
+    got = rates(steps, power=2.0, schedule_per="epoch", epoch_steps=samples / batch)
+    done = [step * batch // samples for step in range(steps)]
+    assert got == pytest.approx([0.01 * (1 - e / epochs) ** 2 for e in done], rel=1e-12)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

@@ -9,6 +9,7 @@ from segstream.shards.datasets.check import check_release, tops
 from segstream.shards.datasets.layout import split_list
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import UsageError
+from tests.shards import trees
 
 
 def names(root, *paths):
@@ -74,6 +75,23 @@ def test_where_the_folder_is_the_list_images_and_labels_are_counted_against_the_
     assert found.notes == (
         "without ADE20K_2016_07_26/ (ADE20K_2016_07_26.zip, unpacked here) --relabel cannot apply its records",
     )
+
+
+def test_optional_splits_are_checked_where_they_are(tmp_path):
+    def shown():
+        found = check_release("cityscapes-19", tmp_path)
+        splits = {s.split: (s.expected, s.images, s.labels) for s in found.splits}
+        return splits, [note for note in found.notes if "relabel" not in note]
+
+    trees.cityscapes(tmp_path)
+    usual = {"train": (2975, 2, 2), "val": (500, 1, 1)}
+    assert shown() == (usual, [])
+    names(tmp_path, "leftImg8bit/train_extra/troisdorf/troisdorf_000000_000073_leftImg8bit.png")
+    splits, (unlabelled, black) = shown()
+    assert (splits, "unpack gtCoarse.zip" in unlabelled, "all black" in black) == (usual, True, True)
+    trees.coarse(tmp_path)
+    splits, _ = shown()
+    assert splits == usual | {"train_extra": (19998, 3, 2), "train_coarse": (2975, 2, 1)}
 
 
 def test_what_relabelling_needs_is_noted(tmp_path):

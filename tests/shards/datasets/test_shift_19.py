@@ -1,10 +1,11 @@
-"""SHIFT: CARLA's ids in the red channel, front camera, `images` frame rate."""
+"""SHIFT: CARLA's ids in the red channel, a split for each camera, `images` frame rate."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from segstream.shards.errors import UnreadableError
+from segstream.shards.datasets.check import check_release
+from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.taxonomy import load_taxonomy
 from tests.shards.datasets.reading import VOID, dataset, found, natives, noise, write
 from tests.shards.trees import png_file
@@ -34,7 +35,7 @@ def test_every_id_of_the_red_channel(tmp_path, channels):
     assert dataset(NAME).taxonomy is load_taxonomy("cityscapes-19")
 
 
-def test_only_the_front_camera_and_the_images_frame_rate(tmp_path):
+def test_a_split_is_of_one_camera_and_the_images_frame_rate(tmp_path):
     label = np.zeros((4, 6), np.uint8)
     release(tmp_path, label)
     release(tmp_path, label, view="left_45")
@@ -45,6 +46,16 @@ def test_only_the_front_camera_and_the_images_frame_rate(tmp_path):
     assert pair.image == "discrete/images/train/front/0003-17fb/00000010_img_front.jpg"
     assert pair.label == "discrete/labels/train/front/0003-17fb/00000010_semseg_front.png"
     assert [p.key for p in found(NAME, tmp_path, "val").pairs] == ["aa01-0001/00000010_img_front"]
+    (pair,) = found(NAME, tmp_path, "train_left_45").pairs
+    assert (pair.key, pair.label) == (
+        "0003-17fb/00000010_img_left_45",
+        "discrete/labels/train/left_45/0003-17fb/00000010_semseg_left_45.png",
+    )
+    with pytest.raises(DataError, match="discrete/labels/val/right_90: no such folder"):
+        found(NAME, tmp_path, "val_right_90")
+    views = ("left_45", "left_90", "right_45", "right_90", "left_stereo")  # as its download.py names them
+    assert dataset(NAME).optional == tuple(f"{split}_{view}" for split in ("train", "val") for view in views)
+    assert [s.split for s in check_release(NAME, tmp_path).splits] == ["train", "val", "train_left_45"]
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "I;16", "LA"])
