@@ -58,10 +58,9 @@ class DataConfig:
         if not self.splits or len(set(self.splits)) < len(self.splits) or not all(self.splits):
             raise DataError(f"data.split: {self.split!r}; name one split, or several once each, as train+val")
         for name, sampling in self.sampling.items():
-            for split in sampling.only:
-                if split not in self.splits:
-                    hint = did_you_mean(split, self.splits)
-                    raise DataError(f"data.class_uniform, {name}: only.{split}: no split of data.split; {hint}")
+            for split in sampling.only.keys() - set(self.splits):
+                hint = did_you_mean(split, self.splits)
+                raise DataError(f"data.class_uniform, {name}: only.{split}: no split of data.split; {hint}")
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -77,14 +76,11 @@ class DataConfig:
         """
         given = self.class_uniform or {}
         by_dataset = dict.fromkeys(self.mix, given) if "share" in given else given
-        if unknown := by_dataset.keys() - self.mix.keys():
-            name = min(unknown)
+        for name in by_dataset.keys() - self.mix.keys():
             hint = did_you_mean(name, [*self.mix, "share"])
             raise DataError(f"data.class_uniform.{name}: no dataset of data.mix; {hint}")
-        return {
-            name: parse(ClassUniformConfig, fields, at=f"data.class_uniform, {name}")
-            for name, fields in by_dataset.items()
-        }
+        at = "data.class_uniform"
+        return {name: parse(ClassUniformConfig, fields, at=f"{at}, {name}") for name, fields in by_dataset.items()}
 
     def urls(self, dataset: str) -> dict[str, str]:
         """By split, where the shard sets of one dataset of the mix lie."""

@@ -208,8 +208,6 @@ class _ClassUniform(_Shuffle):
         self._classes = np.flatnonzero(self._ends[:, -1])
         self._sampled = slots.places(self.size) * len(self._classes)
         self._block = functools.lru_cache(maxsize=CACHED_WINDOWS)(self._lay_out_block)
-        self._turn = functools.lru_cache(maxsize=CACHED_WINDOWS)(self._order_classes)
-        self._keys = functools.lru_cache(maxsize=256)(self._draw_keys)
 
     def at(self, epoch: int, place: int) -> dict[str, Any]:
         """As of `_Shuffle`, and for a place that goes to a class `class_id` and `nth`."""
@@ -219,9 +217,11 @@ class _ClassUniform(_Shuffle):
         if not chosen[within]:
             return super().at(*divmod(epoch * (self.size - self._sampled) + place - number, self.size))
         turn, which = divmod(number, len(self._classes))
-        class_id = int(self._turn(epoch, turn)[which])
+        class_id = int(self._permutation(self._classes, CLASSES_STREAM, epoch, turn)[which])
+        counter = np.array([0, class_id, epoch, CENTROIDS_STREAM], np.uint64)
+        keys: list[int] = np.random.Philox(key=self._key, counter=counter).random_raw(2 * ROUNDS).tolist()
         ends = self._ends[class_id]
-        centroid = permuted(turn % int(ends[-1]), int(ends[-1]), self._keys(epoch, class_id))
+        centroid = permuted(turn % int(ends[-1]), int(ends[-1]), keys)
         shard = int(np.searchsorted(ends, centroid, side="right"))
         nth = centroid - (int(ends[shard - 1]) if shard else 0)
         return {"shard": shard, "index": -1, "class_id": class_id, "nth": nth}
@@ -232,14 +232,6 @@ class _ClassUniform(_Shuffle):
         first, last = (self._sampled * place // self.size for place in (start, stop))
         chosen = self._permutation(np.arange(stop - start), PLACES_STREAM, epoch, block) < last - first
         return first + np.cumsum(chosen) - chosen, chosen
-
-    def _order_classes(self, epoch: int, turn: int) -> npt.NDArray[np.int64]:
-        return self._permutation(self._classes, CLASSES_STREAM, epoch, turn)
-
-    def _draw_keys(self, epoch: int, class_id: int) -> list[int]:
-        counter = np.array([0, class_id, epoch, CENTROIDS_STREAM], np.uint64)
-        keys: list[int] = np.random.Philox(key=self._key, counter=counter).random_raw(2 * ROUNDS).tolist()
-        return keys
 
 
 def permuted(place: int, size: int, keys: Sequence[int]) -> int:

@@ -1,12 +1,12 @@
 """The sample of any (step, slot): order, reading, decoding and augmentation put together, without state."""
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,6 @@ from segstream.pipeline.joined import joined
 from segstream.pipeline.order import Order, Pick
 from segstream.shards.checks.stats import label_warnings
 from segstream.shards.errors import DataError
-from segstream.shards.format.centroids import Centroids
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.format.reader import ShardSet, open_shards
 from segstream.shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, load_taxonomy, naive_remap, remap_label
@@ -127,18 +126,6 @@ class PlannedSample:
     """Its place in the shard, from 0."""
 
 
-class _Shard(NamedTuple):
-    """Where a shard of a dataset lies, whose splits may be several."""
-
-    shard_set: ShardSet
-    number: int
-    """In its set."""
-    first: int
-    """Number of its first sample in its set."""
-    before: int
-    """Samples of the sets before its own."""
-
-
 class Samples:
     """The mix as one function of step and slot. Safe to use from several threads."""
 
@@ -155,6 +142,7 @@ class Samples:
         """
         self._data, self._augment, self._seed = data, augment, seed
         self._weights = shares(data.mix)
+        self._draw = functools.partial(draw, augment, seed=seed)
         with ExitStack() as opened:
             self._sets = {
                 name: {split: opened.enter_context(closing(_open(data, name, split))) for split in data.splits}
@@ -162,16 +150,12 @@ class Samples:
             }
             self._manifests = {name: join_splits(sets) for name, sets in self._sets.items()}
             self._views = label_views(data.taxonomy, self._manifests)
-            self._shards = {name: list(_shards(sets.values())) for name, sets in self._sets.items()}
-            labels = [(manifest, self._views[name]) for name, manifest in self._manifests.items()]
-            self.warnings = [line for manifest, view in labels for line in label_warnings(manifest, view.member)]
-            self._centroids = functools.lru_cache(maxsize=CACHED_SHARDS)(_centroids)
+            labels = ((manifest, self._views[name].member) for name, manifest in self._manifests.items())
+            self.warnings = [line for manifest, member in labels for line in label_warnings(manifest, member)]
+            self._centroids = functools.lru_cache(maxsize=CACHED_SHARDS)(ShardSet.centroids)
             class_uniform = {}
             for name, config in data.sampling.items():
-                view = self._views[name]
-                class_uniform[name], lines = class_slots(
-                    config, self._sets[name], view.member, view.ids, view.taxonomy.classes
-                )
+                class_uniform[name], lines = class_slots(config, self._sets[name], self._views[name])
                 self.warnings += lines
             sizes = {name: [size for s in sets.values() for size in s.shard_sizes] for name, sets in self._sets.items()}
             self.order = Order(
@@ -220,14 +204,14 @@ class Samples:
         Raises:
             DataError: an index that is missing or damaged.
         """
-        pick, shard, i = self._pick(step, slot)
-        entry = shard.shard_set.entry(i)
+        pick, shard_set, shard, i = self._pick(step, slot)
+        entry = shard_set.entry(i)
         return PlannedSample(
             key=entry.key,
             pick=pick,
-            draw=self._draw(step, slot, pick, entry.size_hw),
-            shard=shard.shard_set.manifest.shards[shard.number].name,
-            position=i - shard.first,
+            draw=self._draw(step=step, slot=slot, size_hw=entry.size_hw, anchor_xy=pick.anchor_xy),
+            shard=shard_set.manifest.shards[shard].name,
+            position=i - sum(shard_set.shard_sizes[:shard]),
         )
 
     def at(self, step: int, slot: int) -> Sample:
@@ -249,14 +233,13 @@ class Samples:
         Raises:
             DataError: as `at`.
         """
-        pick, shard, i = self._pick(step, slot)
-        shard_set, view = shard.shard_set, self._views[pick.dataset]
-        place = f"{shard_set.url}: shard {shard.number}, sample "
+        pick, shard_set, shard, i = self._pick(step, slot)
+        view, place = self._views[pick.dataset], f"{shard_set.url}: shard {shard}, sample "
         with _named(f"{place}{i} (step {step}, slot {slot})"):
             entry = shard_set.entry(i)
         size_hw, where = entry.size_hw, f"{place}{entry.key} (step {step}, slot {slot})"
         with _named(where):
-            drawn = self._draw(step, slot, pick, size_hw)
+            drawn = self._draw(step=step, slot=slot, size_hw=size_hw, anchor_xy=pick.anchor_xy)
             box = box_touched(drawn)
             image = read_image(shard_set, i, box, size_hw)
             rows = box[0], box[2]
@@ -265,41 +248,27 @@ class Samples:
             image=image, label=label, label_row=label_row, view=view, key=entry.key, pick=pick, draw=drawn, where=where
         )
 
-    def _draw(self, step: int, slot: int, pick: Pick, size_hw: tuple[int, int]) -> Draw:
-        return draw(self._augment, seed=self._seed, step=step, slot=slot, size_hw=size_hw, anchor_xy=pick.anchor_xy)
-
-    def _pick(self, step: int, slot: int) -> tuple[Pick, _Shard, int]:
-        """What the order says, its centroid looked up; the shard; the number of the sample in that shard's set."""
+    def _pick(self, step: int, slot: int) -> tuple[Pick, ShardSet, int, int]:
+        """What comes, its centroid looked up; its set, and the numbers of its shard and of itself in that."""
         pick = self.order.at(step, slot)
-        shard = self._shards[pick.dataset][pick.shard]
-        if pick.class_id is None or pick.nth is None:
-            return pick, shard, pick.index - shard.before
-        view, where = self._views[pick.dataset], f"{shard.shard_set.url}: shard {shard.number}"
-        with _named(f"{where}: its centroids (step {step}, slot {slot})"):
-            found = self._centroids(shard, view.member)
-            position, anchor_xy = find_centroid(found, view.ids, pick.class_id, pick.nth)
-        i = shard.first + position
-        return replace(pick, index=shard.before + i, anchor_xy=anchor_xy), shard, i
+        shard, before = pick.shard, 0
+        for shard_set in self._sets[pick.dataset].values():
+            if shard < len(shard_set.shard_sizes):
+                break
+            shard, before = shard - len(shard_set.shard_sizes), before + len(shard_set)
+        if pick.class_id is not None and pick.nth is not None:
+            view = self._views[pick.dataset]
+            centroids = self._centroids(shard_set, shard, view.member)
+            position, anchor_xy = find_centroid(centroids, view, pick.class_id, pick.nth)
+            index = before + sum(shard_set.shard_sizes[:shard]) + position
+            pick = replace(pick, index=index, anchor_xy=anchor_xy)
+        return pick, shard_set, shard, pick.index - before
 
 
 def join_splits(sets: Mapping[str, ShardSet]) -> Manifest:
     """Of a dataset's splits as one set; raises as `joined`."""
     manifests = [shard_set.manifest for shard_set in sets.values()]
     return joined(manifests) if len(manifests) > 1 else manifests[0]
-
-
-def _centroids(shard: _Shard, member: str) -> Centroids:
-    return shard.shard_set.centroids(shard.number, member)
-
-
-def _shards(sets: Iterable[ShardSet]) -> Iterator[_Shard]:
-    before = 0
-    for shard_set in sets:
-        first = 0
-        for number, size in enumerate(shard_set.shard_sizes):
-            yield _Shard(shard_set, number, first, before)
-            first += size
-        before += first
 
 
 def _open(data: DataConfig, name: str, split: str) -> ShardSet:

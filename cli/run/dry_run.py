@@ -150,7 +150,7 @@ def _manifests(recipe: Recipe) -> tuple[dict[str, Manifest], dict[str, str], lis
                 view = label_views(data.taxonomy, {name: manifest})[name]
                 found[name] = manifest
                 if config := data.sampling.get(name):
-                    warnings += class_slots(config, sets, view.member, view.ids, view.taxonomy.classes)[1]
+                    warnings += class_slots(config, sets, view)[1]
         except DataError as error:
             missing[name] = str(error)
     return found, missing, warnings

@@ -173,9 +173,7 @@ def test_sets_without_centroids_and_splits_of_other_classes_are_refused_in_one_l
         planned(tmp_path, 1, class_uniform=SAMPLED)
     assert planned(tmp_path, 1)[1][0].key  # nothing is asked of them otherwise
     write(tmp_path, classes=[*CLASSES, "cloud"], counts={"extra": 2})
-    with pytest.raises(
-        DataError, match=r"the splits have different classes: train of garden \(4\), extra of garden \(5"
-    ):
+    with pytest.raises(DataError, match=r"different classes \(train has 4 of garden, extra has 5 of"):
         planned(tmp_path, 1, split=BOTH)
 
 
