@@ -8,7 +8,7 @@ from segstream.shards.errors import DataError
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "auto"]
 Optimizer = Literal["sgd", "adamw"]
-LossName = Literal["ce", "rmi"]
+LossName = Literal["ce", "rmi", "image_weighted", "relaxed"]
 NonFinite = Literal["stop", "skip"]
 Schedule = Literal["poly", "cosine"]
 SchedulePer = Literal["step", "epoch"]
@@ -38,6 +38,27 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CCSAConfig:
+    """Contrastive semantic alignment of datasets beside the loss, see `model.losses.ccsa`."""
+
+    alpha: float = 0.25
+    """What the contrastive loss counts; all else counts 1 - alpha."""
+    positives: int = 100
+    """Pairs of one class of a step."""
+    negatives_per_positive: int = 3
+    """Pairs of two classes, for each of these."""
+    margin: float = 1.0
+    """Distance from which on two classes are far enough apart."""
+
+    def __post_init__(self) -> None:
+        at_least_1(self, "positives", "negatives_per_positive")
+        if not 0 <= self.alpha <= 1:
+            raise DataError(f"alpha: {self.alpha}; must be in [0, 1]")
+        if not 0 < self.margin < float("inf"):
+            raise DataError(f"margin: {self.margin}; must be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """How to train. The fields down to `freeze` shape the result; the others only how it is reached.
 
@@ -64,7 +85,8 @@ class TrainConfig:
     """Of the polynomial decay."""
     loss: LossName = "ce"
     """ce: cross-entropy. rmi: half region mutual information, half binary cross-entropy, as hierarchical multi-scale
-    attention was published."""
+    attention was published. image_weighted: cross-entropy, where a class counts the more the less of its image it
+    covers. relaxed: cross-entropy that takes any class of the 3 x 3 neighbourhood for right (Zhu et al., 2019)."""
     class_balance: float = 0.0
     """How far the loss makes up for rare classes: a pixel of class c counts as (share of c in the data) to the power of
     -class_balance. 0: all pixels alike, as published results have it; 1: all classes alike."""
@@ -80,6 +102,10 @@ class TrainConfig:
     """tf32: products of a GPU round their factors. bf16, fp16: autocast; weights, gradients and the loss stay float32.
     auto: bf16 where the processor multiplies bfloat16 matrices natively (GPUs since Ampere, CPUs with AMX), where it
     pays, else fp32."""
+    aux_rmi: bool = False
+    """With loss rmi: region mutual information for auxiliary heads, too."""
+    ccsa: CCSAConfig | None = None
+    """Also draw datasets together class by class (Motiian et al., 2017); None: do not."""
     schedule: Schedule = "poly"
     """How the learning rate falls to 0: poly, by `power`; cosine, as half a period."""
     schedule_per: SchedulePer = "step"
@@ -137,8 +163,15 @@ class TrainConfig:
         ):
             if not fits:
                 raise DataError(f"{name}: {getattr(self, name)}; {must}")
-        if self.loss == "rmi" and self.class_balance:
-            raise DataError(f"class_balance: {self.class_balance}; loss rmi has no place for it, set 0 or loss ce")
+        if self.loss != "ce" and self.class_balance:
+            raise DataError(
+                f"class_balance: {self.class_balance}; loss {self.loss} has no place for it, set 0 or loss ce"
+            )
+        if self.aux_rmi and self.loss != "rmi":
+            raise DataError(f"aux_rmi: true; loss {self.loss} has no regions, set false or loss rmi")
+        if self.ccsa is not None and (self.mgda or self.accumulate > 1):
+            with_ = "mgda: true" if self.mgda else f"accumulate: {self.accumulate}"
+            raise DataError(f"{with_}; ccsa compares places of the whole batch at once, leave one of the two out")
         if self.schedule_per == "epoch" and not (self.epochs or self.epoch_steps):
             raise DataError("schedule_per: epoch; what an epoch is follows from train.epochs: give the length in those")
         if self.mgda and self.precision == "fp16":

@@ -81,7 +81,8 @@ class TrainOutput:
     align_corners: bool = True
     """How the loss upsamples `logits`."""
     features: Tensor | None = None
-    """The backbone's last features, (B, C, h', w'), of networks whose embedding a loss may compare (PSPNet: layer4)."""
+    """What a loss may compare by place, (B, C, h', w') of any float type: the backbone's last features (PSPNet: layer4;
+    HRNet and those on it: all branches stacked; HMSA: of scale 1); None of networks without."""
 
 
 @runtime_checkable

@@ -41,6 +41,7 @@ NOT_DEPENDED_ON = {
     "report": dict.fromkeys(
         ("evaluation", "model", "pipeline", "shards.codecs"), "how the results that it reads were made"
     )
+    | {"shards.parallel": "makes centroids"}
     | {"shards.files": "writes what it is given", "shards.schema": "reads manifests"},
 }
 
@@ -55,7 +56,12 @@ def instances(name):
     rows = items.items() if isinstance(items, dict) else ((item, item) for item in items)
     made = {}
     for key, item in rows:
-        text = yaml.safe_dump(STAGES[name]["do"]).replace("${key}", str(key)).replace("${seed}", "0")
+        text = (
+            yaml.safe_dump(STAGES[name]["do"])
+            .replace("${key}", str(key))
+            .replace("${seed}", "0")
+            .replace("${shard_options}", "")
+        )
         if isinstance(item, dict):
             for field, value in item.items():
                 text = text.replace(f"${{item.{field}}}", str(value))

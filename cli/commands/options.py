@@ -11,6 +11,7 @@ from segstream.shards.errors import UsageError
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 CORES = os.cpu_count() or 1
 Workers = Annotated[int, typer.Option(min=1, help="Processes.", show_default="all cores")]
+Centroids = Annotated[bool, typer.Option("--centroids", help="Note where classes lie, for class-uniform sampling.")]
 Sets = Annotated[list[str], typer.Argument(help="Shard sets.", show_default=False)]
 CheckpointOption = Annotated[
     Path, typer.Option(help="A file of a run (final.pt), or another file of a network's weights.")

@@ -43,6 +43,12 @@ def predict(
     ] = None,
     logits: Annotated[bool, typer.Option("--logits", help="Also write NAME_logits.npz (float16).")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write NAME_probabilities.npz.")] = False,
+    confidence: Annotated[
+        bool, typer.Option("--confidence", help="Also write confidences/NAME.png (16 bits, 65535 = sure).")
+    ] = False,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Pixels of a lower confidence get the id 255.", show_default=False)
+    ] = 0.0,
     attention: Annotated[
         bool, typer.Option("--attention", help="Of hmsa networks: also draw attention and prediction at each scale.")
     ] = False,
@@ -58,13 +64,17 @@ def predict(
 ) -> None:
     """Segment images or a video; the same command goes on where it was stopped."""
     from segstream.cli.predictions.output_folder import IDENTITY, OutputFolder, claim
+    from segstream.model.inference.infer import LARGEST_8_BIT
     from segstream.model.inference.predictor import Predictor
 
     if logits and probabilities:
         raise UsageError("--logits and --probabilities: one of the two; softmax makes the second of the first")
     film = suffix_of(source) in VIDEO_SUFFIXES and not Path(source).is_dir()
-    if film and (logits or probabilities or attention):
-        raise UsageError("--logits, --probabilities and --attention are for images; cut the video into images first")
+    if film and (logits or probabilities or confidence or threshold or attention):
+        raise UsageError(
+            "--logits, --probabilities, --confidence, --threshold and --attention are for images; cut the video into "
+            "images first"
+        )
     if film and overlay is False and not frame_labels:
         raise UsageError("a video without --overlay and without --frame-labels gives nothing; ask for one")
     items = _items(source, film, out)
@@ -74,13 +84,18 @@ def predict(
     predictor = Predictor(checkpoint, arch=arch, num_classes=classes, taxonomy=taxonomy, **fields)
     if attention and predictor.config.n_scales is None:
         raise UsageError("--attention: only hmsa networks have it, by scales of their own, without --scales and --crop")
+    if threshold and predictor.taxonomy.num_classes > LARGEST_8_BIT:
+        raise UsageError(f"--threshold: of {predictor.taxonomy.num_classes} classes, 255 is one")
     place = OutputFolder(
         root=out,
         with_overlays=film if overlay is None else overlay,
         dump="logits" if logits else "probabilities" if probabilities else None,
         scales=predictor.config.n_scales or () if attention else (),
+        with_confidences=confidence,
+        threshold=threshold,
     )
-    resume = claim(out / IDENTITY, predictor.identity, overwrite=overwrite)
+    identity = predictor.identity | ({"threshold": threshold} if threshold else {})
+    resume = claim(out / IDENTITY, identity, overwrite=overwrite)
     note_place(checkpoint, predictor.meta)
     note(f"predict: {_about(predictor)}")
     if film:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segstream.cli.commands.options import CORES, Json, Staged, Workers
+from segstream.cli.commands.options import CORES, Centroids, Json, Staged, Workers
 from segstream.cli.console import note, print_json, progress, say
 from segstream.shards.errors import first_few
 
@@ -36,9 +36,14 @@ def shard(
     relabel: Annotated[
         Path | None, typer.Option(help="MSeg's update records (CSV or mseg-api checkout): relabelled labels as well.")
     ] = None,
+    auto_labels: Annotated[
+        Path | None,
+        typer.Option(help="Labels in the place of the release's: a folder of predict --confidence, or a YAML."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.")] = None,
     skip_bad: Annotated[int, typer.Option(min=0, help="Leave out up to N unusable samples instead of stopping.")] = 0,
     shard_samples: Annotated[int, typer.Option(min=1, help="Samples per shard at most.")] = 256,
+    centroids: Centroids = False,
     staged: Staged = False,
     json: Json = False,
 ) -> None:
@@ -61,10 +66,12 @@ def shard(
                 raw=raw,
                 short_side=short_side,
                 relabel=relabel,
+                auto_labels=auto_labels,
                 workers=workers,
                 limit=limit,
                 skip_bad=skip_bad,
                 shard_samples=shard_samples,
+                centroids=centroids,
                 staged=staged,
                 progress=report,
             )

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from segstream.cli.commands.options import Json, Sets
-from segstream.cli.console import note, print_json, print_table, say
+from segstream.cli.commands.options import CORES, Centroids, Json, Sets, Workers
+from segstream.cli.console import note, print_json, print_table, progress, say
 from segstream.shards.checks.stats import ClassRow, class_table, common_member, label_warnings, total_table
+from segstream.shards.format.centroids import TILE, add_centroids
 
 
 def stats(
@@ -21,11 +22,19 @@ def stats(
             show_default="native; universal if several sets all hold it",
         ),
     ] = None,
+    centroids: Centroids = False,
+    tile: Annotated[
+        int, typer.Option(min=16, help="Of --centroids: one per class and square of so many pixels.")
+    ] = TILE,
+    workers: Workers = CORES,
     json: Json = False,
 ) -> None:
     """Count pixels and images of every class: in each set, in all together, and which classes occur nowhere."""
     from segstream.shards.format.reader import manifest_of
 
+    for url in urls if centroids else ():
+        with progress(f"centroids {url}") as report:
+            add_centroids(url, tile=tile, workers=workers, progress=report)
     manifests = {url: manifest_of(url) for url in urls}
     member = taxonomy or common_member(list(manifests.values()))
     for manifest in manifests.values():

@@ -4,6 +4,7 @@
     labels/REL.png                  ids, (H, W) at the input's size
     overlays/REL.jpg | REL.mp4      for people
     logits/REL_logits.npz           or REL_probabilities.npz
+    confidences/REL.png             the highest probability, (H, W) of 16 bits: x 65535, truncated
     scales/S/REL_attention.png      of a network of several scales S: (H, W) grey, 255 = this scale is all that counts;
     scales/S/REL_overlay.jpg        what it says at this scale alone
     classes.json                    shares of classes
@@ -55,6 +56,9 @@ class OutputFolder:
     dump: Dump | None
     scales: Sequence[float] = ()
     """Of the network, whose attention and predictions are wanted."""
+    with_confidences: bool = False
+    threshold: float = 0.0
+    """Confidence below which a pixel's id is `IGNORE_INDEX`."""
 
     def label(self, name: str) -> Path:
         """Where an input's label goes."""
@@ -68,6 +72,10 @@ class OutputFolder:
         """Where an input's scores go."""
         return self.root / "logits" / f"{name}_{self.dump}.npz"
 
+    def confidence(self, name: str) -> Path:
+        """Where an input's confidences go."""
+        return self.root / "confidences" / f"{name}.png"
+
     def at_scale(self, name: str, scale: float) -> tuple[Path, Path]:
         """Where an input's attention and overlay at one scale go."""
         stem = self.root / "scales" / f"{scale:g}" / name
@@ -78,6 +86,7 @@ class OutputFolder:
         paths = [self.label(item.name)]
         paths += [self.overlay(item.name)] if self.with_overlays else []
         paths += [self.scores(item.name)] if self.dump else []
+        paths += [self.confidence(item.name)] if self.with_confidences else []
         paths += [path for scale in self.scales for path in self.at_scale(item.name, scale)]
         return newer(paths, item.path, self.root / IDENTITY)
 
@@ -89,8 +98,9 @@ def row_of(item: Item, size_hw: tuple[int, int], counts: npt.NDArray[np.integer]
 
 
 def row_of_label(item: Item, ids: npt.NDArray[np.integer], classes: Sequence[str]) -> Row:
-    """The row of an input with this label."""
-    return row_of(item, ids.shape, np.bincount(ids.ravel(), minlength=len(classes)), classes)
+    """The row of an input with this label; shares are of the pixels that have a class."""
+    counts = np.bincount(ids.ravel(), minlength=len(classes))
+    return row_of(item, ids.shape, counts[: len(classes)], classes)
 
 
 def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:

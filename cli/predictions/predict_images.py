@@ -4,19 +4,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from segstream.cli.predictions import output_folder, overlay
 from segstream.cli.predictions.media import read_picture
-from segstream.cli.predictions.output_folder import Dump, Item, OutputFolder, Row
+from segstream.cli.predictions.output_folder import Item, OutputFolder, Row
 from segstream.colors import Rgb
+from segstream.model.inference.ensemble import LARGEST_16_BIT, as_uint16
 from segstream.model.inference.infer import Ids, by_scale, id_type, images_at_once, softmax
 from segstream.model.inference.predictor import Predictor
 from segstream.shards.errors import DataError
 from segstream.shards.parallel import read_ahead
+from segstream.shards.taxonomy import IGNORE_INDEX
 
 T = TypeVar("T")
 Scores = npt.NDArray[np.float32]
@@ -54,13 +56,11 @@ def predict_images(predictor: Predictor, items: Iterable[Item], out: OutputFolde
         at_once = partial(images_at_once, config=predictor.config)
         for group in grouped(readable(), lambda pair: pair[1].shape[:2], at_once):
             try:
-                for pair, result in zip(
-                    group, _segmented(predictor, [image for _, image in group], out.dump), strict=True
-                ):
+                for pair, result in zip(group, _segmented(predictor, [image for _, image in group], out), strict=True):
                     seen = (
                         by_scale(predictor.net, pair[1], predictor.projection, predictor.config) if out.scales else {}
                     )
-                    written.append(writers.submit(_write, *pair, *result, seen, out, classes))
+                    written.append(writers.submit(_write, *pair, result, seen, out, classes))
             except DataError as error:  # before the first: they are of one size
                 for item, _ in group:
                     failed(item, DataError(f"{item.path}: {error}"))
@@ -85,14 +85,27 @@ def grouped(
     yield from waiting.values()
 
 
-def _segmented(predictor: Predictor, images: Sequence[Rgb], dump: Dump | None) -> Iterator[tuple[Ids, Scores | None]]:
-    """Ids and, if they are asked for, scores, from the same forward passes."""
-    if dump is None:
-        yield from ((ids, None) for ids in predictor(images))
+class Segmented(NamedTuple):
+    """What a network says of one image."""
+
+    ids: Ids
+    scores: Scores | None = None
+    """(C, H, W), of the kind that is to be written."""
+    confidences: Ids | None = None
+    """Of 16 bits."""
+
+
+def _segmented(predictor: Predictor, images: Sequence[Rgb], out: OutputFolder) -> Iterator[Segmented]:
+    """Ids and what else is asked for, from the same forward passes."""
+    unsure = out.with_confidences or out.threshold > 0
+    if out.dump is None and not unsure:
+        yield from map(Segmented, predictor(images))
         return
     for logits in predictor.logits(images):
         ids = logits.argmax(axis=0).astype(id_type(len(logits)))
-        yield ids, softmax(logits) if dump == "probabilities" else logits
+        shares = softmax(logits) if unsure or out.dump == "probabilities" else None
+        scores = {"logits": logits, "probabilities": shares, None: None}[out.dump]
+        yield Segmented(ids, scores, as_uint16(shares.max(axis=0)) if unsure and shares is not None else None)
 
 
 def _read(item: Item) -> tuple[Item, Rgb | DataError]:
@@ -103,8 +116,9 @@ def _read(item: Item) -> tuple[Item, Rgb | DataError]:
 
 
 def _write(
-    item: Item, image: Rgb, ids: Ids, scores: Scores | None, seen: Views, out: OutputFolder, classes: Sequence[str]
+    item: Item, image: Rgb, found: Segmented, seen: Views, out: OutputFolder, classes: Sequence[str]
 ) -> tuple[Item, Row]:
+    ids, scores, confidences = found
     for scale, (of_scale, attention) in seen.items():
         grey, colored = out.at_scale(item.name, scale)
         output_folder.write_label(grey, (attention * 255).round().astype(np.uint8))
@@ -113,5 +127,9 @@ def _write(
         output_folder.write_picture(out.overlay(item.name), overlay.draw(image, ids, classes))
     if scores is not None and out.dump is not None:
         output_folder.write_scores(out.scores(item.name), scores, out.dump)
+    if confidences is not None:
+        if out.with_confidences:
+            output_folder.write_label(out.confidence(item.name), confidences)
+        ids[confidences / LARGEST_16_BIT < out.threshold] = IGNORE_INDEX  # as conversion reads them
     output_folder.write_label(out.label(item.name), ids)
     return item, output_folder.row_of_label(item, ids, classes)

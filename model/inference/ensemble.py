@@ -23,6 +23,7 @@ from segstream.shards.errors import DataError
 Rule = Literal["softmax", "max", "logits"]
 Confidence = Literal["max_softmax_mean_softmax", "max_softmax_min_softmax", "rba_mean_logit"]
 Scores = npt.NDArray[np.float32]
+LARGEST_16_BIT = 65535  # a confidence of 1
 FOLDS = {"softmax": np.add, "logits": np.add, "max": np.maximum, "min": np.minimum}
 """How models are put together: weighted sums of probabilities or logits; the largest or least probability."""
 FOLD_OF = {"max_softmax_mean_softmax": "softmax", "max_softmax_min_softmax": "min", "rba_mean_logit": "logits"}
@@ -74,4 +75,4 @@ def combine(
 
 def as_uint16(confidence: Scores) -> npt.NDArray[np.uint16]:
     """Confidence as BRAVO stores it: times 65535, truncated."""
-    return (confidence.clip(0, 1) * np.float32(65535)).astype(np.uint16)
+    return (confidence.clip(0, 1) * np.float32(LARGEST_16_BIT)).astype(np.uint16)

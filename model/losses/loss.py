@@ -3,7 +3,8 @@
 loss = sum over datasets d of w_d * (mean over the labelled pixels of d in the global batch)
 
 where the mean may be weighted by class, and every prediction of the network (`TrainOutput`) adds its own such loss by
-its own weight. With `rmi`, the main prediction is sums by region mutual information as well (`model.losses.rmi`).
+its own weight. With `rmi`, the main prediction is sums by region mutual information as well (`model.losses.rmi`). With
+`ccsa`, all this makes way for a share of the contrastive loss (`model.losses.ccsa`).
 
 A global batch may be spread over processes and over several passes of each. So the counts that the means divide by are
 taken first (`count_labels`), summed over all of it, and each part of the batch then gives its share of the sum
@@ -17,8 +18,9 @@ import torch
 from torch import Tensor
 
 from segstream.model.config import LossName
-from segstream.model.losses.pixel_loss import binary_losses, pixel_losses, pixel_weights
+from segstream.model.losses.pixel_loss import binary_losses, image_weights, pixel_losses, pixel_weights, relaxed_losses
 from segstream.model.losses.rmi import region_losses
+from segstream.model.networks.upsample import at_least_float32
 from segstream.model.types import TrainOutput
 from segstream.shards.taxonomy import IGNORE_INDEX
 
@@ -37,13 +39,25 @@ class LabelCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class LossSums:
-    """Losses of B images, before they are divided by anything."""
+class HeadSums:
+    """Losses of one prediction of B images, before they are divided by anything."""
 
-    heads: tuple[tuple[float, Tensor], ...]
-    """By prediction, the main one first: what it counts, and (B,) sums over labelled pixels."""
+    weight: float
+    """What the prediction counts."""
+    pixels: Tensor
+    """(B,) sums over labelled pixels."""
     regions: Tensor | None
-    """(B,) region losses of the main prediction, for rmi."""
+    """(B,) region losses, for rmi."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossSums:
+    """Losses of all predictions."""
+
+    heads: tuple[HeadSums, ...]
+    """By prediction, the main one first."""
+    ccsa: tuple[float, Tensor] | None = None
+    """What the contrastive loss counts, 0..1, and a scalar: this process' part of it."""
 
 
 def count_labels(
@@ -55,7 +69,7 @@ def count_labels(
         labels: (B, H, W) integer class ids, 255 = ignored.
         dataset_ids: (B,) int64 below `num_datasets`, on the labels' device like everything here.
         num_datasets: D.
-        class_weights: (K,) float32, see `loss_sums`.
+        class_weights: (K,) float32, see `loss_sums`; for `image_weighted` (B, K), those of `image_weights`.
     """
     pixels = labels != IGNORE_INDEX if class_weights is None else pixel_weights(labels, class_weights)
     each = pixels.sum(dim=(1, 2)).double()
@@ -66,38 +80,58 @@ def count_labels(
 
 
 def loss_sums(
-    output: TrainOutput, labels: Tensor, *, loss: LossName = "ce", class_weights: Tensor | None = None
+    output: TrainOutput,
+    labels: Tensor,
+    *,
+    loss: LossName = "ce",
+    class_weights: Tensor | None = None,
+    aux_rmi: bool = False,
 ) -> LossSums:
     """A network's predictions against labels, image by image.
 
     `rmi`: half the region mutual information, averaged over a dataset's images, and half the binary cross-entropy,
     summed over classes and divided by the dataset's labelled pixels + 1 (the published constant). Further predictions
-    are compared by the binary cross-entropy alone.
+    are compared by the binary cross-entropy alone; with `aux_rmi` auxiliary heads are compared as the main one, single
+    scales are not.
+
+    `image_weighted`: cross-entropy whose classes count by their share of the image, see `image_weights`; a dataset's
+    mean divides by what its pixels count in the global batch. (The published code takes the mean of each image and sums
+    over images, the same for one image.)
+
+    `relaxed`: see `relaxed_losses`; a dataset's mean divides by its labelled pixels. (NVIDIA's code: by those with a
+    labelled neighbour + 1, by image.)
 
     Args:
         output: logits (B, K, h, w), the size (H, W) of the labels, and further predictions with their weights.
         labels: (B, H, W) integer class ids below K, or 255 = ignored.
-        loss: ce or rmi.
         class_weights: (K,) float32, what a pixel of each class counts in its dataset's mean; None: 1. Only with ce.
 
     Raises:
-        ValueError: class weights with rmi, which has no place for them.
+        ValueError: class weights with another loss, which has no place for them.
         DataError: crops are too small for rmi.
     """
-    if loss == "rmi" and class_weights is not None:
-        raise ValueError("rmi takes no class weights")
+    if loss != "ce" and class_weights is not None:
+        raise ValueError(f"{loss} takes no class weights")
+    if loss == "image_weighted":
+        class_weights = image_weights(labels, output.logits.shape[1]).to(at_least_float32(output.logits).dtype)
 
-    def sums_of(logits: Tensor, *, align_corners: bool) -> Tensor:
+    def head(logits: Tensor, weight: float, align_corners: bool, *, by_region: bool) -> HeadSums:
+        size_hw, regions = output.size_hw, None
         if loss == "rmi":
-            return binary_losses(logits, labels, output.size_hw, align_corners=align_corners)
-        return pixel_losses(logits, labels, output.size_hw, class_weights, align_corners=align_corners)
+            pixels = binary_losses(logits, labels, size_hw, align_corners=align_corners)
+            if by_region:
+                regions = region_losses(logits, labels, size_hw, align_corners=align_corners)
+        elif loss == "relaxed":
+            pixels = relaxed_losses(logits, labels, size_hw, align_corners=align_corners)
+        else:
+            pixels = pixel_losses(logits, labels, size_hw, class_weights, align_corners=align_corners)
+        return HeadSums(weight, pixels, regions)
 
-    heads = [(1.0, sums_of(output.logits, align_corners=output.align_corners))]
-    regions = None
-    if loss == "rmi":
-        regions = region_losses(output.logits, labels, output.size_hw, align_corners=output.align_corners)
-    heads += [(aux.weight, sums_of(aux.logits, align_corners=aux.align_corners)) for aux in output.aux]
-    return LossSums(heads=tuple(heads), regions=regions)
+    main = head(output.logits, 1.0, output.align_corners, by_region=True)
+    further = (
+        head(aux.logits, aux.weight, aux.align_corners, by_region=aux_rmi and aux.name == "aux") for aux in output.aux
+    )
+    return LossSums(heads=(main, *further))
 
 
 def mixed_loss(sums: LossSums, dataset_ids: Tensor, shares: Tensor, global_counts: LabelCounts) -> Tensor:
@@ -114,13 +148,21 @@ def mixed_loss(sums: LossSums, dataset_ids: Tensor, shares: Tensor, global_count
     """
     labelled = global_counts.pixels > 0
     scale = torch.where(labelled, shares / _pixels(sums, global_counts), 0.0)
-    (_, main), *further = sums.heads
-    total = (scale[dataset_ids] * main).sum()
-    if sums.regions is not None:
+
+    def value(head: HeadSums) -> Tensor:
+        by_pixel = (scale[dataset_ids] * head.pixels).sum()
+        if head.regions is None:
+            return by_pixel
         each = torch.where(labelled, shares / global_counts.images.float(), 0.0)
-        total = (1 - REGIONS) * total + REGIONS * (each[dataset_ids] * sums.regions).sum()
-    for weight, each_image in further:
-        total = total + weight * (scale[dataset_ids] * each_image).sum()
+        return (1 - REGIONS) * by_pixel + REGIONS * (each[dataset_ids] * head.regions).sum()
+
+    main, *further = sums.heads
+    total = value(main)
+    for head in further:
+        total = total + head.weight * value(head)
+    if sums.ccsa is not None:
+        alpha, contrast = sums.ccsa
+        total = (1 - alpha) * total + alpha * contrast
     return total
 
 
@@ -131,10 +173,10 @@ def dataset_means(sums: LossSums, dataset_ids: Tensor, global_counts: LabelCount
         (D,) detached; summed over all parts of a global batch they are its means; nan without a labelled pixel in it.
     """
     num_datasets = len(global_counts.pixels)
-    main = sums.heads[0][1].detach()
-    means = _by_dataset(main, dataset_ids, num_datasets) / _pixels(sums, global_counts)
-    if sums.regions is not None:
-        regions = _by_dataset(sums.regions.detach(), dataset_ids, num_datasets) / global_counts.images.float()
+    main = sums.heads[0]
+    means = _by_dataset(main.pixels.detach(), dataset_ids, num_datasets) / _pixels(sums, global_counts)
+    if main.regions is not None:
+        regions = _by_dataset(main.regions.detach(), dataset_ids, num_datasets) / global_counts.images.float()
         means = (1 - REGIONS) * means + REGIONS * regions
     return means.masked_fill(global_counts.pixels == 0, torch.nan)
 
@@ -145,7 +187,8 @@ def _by_dataset(values: Tensor, dataset_ids: Tensor, num_datasets: int) -> Tenso
 
 def _pixels(sums: LossSums, global_counts: LabelCounts) -> Tensor:
     """What sums over pixels are divided by; rmi's published code adds one to its count."""
-    return (global_counts.pixels + (1 if sums.regions is not None else 0)).float()
+    main = sums.heads[0]
+    return (global_counts.pixels + (1 if main.regions is not None else 0)).to(main.pixels.dtype)
 
 
 def balance_weights(shares: Sequence[float], balance: float, *, device: torch.device) -> Tensor | None:

@@ -3,11 +3,11 @@
 The obvious composition (upsample to the crop, log-softmax, pick) holds three arrays of classes x H x W per image, and
 with 194 classes it is most of the step of a small network. The functions here give the same values and gradients but
 walk over strips of rows that fit the cache. The gradient of a sum over pixels is known as soon as the sum is, so
-forward computes both and nothing at full resolution outlives its strip. On CUDA, cross-entropy is a kernel of its own
-(`model.losses.triton_kernel`).
+forward computes both and nothing at full resolution outlives its strip. On CUDA, cross-entropy, weighted or not, is a
+kernel of its own (`model.losses.triton_kernel`); the other losses walk there, too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import softplus
+from torch.nn.functional import pad, softplus
 
 from segstream.model.networks.upsample import at_least_float32, rows_first, shifted, upsampling
 from segstream.shards.taxonomy import IGNORE_INDEX
 
 Strip = Callable[[Tensor, Tensor], Tensor]
-"""Logits (r, K, W) and labels (r, W) -> their sum; logits become its gradient."""
+"""Logits (r, K, W) and labels (r, W), or (r, 9, W) of `_windows` -> their sum; logits become its gradient."""
 
 
 def pixel_losses(
@@ -42,7 +42,7 @@ def pixel_losses(
         logits: (B, K, h, w); computed in float32 whatever their type, except that float64 stays.
         labels: (B, H, W) integer ids below K, or 255 = ignored.
         size_hw: (H, W).
-        class_weights: (K,) float32; None: 1 for every class.
+        class_weights: (K,), or (B, K) by image; None: 1 for every class.
         align_corners: of the upsampling.
 
     Returns:
@@ -53,7 +53,7 @@ def pixel_losses(
 
         weights = labels != IGNORE_INDEX if class_weights is None else pixel_weights(labels, class_weights)
         return fused_pixel_losses(logits, labels, weights.float(), size_hw, align_corners=align_corners)
-    sums: Tensor = _PixelLosses.apply(logits, labels, size_hw, class_weights, align_corners, False)  # type: ignore[no-untyped-call]
+    sums: Tensor = _PixelLosses.apply(logits, labels, size_hw, class_weights, align_corners, "ce")  # type: ignore[no-untyped-call]
     return sums
 
 
@@ -63,7 +63,20 @@ def binary_losses(logits: Tensor, labels: Tensor, size_hw: tuple[int, int], *, a
     Arguments and result are those of `pixel_losses`. Equal to `binary_cross_entropy_with_logits` of the upsampled
     logits against one-hot labels, summed over all but ignored pixels.
     """
-    sums: Tensor = _PixelLosses.apply(logits, labels, size_hw, None, align_corners, True)  # type: ignore[no-untyped-call]
+    sums: Tensor = _PixelLosses.apply(logits, labels, size_hw, None, align_corners, "binary")  # type: ignore[no-untyped-call]
+    return sums
+
+
+def relaxed_losses(logits: Tensor, labels: Tensor, size_hw: tuple[int, int], *, align_corners: bool = True) -> Tensor:
+    """Sum over each image's labelled pixels of -log of what is believed of all classes in the 3 x 3 pixels around it.
+
+    Arguments and result are those of `pixel_losses`; away from boundaries it is the same. Neighbours that are ignored
+    or outside of the image add no class.
+
+    Source: Zhu et al., "Improving Semantic Segmentation via Video Propagation and Label Relaxation", CVPR 2019. The
+    code of Tao et al., 2020, differs from it: it weighs by class and gives ignored pixels their neighbours' classes.
+    """
+    sums: Tensor = _PixelLosses.apply(logits, labels, size_hw, None, align_corners, "relaxed")  # type: ignore[no-untyped-call]
     return sums
 
 
@@ -81,17 +94,18 @@ class _PixelLosses(torch.autograd.Function):
         size_hw: tuple[int, int],
         class_weights: Tensor | None,
         align_corners: bool,
-        binary: bool,
+        kind: str,
     ) -> Tensor:
         with torch.autocast(logits.device.type, enabled=False):
-            loss_: Strip
-            if binary:
-                values, loss_ = at_least_float32(logits), _bce_
-            else:
+            if kind == "ce":
                 values, bounded = shifted(logits)
-                loss_ = partial(_nll_, class_weights=class_weights, bounded=bounded)
+                weights = [None] * len(logits) if class_weights is None else class_weights.expand(len(logits), -1)
+                losses_: list[Strip] = [partial(_nll_, class_weights=each, bounded=bounded) for each in weights]
+            else:
+                values, losses_ = at_least_float32(logits), [_OTHERS[kind]] * len(logits)
+            labels = _windows(labels) if kind == "relaxed" else labels
             sums, grad = _walk(
-                values, labels, size_hw, loss_, align_corners=align_corners, with_grad=ctx.needs_input_grad[0]
+                values, labels, size_hw, losses_, align_corners=align_corners, with_grad=ctx.needs_input_grad[0]
             )
         ctx.grad, ctx.dtype = grad, logits.dtype
         return sums
@@ -103,7 +117,13 @@ class _PixelLosses(torch.autograd.Function):
 
 
 def _walk(
-    logits: Tensor, labels: Tensor, size_hw: tuple[int, int], loss_: Strip, *, align_corners: bool, with_grad: bool
+    logits: Tensor,
+    labels: Tensor,
+    size_hw: tuple[int, int],
+    losses_: list[Strip],
+    *,
+    align_corners: bool,
+    with_grad: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """Sums (B,) and, if asked for, their gradient by each image's logits (B, K, h, w), strip by strip."""
     num, num_classes, low_h, low_w = logits.shape
@@ -111,7 +131,7 @@ def _walk(
     plan = upsampling(low_hw, size_hw, num_classes, logits.device, align_corners=align_corners, dtype=logits.dtype)
     sums = logits.new_zeros(num)
     grad = torch.empty_like(logits) if with_grad else None
-    for b in range(num):
+    for b, loss_ in enumerate(losses_):
         if low_hw == tuple(size_hw):  # scales were combined at full size: nothing to interpolate
             for strip in plan.strips:
                 logits_rKW = logits[b, :, strip.high].permute(1, 0, 2).contiguous()
@@ -157,7 +177,48 @@ def _bce_(logits_rKW: Tensor, labels: Tensor) -> Tensor:
     return loss
 
 
+def _relaxed_(logits_rKW: Tensor, labels_r9W: Tensor) -> Tensor:
+    """Sum of -log of the classes' joint probability of labelled pixels; overwrites the logits with its gradient."""
+    labelled = labels_r9W[:, 4:5] != IGNORE_INDEX
+    right = torch.zeros_like(logits_rKW, dtype=torch.bool)
+    right.scatter_(1, torch.where(labels_r9W == IGNORE_INDEX, 0, labels_r9W).long(), True)
+    among = logits_rKW.masked_fill(~right, -torch.inf)
+    log_all, log_right = (x.logsumexp(dim=1, keepdim=True) for x in (logits_rKW, among))
+    loss = ((log_all - log_right) * labelled).sum()
+    logits_rKW.sub_(log_all).exp_().sub_((among - log_right).exp_()).mul_(labelled)
+    return loss
+
+
+def _windows(labels: Tensor) -> Tensor:
+    """(B, H, W) -> (B, H, 9, W), the labels of 3 x 3 pixels; the middle one's where there is no other."""
+    around = pad(labels, (1, 1, 1, 1), value=IGNORE_INDEX)
+    each = [around[:, y : y + labels.shape[1], x : x + labels.shape[2]] for y in range(3) for x in range(3)]
+    near = torch.stack(each, dim=2)
+    return torch.where(near == IGNORE_INDEX, labels.unsqueeze(2), near)
+
+
+_OTHERS: Mapping[str, Strip] = {"binary": _bce_, "relaxed": _relaxed_}
+
+
 def pixel_weights(labels: Tensor, class_weights: Tensor) -> Tensor:
-    """The weight of every pixel's class, 0 where ignored; of the labels' shape."""
+    """The weight of every pixel's class, (K,) or by image (B, K), 0 where ignored; of the labels' shape."""
     labelled = labels != IGNORE_INDEX
-    return class_weights[torch.where(labelled, labels, 0).long()] * labelled
+    target = torch.where(labelled, labels, 0).long()
+    if class_weights.dim() == 2:
+        return class_weights.gather(1, target.flatten(1)).view_as(target) * labelled
+    return class_weights[target] * labelled
+
+
+def image_weights(labels: Tensor, num_classes: int) -> Tensor:
+    """What a class counts in each image: 2 - its share of the image's labelled pixels; 1 if it is not there.
+
+    Returns:
+        (B, num_classes) float64.
+
+    Source: `ImageBasedCrossEntropyLoss2d` of NVIDIA's code for Tao et al., 2020, with its bound of 1.
+    """
+    labelled = (labels != IGNORE_INDEX).flatten(1)
+    target = torch.where(labelled, labels.flatten(1), 0).long()
+    pixels = labelled.new_zeros(len(labels), num_classes, dtype=torch.float64)
+    pixels.scatter_add_(1, target, labelled.double())
+    return 1 + (pixels > 0) * (1 - pixels / pixels.sum(dim=1, keepdim=True).clamp(min=1))

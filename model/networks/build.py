@@ -89,6 +89,7 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "init": (lambda v: v in get_args(Init), f"is not one of {', '.join(get_args(Init))}"),
     "aux_weight": _WEIGHT,
     "scale_weight": _WEIGHT,
+    "lo_scale": (lambda v: _is(v, int, float) and 0 < v < 1, "is not a number between 0 and 1"),
     "n_scales": (lambda v: True, "is looked at by the network"),
 }
 """Option that is no size -> whether a value fits, and what any other is or is not."""
@@ -134,7 +135,8 @@ def build(arch: str, num_classes: int, **options: Any) -> nn.Module:
             - `hrnet-ocr`: those of `hrnet-*`, for its trunk; `aux_weight` (0.4), `ocr_width` (channels of pixels and
               classes, 512) and `ocr_key_width` (of query, key and value, 256);
             - `hmsa`: those of `hrnet-ocr`; `n_scales` (numbers, the scales that eval mode combines, 1 among them),
-              `scale_weight` (what the losses of single scales count, 0) and `attention_width` (256).
+              `lo_scale` (the low one in training, 0.5), `scale_weight` (what the losses of single scales count, 0)
+              and `attention_width` (256).
 
     Returns:
         The network on the CPU, float32, in train mode.
@@ -160,6 +162,6 @@ _FAMILIES: Mapping[type[Config], tuple[Callable[..., nn.Module], Sequence[str]]]
     HRNetConfig: (HRNet, ["init"]),
     ResNetConfig: (PSPNet, ["aux_weight"]),
     OCRConfig: (OCRNet, ["init", "aux_weight"]),
-    HMSAConfig: (HMSA, ["init", "aux_weight", "scale_weight", "n_scales"]),
+    HMSAConfig: (HMSA, ["init", "aux_weight", "scale_weight", "lo_scale", "n_scales"]),
 }
 """What is made of sizes, and which of `CHECKS` it knows besides those that all do."""

@@ -8,8 +8,8 @@ The rules, those of NVIDIA's code; "up" and "down" are bilinear with align_corne
 - the image at scale s is resized to floor(s * H) x floor(s * W), at least 1 x 1; at scale 1 it is left alone;
 - logits, guess and attention, after its sigmoid, are upsampled to the size of *that scale's image* first. Scales are
   combined there, on logits, not on probabilities, and in float32 whatever the network runs in;
-- training takes scales 0.5 and 1, whatever `n_scales` says, the low one first (batch norms see it first, dropout draws
-  for it first), and its attention alone decides:
+- training takes scales `lo_scale` (0.5) and 1, whatever `n_scales` says, the low one first (batch norms see it first,
+  dropout draws for it first), and its attention alone decides:
       logits = up(a_lo * logits_lo) + (1 - up(a_lo)) * logits_hi
   and the same with the same attention for the first guesses. The attention head sees the high scale too, so that its
   batch norms record it;
@@ -18,7 +18,7 @@ The rules, those of NVIDIA's code; "up" and "down" are bilinear with align_corne
 - use goes from the highest scale down. The highest gives the first prediction p; then, for each lower scale s,
       s >= 1:  p = a_s * logits_s + (1 - a_s) * down(p)
       s < 1:   p = up(a_s * logits_s) + (1 - up(a_s)) * p
-  so p ends at scale 1. With scales (0.5, 1), the default, this is the formula of training.
+  so p ends at scale 1. With scales (`lo_scale`, 1), the default, this is the formula of training.
 
 Batch norms, dropout and first weights are those of `model.networks.ocr`, for the attention head too. Any input of at
 least 1 x 1 works: odd sizes lose up to one pixel's worth of alignment per scale to the rounding above, as in the
@@ -42,7 +42,6 @@ from segstream.model.types import Aux, TrainOutput
 from segstream.shards.errors import DataError
 
 LOW_SCALE = 0.5
-N_SCALES = (LOW_SCALE, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +60,8 @@ class ScaleOutput(NamedTuple):
     """(B, K, H_s, W_s), the first guess."""
     attention: Tensor
     """(B, 1, H_s, W_s) in 0..1."""
+    features: Tensor | None
+    """The trunk's, at 1/4, as they come; in train mode only."""
 
 
 class HMSA(OCRNet):
@@ -69,7 +70,9 @@ class HMSA(OCRNet):
     Args:
         config: sizes.
         num_classes: channels of the logits.
-        n_scales: sizes of the image, relative to the input, to combine in eval mode; 1 must be among them.
+        n_scales: sizes of the image, relative to the input, to combine in eval mode; 1 must be among them. None:
+            those of training.
+        lo_scale: the low one of training, above 0 and below 1.
         scale_weight: what the loss of each scale by itself counts in training; the authors' Cityscapes recipes
             have 0.05.
         **further: those of `OCRNet`; in training a batch counts once a scale in the running statistics.
@@ -85,12 +88,14 @@ class HMSA(OCRNet):
         config: HMSAConfig,
         num_classes: int,
         *,
-        n_scales: Sequence[float] = N_SCALES,
+        n_scales: Sequence[float] | None = None,
+        lo_scale: float = LOW_SCALE,
         scale_weight: float = 0.0,
         **further: Any,
     ) -> None:
         super().__init__(config, num_classes, scale_attn=_attention_head(config.mid, config.attention), **further)
-        self.n_scales = high_to_low(n_scales)
+        self.lo_scale = lo_scale
+        self.n_scales = high_to_low((lo_scale, 1.0) if n_scales is None else n_scales)
         self.scale_weight = scale_weight
 
     def forward(self, images: Tensor, n_scales: Sequence[float] | None = None) -> Tensor | TrainOutput:
@@ -109,20 +114,22 @@ class HMSA(OCRNet):
         """
         if self.training:
             if n_scales is not None:
-                raise DataError("hmsa: n_scales in train mode; training always combines scales 0.5 and 1, leave it out")
+                raise DataError("hmsa: n_scales in train mode; training always combines two, leave it out")
             return self._train(images)
         return self._combined(images, self.n_scales if n_scales is None else high_to_low(n_scales))
 
     def at_scale(self, images: Tensor, scale: float) -> ScaleOutput:
         """What the network makes of the images at one scale."""
         size_hw = _scaled(images, scale)
-        logits, aux, pixels = self.ocr(self.backbone.features(images if scale == 1 else bilinear(images, size_hw)))
-        attention = self.scale_attn(pixels)
-        return ScaleOutput(*(bilinear(at_least_float32(x), size_hw) for x in (logits, aux, attention)))
+        features = self.backbone.features(images if scale == 1 else bilinear(images, size_hw))
+        logits, aux, pixels = self.ocr(features)
+        maps = (logits, aux, self.scale_attn(pixels))
+        logits, aux, attention = (bilinear(at_least_float32(x), size_hw) for x in maps)
+        return ScaleOutput(logits, aux, attention, features if self.training else None)
 
     def _train(self, images: Tensor) -> TrainOutput:
         size_hw = (images.shape[-2], images.shape[-1])
-        lo = self.at_scale(images, LOW_SCALE)
+        lo = self.at_scale(images, self.lo_scale)
         hi = self.at_scale(images, 1.0)
         attention = bilinear(lo.attention, size_hw)
         logits = bilinear(lo.attention * lo.logits, size_hw) + (1 - attention) * hi.logits
@@ -133,12 +140,12 @@ class HMSA(OCRNet):
                 Aux(name="lo", logits=lo.logits, weight=self.scale_weight, align_corners=False),
                 Aux(name="hi", logits=hi.logits, weight=self.scale_weight, align_corners=False),
             )
-        return TrainOutput(logits=logits, size_hw=size_hw, aux=aux, align_corners=False)
+        return TrainOutput(logits=logits, size_hw=size_hw, aux=aux, align_corners=False, features=hi.features)
 
     def _combined(self, images: Tensor, scales: Sequence[float]) -> Tensor:
         combined = self.at_scale(images, scales[0]).logits
         for scale in scales[1:]:
-            logits, _, attention = self.at_scale(images, scale)
+            logits, _, attention, _ = self.at_scale(images, scale)
             if scale >= 1:
                 combined = attention * logits + (1 - attention) * bilinear(combined, _scaled(images, scale))
             else:

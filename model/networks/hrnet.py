@@ -161,8 +161,9 @@ class HRNet(HRNetTrunk):
 
     def coarse(self, images: Tensor) -> TrainOutput:
         """Normalised images (B, 3, H, W) -> logits before the last upsampling, (B, num_classes, h, w)."""
-        size_hw = (images.shape[-2], images.shape[-1])
-        return TrainOutput(logits=self.last_layer(self.features(images)), size_hw=size_hw)
+        size_hw, features = (images.shape[-2], images.shape[-1]), self.features(images)
+        logits = self.last_layer(features)
+        return TrainOutput(logits=logits, size_hw=size_hw, features=features if self.training else None)
 
     def forward(self, images: Tensor) -> Tensor | TrainOutput:
         """Segment images.

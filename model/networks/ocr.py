@@ -159,12 +159,13 @@ class OCRNet(nn.Module):
             In eval mode the logits, (B, num_classes, H, W). In train mode logits and first guess at 1/4, which the
             loss upsamples.
         """
-        logits, guess, _ = self.ocr(self.backbone.features(images))
+        features = self.backbone.features(images)
+        logits, guess, _ = self.ocr(features)
         size_hw = (images.shape[-2], images.shape[-1])
         if not self.training:
             return bilinear(logits, size_hw)
         aux = Aux(name="aux", logits=guess, weight=self.aux_weight, align_corners=False)
-        return TrainOutput(logits=logits, size_hw=size_hw, aux=(aux,), align_corners=False)
+        return TrainOutput(logits=logits, size_hw=size_hw, aux=(aux,), align_corners=False, features=features)
 
 
 def gather(pixels: Tensor, guess: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from segstream.model.checkpoint import Checkpoint, Final, on_cpu
 from segstream.model.config import Precision, TrainConfig
 from segstream.model.distributed import ProcessGroup, pick_device, pick_precision
+from segstream.model.losses.ccsa import ccsa_loss
 from segstream.model.losses.loss import LabelCounts, LossSums, balance_weights, dataset_means, loss_sums, mixed_loss
 from segstream.model.networks.blocks import normalise
 from segstream.model.training.ddp import Reducer
@@ -88,9 +89,17 @@ class StepLoss:
 class TrainState:
     """One process' share of a run. All processes make the same calls; their weights stay the same."""
 
-    def __init__(self, net: nn.Module, source: BatchSource, config: TrainConfig, group: ProcessGroup) -> None:
-        """Bring `net` to its device, with rank 0's weights."""
-        self._config, self._group = config, group
+    def __init__(self, net: nn.Module, source: BatchSource, config: TrainConfig, group: ProcessGroup, seed: int):
+        """Bring `net` to its device, with rank 0's weights; `seed` is the run's.
+
+        Raises:
+            DataError: ccsa, and only one dataset.
+        """
+        self._config, self._group, self._seed = config, group, seed
+        if config.ccsa is not None and len(source.datasets) < 2:
+            raise DataError(
+                f"ccsa compares datasets, the mix has {source.datasets[0]} alone; add one, or leave ccsa out"
+            )
         self.device = pick_device(config.device)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -201,7 +210,12 @@ class TrainState:
             with self._amp.autocast():
                 output = self._forward(pixels)
             on_device = labels.to(self.device, non_blocking=True)
-            sums = loss_sums(output, on_device, loss=self._config.loss, class_weights=self._class_weights)
+            weights, aux_rmi = self._class_weights, self._config.aux_rmi
+            sums = loss_sums(output, on_device, loss=self._config.loss, class_weights=weights, aux_rmi=aux_rmi)
+            if (ccsa := self._config.ccsa) is not None:  # the whole batch is one part
+                key = (self._seed, batch.step)
+                contrast = ccsa_loss(output.features, labels, ids, ccsa, self._group, key)
+                sums = replace(sums, ccsa=(ccsa.alpha, contrast))
             yield sums, ids.to(self.device, non_blocking=True)
 
     def _set_gradient(self, batch: Batch, global_counts: LabelCounts) -> StepLoss:

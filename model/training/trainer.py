@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from segstream.model.checkpoint import Checkpoint, Checkpoints, check_same, diff
 from segstream.model.config import TrainConfig
 from segstream.model.distributed import ProcessGroup, pick_device, pick_precision
 from segstream.model.losses.loss import LabelCounts, count_labels
+from segstream.model.losses.pixel_loss import image_weights
 from segstream.model.training.train_state import MetricsLog, TrainState
 from segstream.model.types import Batch, BatchSource, LogRow
 from segstream.shards.errors import DataError
@@ -125,7 +126,7 @@ def train(
             return str(final)
 
         # 2. Network and optimizer, on the device.
-        state = TrainState(net, source, config, group)
+        state = TrainState(net, source, config, group, seed)
         start, skipped, in_a_row = 0, 0, 0
         if isinstance(found, Checkpoint):
             state.restore(found)
@@ -150,6 +151,7 @@ def train(
             num_classes=meta["num_classes"],
             parts=config.accumulate,
             class_weights=state.class_weights,
+            image_weighted=config.loss == "image_weighted",
         )
         for step in range(start, steps):
             batch, agreed = stream.take(step, stop=bool(signals), failure=checkpoints.failure)
@@ -224,7 +226,8 @@ def run_identity(source: BatchSource, config: TrainConfig, *, meta: Mapping[str,
     """
     network = {key: value for key, value in meta.items() if key != "recipe"}
     used = [name for name, default in IF_USED.items() if getattr(config, name) != default]
-    shaping = {name: getattr(config, name) for name in (*SHAPING, *used)}
+    values = asdict(config)
+    shaping = {name: values[name] for name in (*SHAPING, *used)}
     shaping["precision"] = pick_precision(config.precision, pick_device(config.device))
     data = {"datasets": source.datasets, "weights": source.weights, "fingerprint": dict(source.fingerprint)}
     identity: dict[str, Any] = plain({"network": network, "train": shaping, "data": data, "seed": seed})
@@ -316,6 +319,8 @@ class SyncedBatches:
     """Passes in which a batch is gone through."""
     class_weights: Tensor | None
     """(K,) float32 on the CPU, see `model.losses.loss.loss_sums`."""
+    image_weighted: bool = False
+    """Whether pixels count by the share of their class in their image."""
     wait_s: float = 0.0
     """Seconds spent waiting for batches so far."""
 
@@ -340,7 +345,8 @@ class SyncedBatches:
             if batch is None:
                 raise RuntimeError(f"the source ended before step {step}")
             check_batch(batch, step, num_classes=self.num_classes, parts=self.parts)
-            own = count_labels(batch.labels, batch.dataset_ids, self.num_datasets, self.class_weights)
+            weights = image_weights(batch.labels, self.num_classes) if self.image_weighted else self.class_weights
+            own = count_labels(batch.labels, batch.dataset_ids, self.num_datasets, weights)
         except Exception:
             self._agree(None, 0, stop=stop)
             raise

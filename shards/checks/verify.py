@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import io
+import itertools
 import tarfile
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -18,9 +19,10 @@ from segstream.shards.codecs.labels import decode_ids
 from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.format import index as index_file
 from segstream.shards.format import manifest as manifests
+from segstream.shards.format.centroids import SUMMARY
 from segstream.shards.format.index import Entry, ShardIndex, index_name, member_suffix, merge_counts
 from segstream.shards.format.manifest import Manifest, ShardInfo, label_taxonomies
-from segstream.shards.format.reader import read_manifest, read_settled
+from segstream.shards.format.reader import ShardSet, read_manifest, read_settled
 from segstream.shards.parallel import as_they_finish
 from segstream.shards.schema import parse_json
 from segstream.shards.storage.base import Store
@@ -36,6 +38,7 @@ FaultClass = Literal[
     "size",  # image, label and index do not agree on it
     "label",  # an id outside the taxonomy, or labels that contradict one another
     "count",  # class counts of index or manifest
+    "centroids",  # where there are any: a file missing, unreadable, or of another conversion
 ]
 FAULT_CLASSES: tuple[FaultClass, ...] = get_args(FaultClass)
 
@@ -91,6 +94,8 @@ def verify(url: str | Path, *, workers: int = 1, progress: Callable[[int, int], 
     faults = [fault for _, found in checked.values() for fault in found]
     if len(indexes) == len(manifest.shards):  # or the missing one is the fault
         faults += _across_shards(manifest, indexes)
+    if store.size(SUMMARY) is not None:
+        faults += {*_check_centroids(store, manifest)}
     return _result(store.url, indexes, faults)
 
 
@@ -98,6 +103,17 @@ def _result(url: str, indexes: Sequence[ShardIndex], faults: Sequence[Fault]) ->
     by_kind = {kind: tuple(sorted(f for f in faults if f.kind == kind)) for kind in FAULT_CLASSES}
     found = {kind: some for kind, some in by_kind.items() if some}
     return VerifyResult(url=url, shards=len(indexes), samples=sum(len(i.samples) for i in indexes), faults=found)
+
+
+def _check_centroids(store: Store, manifest: Manifest) -> Iterator[Fault]:
+    """Centroids against their summary and the indexes."""
+    shards = ShardSet(store, manifest)
+    for n, member in itertools.product(range(len(manifest.shards)), label_taxonomies(manifest)):
+        try:
+            shards.centroids(n, member)
+        except DataError as error:
+            where, _, what = str(error).removeprefix(f"{store.url}/").partition(": ")
+            yield Fault("centroids", where, what)
 
 
 def _across_shards(manifest: Manifest, indexes: list[ShardIndex]) -> Iterator[Fault]:

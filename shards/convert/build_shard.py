@@ -17,6 +17,7 @@ import numpy.typing as npt
 from segstream.shards.codecs import images
 from segstream.shards.codecs.png import encode_label
 from segstream.shards.codecs.row_blocks import jpeg_blocks, label_blocks
+from segstream.shards.convert.auto_labels import PREFIX, AutoLabels
 from segstream.shards.convert.relabel import LEFT_OUT, outcome_of, relabel
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Pair
@@ -44,6 +45,8 @@ class Setup:
     """Native ids -> universal ids; None leaves the `universal` member out."""
     relabel: bool
     """Write `universal-relabeled` as well, with the pairs' `edits`."""
+    auto: AutoLabels | None
+    """What takes the place of the release's labels."""
     short_side: int | None
     """Images are shrunk to be at most so high or wide (training)."""
     jpeg_quality: int | None
@@ -89,7 +92,7 @@ class _Builder:
     def samples(self, pairs: Sequence[Pair]) -> Iterator[ShardSample]:
         """Those of the pairs that can be used."""
         for pair in pairs:
-            files = _files(self.setup.release, pair)
+            files = _files(self.setup, pair)
             self.sources.append(_identity(pair, files))
             try:
                 yield self._sample(pair, files)
@@ -125,8 +128,11 @@ class _Builder:
         dataset, universal = self.setup.dataset, self.setup.universal
         assert dataset.remap is not None
         try:
-            released = dataset.read_label(files[path], pair)
-            whole = remap_label(released, dataset.remap, where=path)
+            auto = self.setup.auto
+            released: Any = (
+                auto.label(pair, files, dataset, original) if auto else dataset.read_label(files[path], pair)
+            )
+            whole = released if auto else remap_label(released, dataset.remap, where=path)
         except (UnreadableError, DataError) as error:
             raise BadFileError(path, str(error).removeprefix(f"{path}: ")) from error
         if whole.shape != original:
@@ -242,6 +248,7 @@ def _json(setup: Setup, pair: Pair, size_hw: tuple[int, ...]) -> bytes:
         "image": pair.image,
         "label": pair.label,
         "original_size_hw": list(size_hw),
+        **({"auto_label": setup.auto.paths(pair)[0]} if setup.auto else {}),
     }
     text = json.dumps(content, ensure_ascii=False, sort_keys=True)
     return text.encode("utf-8", "backslashreplace")  # of a name that is not UTF-8, JSON's own escapes
@@ -258,7 +265,7 @@ def _whole_shard(setup: Setup, planned: Planned) -> indexes.ShardIndex | None:
             return None
     except (OSError, DataError):
         return None  # whatever it is, it is made again
-    sources = [_identity(pair, _files(setup.release, pair)) for pair in planned.pairs]
+    sources = [_identity(pair, _files(setup, pair)) for pair in planned.pairs]
     return index if index.fingerprint == _fingerprint(setup, sources) else None
 
 
@@ -272,8 +279,12 @@ def _identity(pair: Pair, files: _Files) -> Any:
     return [pair.key, pair.image, pair.label, *hashes, pair.extra, *edits]
 
 
-def _files(release: Release, pair: Pair) -> _Files:
-    files = {path: _read(release, path) for path in (pair.image, pair.label) if path is not None}
+def _files(setup: Setup, pair: Pair) -> _Files:
+    auto = setup.auto
+    label = None if auto and not auto.or_coarse else pair.label
+    files = {path: _read(setup.release, path) for path in (pair.image, label) if path is not None}
+    if auto:
+        files |= {PREFIX + path: _read(Release(Path(auto.folder)), path) for path in auto.paths(pair)}
     if pair.edits and pair.edits.file not in files:
         files[pair.edits.file] = _read(pair.edits.release, pair.edits.file)
     return files

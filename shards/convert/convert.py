@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import cv2
 import PIL
 
+from segstream.shards.convert.auto_labels import load_auto_labels
 from segstream.shards.convert.build_shard import Made, Planned, Setup, build_shard, shard_name
 from segstream.shards.convert.relabel import assign, read_records
 from segstream.shards.datasets import registry
@@ -24,7 +25,8 @@ from segstream.shards.datasets.sources import Dataset, Found, Pair
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.files import RUN_AGAIN, make_folder, sole_writer, staging, writing
 from segstream.shards.format import manifest as manifests
-from segstream.shards.format.index import index_name, merge_counts, merge_outcomes
+from segstream.shards.format.centroids import SUMMARY, add_centroids, centroids_name
+from segstream.shards.format.index import LABEL_MEMBERS, index_name, merge_counts, merge_outcomes
 from segstream.shards.format.keys import unescape
 from segstream.shards.format.left_out import LeftOut, check_left_out
 from segstream.shards.format.manifest import Manifest
@@ -62,12 +64,14 @@ def convert(
     raw: str | Path | None = None,
     short_side: int | None = None,
     relabel: str | Path | None = None,
+    auto_labels: str | Path | None = None,
     workers: int = 1,
     limit: int | None = None,
     skip_bad: int = 0,
     shard_samples: int = 256,
     shard_bytes: int = 256 << 20,
     jpeg_quality: int = 95,
+    centroids: bool = False,
     staged: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Converted:
@@ -80,12 +84,14 @@ def convert(
         raw: the release's folder; own data may state it in the YAML.
         short_side: training images are shrunk to it, in pixels; never enlarged. Other splits keep their native size.
         relabel: MSeg's update records, a CSV or a checkout of `mseg-api`; adds the `universal-relabeled` labels.
+        auto_labels: in the place of the release's labels: a YAML, see `AutoLabels`, or a folder that `predict` filled.
         workers: processes.
         limit: convert only so many samples, the first ones by key.
         skip_bad: samples that may be left out because they cannot be used.
         shard_samples: limit of a shard.
         shard_bytes: limit of a shard, in bytes of source images.
         jpeg_quality: of training images that are encoded anew.
+        centroids: make those of its labels, too, as `add_centroids` does.
         staged: make the set in a folder beside its own and move it there when it is whole.
         progress: called with (samples done, samples in all), from this thread.
 
@@ -113,12 +119,18 @@ def convert(
     found = data.find(release, split)
     pairs = _ordered(found, where=f"{release} ({data.name}, {split})")
     chosen: Sequence[Pair] = pairs[:limit]
+    if centroids and chosen[0].label is None:
+        raise UsageError(f"{data.name} {split}: has no labels, so there are no centroids; leave out --centroids")
+    finish = functools.partial(add_centroids, workers=workers, progress=progress) if centroids else None
     records = unused = None
     if relabel is not None:
         if data.segments is None:
             raise UsageError(f"{data.name}: has no relabelled segments; leave out --relabel")
         records = read_records(Path(relabel), data.name, split)
         chosen, unused = assign(records, data.segments, release, pairs, limit=limit)
+    if auto_labels is not None and relabel is not None:
+        raise UsageError("--relabel is of the release's own labels; leave it out, or --auto-labels")
+    auto = None if auto_labels is None else load_auto_labels(Path(auto_labels), data)
     lossy = split.startswith("train")
     params: dict[str, Any] = {
         "image": "jpeg" if lossy else "source",
@@ -128,6 +140,7 @@ def convert(
         "shard_samples": shard_samples,
         "shard_bytes": shard_bytes,
         **({"records_sha256": records.sha256} if records is not None else {}),
+        **({"auto_labels": auto.params} if auto else {}),
     }
     setup = Setup(
         dataset=data,
@@ -135,11 +148,12 @@ def convert(
         release=release,
         universal=universal_remap(data.taxonomy) if data.taxonomy.to_universal is not None else None,
         relabel=records is not None,
+        auto=auto,
         short_side=params["short_side"],
         jpeg_quality=params["jpeg_quality"],
         identity=_identity(data, split, params),
     )
-    with _target(str(out), data.name, split, staged=staged) as (folder, url), sole_writer(folder):
+    with _target(str(out), data.name, split, staged=staged, finish=finish) as (folder, url), sole_writer(folder):
         sizes = ((pair, release.size(pair.image)) for pair in chosen)
         shards = plan_shards(sizes, max_samples=shard_samples, max_bytes=shard_bytes)
         planned = [Planned(folder / shard_name(n), shard) for n, shard in enumerate(shards)]
@@ -203,19 +217,28 @@ def plan_shards(sizes: Iterable[tuple[T, int]], *, max_samples: int, max_bytes: 
 
 
 @contextlib.contextmanager
-def _target(out: str, dataset: str, split: str, *, staged: bool) -> Iterator[tuple[Path, str]]:
-    """(folder to write into, where the set will be); what goes to a bucket is uploaded once the block has ended."""
+def _target(
+    out: str, dataset: str, split: str, *, staged: bool, finish: Callable[[Path], None] | None
+) -> Iterator[tuple[Path, str]]:
+    """(folder to write into, where the set will be).
+
+    Once the block has ended, `finish` is given the folder, and what goes to a bucket is uploaded.
+    """
     if scheme_of(out) == "s3":
         from segstream.shards.convert.publish import Target
 
         target = Target(below(out, dataset, split))
         with target.staging() as folder:
             yield folder, target.url
+            if finish:
+                finish(folder)
             target.publish(folder)
     else:
         place = local_path(out) / dataset / split
         with staging(place, when=staged) as folder:
             yield make_folder(folder), str(place)
+            if finish:
+                finish(folder)
 
 
 def _ordered(found: Found, *, where: str) -> list[Pair]:
@@ -248,7 +271,8 @@ def _identity(data: Dataset, split: str, params: dict[str, Any]) -> str:
 
 def _remove_leftovers(folder: Path, planned: Sequence[Planned]) -> None:
     """Delete what an earlier run left and this one will not overwrite."""
-    mine = {name for shard in planned for name in (shard.path.name, index_name(shard.path.name))}
+    names = [shard.path.name for shard in planned]
+    mine = {SUMMARY, *names, *map(index_name, names), *(centroids_name(n, m) for n in names for m in LABEL_MEMBERS)}
     for path in folder.iterdir():
         if path.name not in mine and path.is_file():
             path.unlink(missing_ok=True)

@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from segstream.shards.convert.build_shard import shard_name
+from segstream.shards.errors import DataError
 from segstream.shards.files import make_folder, user_folder
 from segstream.shards.format import manifest as manifests
-from segstream.shards.format.index import index_name
+from segstream.shards.format.centroids import SUMMARY, centroids_name, load_summary
+from segstream.shards.format.index import LABEL_MEMBERS, index_name
 from segstream.shards.storage.remote import MissingError, Retries, retries_from_environment, tried
 from segstream.shards.storage.s3 import S3Origin
 
@@ -49,8 +51,14 @@ class Target:
         digest = hashlib.sha256(data).hexdigest()
         files = {info.name: info.sha256 for info in manifest.shards}
         files |= {index_name(info.name): info.index_sha256 for info in manifest.shards}
+        with contextlib.suppress(FileNotFoundError, DataError):  # there are none, or those of another conversion
+            data = (folder / SUMMARY).read_bytes()
+            for member, hashes in load_summary(data, manifest).sha256.items():
+                files |= {centroids_name(info.name, member): h for info, h in zip(manifest.shards, hashes, strict=True)}
+            files[SUMMARY] = hashlib.sha256(data).hexdigest()
         if self._sha256(manifests.NAME) != digest:
-            self._do(manifests.NAME, lambda: self._origin.delete(manifests.NAME))  # from here on it is incomplete
+            for name in (manifests.NAME, SUMMARY):  # from here on it is incomplete
+                self._do(name, lambda name=name: self._origin.delete(name))  # type: ignore[misc]
         with ThreadPoolExecutor(_UPLOADS, thread_name_prefix="upload") as pool:
             list(pool.map(lambda name: self._upload(folder / name, files[name]), files))
         self._remove_surplus(len(manifest.shards))
@@ -64,7 +72,7 @@ class Target:
     def _remove_surplus(self, count: int) -> None:
         """Shards of a longer set that was here before; who lists the bucket would read them."""
         while self._sha256(name := shard_name(count)) is not None:
-            for surplus in (name, index_name(name)):
+            for surplus in (name, index_name(name), *(centroids_name(name, member) for member in LABEL_MEMBERS)):
                 self._do(surplus, lambda surplus=surplus: self._origin.delete(surplus))  # type: ignore[misc]
             count += 1
 

@@ -3,9 +3,10 @@
 import bisect
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +16,14 @@ from segstream.shards.codecs.row_blocks import EncodedRows
 from segstream.shards.errors import DataError
 from segstream.shards.format import centroids as centroid_files
 from segstream.shards.format import manifest as manifests
-from segstream.shards.format.centroids import Centroids, centroids_name
+from segstream.shards.format.centroids import Centroids, Summary, centroids_name, load_summary
 from segstream.shards.format.index import Entry, ShardIndex, index_name, load_index, member_suffix
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.storage.base import REQUEST_COST, Store
 from segstream.shards.storage.cache import CachedStore, ShardCache, cache_from_environment
 from segstream.shards.storage.open import open_store
-from segstream.shards.taxonomy import universal_remap
+
+T = TypeVar("T")
 
 
 class ShardSet(AbstractContextManager["ShardSet"]):
@@ -34,7 +36,7 @@ class ShardSet(AbstractContextManager["ShardSet"]):
         self._store = store
         self._ends = tuple(itertools.accumulate(self.shard_sizes))
         self._indexes: dict[int, ShardIndex] = {}
-        self._centroids: tuple[centroid_files.Summary, str] | None = None
+        self._centroids: Summary | None = None
 
     def __len__(self) -> int:
         return self.manifest.samples
@@ -127,59 +129,50 @@ class ShardSet(AbstractContextManager["ShardSet"]):
         Raises:
             DataError: the set has no centroids, or not of this member; or they are damaged, or of another conversion.
         """
-        counts, sha256 = self.centroid_counts(member)[shard], self._summary()[0].sha256
-        stored, index = member if member in sha256 else "native", self.index(shard)
+        counts, summary, index = self.centroid_counts(member)[shard], self._summary(), self.index(shard)
 
-        def check(data: bytes) -> None:
-            if hashlib.sha256(data).hexdigest() != sha256[stored][shard]:
+        def load(data: bytes) -> Centroids:
+            if hashlib.sha256(data).hexdigest() != summary.sha256[member][shard]:
                 raise DataError(f"not the file that {centroid_files.SUMMARY} lists")
-
-        with self._about_centroids(centroids_name(index.shard, stored)) as name:
-            data = self._store.read(name, check=check)
-            found = centroid_files.load_centroids(data, index, stored, self._summary()[0].tile)
-            if stored != member:
-                found = found.remap(universal_remap(self.manifest.native).table)
+            found = centroid_files.load_centroids(data, index, member, summary.tile)
             if not np.array_equal(np.bincount(found.class_id, minlength=len(counts)), counts):
-                raise DataError(f"centroids of {member} are not as many as {centroid_files.SUMMARY} counts")
-        return found
+                raise DataError(f"not as many centroids as {centroid_files.SUMMARY} counts")
+            return found
+
+        return self._load(centroids_name(index.shard, member), load)
 
     def centroid_counts(self, member: str) -> npt.NDArray[np.int64]:
-        """(shards, classes) int64 centroids of a label member; of its look-ups where ids become one, count `remap`'s.
+        """(shards, classes) int64 centroids of a label member; those of a look-up that merges classes: count `remap`'s.
 
         Raises:
             DataError: as `centroids`.
         """
-        counts = self._summary()[0].counts
+        counts = self._summary().counts
         if member not in counts:
             raise DataError(f"{self.url}: has no labels {member!r}; it holds {', '.join(counts) or 'images only'}")
         return counts[member]
 
     @property
     def centroids_digest(self) -> str:
-        """SHA-256 of the summary of the centroids, so of all of them; raises as `centroids`."""
-        return self._summary()[1]
+        """Names all centroids of the set; raises as `centroids`."""
+        return self._summary().digest
 
-    def _summary(self) -> tuple[centroid_files.Summary, str]:
+    def _summary(self) -> Summary:
         if self._centroids is None:
-            with self._about_centroids(centroid_files.SUMMARY) as name:
-                data = read_manifest(self._store, name)
-                summary = centroid_files.load_summary(data, self.manifest)
-                self._centroids = summary, hashlib.sha256(data).hexdigest()
+            self._centroids = self._load(centroid_files.SUMMARY, lambda data: load_summary(data, self.manifest))
         return self._centroids
 
-    @contextmanager
-    def _about_centroids(self, name: str) -> Iterator[str]:
-        """Say of errors in the block which file they are of and how it is made."""
+    def _load(self, name: str, load: Callable[[bytes], T]) -> T:
+        """What `load` makes of a file of centroids; errors name it and what makes it."""
         try:
             if self._store.size(name) is None:
                 raise DataError("missing")
-            yield name
+            return load(self._store.read(name, check=load))
         except DataError as error:
-            why = str(error).removeprefix(f"{self.url}/{name}: ")
             where = (
                 "FOLDER --centroids`, and upload the set again" if self._store.remote else f"{self.url} --centroids`"
             )
-            raise DataError(f"{self.url}/{name}: {why}; run `segstream stats {where}") from error
+            raise DataError(f"{self.url}/{name}: {error}; run `segstream stats {where}") from error
 
     def _pieces(
         self, name: str, offset: int, sizes: Sequence[int], crc32s: Sequence[int], what: Callable[[int], str]
@@ -256,14 +249,14 @@ def open_set(store: Store, cache: ShardCache | None = None) -> ShardSet:
     return ShardSet(store, manifest)
 
 
-def read_manifest(store: Store, name: str = manifests.NAME) -> bytes:
-    """A file whose hash nothing else knows: from a remote store, what two readings agree on.
+def read_manifest(store: Store) -> bytes:
+    """The one file whose hash nothing else knows: from a remote store, what two readings agree on.
 
     Raises:
         DataError: it is missing, cannot be read, or does not settle.
     """
-    data = store.read(name)
-    return read_settled(store, name, hashlib.sha256(data).hexdigest()) if store.remote else data
+    data = store.read(manifests.NAME)
+    return read_settled(store, manifests.NAME, hashlib.sha256(data).hexdigest()) if store.remote else data
 
 
 def read_settled(store: Store, name: str, sha256: str) -> bytes:

@@ -191,6 +191,31 @@ def test_dumped_scores_are_float16_at_native_size(tmp_path, final):
     np.testing.assert_array_equal(label(tmp_path / "l/labels/s/a.png"), wanted.argmax(axis=0))
 
 
+def test_confidences_and_a_threshold(tmp_path, final):
+    """255 is where the confidence that is written, not the one before it, is below."""
+    source = folder(tmp_path / "in", ("s/a.png",))
+    run(source, final, tmp_path / "all", confidence=True)
+    scores = expected_scores(final, picture(0))
+    written = label(tmp_path / "all/confidences/s/a.png")
+    assert written.dtype == np.uint16
+    np.testing.assert_allclose(written / 65535, scores.max(axis=0), atol=1e-4)
+    np.testing.assert_array_equal(label(tmp_path / "all/labels/s/a.png"), scores.argmax(axis=0))
+    threshold = float(np.median(written)) / 65535
+    for options in ({"confidence": True}, {"logits": True}, {"probabilities": True, "overlay": True}):
+        out = tmp_path / str(len(options) + len(next(iter(options))))
+        for _ in range(2):  # the second reads what the first has written
+            run(source, final, out, threshold=threshold, **options)
+            unsure = written / 65535 < threshold
+            assert 0.1 < unsure.mean() < 0.9
+            ids = label(out / "labels/s/a.png")
+            np.testing.assert_array_equal(ids, np.where(unsure, 255, scores.argmax(axis=0)))
+            row = json.loads((out / "classes.json").read_text())["inputs"]["s/a"]
+            known = ids[~unsure]
+            assert row["classes"] == {CLASSES[k]: round(float((known == k).mean()), 6) for k in set(known.tolist())}
+    with pytest.raises(DataError, match="threshold"):
+        run(source, final, out)
+
+
 def test_more_than_255_classes_are_written_with_16_bits(tmp_path):
     file = save_published(tmp_path / "naive.pth", 316)
     source = folder(tmp_path / "in", ("a.png",))
@@ -198,6 +223,8 @@ def test_more_than_255_classes_are_written_with_16_bits(tmp_path):
     ids = cv2.imread(str(tmp_path / "out/labels/a.png"), cv2.IMREAD_UNCHANGED)
     assert (ids.dtype, ids.shape) == (np.uint16, (40, 52))
     np.testing.assert_array_equal(ids, expected(file, picture(0), short_side=None))
+    with pytest.raises(UsageError, match="of 316 classes, 255 is one"):
+        run(source, file, tmp_path / "b", crop=33, arch="hrnet-tiny", device="cpu", threshold=0.5)
 
 
 @pytest.mark.parametrize(

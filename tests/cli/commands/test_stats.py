@@ -78,3 +78,16 @@ def test_the_command_keeps_its_json(here, sets):
     with pytest.raises(UsageError, match="camvid-11 val has no labels 'universal'; it holds native"):
         stats([sets["ade20k-150"], sets["camvid-11"]], taxonomy="universal")
     assert [_short(n) for n in (0, 999, 1234, 12_345_678, 5_000_000_000)] == ["0", "999", "1.23k", "12.3M", "5G"]
+
+
+def test_centroids_are_made_beside_the_set_and_the_tables_stay(here, sets, tmp_path):
+    url = shutil.copytree(sets["ade20k-150"], tmp_path / "set")
+    before = here("stats", url, "--json")
+    made = here("stats", url, "--centroids", "--tile", 16, "--workers", 1, "--json")
+    assert (made.code, made.out) == (0, before.out)
+    assert made.err.startswith(f"centroids {url}: 5 of 5 images in ")
+    with open_shards(url) as shards:
+        assert shards.centroid_counts("native").sum() > 5 * 4
+    refused = here("stats", "https://host/set", "--centroids")
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert "https://host/set: https:// is not supported here; give a path or a file:// URL" in refused.err

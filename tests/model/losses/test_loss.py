@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy, interpolate, one_hot
 
 from segstream.model.losses.loss import balance_weights, count_labels
-from segstream.model.losses.pixel_loss import binary_losses, pixel_losses
+from segstream.model.losses.pixel_loss import binary_losses, pixel_losses, relaxed_losses
 from segstream.model.networks import upsample
 from segstream.model.types import Aux, TrainOutput
 from tests.model.losses.mix import mix_loss
@@ -35,6 +35,46 @@ def numpy_loss(logits, labels, dataset_ids, weights):
         grad[b, :, y, x] = share * np.exp(logits[b, :, y, x] - log_sum)
         grad[b, target, y, x] -= share
     return total, grad
+
+
+def literal_terms(loss, logits, labels):
+    """(loss, weight) of every labelled pixel of an image, (K, H, W) float64 and (H, W): the published formulas."""
+    _, height, width = logits.shape
+    rows, p = labels.tolist(), logits.softmax(dim=0)
+    counts = [sum(row.count(k) for row in rows) for k in range(len(p))]
+    for y, x in ((y, x) for y in range(height) for x in range(width) if rows[y][x] != 255):
+        if loss == "relaxed":
+            near = {
+                rows[v][u]
+                for v in range(max(y - 1, 0), y + 2)
+                for u in range(max(x - 1, 0), x + 2)
+                if v < height and u < width
+            }
+            yield -sum(p[k, y, x] for k in near - {255}).log(), 1.0
+        else:
+            yield -p[rows[y][x], y, x].log(), 1.0 + 1.0 * (1 - counts[rows[y][x]] / sum(counts))
+
+
+@pytest.mark.parametrize("loss", ["relaxed", "image_weighted"])
+@pytest.mark.parametrize(("low_hw", "aligned"), [((5, 4), True), ((3, 5), False), ((9, 8), True)])
+def test_other_losses_are_the_published_formulas_over_the_mix(loss, low_hw, aligned, monkeypatch):
+    monkeypatch.setitem(upsample.STRIP_BYTES, "cpu", 4 * 6 * 8 * 2)  # two rows: several strips
+    labels, ids, weights = labels_like((4, 9, 8), 6, seed=3), torch.tensor([1, 0, 1, 1]), (0.75, 0.25)
+    labels[0], labels[1, :4], labels[1, 4:] = 255, 3, 1  # no label, and two halves
+    plain = 2 * torch.randn(4, 6, *low_hw, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    plain, ours = plain.requires_grad_(), plain.clone().detach().requires_grad_()
+    full = interpolate(plain, size=(9, 8), mode="bilinear", align_corners=aligned)
+    terms = [list(literal_terms(loss, *image)) for image in zip(full, labels, strict=True)]
+    of = [[term for b in range(4) if ids[b] == d for term in terms[b]] for d in (0, 1)]
+    means = [sum(w * value for value, w in each) / sum(w for _, w in each) for each in of]
+    expected = weights[0] * means[0] + weights[1] * means[1]
+    got = mix_loss(TrainOutput(logits=ours, size_hw=(9, 8), align_corners=aligned), labels, ids, weights, loss=loss)
+    torch.autograd.backward([expected, got.total])
+    assert got.total.item() == pytest.approx(expected.item(), rel=1e-10)
+    torch.testing.assert_close(ours.grad, plain.grad, rtol=1e-10, atol=1e-12)
+    assert got.means.tolist() == pytest.approx([mean.item() for mean in means], rel=1e-10)
+    if low_hw == (9, 8):
+        assert ours.grad.permute(0, 2, 3, 1)[labels == 255].abs().max() == 0
 
 
 def labels_like(shape, num_classes, *, seed, ignored=0.3):
@@ -86,12 +126,13 @@ def test_pixel_losses_equal_the_plain_composition(losses, size_hw, spread, by_cl
     torch.testing.assert_close(lean.grad.double(), plain.grad, rtol=1e-5, atol=1e-5 * spread)
 
 
-def test_logits_far_apart_stay_finite():
+@pytest.mark.parametrize("losses", [pixel_losses, relaxed_losses])
+def test_logits_far_apart_stay_finite(losses):
     logits = torch.zeros(1, 2, 2, 2)
     logits[0, 0, :, 0], logits[0, 1, :, 1] = 1e4, 1e4  # between them, both maxima are far above the values
     labels = torch.zeros(1, 5, 5, dtype=torch.uint8)
     logits.requires_grad_()
-    sums = pixel_losses(logits, labels, (5, 5))
+    sums = losses(logits, labels, (5, 5))
     sums.sum().backward()
     assert sums.item() == pytest.approx(5 * (math.log(2) + 5e3 + 1e4), rel=1e-6)
     assert logits.grad.isfinite().all()
@@ -158,7 +199,7 @@ def test_the_loss_stays_float32_under_autocast():
     assert got.item() == pytest.approx(pixel_losses(logits, labels, (17, 17)).item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("losses", [pixel_losses, binary_losses])
+@pytest.mark.parametrize("losses", [pixel_losses, binary_losses, relaxed_losses])
 def test_gradients_are_those_of_finite_differences(losses):
     logits = torch.randn(2, 4, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
     labels = labels_like((2, 7, 9), 3, seed=8)  # the fourth class is absent

@@ -91,8 +91,10 @@ def test_autocast_changes_nothing(dtype):
     assert region_losses(logits, labels, (21, 30)).isnan().tolist() == [False, True, False]  # and no exception
 
 
-def test_the_loss_over_a_mix_is_the_definition():
-    """By dataset: half the regions' mean over images, half the binary loss by pixel; further predictions the latter."""
+@pytest.mark.parametrize("aux_rmi", [False, True])
+def test_the_loss_over_a_mix_is_the_definition(aux_rmi):
+    """By dataset: half the regions' mean over images, half the binary loss by pixel; further predictions the latter,
+    auxiliary heads as the main one if asked."""
     logits, labels = sample(num=4)
     further, _ = sample(num=4, low_hw=(21, 30))
     further = further.flip(0)
@@ -108,9 +110,14 @@ def test_the_loss_over_a_mix_is_the_definition():
             for z in (full(logits, (21, 30)), further.double().numpy())
         )
         regions = sum(slow_region_loss(full(logits, (21, 30))[b], labels[b].numpy()) for b in mine) / len(mine)
-        expected += weight * (0.5 * main + 0.5 * regions + 0.4 * aux)
-    output = TrainOutput(logits=logits, size_hw=(21, 30), aux=(Aux(name="aux", logits=further, weight=0.4),))
-    got = mix_loss(output, labels, ids, weights, loss="rmi")
+        expected += weight * (0.5 * main + 0.5 * regions + 0.05 * aux)
+        if aux_rmi:
+            of = (slow_region_loss(further.double().numpy()[b], labels[b].numpy()) for b in mine)
+            aux = 0.5 * aux + 0.5 * sum(of) / len(mine)
+        expected += weight * 0.4 * aux
+    heads = (Aux(name="aux", logits=further, weight=0.4), Aux(name="hi", logits=further, weight=0.05))
+    output = TrainOutput(logits=logits, size_hw=(21, 30), aux=heads)
+    got = mix_loss(output, labels, ids, weights, loss="rmi", aux_rmi=aux_rmi)
     assert got.total.item() == pytest.approx(expected, rel=1e-5)
     assert got.means.isfinite().all()
 

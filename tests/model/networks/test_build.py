@@ -37,7 +37,7 @@ def test_the_structure_is_the_published_one(arch, classes, parameters, momentum,
     assert rows(net) == published(table)
 
 
-EACH = HMSA | {"scale_weight": 0.05, "n_scales": (1.0, 2.0)}  # which training does not look at
+EACH = HMSA | {"scale_weight": 0.05, "lo_scale": 0.4, "n_scales": (1.0, 2.0)}  # which training does not look at
 BY_HAND = {  # options, the network spelt out, its further predictions, whether corners are aligned
     "pspnet-50": (PSPNET, pspnet, {"aux": 0.4}, True),
     "hrnet-ocr": (OCR, ocr, {"aux": 0.4}, False),
@@ -53,7 +53,7 @@ def test_predictions_and_gradients_are_those_of_the_network_spelt_out(case, size
     net, x = shaken(build(case.partition(",")[0], 5, **options)).eval(), images(3, size_hw)
     with torch.no_grad():
         expected = bilinear(by_hand(net, x)["main"], size_hw, aligned=aligned)
-        got = net(x, n_scales=(0.5, 1.0)) if options is EACH else net(x)
+        got = net(x, n_scales=(0.4, 1.0)) if options is EACH else net(x)
         torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-5)
         assert not aligned or net.coarse(x).aux == ()
 
@@ -78,6 +78,15 @@ def test_logits_come_at_input_size_whatever_it_is(arch, size_hw):
     net = build(arch, 4, **NETS[arch]).eval()
     with torch.no_grad():
         assert net(torch.zeros(2, 3, *size_hw)).shape == (2, 4, *size_hw)
+
+
+@pytest.mark.parametrize("arch", NETS)
+def test_features_are_what_the_head_sees_in_training(arch):
+    net, seen = build(arch, 4, **NETS[arch]), []
+    head = {"hrnet-tiny": "last_layer", "pspnet-50": "ppm"}.get(arch, "ocr")
+    net.get_submodule(head).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    assert net(images()).features is seen[-1]  # scale 1 comes last
+    assert arch != "hrnet-tiny" or net.eval().coarse(images()).features is None
 
 
 @pytest.mark.parametrize("arch", NETS)
@@ -127,6 +136,7 @@ def test_only_networks_that_align_corners_offer_coarse_logits():
         ("hmsa", {"n_scales": (1.0, 1.0)}, DataError, r"are not distinct"),
         ("hmsa", {"n_scales": (1.0, -2)}, DataError, r"are not distinct positive"),
         ("hmsa", {"n_scales": 1.0}, DataError, r"n_scales 1.0 are not"),
+        ("hmsa", {"lo_scale": 1.0}, DataError, r"lo_scale: 1.0 is not a number between 0 and 1"),
     ],
 )
 def test_options_are_refused_by_name(arch, options, error, text):

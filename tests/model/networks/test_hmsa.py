@@ -21,7 +21,7 @@ def one_scale(net, x, scale):
 
 def two_scales(net, x):
     size_hw = x.shape[2:]
-    lo, lo_guess, attention = one_scale(net, x, 0.5)
+    lo, lo_guess, attention = one_scale(net, x, net.lo_scale)
     hi, hi_guess, _ = one_scale(net, x, 1.0)
     up = bilinear(attention, size_hw, aligned=False)
     main, aux = (

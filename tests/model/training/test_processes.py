@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy, interpolate
 
 from segstream.model.checkpoint import load_final
+from segstream.model.config import CCSAConfig
 from segstream.model.networks.blocks import normalise
 from segstream.shards.errors import DataError
 from tests.model.processes import together
@@ -20,6 +21,9 @@ CASES = {
     "datasets mixed": {"source": ToySource(batch=4, stride=2)},
     "balance": {"source": ToySource(batch=5), "class_balance": 0.5},
     "rmi": {"source": ToySource(batch=5), "loss": "rmi"},
+    "relaxed": {"source": ToySource(batch=5), "loss": "relaxed"},
+    "image weighted": {"source": ToySource(batch=5), "loss": "image_weighted"},
+    "ccsa": {"source": ToySource(batch=5), "ccsa": CCSAConfig(alpha=0.5, positives=30, margin=4.0)},
     "accumulate": {"source": ToySource(batch=8), "accumulate": 2},
     "clip and average": {"source": ToySource(batch=5), "clip_norm": 0.05, "ema": 0.5},
     "mgda, a dataset each": {"source": ToySource(batch=4, stride=1), "mgda": True},
@@ -59,7 +63,7 @@ def test_two_processes_make_the_updates_of_one(tmp_path, by_two, name):
     assert_same_run(torch.load(by_two / f"{name}.pt"), frozen_run(tmp_path, **CASES[name]))
 
 
-@pytest.mark.parametrize("changes", [{"loss": "rmi"}, {"mgda": True}], ids=["rmi", "mgda"])
+@pytest.mark.parametrize("changes", [{"loss": "rmi"}, {"loss": "image_weighted"}, {"mgda": True}], ids=str)
 def test_four_parts_make_the_updates_of_the_whole(tmp_path, changes):
     source = ToySource(batch=7)
     whole = frozen_run(tmp_path / "whole", source=source, **changes)

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, interpolate
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, PolynomialLR
 
 from segstream.model.checkpoint import check_same, load_checkpoint, load_final
-from segstream.model.config import TrainConfig
+from segstream.model.config import CCSAConfig, TrainConfig
 from segstream.model.networks.blocks import normalise
 from segstream.model.networks.build import build
 from segstream.model.training.trainer import SHAPING, Stopped, learning_rate, run_identity, stop_signals, train
@@ -37,6 +37,7 @@ WAYS = {
     "rmi": {"loss": "rmi", "accumulate": 2},
     "ema": {"ema": 0.9, "clip_norm": 0.1},
     "mgda": {"mgda": True},
+    "ccsa": {"ccsa": CCSAConfig(positives=20), "loss": "relaxed"},
 }
 
 
@@ -100,6 +101,7 @@ CHANGES = {
     "balance": ({"class_balance": 0.5}, r"train.class_balance is 0.0, this run has 0.5"),
     "loss": ({"loss": "rmi"}, r"train.loss is 'ce', this run has 'rmi'"),
     "schedule": ({"schedule": "cosine"}, r"train.schedule is nothing, this run has 'cosine'"),
+    "ccsa": ({"ccsa": CCSAConfig()}, r"train.ccsa"),
     "freeze": ({"freeze": ("stage4",)}, r"train.freeze is nothing, this run has \['stage4'\]"),
     "steps": ({"steps": 9}, r"train.steps is 8, this run has 9"),
     "seed": ({"seed": 4}, r"seed is 3, this run has 4"),

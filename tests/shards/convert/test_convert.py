@@ -16,6 +16,7 @@ from segstream.shards.convert.convert import convert, plan_shards
 from segstream.shards.datasets.layout import split_list
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import sole_writer
+from segstream.shards.format.centroids import add_centroids
 from segstream.shards.format.left_out import BadSamplesError
 from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import load_taxonomy
@@ -391,3 +392,31 @@ def test_shards_keep_order_and_limits_and_are_filled(sizes, max_samples, max_byt
         assert used <= max_bytes or len(shard) == 1
         if i + 1 < len(shards):  # the next sample did not fit
             assert len(shard) == max_samples or used + sizes[shards[i + 1][0]] > max_bytes
+
+
+def test_centroids_change_nothing_else_and_are_the_same_whenever_they_are_made(raw, tmp_path):
+    plain, at_once, later = (tmp_path / name for name in ("plain", "at_once", "later"))
+    converted(raw, plain)
+    converted(raw, at_once, centroids=True, workers=2, staged=True)
+    converted(raw, later)
+    add_centroids(later / ADE / "train")
+    made = content(at_once)
+    assert made == content(later)
+    more = sorted(set(made) - set(content(plain)))
+    assert {name: made[name] for name in set(made) - set(more)} == content(plain)
+    names = [f"shard-00000{n}.{member}.centroids" for n in range(3) for member in ("native", "universal")]
+    assert more == [f"{ADE}/train/{name}" for name in ["centroids.json", *names]]
+    converted(raw, at_once)  # again: they are still those of the set
+    assert content(at_once) == made
+    converted(raw, at_once, shard_samples=5)
+    left = {path.name for path in (at_once / ADE / "train").glob("*.centroids")}
+    assert left == {"shard-000000.native.centroids", "shard-000000.universal.centroids"}
+    with pytest.raises(DataError, match="converted again"):
+        open_shards(at_once / ADE / "train").centroid_counts("native")
+    assert list(verify(at_once / ADE / "train").faults) == ["centroids"]
+
+
+def test_a_set_without_labels_has_no_centroids(tmp_path):
+    raw = trees.save(tmp_path / "raw/bravo_ACDC/fog/a.png", np.zeros((8, 8, 3), np.uint8)).parents[2]
+    with pytest.raises(UsageError, match=r"bravo .*has no labels, so there are no centroids; leave out --centroids"):
+        convert("bravo", split="test", raw=raw, out=tmp_path, centroids=True)

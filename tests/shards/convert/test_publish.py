@@ -1,11 +1,13 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from segstream.shards.checks.verify import verify
 from segstream.shards.convert.convert import convert
 from segstream.shards.convert.publish import Target
 from segstream.shards.errors import DataError
+from segstream.shards.format.centroids import add_centroids
 from segstream.shards.format.reader import open_shards
 from segstream.shards.storage.remote import Retries
 from tests.shards import trees
@@ -42,6 +44,22 @@ def test_a_set_in_the_bucket_is_the_set_on_disk(ade, server, tmp_path):
     assert written(server)[-1] == "manifest.json"
     assert verify(URL).ok
     assert not list((tmp_path / "home").rglob("*.tar"))
+
+
+def test_centroids_go_along_and_those_of_another_conversion_go_away(ade, server, tmp_path):
+    add_centroids(ade)
+    to_bucket(tmp_path, shard_samples=2, centroids=True)
+    there = server.folder / "bucket/sets/ade20k-150/train"
+    assert {p.name: p.read_bytes() for p in there.iterdir()} == {p.name: p.read_bytes() for p in ade.iterdir()}
+    assert written(server)[-1] == "manifest.json"
+    with open_shards(URL) as shards, open_shards(ade) as here:
+        assert shards.centroids_digest == here.centroids_digest
+        assert np.array_equal(shards.centroids(1, "universal").xy, here.centroids(1, "universal").xy)
+    assert verify(URL).ok
+    to_bucket(tmp_path, shard_samples=5)
+    assert not list(there.glob("shard-000001.*"))
+    assert not (there / "centroids.json").exists()
+    assert verify(URL).ok
 
 
 def test_again_uploads_nothing_and_a_smaller_set_leaves_no_surplus(ade, server, tmp_path):

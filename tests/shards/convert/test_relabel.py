@@ -248,9 +248,12 @@ def ids_of(truth):
 @pytest.mark.parametrize("dataset", CASES)
 def test_segments_of_every_dataset(tmp_path, dataset):
     case = CASES[dataset](tmp_path / "raw")
-    summary = converted(case, tmp_path, dataset)
+    summary = converted(case, tmp_path, dataset, centroids=True)
     np.testing.assert_array_equal(relabelled(summary), ids_of(case.truth))
     with open_shards(summary.url) as shards:
+        found = shards.centroids(0, "universal-relabeled")
+        pixels = np.bincount(found.class_id, found.pixels * (found.sample == 0), 256)[:255]
+        assert np.array_equal(pixels, np.bincount(ids_of(case.truth).ravel(), minlength=256)[:255])
         assert shards.manifest.members == ("image", "json", "native", "universal", "universal-relabeled")
         assert shards.read(0, "universal") != shards.read(0, "universal-relabeled")
         relabel = shards.manifest.relabel

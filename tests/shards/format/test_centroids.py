@@ -1,13 +1,17 @@
 import hashlib
 import json
-import shutil
+import os
+import re
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from segstream.shards.convert.add_centroids import add_centroids
+from segstream.shards.checks.verify import verify
 from segstream.shards.errors import DataError
-from segstream.shards.format.centroids import SUMMARY, centroids_of
+from segstream.shards.format.centroids import SUMMARY, add_centroids, centroids_of
 from segstream.shards.format.reader import open_shards
 from tests.shards.servers import serving
 from tests.shards.shared import edit_manifest, refusal
@@ -95,8 +99,11 @@ def test_any_store_gives_the_same(made):
 
 
 def edit_summary(folder, **changes):
-    path = folder / SUMMARY
-    path.write_bytes(json.dumps(json.loads(path.read_text()) | changes, separators=(",", ":")).encode() + b"\n")
+    """With the digest as it would be."""
+    said = json.loads((folder / SUMMARY).read_text()) | changes
+    said.pop("digest")
+    digest = hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    (folder / SUMMARY).write_text(json.dumps(said | {"digest": digest}) + "\n")
 
 
 def edit_file(folder, change):
@@ -128,7 +135,7 @@ DAMAGE = {
         lambda f: edit_manifest(f, lambda m: m.update(absent=1)),
         f"{SUMMARY}: of set '.*converted again",
     ),
-    "version": (lambda f: edit_summary(f, version=2), f"{SUMMARY}: not a summary of centroids of version 1"),
+    "version": (lambda f: edit_summary(f, version=2), f"{SUMMARY}: not a summary of version 1"),
     "tile": (lambda f: edit_summary(f, tile=32), f'{FILE}: .* do not begin with .*"tile": 32'),
     "no tile": (lambda f: edit_summary(f, tile=0), f"{SUMMARY}: not a summary"),
     "counts": (
@@ -153,9 +160,50 @@ def test_what_is_missing_damaged_or_of_another_set_is_told_with_the_command(made
     with open_shards(made) as shards, pytest.raises(DataError, match=what) as caught:
         shards.centroids(0, "native")
     assert str(caught.value).endswith(f"; run `segstream stats {made} --centroids`")
+    told = [f"{where}: {why}" for faults in verify(made).faults.values() for _, where, why in faults]
+    assert any(re.search(what, line) for line in told) != (kind == "no summary")
 
 
-def test_copies_of_a_set_take_their_centroids_along(made, tmp_path):
-    other = shutil.copytree(made, tmp_path / "other")
-    with open_shards(other) as there, open_shards(made) as here:
-        assert there.centroids_digest == here.centroids_digest
+KILLED = """
+import os, signal, sys
+from segstream.shards.format.centroids import add_centroids
+if __name__ == "__main__":
+    kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    add_centroids(sys.argv[1], tile=16, workers=int(sys.argv[2]), progress=kill)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_run_goes_on_and_links_are_not_written_through(ade, tmp_path, workers):
+    (tmp_path / "killed.py").write_text(KILLED)
+    done = subprocess.run([sys.executable, tmp_path / "killed.py", ade, str(workers)], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    before = {path: path.stat().st_mtime_ns for path in ade.glob("*.centroids")}
+    assert (len(before) >= 2, (ade / SUMMARY).exists()) == (True, False)
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere).write_text("linked")
+    (ade / "shard-000002.native.centroids").unlink(missing_ok=True)
+    os.link(elsewhere, ade / "shard-000002.native.centroids")
+    add_centroids(ade, tile=TILE, workers=workers)
+    assert elsewhere.read_text() == "linked"
+    now = {path: path.stat().st_mtime_ns for path in before}
+    assert {p for p in now if now[p] != before[p]} <= {ade / "shard-000002.native.centroids"}
+    assert not list(ade.glob("*.part"))
+    whole = {path.name: path.read_bytes() for path in ade.glob("*centroids*")}
+    assert len(whole) == 7
+    for path in ade.glob("*centroids*"):
+        path.unlink()
+    add_centroids(ade, tile=TILE)
+    assert {path.name: path.read_bytes() for path in ade.glob("*centroids*")} == whole
+
+
+def test_what_cannot_be_made_is_told(ade, tmp_path):
+    with pytest.raises(DataError, match=r"^s3://bucket/set: s3:// is not supported here; give a path"):
+        add_centroids("s3://bucket/set")
+    with pytest.raises(DataError, match="incomplete"):
+        add_centroids(tmp_path)
+    tar = ade / "shard-000001.tar"
+    tar.write_bytes(tar.read_bytes().replace(b"original_size_hw", b"original_size_wh"))
+    with pytest.raises(DataError, match=r"shard-000001\.tar: ADE_train_00000003\.json fails its checksum"):
+        add_centroids(ade)
+    assert not (ade / SUMMARY).exists()
