@@ -40,7 +40,7 @@ def class_slots(
         came_from = view.ids[: stored.shape[1]] == np.arange(len(classes))[:, None]  # (classes, stored ids)
         parts.append(stored @ came_from.T * [name != "" and name in named for name in classes])
     slots = ClassSlots(share=Fraction(str(config.share)), counts=np.concatenate(parts))
-    samples, totals = sum(map(len, sets.values())), slots.counts.sum(axis=0)
+    samples, totals = sum(len(s) for split, s in sets.items() if split not in config.only), slots.counts.sum(axis=0)
     nowhere = [name for name, total in zip(classes, totals, strict=True) if name and not total]
     few = f"a share of {config.share:g} of {samples} samples is less than one for each of {len(classes)} classes"
     said = {

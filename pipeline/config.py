@@ -21,8 +21,8 @@ class ClassUniformConfig:
     share: float
     """Of the slots of every epoch, above 0 to 1; the others are plain samples."""
     only: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Split -> names of classes: of this split, crops are placed for these classes only. Plain samples come from all
-    splits."""
+    """Split -> names of classes: the split gives samples for these classes, no others and no plain ones; an epoch does
+    not count it."""
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
@@ -61,6 +61,8 @@ class DataConfig:
             for split in sampling.only.keys() - set(self.splits):
                 hint = did_you_mean(split, self.splits)
                 raise DataError(f"data.class_uniform, {name}: only.{split}: no split of data.split; {hint}")
+            if not self.plain_splits(name):
+                raise DataError(f"data.class_uniform, {name}: only: no split is left for plain samples; leave one out")
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -82,9 +84,17 @@ class DataConfig:
         at = "data.class_uniform"
         return {name: parse(ClassUniformConfig, fields, at=f"{at}, {name}") for name, fields in by_dataset.items()}
 
+    def plain_splits(self, dataset: str) -> tuple[str, ...]:
+        """The splits whose samples an epoch counts: those that do not only give samples for some classes."""
+        only = self.sampling[dataset].only if dataset in self.sampling else {}
+        return tuple(split for split in self.splits if split not in only)
+
     def urls(self, dataset: str) -> dict[str, str]:
-        """By split, where the shard sets of one dataset of the mix lie."""
-        return {split: below(self.shards, dataset, split) for split in self.splits}
+        """By split, plain ones first, where the shard sets of one dataset of the mix lie."""
+        plain = self.plain_splits(dataset)
+        return {
+            split: below(self.shards, dataset, split) for split in sorted(self.splits, key=lambda s: s not in plain)
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,26 +1,31 @@
 """Several splits of a dataset as one set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from segstream.shards.errors import DataError
 from segstream.shards.format.manifest import Manifest
 
 
-def joined(manifests: Sequence[Manifest]) -> Manifest:
-    """The manifest of the splits of one dataset, one after another, as if they were one set.
+def joined(splits: Mapping[str, Manifest], plain: Collection[str]) -> Manifest:
+    """The manifest of the plain splits of one dataset, one after another, as if they were one set.
+
+    Args:
+        splits: manifests of all, by name.
+        plain: names of those that give plain samples.
 
     Raises:
         DataError: their own classes differ.
     """
-    first, *others = manifests
-    if any(m.native.digest != first.native.digest for m in others):
-        about = ", ".join(f"{m.split} has {m.native.num_classes} of {m.native.name}" for m in manifests)
+    first, *manifests = splits.values()
+    if any(m.native.digest != first.native.digest for m in manifests):
+        about = ", ".join(f"{name} has {m.native.num_classes} of {m.native.name}" for name, m in splits.items())
         raise DataError(f"data.split: {first.dataset}: different classes ({about}); convert with one version")
+    manifests = [splits[name] for name in plain]
     return replace(
         first,
-        split="+".join(m.split for m in manifests),
-        members=tuple(member for member in first.members if all(member in m.members for m in others)),
+        split="+".join(plain),
+        members=tuple(member for member in first.members if all(member in m.members for m in splits.values())),
         shards=tuple(info for m in manifests for info in m.shards),
         counts={member: _total([m.counts.get(member, {}) for m in manifests]) for member in first.counts},
         ignored={value: sum(m.ignored.get(value, 0) for m in manifests) for m in manifests for value in m.ignored},

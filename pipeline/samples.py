@@ -1,7 +1,7 @@
 """The sample of any (step, slot): order, reading, decoding and augmentation put together, without state."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -145,10 +145,10 @@ class Samples:
         self._draw = functools.partial(draw, augment, seed=seed)
         with ExitStack() as opened:
             self._sets = {
-                name: {split: opened.enter_context(closing(_open(data, name, split))) for split in data.splits}
+                name: {split: opened.enter_context(closing(_open(data, name, split))) for split in data.urls(name)}
                 for name in data.mix
             }
-            self._manifests = {name: join_splits(sets) for name, sets in self._sets.items()}
+            self._manifests = {name: join_splits(sets, data.plain_splits(name)) for name, sets in self._sets.items()}
             self._views = label_views(data.taxonomy, self._manifests)
             labels = ((manifest, self._views[name].member) for name, manifest in self._manifests.items())
             self.warnings = [line for manifest, member in labels for line in label_warnings(manifest, member)]
@@ -157,12 +157,15 @@ class Samples:
             for name, config in data.sampling.items():
                 class_uniform[name], lines = class_slots(config, self._sets[name], self._views[name])
                 self.warnings += lines
-            sizes = {name: [size for s in sets.values() for size in s.shard_sizes] for name, sets in self._sets.items()}
+            sizes = {
+                name: [size * (split in data.plain_splits(name)) for split, s in sets.items() for size in s.shard_sizes]
+                for name, sets in self._sets.items()
+            }
             self.order = Order(
                 sizes, self._weights, seed=seed, batch=batch, window=data.window, class_uniform=class_uniform
             )
             self.counts = {name: sum(size) for name, size in sizes.items()}
-            """Samples by dataset."""
+            """By dataset, the samples that an epoch counts."""
             self.close = opened.pop_all().close
             """Let go of the shard sets."""
         self.datasets = tuple(data.mix)
@@ -265,10 +268,10 @@ class Samples:
         return pick, shard_set, shard, pick.index - before
 
 
-def join_splits(sets: Mapping[str, ShardSet]) -> Manifest:
-    """Of a dataset's splits as one set; raises as `joined`."""
-    manifests = [shard_set.manifest for shard_set in sets.values()]
-    return joined(manifests) if len(manifests) > 1 else manifests[0]
+def join_splits(sets: Mapping[str, ShardSet], plain: Collection[str]) -> Manifest:
+    """Of the plain splits of a dataset as one set; raises as `joined`."""
+    manifests = {split: shard_set.manifest for split, shard_set in sets.items()}
+    return joined(manifests, plain) if len(manifests) > 1 else next(iter(manifests.values()))
 
 
 def _open(data: DataConfig, name: str, split: str) -> ShardSet:

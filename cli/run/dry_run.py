@@ -146,7 +146,7 @@ def _manifests(recipe: Recipe) -> tuple[dict[str, Manifest], dict[str, str], lis
                         options = f"--raw RAW --split {split}{side}{relabel} --out {data.shards}"
                         raise DataError(f"{name}: no shards at {url}; segstream shard {name} {options}")
                     sets[split] = opened.enter_context(open_shards(url))
-                manifest = join_splits(sets)
+                manifest = join_splits(sets, data.plain_splits(name))
                 view = label_views(data.taxonomy, {name: manifest})[name]
                 found[name] = manifest
                 if config := data.sampling.get(name):

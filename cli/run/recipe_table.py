@@ -49,7 +49,7 @@ def page(recipes: list[Recipe]) -> str:
 def released(data: DataConfig) -> dict[str, int]:
     """By dataset of the mix, the images of its splits in the complete release, where that is known."""
     known = {name: facts.splits for name in data.mix if (facts := registry().get(name)) is not None}
-    images = {name: [found.get(split) or 0 for split in data.splits] for name, found in known.items()}
+    images = {name: [found.get(split) or 0 for split in data.plain_splits(name)] for name, found in known.items()}
     return {name: sum(found) for name, found in images.items() if all(found)}
 
 

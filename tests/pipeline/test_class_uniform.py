@@ -12,9 +12,9 @@ import yaml
 from segstream.pipeline.config import AugmentConfig, DataConfig, LoaderConfig
 from segstream.pipeline.loader import Loader
 from segstream.pipeline.samples import Samples
-from segstream.shards.convert.add_centroids import add_centroids
 from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
+from segstream.shards.format.centroids import add_centroids
 from segstream.shards.format.reader import open_shards
 from tests.pipeline.fakes import textured
 
@@ -93,13 +93,21 @@ def test_a_share_too_small_for_a_place_of_every_class_is_said(root):
     assert "a share of 0.2 of 13 samples is less than one for each of 4 classes" in samples.warnings[-1]
 
 
-def test_of_a_split_only_the_classes_that_are_named_count(root):
+@pytest.mark.parametrize("split", ["train+extra", "extra+train"])
+def test_a_split_may_give_samples_of_some_classes_and_nothing_else(root, split):
     only = SAMPLED | {"only": {"extra": ["tree"]}}
-    _, found = planned(root, 190, split="train+extra", class_uniform=only)
+    samples, found = planned(root, 13 * 20, split=split, class_uniform=only)
+    assert samples.counts == {"garden": 13}  # what an epoch counts
     seen = Counter((one.pick.class_id, one.pick.index >= 13) for one in found)
-    assert not seen[0, True]
-    assert not seen[2, True]
-    assert min(seen[0, False], seen[1, False], seen[1, True], seen[2, False], seen[None, True], seen[None, False]) > 5
+    assert {key for key, count in seen.items() if count} == {(c, False) for c in (0, 1, 2, None)} | {(1, True)}
+    assert seen[1, True] + seen[1, False] == seen[0, False] == seen[2, False] == 20 * int(13 * 0.9 / 4)
+    for one in found:
+        assert one.shard == f"shard-{one.pick.shard % 4:06d}.tar"  # four of train, then two of extra
+        with open_shards(root / "shards/garden" / ("train" if one.pick.index < 13 else "extra")) as shards:
+            assert shards.entry(one.pick.index % 13).key == one.key
+    plain, alone = samples.class_shares, planned(root, 1)[0].class_shares
+    assert plain == alone
+    assert len(samples.fingerprint["class_uniform"]["garden"]["centroids"]) == 2
 
 
 def test_joined_splits_are_one_set_after_the_other(root):
@@ -157,7 +165,10 @@ def test_batches_are_those_of_any_number_of_processes_and_of_any_start(root):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"class_uniform": {"garden": SAMPLED | {"only": {"train": ["treee"]}}}}, r"'treee' is no class.*'tree'\?"),
+        (
+            {"split": BOTH, "class_uniform": SAMPLED | {"only": {"extra": ["treee"]}}},
+            r"only\.extra: 'treee' is no class of the labels; did you mean 'tree'\?",
+        ),
         ({"split": "train+val"}, r"data\.mix\.garden: no shards at .*garden/val; make them with .*--split val "),
     ],
 )

@@ -84,6 +84,11 @@ SAMPLED = {"shards": "s", "mix": {"ade": 1, "bdd": 2}, "split": "train+val"}
             SAMPLED | {"class_uniform": {"share": 0.5, "only": {"trein": ["a"]}}},
             r"only\.trein: no split of data\.split; did you mean 'train'\?",
         ),
+        (
+            DataConfig,
+            SAMPLED | {"class_uniform": {"share": 0.5, "only": {"train": ["a"], "val": ["b"]}}},
+            "no split is left for plain samples",
+        ),
         (LoaderConfig, {"batch": 0}, r"loader\.batch: 0"),
         (LoaderConfig, {"batch": 1, "threads": -1}, r"loader\.threads: -1"),
         (LoaderConfig, {"batch": 1, "prefetch": 0}, r"loader\.prefetch: 0"),

@@ -4,7 +4,7 @@ from collections import Counter
 from segstream.pipeline.loader import Loader
 from segstream.pipeline.samples import Samples
 from segstream.recipe import load_recipe
-from segstream.shards.convert.add_centroids import add_centroids
+from segstream.shards.format.centroids import add_centroids
 from segstream.shards.format.reader import open_shards
 from tests.pipeline.test_class_uniform import COUNTS, write
 
