@@ -1,17 +1,19 @@
 """Files of a run: the latest few checkpoints, from which it goes on, and `final.pt`, what it was for.
 
-RUN/checkpoints/step-00000200.pt, step-00000400.pt, RUN/final.pt
+RUN/checkpoints/step-00000200.pt, step-00000400.pt, RUN/final.pt; RUN/best.pt is a `final.pt` of the step that validated
+best, if the recipe asks for it, with its `score` in `meta`
 
-Both are torch archives that plain `torch.load(weights_only=True)` reads. They are written beside their place, flushed
+All are torch archives that plain `torch.load(weights_only=True)` reads. They are written beside their place, flushed
 to the disk and renamed, so a killed run leaves the former file or the new one, never a part.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import torch
 from torch import Tensor
@@ -171,6 +173,8 @@ class Checkpoints:
 
     def __init__(self, folder: str | Path, *, keep: int) -> None:
         self._folder, self._keep = Path(folder), keep
+        self._best, self._final = (self._folder.parent / name for name in ("best.pt", "final.pt"))
+        self._best_meta: Mapping[str, Any] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
         self.failure: DataError | None = None
@@ -225,13 +229,51 @@ class Checkpoints:
             raise DataError(f"{damaged}; there is no earlier one. Or start over with --restart-changed")
         return None
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Copy a state and begin to write it; waits only for the write before this one.
+    def find(
+        self, identity: Mapping[str, Any], note: Callable[[str], None], *, restart_changed: bool
+    ) -> Checkpoint | Literal["finished"] | None:
+        """Claim the run folder; what it holds of this run. Arguments and errors as of `latest` and `claim`.
+
+        Args:
+            restart_changed: delete all files if one is of another run, or if a result or every checkpoint cannot be
+                read, instead of refusing.
+        """
+        self.claim()
+        try:
+            return self._find(identity, note)
+        except DataError as error:
+            if not restart_changed:
+                raise
+            note(f"starting over: {str(error).partition('. Restore')[0]}")
+        for path in (*self.paths(), self._final, self._best):
+            path.unlink(missing_ok=True)
+        self._best_meta = {}
+        return None
+
+    def _find(
+        self, identity: Mapping[str, Any], note: Callable[[str], None]
+    ) -> Checkpoint | Literal["finished"] | None:
+        self._best_meta = {}
+        for path in filter(Path.exists, (self._best, self._final)):
+            result = load_final(path)
+            check_same(path, result.identity, identity)
+            self._best_meta = result.meta if path == self._best else self._best_meta
+        return "finished" if self._final.exists() else self.latest(identity, note)
+
+    def best_score(self, meta: Mapping[str, Any]) -> float:
+        """What the best weights that `find` met scored; -inf without any, or if validation was another."""
+        alike = meta.get("recipe", {}).get("validate") == self._best_meta.get("recipe", {}).get("validate")
+        return float(self._best_meta.get("score", -math.inf)) if alike else -math.inf
+
+    def save(self, made: Checkpoint | Final) -> None:
+        """Copy a state, or the best weights so far, and begin to write it; waits only for the write before this one.
+
+        One write ends before the next begins, so a checkpoint finds on the disk what was to be written before it.
 
         Raises:
             DataError: the write before this one failed.
         """
-        copied = Checkpoint(**{name: on_cpu(getattr(checkpoint, name)) for name in Checkpoint.__dataclass_fields__})
+        copied = type(made)(**{name: on_cpu(getattr(made, name)) for name in made.__dataclass_fields__})
         self.wait()
         self._writing = self._thread.submit(self._write, copied)
 
@@ -249,18 +291,15 @@ class Checkpoints:
         if self._lock is not None:
             self._lock.close()
 
-    def discard(self) -> None:
-        """Delete all checkpoints."""
-        for path in self.paths():
-            path.unlink(missing_ok=True)
-
-    def _write(self, checkpoint: Checkpoint) -> None:
-        path = self.path(checkpoint.step)
+    def _write(self, made: Checkpoint | Final) -> None:
+        path = self.path(made.step)
         try:
+            if isinstance(made, Final):
+                return save_final(self._best, made)
             self._folder.mkdir(parents=True, exist_ok=True)
             for left in self._folder.glob(f"step-*.pt{PART}"):  # of a process killed while it wrote
                 left.unlink(missing_ok=True)
-            save_checkpoint(path, checkpoint)
+            save_checkpoint(path, made)
             for old in [other for other in self.paths() if other <= path][self._keep :]:
                 old.unlink(missing_ok=True)
         except DataError as error:

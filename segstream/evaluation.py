@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal, Self
 
 from torch import nn
@@ -19,7 +20,7 @@ from segstream.model.evaluation.resume_log import SetLog, resume_log
 from segstream.model.inference.predictor import Predictor, with_own_scales
 from segstream.pipeline.eval_images import EvalImages
 from segstream.recipe import Recipe
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, did_you_mean
 from segstream.shards.files import write_text
 from segstream.shards.taxonomy import Taxonomy
 
@@ -224,20 +225,22 @@ def _identity(model: EvalModel, sets: Sequence[EvalSet]) -> dict[str, Any]:
 
 @contextmanager
 def open_validation(
-    urls: Sequence[str], limit: int | None, model: EvalModel, ranks: ProcessGroup
+    urls: Sequence[str], limit: int | None, model: EvalModel, ranks: ProcessGroup, *, best: str | None = None
 ) -> Iterator[Callable[[nn.Module], dict[str, EvalResult]]]:
     """The shard sets of a recipe's `validate.data`, opened once.
 
     Args:
         limit: images of each set, evenly spread over it; None: all.
         model: whose classes are evaluated, and how images are segmented; its network is not used.
+        best: a name that `mean_score` is to understand.
 
     Returns:
         Evaluates a network, in eval mode, on every set: results by name. Every process calls it, segments its share of
         the images and gets the same: what is added up are whole numbers of pixels.
 
     Raises:
-        DataError: a set is incomplete, has no labels, or the model's classes say nothing about its own.
+        DataError: a set is incomplete, has no labels, or the model's classes say nothing about its own; `best` names
+            none.
     """
     with open_sets(model, urls) as sets:
         named: dict[str, EvalSet] = {}
@@ -247,6 +250,9 @@ def open_validation(
                 raise DataError(f"validate.data: {images.url}: a set of {name} is named twice; remove one")
             named[name] = images, ways
 
+        if (wanted := (best or "").rpartition("/")[0]) and wanted not in named:
+            raise DataError(f"validate.best: {best}: {wanted!r} is not in validate.data; {did_you_mean(wanted, named)}")
+
         def results(net: nn.Module) -> dict[str, EvalResult]:
             found = {}
             for name, (images, ways) in named.items():
@@ -255,6 +261,12 @@ def open_validation(
             return found
 
         yield results
+
+
+def mean_score(best: str, results: Mapping[str, EvalResult]) -> float:
+    """`miou`, `macc` or `acc`, of the set before a slash or the mean over all: what a recipe's `validate.best` says."""
+    wanted, _, kind = best.rpartition("/")
+    return fmean(getattr(result, kind) for name, result in results.items() if wanted in ("", name))
 
 
 def spread(size: int, limit: int | None) -> Sequence[int]:

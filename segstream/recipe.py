@@ -14,6 +14,7 @@ from segstream.shards.schema import parse, parse_yaml, read_yaml
 RECIPES = Path(__file__).resolve().parent / "recipes"
 # Replaced, not merged: a base's datasets are not also yours.
 WHOLE = {"data.mix", "data.class_uniform", "model.options", "train.epochs"}
+SCORES = ("miou", "macc", "acc")
 INSTEAD = {f"train.{name}": LENGTHS for name in LENGTHS}  # who gives the one does not mean a base's other
 
 
@@ -29,11 +30,16 @@ class ValidateConfig:
     """Resize images to this side first; None: as `eval.short_side`."""
     pictures: int = 4
     """Training crops drawn with label and prediction; 0: none."""
+    best: str | None = None
+    """Keep the weights of the step that scores highest, in `best.pt`: by `miou`, `macc` or `acc`, the mean over all
+    sets, or of one of them: `camvid-11/miou`."""
 
     def __post_init__(self) -> None:
         at_least_1(self, "limit", "short_side")
         if not 0 <= self.pictures <= 64:
             raise DataError(f"pictures: {self.pictures}; must be from 0 to 64")
+        if self.best is not None and self.best.rpartition("/")[2] not in SCORES:
+            raise DataError(f"best: {self.best}; write {', '.join(SCORES)}, or DATASET/miou for one set")
         if len(set(self.data)) < len(self.data):
             raise DataError(f"data: {list(self.data)}; a set is named twice")
 
@@ -54,6 +60,10 @@ class Recipe:
     validate: ValidateConfig = field(default_factory=ValidateConfig)
 
     def __post_init__(self) -> None:
+        if self.validate.best and not (self.validate.data and self.train.validate_every):
+            raise DataError(
+                f"validate.best: {self.validate.best}: it is never computed; set validate.data and train.validate_every"
+            )
         for name in self.train.epochs if isinstance(self.train.epochs, dict) else ():
             if name not in self.data.mix:
                 raise DataError(f"train.epochs: {name!r} is not in data.mix; {did_you_mean(name, self.data.mix)}")

@@ -12,7 +12,7 @@ from torch import nn
 
 from segstream.callbacks import Curves, crop_panel, curve_values, forget_later, write_jpeg, write_scores
 from segstream.colors import class_colors
-from segstream.evaluation import EvalModel, open_validation
+from segstream.evaluation import EvalModel, mean_score, open_validation
 from segstream.model import distributed
 from segstream.model.distributed import pick_device, pick_precision
 from segstream.model.evaluation.metrics import EvalResult
@@ -22,7 +22,7 @@ from segstream.model.training import trainer
 from segstream.model.training.trainer import SIGNALS, Stopped
 from segstream.model.types import LogRow
 from segstream.pipeline.loader import Loader
-from segstream.recipe import Recipe, resolve
+from segstream.recipe import SCORES, Recipe, resolve
 from segstream.run_metadata import run_metadata
 from segstream.shards.errors import public
 from segstream.shards.files import staging
@@ -42,7 +42,7 @@ def train(
     """Train a recipe; a run that was killed goes on exactly where it was. Under torchrun, one of its processes.
 
     Args:
-        run: folder for checkpoints, `final.pt`, curves and `run.json`; None: `runs/NAME`.
+        run: folder for checkpoints, `best.pt`, `final.pt`, curves and `run.json`; None: `runs/NAME`.
         restart_changed: start over if the folder holds another recipe, data or seed.
         tensorboard: also write curves and pictures for TensorBoard, in `RUN/tensorboard`.
         staged: train in a folder beside the run folder and move it there when the run is finished.
@@ -72,7 +72,8 @@ def train(
         evaluate: Callable[[nn.Module], dict[str, EvalResult]] | None = None
         if urls := recipe.validate.data:
             eval_model = EvalModel.of_run(recipe, net, loader.taxonomy)
-            evaluate = opened.enter_context(open_validation(urls, recipe.validate.limit, eval_model, group))
+            asked = recipe.validate
+            evaluate = opened.enter_context(open_validation(urls, asked.limit, eval_model, group, best=asked.best))
         if group.is_main:
             curves = Curves(place, tensorboard=tensorboard)
             opened.callback(curves.close)
@@ -95,21 +96,22 @@ def train(
                 on_log(row)
             curves.log(row.step, curve_values(row))
 
-        def validate(net: nn.Module, step: int) -> None:
-            """Every process takes part in the results."""
+        def validate(net: nn.Module, step: int) -> float | None:
+            """Every process takes part in the results, and gives the same score."""
             results = evaluate(net) if evaluate is not None else {}
+            score = None if recipe.validate.best is None else mean_score(recipe.validate.best, results)
             if not group.is_main:
-                return
+                return score
             if results:
                 note(f"step {step}: " + ", ".join(f"{name} mIoU {100 * r.miou:.1f}" for name, r in results.items()))
                 write_scores(place / "validation.json", step, results)
-                kinds = ("miou", "macc", "acc")
-                curves.log(step, {f"val/{name}/{k}": getattr(r, k) for name, r in results.items() for k in kinds})
+                curves.log(step, {f"val/{name}/{k}": getattr(r, k) for name, r in results.items() for k in SCORES})
             if count := recipe.validate.pictures:
                 first = next(iter(loader.batches(0, 1)))  # always the same crops: panels show what is learnt
                 panel = crop_panel(net, first, count, class_colors(loader.taxonomy.classes), recipe.eval)
                 write_jpeg(place / "pictures" / f"step-{step}.jpg", panel)
                 curves.picture(step, "crops", panel)
+            return score
 
         device = pick_device(recipe.train.device)
         account = opened.enter_context(

@@ -250,6 +250,22 @@ def projection(source: Taxonomy, target: Taxonomy) -> npt.NDArray[np.float32]:
     return matrix
 
 
+def server_ids(name: str, *models: tuple[str, str]) -> npt.NDArray[np.uint8]:
+    """By class of Cityscapes' 19, the id of the class of that name in another taxonomy, which a server wants.
+
+    Args:
+        name: of that taxonomy.
+        models: name and digest of the taxonomy of each model.
+
+    Raises:
+        UsageError: one is not of Cityscapes' 19 classes.
+    """
+    own = load_taxonomy("cityscapes-19")
+    if other := [model for model, digest in models if digest != own.digest]:
+        raise UsageError(f"ids of {name} are made of the classes of cityscapes-19, not of {other[0]}; leave --ids out")
+    return np.array([native_taxonomy(name).classes.index(c) for c in own.classes], np.uint8)
+
+
 def counted_universal(native: Taxonomy) -> tuple[int, ...]:
     """Universal classes that count in a training dataset's mIoU: those some native class maps to."""
     return tuple(sorted(set(native.to_universal or ()) - {IGNORE_INDEX}))

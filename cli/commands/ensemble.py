@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json as jsonlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -13,16 +14,18 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from segstream.cli.commands.options import Json
+from segstream.cli.commands.options import Json, ServerIds
 from segstream.cli.console import note, print_json, progress
 from segstream.shards.errors import DataError, UsageError
+from segstream.shards.files import write_text
 from segstream.shards.parallel import read_ahead
+from segstream.shards.taxonomy import server_ids
 
 if TYPE_CHECKING:
     from segstream.model.inference.ensemble import Confidence, Rule
 
 ENDING = "_logits.npz"
-IDENTITY = "ensemble.json"
+IDENTITY, PREDICTED, SCORES = "ensemble.json", "predict.json", "score.json"
 
 
 Files = list[tuple[Path, float]]
@@ -30,7 +33,10 @@ Files = list[tuple[Path, float]]
 
 
 def ensemble(
-    folders: Annotated[list[Path], typer.Argument(help="Results of predict --logits, or any folders of *_logits.npz.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(help="Results of predict --logits, or any folders of *_logits.npz.", default_factory=list),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for NAME_pred.png and NAME_conf.png.")],
     rule: Annotated[
         Literal["softmax", "max", "logits"],
@@ -47,11 +53,28 @@ def ensemble(
         bool, typer.Option("--allow-missing", help="Combine the others where a model lacks an image.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make everything again.")] = False,
+    ids: ServerIds = None,
+    score: Annotated[list[str] | None, typer.Option(help="Labelled set to compare with; writes score.json.")] = None,
+    score_ood: Annotated[
+        list[str] | None, typer.Option(help="Set of labels that are 1 on objects of no class.")
+    ] = None,
+    samples: Annotated[Path | None, typer.Option(help="BRAVO's tar of sampled pixels, unpacked: these count.")] = None,
+    submission: Annotated[Path | None, typer.Option(help="Tar to write of BRAVO's encoded files.")] = None,
     json: Json = False,
 ) -> None:
-    """Combine models' dumped logits into label maps and confidences; goes on where it was stopped."""
-    from segstream.cli.predictions.output_folder import claim
+    """Combine models' dumped logits into label maps and confidences, and score them; goes on where it was stopped."""
+    from segstream.cli.predictions.bravo import write_submission
+    from segstream.cli.predictions.output_folder import claim, outputs
+    from segstream.cli.predictions.score import print_scores, score_folder
 
+    further = score or score_ood or submission
+    if (ids and further) or not (folders or further):
+        raise UsageError("name FOLDERS, or --score URL or --submission FILE for what --out holds, which have no --ids")
+    if submission and not samples:
+        raise UsageError(
+            "--submission: needs the pixels that BRAVO samples, its bravo_SAMPLING.tar unpacked, as --samples"
+        )
+    table = None if ids is None else server_ids(ids, *_taxonomies(folders))
     counts = _weights(weights, len(folders))
     images, incomplete = find(folders, counts)
     if incomplete and not allow_missing:
@@ -63,16 +86,27 @@ def ensemble(
     identity |= {"rule": rule, "confidence": confidence, "allow_missing": allow_missing}
     if confidence == "rba_mean_logit":
         identity["high"] = "sure"  # folders of former versions hold the opposite
-    resume = claim(out / IDENTITY, identity, overwrite=overwrite)
+    if ids is not None:
+        identity["ids"] = ids
+    resume = bool(folders) and claim(out / IDENTITY, identity, overwrite=overwrite)
     made = 0
     with progress("ensemble") as report:
         for done, (name, files) in enumerate(images.items(), 1):
-            made += _combined(name, files, out, rule, confidence, resume=resume)
+            made += _combined(name, files, out, rule, confidence, table, resume=resume)
             report(done, len(images))
+    summary: dict[str, Any] = {"out": str(out), "images": len(images), "made": made, "incomplete": incomplete}
+    if score or score_ood:
+        with progress("score") as report:
+            summary["score"] = found = score_folder(out, (score or [], score_ood or []), samples, report)
+        write_text(out / SCORES, jsonlib.dumps(found, indent=1) + "\n")
+    if submission and samples:
+        write_submission(submission, outputs(out), samples)
     if json:
-        print_json({"out": str(out), "images": len(images), "made": made, "incomplete": incomplete})
-    else:
-        note(f"ensemble: {made} images of {len(folders)} models; {len(images) - made} were finished already")
+        print_json(summary)
+        return
+    note(f"ensemble: {made} images of {len(folders)} models; {len(images) - made} were finished already")
+    if "score" in summary:
+        print_scores(summary["score"])
 
 
 def find(folders: Sequence[Path], weights: Sequence[float]) -> tuple[dict[str, Files], list[str]]:
@@ -110,7 +144,9 @@ def read_logits(path: Path) -> npt.NDArray[np.floating]:
     return logits
 
 
-def _combined(name: str, files: Files, out: Path, rule: Rule, confidence: Confidence, *, resume: bool) -> bool:
+def _combined(
+    name: str, files: Files, out: Path, rule: Rule, confidence: Confidence, table: Any, *, resume: bool
+) -> bool:
     """Make the outputs of an image; False if they are there already."""
     from segstream.cli.predictions.output_folder import newer, write_label
     from segstream.model.inference.ensemble import as_uint16, combine
@@ -125,9 +161,19 @@ def _combined(name: str, files: Files, out: Path, rule: Rule, confidence: Confid
             ids, sureness = combine(zip(logits, weights, strict=True), rule=rule, confidence=confidence)
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
+    if table is not None and ids.max() >= len(table):
+        raise DataError(f"{name}: of more than {len(table)} classes, which --ids cannot say; combine without it")
     write_label(conf, as_uint16(sureness))
-    write_label(pred, ids)
+    write_label(pred, ids if table is None else table[ids])
     return True
+
+
+def _taxonomies(folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Name and digest of the taxonomy of each folder that `predict` made."""
+    for folder in folders:
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            stated = jsonlib.loads((folder / PREDICTED).read_text(encoding="utf-8"))["taxonomy"]
+            yield stated["name"], stated["digest"]
 
 
 def _weights(text: str | None, count: int) -> list[float]:

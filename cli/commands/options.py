@@ -37,6 +37,12 @@ Flip = Annotated[
 TaxonomyName = Annotated[
     str | None, typer.Option(help="Answer in the classes of: universal, or a dataset.", show_default="the model's")
 ]
+ServerIds = Annotated[
+    Literal["cityscapes-34"] | None,
+    typer.Option(
+        help="Write a Cityscapes model's 19 classes as the ids that its server wants.", show_default="its own"
+    ),
+]
 Staged = Annotated[
     bool,
     typer.Option(

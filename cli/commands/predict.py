@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json as jsonlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ import typer
 
 from segstream.cli.commands import options
 from segstream.cli.console import note, note_place, print_json, print_table, progress
-from segstream.shards.codecs.formats import VIDEO_SUFFIXES, by_suffix, suffix_of
+from segstream.shards.codecs.formats import VIDEO_SUFFIXES, suffix_of
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import write_text
 
@@ -24,7 +23,13 @@ SHOWN = 6  # classes of a picture in the table
 
 
 def predict(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="An image, a folder, a quoted glob, or a video.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="An image, a folder, a quoted glob, a list of images (.txt), a shard set (path or URL), or a video.",
+        ),
+    ],
     checkpoint: options.CheckpointOption,
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     short_side: options.ShortSide = None,
@@ -33,6 +38,7 @@ def predict(
     n_scales: options.NScales = None,
     flip: options.Flip = None,
     taxonomy: options.TaxonomyName = None,
+    ids: options.ServerIds = None,
     arch: options.Arch = None,
     classes: options.NumClasses = None,
     overlay: Annotated[
@@ -63,13 +69,14 @@ def predict(
     json: options.Json = False,
 ) -> None:
     """Segment images or a video; the same command goes on where it was stopped."""
-    from segstream.cli.predictions.output_folder import IDENTITY, OutputFolder, claim
+    from segstream.cli.predictions.inputs import is_set, of_files, of_set
+    from segstream.cli.predictions.output_folder import IDENTITY, OutputFolder, claim, named
     from segstream.model.inference.infer import LARGEST_8_BIT
     from segstream.model.inference.predictor import Predictor
 
     if logits and probabilities:
         raise UsageError("--logits and --probabilities: one of the two; softmax makes the second of the first")
-    film = suffix_of(source) in VIDEO_SUFFIXES and not Path(source).is_dir()
+    film = suffix_of(source) in VIDEO_SUFFIXES and not Path(source).is_dir() and "://" not in source
     if film and (logits or probabilities or confidence or threshold or attention):
         raise UsageError(
             "--logits, --probabilities, --confidence, --threshold and --attention are for images; cut the video into "
@@ -77,11 +84,15 @@ def predict(
         )
     if film and overlay is False and not frame_labels:
         raise UsageError("a video without --overlay and without --frame-labels gives nothing; ask for one")
-    items = _items(source, film, out)
+    data: dict[str, str] = {}
+    if is_set(source):
+        items, data = of_set(source)
+    else:
+        items = named([Path(source)], Path(source).parent) if film else of_files(source, out)
     fields = options.infer_fields(
         short_side=short_side, crop=crop, scales=scales, n_scales=n_scales, flip=flip, batch=batch, device=device
     )
-    predictor = Predictor(checkpoint, arch=arch, num_classes=classes, taxonomy=taxonomy, **fields)
+    predictor = Predictor(checkpoint, arch=arch, num_classes=classes, taxonomy=taxonomy, ids=ids, **fields)
     if attention and predictor.config.n_scales is None:
         raise UsageError("--attention: only hmsa networks have it, by scales of their own, without --scales and --crop")
     if threshold and predictor.taxonomy.num_classes > LARGEST_8_BIT:
@@ -94,7 +105,7 @@ def predict(
         with_confidences=confidence,
         threshold=threshold,
     )
-    identity = predictor.identity | ({"threshold": threshold} if threshold else {})
+    identity = predictor.identity | data | ({"threshold": threshold} if threshold else {})
     resume = claim(out / IDENTITY, identity, overwrite=overwrite)
     note_place(checkpoint, predictor.meta)
     note(f"predict: {_about(predictor)}")
@@ -111,31 +122,6 @@ def predict(
     failed = [row["error"] for row in rows.values() if "error" in row]
     if failed:
         raise DataError(f"{len(failed)} of {len(rows)} inputs failed, the first: {failed[0]}")
-
-
-def _items(source: str, film: bool, out: Path) -> list[Item]:
-    from segstream.cli.predictions.media import find_pictures
-    from segstream.cli.predictions.output_folder import named
-
-    if film:
-        return named([Path(source)], Path(source).parent)
-    root = Path(source)
-    if root.is_file():
-        root = root.parent
-    elif not root.is_dir():  # a glob: the part without wildcards
-        parts = Path(source).parts
-        fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
-        root = Path(*parts[:fixed])
-    pictures, others = (
-        [path for path in found if out.resolve() not in path.resolve().parents]  # not our overlays
-        for found in find_pictures(source)
-    )
-    if others:
-        videos = "; name a video to segment it" if any(suffix_of(path) in VIDEO_SUFFIXES for path in others) else ""
-        note(f"predict: left out {len(others)} files that are no pictures: {by_suffix(others)}{videos}")
-    if not pictures:
-        raise DataError(f"{source}: all of its pictures are in --out {out}; give another folder")
-    return named(pictures, root)
 
 
 def _images(predictor: Predictor, items: list[Item], place: OutputFolder, *, resume: bool) -> dict[str, Row]:
@@ -170,7 +156,7 @@ def _video(
     if row is not None and finished(item, place, row, frame_labels=frame_labels):
         note(f"predict: {item.path} was finished already")
         return {item.name: row}
-    video = open_video(item.path)
+    video = open_video(Path(item.path))
     with progress("predict", "frames") as report:
         return {item.name: predict_video(predictor, video, item, place, frame_labels=frame_labels, report=report)}
 

@@ -1,6 +1,7 @@
 """Command: stats."""
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ import typer
 from segstream.cli.commands.options import CORES, Centroids, Json, Sets, Workers
 from segstream.cli.console import note, print_json, print_table, progress, say
 from segstream.shards.checks.stats import ClassRow, class_table, common_member, label_warnings, total_table
+from segstream.shards.files import write_text
 from segstream.shards.format.centroids import TILE, add_centroids
 
 
@@ -23,14 +25,18 @@ def stats(
         ),
     ] = None,
     centroids: Centroids = False,
-    tile: Annotated[
-        int, typer.Option(min=16, help="Of --centroids: one per class and square of so many pixels.")
-    ] = TILE,
+    tile: Annotated[int, typer.Option(min=16, help="Side of the tiles of --centroids, in source pixels.")] = TILE,
     workers: Workers = CORES,
+    sampling: Annotated[
+        Path | None, typer.Option(help="Also write a page: what sampling by class does; needs centroids.")
+    ] = None,
+    share: Annotated[float, typer.Option(min=0, max=1, help="Of --sampling: data.class_uniform.share.")] = 0.5,
     json: Json = False,
 ) -> None:
     """Count pixels and images of every class: in each set, in all together, and which classes occur nowhere."""
-    from segstream.shards.format.reader import manifest_of
+    from segstream.cli.report.html import render
+    from segstream.shards.checks.sampling import sampled_shares
+    from segstream.shards.format.reader import manifest_of, open_shards
 
     for url in urls if centroids else ():
         with progress(f"centroids {url}") as report:
@@ -42,6 +48,14 @@ def stats(
             note(f"warning: {line}")
     tables = {url: class_table(manifest, member) for url, manifest in manifests.items()}
     total = total_table(tables.values())
+    if sampling is not None:
+        charts = {}
+        for url, table in tables.items():
+            found = sampled_shares(open_shards(url), member, share).T.tolist()
+            charts[url] = sorted(zip(found, (row.name for row in table), strict=True), reverse=True)
+        page = render("sampling.html", charts=charts, manifests=manifests, share=share, member=member)
+        write_text(sampling, page)
+        note(f"sampling: {sampling.resolve()}")
     shown = sorted((row for row in total if row.images), key=lambda row: -row.pixels)
     if json:
         together = {"total": total} if len(tables) > 1 else {}

@@ -14,7 +14,7 @@ REL is the input's path below the folder (or the part of a glob without wildcard
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -42,9 +42,12 @@ Row = dict[str, Any]
 class Item:
     """One input and the name its outputs share."""
 
-    path: Path
+    path: Path | str
+    """The file; or, for people, where a sample of a shard set lies."""
     name: str
     """With forward slashes, without suffix."""
+    read: Callable[[], Rgb] | None = None
+    """Reads the sample, (H, W, 3) uint8 RGB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +91,7 @@ class OutputFolder:
         paths += [self.scores(item.name)] if self.dump else []
         paths += [self.confidence(item.name)] if self.with_confidences else []
         paths += [path for scale in self.scales for path in self.at_scale(item.name, scale)]
-        return newer(paths, item.path, self.root / IDENTITY)
+        return newer(paths, *([item.path] if isinstance(item.path, Path) else []), self.root / IDENTITY)
 
 
 def row_of(item: Item, size_hw: tuple[int, int], counts: npt.NDArray[np.integer], classes: Sequence[str]) -> Row:
@@ -135,8 +138,12 @@ def named(paths: Sequence[Path], root: Path) -> list[Item]:
     Raises:
         DataError: two inputs would write the same files.
     """
-    items = [Item(path, path.relative_to(root).with_suffix("").as_posix()) for path in paths]
-    first: dict[str, Path] = {}
+    return distinct([Item(path, path.relative_to(root).with_suffix("").as_posix()) for path in paths])
+
+
+def distinct(items: list[Item]) -> list[Item]:
+    """The items, whose names must differ; raises as `named`."""
+    first: dict[str, Path | str] = {}
     for item in items:
         other = first.setdefault(item.name.lower(), item.path)  # some file systems do not tell letter case apart
         if other is not item.path:
@@ -170,6 +177,31 @@ def read_label(path: Path) -> npt.NDArray[np.integer]:
     if ids is None or ids.ndim != 2 or ids.dtype not in (np.uint8, np.uint16):
         raise DataError(f"{path}: not a label map of one channel; delete it, and run the command again")
     return ids.astype(np.uint16) if ids.dtype == np.uint16 else ids.astype(np.uint8)
+
+
+def outputs(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """Ids and confidences by image: REL_pred.png and REL_conf.png, or what `predict --confidence` leaves.
+
+    Raises:
+        DataError: there are none.
+    """
+    predicted = (folder / "labels", ".png", folder / "confidence", ".png")
+    for ids, ending, sure, other in ((folder, "_pred.png", folder, "_conf.png"), predicted):
+        if names := [str(path.relative_to(ids)).removesuffix(ending) for path in sorted(ids.rglob(f"*{ending}"))]:
+            return {name: (ids / f"{name}{ending}", sure / f"{name}{other}") for name in names}
+    raise DataError(f"{folder}: no NAME_pred.png in it; name folders of logits to combine, or another --out")
+
+
+def read_output(files: tuple[Path, Path]) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.uint16]]:
+    """(H, W) ids and confidences.
+
+    Raises:
+        DataError: a file cannot be read, or they are not of one size.
+    """
+    pred, sure = map(read_label, files)
+    if sure.dtype != np.uint16 or sure.shape != pred.shape:
+        raise DataError(f"{files[1]}: {sure.dtype} of {sure.shape}, expected uint16 of {pred.shape}; make it again")
+    return pred, sure.astype(np.uint16, copy=False)
 
 
 def write_picture(path: Path, pixels: Rgb) -> None:

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -110,7 +111,7 @@ def _segmented(predictor: Predictor, images: Sequence[Rgb], out: OutputFolder) -
 
 def _read(item: Item) -> tuple[Item, Rgb | DataError]:
     try:
-        return item, read_picture(item.path)
+        return item, item.read() if item.read else read_picture(Path(item.path))
     except DataError as error:
         return item, error
 

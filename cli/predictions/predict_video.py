@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
@@ -84,4 +85,4 @@ def finished(item: Item, out: OutputFolder, row: Row, *, frame_labels: bool) -> 
         return False
     paths = [out.overlay(item.name, ".mp4")] if out.with_overlays else []
     paths += [out.label(f"{item.name}/{i:0{DIGITS}d}") for i in range(row["frames"])] if frame_labels else []
-    return bool(paths) and newer(paths, item.path, out.root / IDENTITY)
+    return bool(paths) and newer(paths, Path(item.path), out.root / IDENTITY)

@@ -74,7 +74,7 @@ def make_plan(recipe: Recipe) -> dict[str, Any]:
     counts = released(recipe.data) | {name: manifest.samples for name, manifest in manifests.items()}
     recipe = resolve(recipe, counts)
     model, data, train, batch = recipe.model, recipe.data, recipe.train, recipe.loader.batch
-    classes = _taxonomy(recipe, manifests).num_classes
+    classes = _taxonomy(recipe, manifests, missing).num_classes
     device = pick_device(train.device)
     precision = pick_precision(train.precision, device)
     at_once = -(-batch // train.accumulate)  # in a single process
@@ -156,7 +156,7 @@ def _manifests(recipe: Recipe) -> tuple[dict[str, Manifest], dict[str, str], lis
     return found, missing, warnings
 
 
-def _taxonomy(recipe: Recipe, manifests: Mapping[str, Manifest]) -> Taxonomy:
+def _taxonomy(recipe: Recipe, manifests: Mapping[str, Manifest], missing: Mapping[str, str]) -> Taxonomy:
     """Of the labels: what the shards say, or what the recipe means where there are none."""
     view = recipe.data.taxonomy
     if manifests:
@@ -165,7 +165,9 @@ def _taxonomy(recipe: Recipe, manifests: Mapping[str, Manifest]) -> Taxonomy:
         return load_taxonomy(view.removesuffix("-relabeled"))
     name = next(iter(recipe.data.mix))
     known = registry().get(name)
-    return load_taxonomy((known.taxonomy if known else None) or name)
+    if known is None:  # own data, whose classes only its shards know
+        raise DataError(missing[name])
+    return load_taxonomy(known.taxonomy or name)
 
 
 def _free(device: torch.device) -> int | None:

@@ -140,7 +140,7 @@ def image_confusion(
         if matrix is not None and len(matrix) != num_classes:
             raise DataError(f"the projection gives {len(matrix)} classes, the labels have {num_classes}")
         for name in protocol.members:
-            _check(where, image, labels[name], num_classes)
+            check_label(where, image, labels[name], num_classes)
     counts = []
     try:
         (preds,) = segment(net, [image], [protocol.projection for protocol in protocols], config)
@@ -160,7 +160,12 @@ def compared(protocol: Protocol, labels: Labels, pred: npt.NDArray[Any]) -> tupl
     return unrelabel(pred, label, labels[RELABELED])[::-1] if protocol.relabeled else (label, pred)
 
 
-def _check(where: str, image: npt.NDArray[np.uint8], label: npt.NDArray[Any], num_classes: int) -> None:
+def check_label(where: str, image: npt.NDArray[Any], label: npt.NDArray[Any], num_classes: int) -> None:
+    """Refuse a label map of another size than its image, or with ids other than 0 .. num_classes - 1 and 255.
+
+    Raises:
+        DataError: names `where`.
+    """
     if image.shape[:2] != label.shape:
         (h, w), (label_h, label_w) = image.shape[:2], label.shape
         raise DataError(f"{where}: image is {h} x {w}, label {label_h} x {label_w}; convert the dataset again")

@@ -18,7 +18,7 @@ from segstream.model.networks.hmsa import HMSA
 from segstream.model.networks.weights import file_sha256, load_any
 from segstream.shards.errors import DataError
 from segstream.shards.schema import parse
-from segstream.shards.taxonomy import Taxonomy, native_taxonomy, projection
+from segstream.shards.taxonomy import Taxonomy, native_taxonomy, projection, server_ids
 
 REFERENCE_CROP = 713  # windows of MSeg's evaluation, whatever a model was trained at
 ONE_SCALE = (1.0,)
@@ -48,6 +48,7 @@ class Predictor:
         arch: str | None = None,
         num_classes: int | None = None,
         taxonomy: str | None = None,
+        ids: str | None = None,
         on_device: bool = True,
         **infer: Any,
     ) -> None:
@@ -58,6 +59,7 @@ class Predictor:
             arch: architecture of a file that is not recognised.
             num_classes: how many classes the file must have.
             taxonomy: answer in the classes of this dataset, or `universal`; None: the model's own.
+            ids: of a model of Cityscapes' 19 classes: answer in those of this taxonomy that have their names.
             on_device: move the network to its device, in the memory layout that is fastest there; otherwise it stays
                 as it was read, on the CPU.
             infer: fields of `InferConfig`; what is left out or None is as the checkpoint's recipe says. A `short_side`
@@ -70,6 +72,12 @@ class Predictor:
         self.net, self.meta = load_any(checkpoint, arch, num_classes)
         self.config = infer_config(checkpoint, self.net, self.meta, **infer)
         self.taxonomy, self.projection = _classes(checkpoint, self.meta, taxonomy)
+        if ids is not None:
+            target = native_taxonomy(ids)
+            matrix = np.eye(target.num_classes, dtype=np.float32)[
+                :, server_ids(ids, (self.taxonomy.name, self.taxonomy.digest))
+            ]
+            self.taxonomy, self.projection = target, matrix if self.projection is None else matrix @ self.projection
         device = pick_device(self.config.device)
         if on_device:
             self.net = self.net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

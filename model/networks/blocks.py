@@ -15,8 +15,9 @@ Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+from segstream.shards.errors import DataError
 
 MEAN_RGB = (123.675, 116.28, 103.53)
 """ImageNet's, of 0..255; also the colour that padding is filled with."""
@@ -157,6 +160,43 @@ def _unrecorded(block: nn.Module) -> Iterator[None]:
     finally:
         for module, (momentum, batches) in zip(norms, kept, strict=True):
             module.momentum, module.num_batches_tracked = momentum, batches
+
+
+def check_parts(net: nn.Module, parts: Sequence[str], *, field: str) -> None:
+    """Are these parts of the network, such as `backbone` or `ocr.cls_head`?
+
+    Raises:
+        DataError: one is not; `field` names where it stands.
+    """
+    names = [name for name, _ in net.named_parameters()]
+    for part in parts:
+        if not any(is_below(name, (part,)) for name in names):
+            near = get_close_matches(part, [name for name, _ in net.named_modules()], n=1)
+            tops = ", ".join(sorted({name.partition(".")[0] for name in names}))
+            hint = f"did you mean {near[0]!r}?" if near else f"its parts are {tops} and theirs"
+            raise DataError(f"{field}: {part!r} is no part of this network; {hint}")
+
+
+def is_below(name: str, parts: Sequence[str]) -> bool:
+    """Whether a tensor or module is one of these parts of a network, or in one."""
+    return f"{name}.".startswith(tuple(f"{part}." for part in parts))
+
+
+def freeze(net: nn.Module, parts: Sequence[str]) -> list[nn.Module]:
+    """Take gradients from the parameters of some parts of a network.
+
+    Returns:
+        Their batch norms, which the caller keeps in eval mode, so that their statistics stay.
+
+    Raises:
+        DataError: a name is of no part, or nothing is left to train.
+    """
+    check_parts(net, parts, field="train.freeze")
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(not is_below(name, parts))
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        raise DataError(f"train.freeze: {', '.join(parts)}: nothing is left to train; name fewer parts")
+    return [m for name, m in net.named_modules() if isinstance(m, _BatchNorm) and is_below(name, parts)]
 
 
 def normalise(images: Tensor) -> Tensor:

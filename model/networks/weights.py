@@ -24,7 +24,6 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from segstream.model.checkpoint import FORMAT, VERSIONS, Final, parse_result
+from segstream.model.networks.blocks import check_parts, is_below
 from segstream.model.networks.build import PRESETS, Config, build
 from segstream.model.networks.hrnet import HRNetConfig
 from segstream.model.networks.ocr import OCRConfig
@@ -160,21 +160,6 @@ def load_any(
             f"{path}: has {meta['num_classes']} classes, not {num_classes}; leave the number out, or take another file"
         )
     return net, meta
-
-
-def check_parts(net: nn.Module, parts: Sequence[str], *, field: str) -> None:
-    """Are these parts of the network, such as `backbone` or `ocr.cls_head`?
-
-    Raises:
-        DataError: one is not; `field` names where it stands.
-    """
-    names = [name for name, _ in net.named_parameters()]
-    for part in parts:
-        if not any(is_below(name, (part,)) for name in names):
-            near = get_close_matches(part, [name for name, _ in net.named_modules()], n=1)
-            tops = ", ".join(sorted({name.partition(".")[0] for name in names}))
-            hint = f"did you mean {near[0]!r}?" if near else f"its parts are {tops} and theirs"
-            raise DataError(f"{field}: {part!r} is no part of this network; {hint}")
 
 
 def copy_weights(
@@ -336,11 +321,6 @@ def _backbone(
         )
     heads = tuple(name for name in own if not re.match(trunk, name))
     return _Found(f"ImageNet backbone of {family}", named, heads)
-
-
-def is_below(name: str, parts: Sequence[str]) -> bool:
-    """Whether a tensor or module is one of these parts of a network, or in one."""
-    return f"{name}.".startswith(tuple(f"{part}." for part in parts))
 
 
 def _shape(tensor: Tensor) -> str:

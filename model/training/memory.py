@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from segstream.model.config import ModelConfig, Precision, TrainConfig
+from segstream.model.networks.blocks import freeze
 from segstream.model.networks.build import build
 from segstream.model.networks.upsample import STRIP_BYTES, at_least_float32
 from segstream.model.types import TrainOutput
@@ -83,10 +84,13 @@ def estimate_step(
     """
     with FakeTensorMode():
         net = build(model.arch, num_classes, **model.options).train()
-        learnt, kept = _bytes(net.parameters()), _bytes([*net.parameters(), *net.buffers()])
+        if train.freeze:
+            freeze(net, train.freeze)
+        trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+        learnt, kept = _bytes(trained), _bytes([*net.parameters(), *net.buffers()])
         activations = _most_alive(net, torch.empty(images, 3, *crop_hw), _LOW.get(precision))
     return StepMemory(
-        parameters=sum(parameter.numel() for parameter in net.parameters()),
+        parameters=sum(parameter.numel() for parameter in trained),
         weights=kept * (2 if train.ema is not None else 1),
         gradients=learnt * (1 + datasets if train.mgda else 1),
         optimizer=learnt * (2 if train.optimizer == "adamw" else 1),
@@ -102,7 +106,7 @@ def needed(memory: StepMemory, device_type: str) -> int:
 
 def _most_alive(net: nn.Module, pixels: Tensor, low: torch.dtype | None) -> int:
     gradients: list[int] = []
-    for parameter in net.parameters():
+    for parameter in (parameter for parameter in net.parameters() if parameter.requires_grad):
         parameter.register_post_accumulate_grad_hook(lambda p: gradients.append(_bytes([p])))  # type: ignore[no-untyped-call]
     alive = _Allocations(apart=lambda: sum(gradients))
     with alive:

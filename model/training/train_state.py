@@ -35,7 +35,7 @@ from segstream.model.config import Precision, TrainConfig
 from segstream.model.distributed import ProcessGroup, pick_device, pick_precision
 from segstream.model.losses.ccsa import ccsa_loss
 from segstream.model.losses.loss import LabelCounts, LossSums, balance_weights, dataset_means, loss_sums, mixed_loss
-from segstream.model.networks.blocks import normalise
+from segstream.model.networks.blocks import freeze, normalise
 from segstream.model.training.ddp import Reducer
 from segstream.model.training.mgda import min_norm
 from segstream.model.types import Batch, BatchSource, Grouped, LogRow, TrainOutput
@@ -108,14 +108,19 @@ class TrainState:
         if self.device.type == "cuda" and group.world_size > 1:
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]  # names of weights stay
         self._layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        placed = net.to(device=self.device, memory_format=self._layout).train()  # type: ignore[call-overload]
+        placed = net.to(device=self.device, memory_format=self._layout)  # type: ignore[call-overload]
         self.net = cast(nn.Module, placed)
+        self._frozen_norms = freeze(self.net, config.freeze) if config.freeze else []
+        self._train_mode()
         self._forward: Callable[[Tensor], TrainOutput] = torch.compile(self.net) if config.compile else self.net
-        self._parameters = list(self.net.parameters())
+        self._parameters = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
         self._optimizer = optimizer_of(self.net, config)
         self._amp = MixedPrecision(pick_precision(config.precision, self.device), self.device)
         self._average: nn.Module | None = None if config.ema is None else deepcopy(self.net).requires_grad_(False)
         """With averaged weights, of the parameters alone: batch norms' statistics are averages already."""
+        averages = () if self._average is None else self._average.parameters()
+        pairs = zip(averages, self.net.parameters(), strict=False)
+        self._averages: list[Tensor] = [ours for ours, parameter in pairs if parameter.requires_grad]
         self.class_weights = balance_weights(source.class_shares, config.class_balance, device=torch.device("cpu"))
         """(K,) on the CPU, where labels are counted."""
         self._class_weights = None if self.class_weights is None else self.class_weights.to(self.device)
@@ -145,8 +150,13 @@ class TrainState:
         scaler.update()
         if self._average is not None and self._config.ema is not None:
             weights = [weight.detach() for weight in self._parameters]
-            torch._foreach_lerp_(list(self._average.parameters()), weights, 1.0 - self._config.ema)
+            torch._foreach_lerp_(self._averages, weights, 1.0 - self._config.ema)
         return report
+
+    def _train_mode(self) -> None:
+        self.net.train()
+        for norm in self._frozen_norms:
+            norm.eval()
 
     def all_finite(self) -> bool:
         """Whether all weights and statistics are numbers, on every rank; waits for the device.
@@ -170,7 +180,7 @@ class TrainState:
         try:
             yield (self._average or self.net).eval()
         finally:
-            self.net.train()
+            self._train_mode()
 
     def checkpoint(
         self, *, identity: dict[str, Any], meta: dict[str, Any], step: int, skipped: tuple[int, int]
@@ -285,13 +295,14 @@ class TrainState:
 
 
 def optimizer_of(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimizer, with a group for each part that the network was published with a learning rate for.
+    """The optimizer of what has a gradient, with a group for each part that has a published learning rate of its own.
 
     Those rates belong to SGD; AdamW scales every weight's step by itself.
     """
     adamw = config.optimizer == "adamw"
     parts = net.lr_groups() if isinstance(net, Grouped) and not adamw else ((net, 1.0),)
-    groups = [{"params": list(part.parameters()), "factor": factor} for part, factor in parts]
+    learnt = [([p for p in part.parameters() if p.requires_grad], factor) for part, factor in parts]
+    groups = [{"params": parameters, "factor": factor} for parameters, factor in learnt if parameters]
     if adamw:
         betas = (config.momentum, 0.999)
         return torch.optim.AdamW(groups, lr=config.lr, betas=betas, weight_decay=config.weight_decay)

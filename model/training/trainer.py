@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segstream.model.checkpoint import Checkpoint, Checkpoints, check_same, differences, load_final, plain, save_final
+from segstream.model.checkpoint import Checkpoint, Checkpoints, differences, plain, save_final
 from segstream.model.config import TrainConfig
 from segstream.model.distributed import ProcessGroup, pick_device, pick_precision
 from segstream.model.losses.loss import LabelCounts, count_labels
@@ -78,7 +78,7 @@ def train(
     on_start: Callable[[int], None] | None = None,
     on_log: Callable[[LogRow], None] | None = None,
     on_note: Note | None = None,
-    on_validate: Callable[[nn.Module, int], None] | None = None,
+    on_validate: Callable[[nn.Module, int], float | None] | None = None,
     restart_changed: bool = False,
 ) -> str:
     """Train `net`, going on from where an interrupted run of the same identity stopped.
@@ -87,7 +87,7 @@ def train(
         net: freshly built; it is trained in place. In train mode it returns a TrainOutput.
         source: this process' share of the batches, by step.
         config: schedule and machine; `steps` is set.
-        run_dir: folder for `checkpoints/` and `final.pt`; made if missing. Only rank 0 needs it.
+        run_dir: folder for `checkpoints/`, `best.pt` and `final.pt`; made if missing. Only rank 0 needs it.
         meta: JSON-able, stored with the weights: arch, num_classes, options, taxonomy, recipe.
         seed: of this run; keys the network's own randomness (dropout) by step and process.
         group: the processes of this run, all of which make this call; None: this one alone.
@@ -95,7 +95,9 @@ def train(
         on_log: called on rank 0 with a row every `config.log_every` steps and after the last.
         on_note: called on rank 0 with a line for what a person should know: where the run goes on, what was skipped.
         on_validate: called on every rank with the network in eval mode, holding the weights that would be published,
-            and the number of steps done, every `config.validate_every` steps and after the last; changes nothing.
+            and the number of steps done, every `config.validate_every` steps and after the last; changes nothing. If it
+            gives a score, the same on every rank, the weights of the highest one, the earliest of equal ones, are kept
+            in `best.pt`.
         restart_changed: start over where the folder holds another run, instead of refusing.
 
     Returns:
@@ -120,10 +122,11 @@ def train(
 
         # 1. Is there something to go on from? Rank 0 looks and tells the others.
         _check_alike(group, identity)
-        found = group.from_main(lambda: _find(final, checkpoints, identity, note, restart_changed=restart_changed))
+        found = group.from_main(lambda: checkpoints.find(identity, note, restart_changed=restart_changed))
         if found == "finished":
             note(f"already finished: {final} holds {steps} steps of this very run; nothing to do")
             return str(final)
+        best = group.from_main(lambda: checkpoints.best_score(stored))
 
         # 2. Network and optimizer, on the device.
         state = TrainState(net, source, config, group, seed)
@@ -173,17 +176,23 @@ def train(
                 metrics.add(report, agreed.crops)
             last = done == steps
             logging, keeping = done % config.log_every == 0 or last, done % config.checkpoint_every == 0 or last
+            validating = bool(config.validate_every) and (done % (config.validate_every or 1) == 0 or last)
             if (state.device.type == "cpu" or logging or keeping) and not metrics.is_finite():  # reading stalls a GPU
                 raise _diverged(run_dir, f"after step {step}", batch, config)
             if logging and on_log is not None and group.is_main:
                 on_log(metrics.row(done, steps, lr=lr, wait_s=stream.wait_s, skipped=skipped))
-            if keeping:
-                if not state.all_finite():
-                    raise _diverged(run_dir, f"after step {step}", batch, config)
-                save(done)
-            if on_validate is not None and config.validate_every and (done % config.validate_every == 0 or last):
+            if keeping and not state.all_finite():
+                raise _diverged(run_dir, f"after step {step}", batch, config)
+            if validating and on_validate is not None:
                 with state.ema_weights() as averaged:
-                    on_validate(averaged, done)
+                    score = on_validate(averaged, done)
+                if score is not None and score > best:
+                    best = score
+                    result = state.final(identity=identity, meta=stored | {"score": score}, step=done)
+                    if group.is_main:
+                        checkpoints.save(result)
+            if keeping:  # last: a run that goes on from here makes nothing of this step again
+                save(done)
 
         # 4. The result. Killed before this line is through, the next start finds the checkpoint of the last step.
         group.from_main(checkpoints.wait)
@@ -239,35 +248,6 @@ def _check_alike(group: ProcessGroup, identity: Mapping[str, Any]) -> None:
     if group.any(bool(wrong)):
         what = "; ".join(wrong[:2]) or "see what another process says"
         raise DataError(f"processes of one run differ: {what} on rank 0; start them with the same recipe and data")
-
-
-def _find(
-    final: Path, checkpoints: Checkpoints, identity: Mapping[str, Any], note: Note, *, restart_changed: bool
-) -> Checkpoint | Literal["finished"] | None:
-    """What a run folder holds of this run."""
-    checkpoints.claim()
-    if restart_changed:
-        _discard_another(final, checkpoints, identity, note)
-    if final.exists():
-        check_same(final, load_final(final).identity, identity)
-        return "finished"
-    return checkpoints.latest(identity, note)
-
-
-def _discard_another(final: Path, checkpoints: Checkpoints, identity: Mapping[str, Any], note: Note) -> None:
-    """Delete all files if one is of another run, or if the result or every checkpoint cannot be read."""
-    wrong: list[str] = []
-    try:
-        if final.exists():
-            wrong = differences(load_final(final).identity, identity)
-        else:
-            checkpoints.latest(identity, lambda line: None)  # told when it is read to go on from
-    except DataError as error:
-        wrong = [str(error)]
-    if wrong:
-        note(f"starting over: {'; '.join(wrong[:2])}")
-        final.unlink(missing_ok=True)
-        checkpoints.discard()
 
 
 def _cautions(config: TrainConfig, device: torch.device, group: ProcessGroup) -> Iterator[str]:

@@ -121,7 +121,7 @@ def convert(
     chosen: Sequence[Pair] = pairs[:limit]
     if centroids and chosen[0].label is None:
         raise UsageError(f"{data.name} {split}: has no labels, so there are no centroids; leave out --centroids")
-    finish = functools.partial(add_centroids, workers=workers, progress=progress) if centroids else None
+    finish = functools.partial(add_centroids, workers=workers, progress=progress) if centroids else str
     records = unused = None
     if relabel is not None:
         if data.segments is None:
@@ -218,7 +218,7 @@ def plan_shards(sizes: Iterable[tuple[T, int]], *, max_samples: int, max_bytes: 
 
 @contextlib.contextmanager
 def _target(
-    out: str, dataset: str, split: str, *, staged: bool, finish: Callable[[Path], None] | None
+    out: str, dataset: str, split: str, *, staged: bool, finish: Callable[[Path], object]
 ) -> Iterator[tuple[Path, str]]:
     """(folder to write into, where the set will be).
 
@@ -230,15 +230,13 @@ def _target(
         target = Target(below(out, dataset, split))
         with target.staging() as folder:
             yield folder, target.url
-            if finish:
-                finish(folder)
+            finish(folder)
             target.publish(folder)
     else:
         place = local_path(out) / dataset / split
         with staging(place, when=staged) as folder:
             yield make_folder(folder), str(place)
-            if finish:
-                finish(folder)
+            finish(folder)
 
 
 def _ordered(found: Found, *, where: str) -> list[Pair]:

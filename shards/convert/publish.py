@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from segstream.shards.convert.build_shard import shard_name
-from segstream.shards.errors import DataError
+from segstream.shards.files import digest as sha256_of
 from segstream.shards.files import make_folder, user_folder
 from segstream.shards.format import manifest as manifests
-from segstream.shards.format.centroids import SUMMARY, centroids_name, load_summary
+from segstream.shards.format.centroids import SUMMARY, centroids_name
 from segstream.shards.format.index import LABEL_MEMBERS, index_name
 from segstream.shards.storage.remote import MissingError, Retries, retries_from_environment, tried
 from segstream.shards.storage.s3 import S3Origin
@@ -51,11 +51,7 @@ class Target:
         digest = hashlib.sha256(data).hexdigest()
         files = {info.name: info.sha256 for info in manifest.shards}
         files |= {index_name(info.name): info.index_sha256 for info in manifest.shards}
-        with contextlib.suppress(FileNotFoundError, DataError):  # there are none, or those of another conversion
-            data = (folder / SUMMARY).read_bytes()
-            for member, hashes in load_summary(data, manifest).sha256.items():
-                files |= {centroids_name(info.name, member): h for info, h in zip(manifest.shards, hashes, strict=True)}
-            files[SUMMARY] = hashlib.sha256(data).hexdigest()
+        files |= {path.name: sha256_of(path) for path in (*folder.glob("*.centroids"), *folder.glob(SUMMARY))}
         if self._sha256(manifests.NAME) != digest:
             for name in (manifests.NAME, SUMMARY):  # from here on it is incomplete
                 self._do(name, lambda name=name: self._origin.delete(name))  # type: ignore[misc]

@@ -5,15 +5,15 @@ pixels (as `images.resize_label` takes them) lie in it. Tiles are numbered row b
 bottom, and an image smaller than a tile, is a tile of its own (NVIDIA's class-uniform sampling leaves such pixels out).
 
 `shard-000000.native.centroids`, one file a shard and label member, is a line of JSON (version, shard and its SHA-256,
-label member, tile) and then six columns of 32 bits, little-endian: class, sample, tile, x, y (floats), pixels; sorted
-by class, sample and tile. `centroids.json` is written last: it names the manifest by its digest and the files by their
-SHA-256, counts centroids by label member, shard and class, and carries a digest of itself.
+label member, tile, SHA-256 of what follows) and then six columns of 32 bits, little-endian: class, sample, tile, x, y
+(floats), pixels; sorted by class, sample and tile. `centroids.json` is written last: it names the manifest by its
+digest, counts centroids by label member, shard and class, and carries a digest of itself.
 """
 
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,8 +38,6 @@ VERSION = 1
 SUMMARY = "centroids.json"
 TILE = 1024  # source pixels
 _Array = npt.NDArray[Any]
-_Facts = tuple[str, list[int]]
-"""Of a file: its SHA-256, centroids by class."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,12 +71,10 @@ class Summary(NamedTuple):
 
     tile: int
     """Source pixels."""
-    sha256: Mapping[str, Sequence[str]]
-    """Label member -> of its files, by shard."""
     counts: Mapping[str, npt.NDArray[np.int64]]
     """Label member -> (shards, classes) int64 centroids."""
     digest: str
-    """SHA-256 of the rest, so of all centroids."""
+    """SHA-256 of the rest: labels and tile make the centroids, so of them, too."""
 
 
 def centroids_name(shard: str, member: str) -> str:
@@ -129,44 +125,47 @@ def _merged(class_id: _Array, sample: _Array, tile: _Array, xy: _Array, pixels: 
 def dump_centroids(found: Centroids, index: ShardIndex, member: str, tile: int) -> bytes:
     """A file's bytes."""
     columns = np.stack((found.class_id, found.sample, found.tile, *found.xy.T.view(np.int32), found.pixels))
-    return _head(index, member, tile) + columns.astype("<i4").tobytes()
+    return _with_head(columns.astype("<i4").tobytes(), index, member, tile)
 
 
-def _head(index: ShardIndex, member: str, tile: int) -> bytes:
+def _with_head(body: bytes, index: ShardIndex, member: str, tile: int) -> bytes:
     said = {"version": VERSION, "shard": index.shard, "sha256": index.sha256, "member": member, "tile": tile}
-    return json.dumps(said).encode() + b"\n"
+    return json.dumps(said | {"content": hashlib.sha256(body).hexdigest()}).encode() + b"\n" + body
 
 
-def load_centroids(data: bytes, index: ShardIndex, member: str, tile: int) -> Centroids:
+def load_centroids(data: bytes, index: ShardIndex, member: str, tile: int, counts: _Array | None = None) -> Centroids:
     """Read a file's bytes.
 
+    Args:
+        counts: (classes,) centroids that there should be, if that is known.
+
     Raises:
-        DataError: it is not of this shard, label member, version and tile, or says what its labels cannot be.
+        DataError: changed since written, of another shard, member, version or tile, or not of the index's labels.
     """
-    head = _head(index, member, tile)
-    if not data.startswith(head) or (len(data) - len(head)) % 24:
-        raise DataError(f"{len(data)} bytes that do not begin with {head.decode().strip()}, rows of 24 bytes after it")
-    columns = np.frombuffer(data, "<i4", offset=len(head)).reshape(6, -1)
+    body = data.partition(b"\n")[2]
+    if data != _with_head(body, index, member, tile) or len(body) % 24:
+        raise DataError(f"damaged, or not version {VERSION} of tiles of {tile} pixels of shard {index.sha256}")
+    columns = np.frombuffer(body, "<i4").reshape(6, -1)
     class_id, sample, tile_id, _, _, pixels = columns.astype(np.int64)
-    xy, last_xy = columns[3:5].view("<f4").T, np.array([e.size_hw[::-1] for e in index.samples]) - 1
+    xy, last_xy = columns[3:5].view("<f4").T, np.array([e.size_hw[::-1] for e in index.samples]).reshape(-1, 2) - 1
     fits = (columns[[0, 1, 2, 5]] >= 0).all() and class_id.max(initial=0) < 256 and sample.max(initial=0) < len(last_xy)
     if fits:
-        counted = {i: n for i, n in enumerate(np.bincount(class_id, pixels).tolist()) if n}
-        fits = counted == {i: n for i, (n, _) in index.counts[member].items()} and pixels.all()
+        counted, wanted = np.bincount(class_id, pixels).tolist(), index.counts.get(member, {}).items()
+        fits = {i: n for i, n in enumerate(counted) if n} == {i: n for i, (n, _) in wanted} and pixels.all()
         fits &= ((xy >= 0) & (xy <= last_xy[sample])).all()
         fits &= (np.diff(((class_id << 22) + sample << 31) + tile_id) > 0).all()
+        fits &= counts is None or np.array_equal(np.bincount(class_id, minlength=len(counts)), counts)
     if not fits:
-        raise DataError(f"holds numbers that the {member} labels of {index.shard} cannot have, or in another order")
+        raise DataError(f"numbers that {member} labels of {index.shard} cannot have, other counts, or another order")
     numbers = columns[:3].astype(np.int32)
     return Centroids(numbers[0], numbers[1], numbers[2], xy.astype(np.float32), pixels)
 
 
-def dump_summary(manifest: Manifest, tile: int, facts: Mapping[str, Sequence[_Facts]]) -> bytes:
-    """The summary as JSON; `facts` by label member and shard."""
-    sha256, counts = ({member: [f[i] for f in found] for member, found in facts.items()} for i in (0, 1))
-    said = {"version": VERSION, "manifest": manifest.digest, "tile": tile, "sha256": sha256, "counts": counts}
-    digest = hashlib.sha256(json.dumps(said).encode()).hexdigest()
-    return json.dumps(said | {"digest": digest}).encode() + b"\n"
+def dump_summary(manifest: Manifest, tile: int, counts: Mapping[str, npt.NDArray[np.int64]]) -> bytes:
+    """The summary as JSON."""
+    rows = {member: found.tolist() for member, found in counts.items()}
+    said = {"version": VERSION, "manifest": manifest.digest, "tile": tile, "counts": rows}
+    return json.dumps(said | {"digest": hashlib.sha256(json.dumps(said).encode()).hexdigest()}).encode() + b"\n"
 
 
 def load_summary(data: bytes, manifest: Manifest) -> Summary:
@@ -176,19 +175,18 @@ def load_summary(data: bytes, manifest: Manifest) -> Summary:
         DataError: it is none, of another version, changed since, or of another set than the manifest's.
     """
     try:
-        raw = parse_json(data)
+        raw, counts, shape = parse_json(data), dict[str, npt.NDArray[np.int64]](), (len(manifest.shards), -1)
+        fits = type(raw["tile"]) is int and raw["tile"] > 0
         if raw["manifest"] != manifest.digest:
             raise DataError(f"of set {shown(raw['manifest'])}, which is {manifest.digest} now: it was converted again")
-        members, tile, shape = label_taxonomies(manifest), raw["tile"], (len(manifest.shards), -1)
-        facts = {m: list(zip(raw["sha256"][m], raw["counts"][m], strict=True)) for m in members}
-        counts = {m: np.array(raw["counts"][m]).reshape(shape) for m in members}
-        fits = all(c.dtype == np.int64 and c.shape[1] == members[m].num_classes for m, c in counts.items())
-        fits &= dump_summary(manifest, tile, facts) == data and type(tile) is int and tile > 0
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"not a summary of centroids ({error!r})") from error
-    if not fits:
-        raise DataError(f"not a summary of version {VERSION} with the shards and classes of the set, or changed since")
-    return Summary(tile, raw["sha256"], counts, raw["digest"])
+        for member, taxonomy in label_taxonomies(manifest).items():
+            counts[member] = np.array(raw["counts"][member], np.uint32).astype(np.int64).reshape(shape)
+            fits &= counts[member].shape[1] == taxonomy.num_classes
+        if not fits or dump_summary(manifest, raw["tile"], counts) != data:
+            raise ValueError(f"changed since it was written, or not of version {VERSION}")
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise DataError(f"not a summary of the set's centroids: {error!r}") from error
+    return Summary(raw["tile"], counts, raw["digest"])
 
 
 def add_centroids(
@@ -208,39 +206,37 @@ def add_centroids(
     """
     from segstream.shards.format.reader import open_shards
 
-    folder, made = local_path(url), dict[int, dict[str, _Facts]]()
+    folder, made = local_path(url), dict[int, dict[str, npt.NDArray[np.int64]]]()
     with open_shards(folder) as shards, sole_writer(folder):
-        members = label_taxonomies(shards.manifest)
+        members, numbers = label_taxonomies(shards.manifest), range(len(shards.shard_sizes))
         if not members:
             raise DataError(f"{url}: holds no labels, so there are no centroids to make")
         make = functools.partial(_add_to_shard, shards, folder, tile)
-        numbers = range(len(shards.shard_sizes))
-        for n, found in as_they_finish(make, numbers, workers=workers, what=f"centroids of {url}"):
-            made[n] = found
+        for n, counts in as_they_finish(make, numbers, workers=workers, what=f"centroids of {url}"):
+            made[n] = counts
             if progress:
                 progress(sum(shards.shard_sizes[i] for i in made), len(shards))
+        total = {member: np.stack([made[n][member] for n in numbers]) for member in members}
         with writing(folder / SUMMARY, advice=RUN_AGAIN) as file:
-            file.write(dump_summary(shards.manifest, tile, {m: [made[n][m] for n in numbers] for m in members}))
+            file.write(dump_summary(shards.manifest, tile, total))
 
 
-def _add_to_shard(shards: "ShardSet", folder: Path, tile: int, shard: int) -> dict[str, _Facts]:
-    index, found, facts = shards.index(shard), dict[str, Centroids](), dict[str, _Facts]()
+def _add_to_shard(shards: "ShardSet", folder: Path, tile: int, shard: int) -> dict[str, npt.NDArray[np.int64]]:
+    """Centroids by label member and class."""
+    index, found, counts = shards.index(shard), dict[str, Centroids](), dict[str, npt.NDArray[np.int64]]()
     for member, taxonomy in label_taxonomies(shards.manifest).items():
         path = folder / centroids_name(index.shard, member)
         try:
-            data = path.read_bytes()
-            found[member] = load_centroids(data, index, member, tile)
+            found[member] = load_centroids(path.read_bytes(), index, member, tile)
         except (OSError, DataError):  # whatever it is, it is made again
             if member == "universal" and "native" in found:
                 found[member] = found["native"].remap(universal_remap(shards.manifest.native).table)
             else:
                 found[member] = centroids_of(_labels(shards, shard, member), tile)
-            data = dump_centroids(found[member], index, member, tile)
             with writing(path, advice=RUN_AGAIN) as file:
-                file.write(data)
-        counts = np.bincount(found[member].class_id, minlength=taxonomy.num_classes).tolist()
-        facts[member] = hashlib.sha256(data).hexdigest(), counts
-    return facts
+                file.write(dump_centroids(found[member], index, member, tile))
+        counts[member] = np.bincount(found[member].class_id, minlength=taxonomy.num_classes)
+    return counts
 
 
 def _labels(shards: "ShardSet", shard: int, member: str) -> Iterator[tuple[npt.NDArray[np.uint8], tuple[int, int]]]:

@@ -14,9 +14,8 @@ from zlib_ng import zlib_ng
 
 from segstream.shards.codecs.row_blocks import EncodedRows
 from segstream.shards.errors import DataError
-from segstream.shards.format import centroids as centroid_files
 from segstream.shards.format import manifest as manifests
-from segstream.shards.format.centroids import Centroids, Summary, centroids_name, load_summary
+from segstream.shards.format.centroids import SUMMARY, Centroids, Summary, centroids_name, load_centroids, load_summary
 from segstream.shards.format.index import Entry, ShardIndex, index_name, load_index, member_suffix
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.storage.base import REQUEST_COST, Store
@@ -129,17 +128,8 @@ class ShardSet(AbstractContextManager["ShardSet"]):
         Raises:
             DataError: the set has no centroids, or not of this member; or they are damaged, or of another conversion.
         """
-        counts, summary, index = self.centroid_counts(member)[shard], self._summary(), self.index(shard)
-
-        def load(data: bytes) -> Centroids:
-            if hashlib.sha256(data).hexdigest() != summary.sha256[member][shard]:
-                raise DataError(f"not the file that {centroid_files.SUMMARY} lists")
-            found = centroid_files.load_centroids(data, index, member, summary.tile)
-            if not np.array_equal(np.bincount(found.class_id, minlength=len(counts)), counts):
-                raise DataError(f"not as many centroids as {centroid_files.SUMMARY} counts")
-            return found
-
-        return self._load(centroids_name(index.shard, member), load)
+        counts, tile, index = self.centroid_counts(member)[shard], self._summary().tile, self.index(shard)
+        return self._load(centroids_name(index.shard, member), lambda d: load_centroids(d, index, member, tile, counts))
 
     def centroid_counts(self, member: str) -> npt.NDArray[np.int64]:
         """(shards, classes) int64 centroids of a label member; those of a look-up that merges classes: count `remap`'s.
@@ -159,7 +149,7 @@ class ShardSet(AbstractContextManager["ShardSet"]):
 
     def _summary(self) -> Summary:
         if self._centroids is None:
-            self._centroids = self._load(centroid_files.SUMMARY, lambda data: load_summary(data, self.manifest))
+            self._centroids = self._load(SUMMARY, lambda data: load_summary(data, self.manifest))
         return self._centroids
 
     def _load(self, name: str, load: Callable[[bytes], T]) -> T:
@@ -169,10 +159,8 @@ class ShardSet(AbstractContextManager["ShardSet"]):
                 raise DataError("missing")
             return load(self._store.read(name, check=load))
         except DataError as error:
-            where = (
-                "FOLDER --centroids`, and upload the set again" if self._store.remote else f"{self.url} --centroids`"
-            )
-            raise DataError(f"{self.url}/{name}: {error}; run `segstream stats {where}") from error
+            folder = "FOLDER" if self._store.remote else self.url
+            raise DataError(f"{self.url}/{name}: {error}; run `segstream stats {folder} --centroids`") from error
 
     def _pieces(
         self, name: str, offset: int, sizes: Sequence[int], crc32s: Sequence[int], what: Callable[[int], str]

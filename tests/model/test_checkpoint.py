@@ -230,8 +230,10 @@ def test_without_a_whole_one_it_refuses(checkpoints):
         checkpoints.path(step).write_bytes(b"")
     with pytest.raises(DataError, match=r"step-00000004.pt: .*there is no earlier one. Or start over"):
         checkpoints.latest(IDENTITY, lambda line: None)
-    checkpoints.discard()
-    assert checkpoints.latest(IDENTITY, print) is None
+    notes = []
+    assert checkpoints.find(IDENTITY, notes.append, restart_changed=True) is None
+    assert checkpoints.paths() == []
+    assert notes[-1].startswith("starting over: ")
 
 
 def test_a_full_disk_is_told_at_the_next_step_and_the_last_good_one_stays(checkpoints, request):

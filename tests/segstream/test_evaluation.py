@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from sklearn.metrics import confusion_matrix
 
 from segstream.cli import console
 from segstream.colors import RIGHT_WRONG
-from segstream.evaluation import EvalModel, evaluate, open_sets, open_validation, run_evaluation, spread
+from segstream.evaluation import EvalModel, evaluate, mean_score, open_sets, open_validation, run_evaluation, spread
 from segstream.model import distributed
+from segstream.model.checkpoint import load_final
 from segstream.model.config import InferConfig
 from segstream.model.distributed import ProcessGroup
 from segstream.model.evaluation.resume_log import SetLog
@@ -383,6 +385,40 @@ def test_scores_are_those_of_eval_and_parts_add_up_to_the_whole(here, place):
                 part(model.net)
         summed = torch.stack([t for t in KEPT if t.dtype == torch.int64][::2]).sum(dim=0)
         np.testing.assert_array_equal(summed.numpy(), scores["camvid-11"].confusion)
+
+
+def test_the_best_step_and_every_checkpoint_are_models_that_score_what_validation_saw(here, place, tmp_path):
+    val, run = str(place / "shards/camvid-11/val"), tmp_path / "run"
+    asked = [f"validate.data=[{val}]", "train.validate_every=1", "validate.best=camvid-11/miou", "validate.pictures=0"]
+    asked += ["train.ema=0.5", "train.keep=9", "train.checkpoint_every=1"]
+    assert here("train", place / "recipe.yaml", "--run", run, *asked).code == 0
+    rows = {row["step"]: row["sets"]["camvid-11"]["miou"] for row in json.loads((run / "validation.json").read_text())}
+    found = {step: evaluate(run / f"checkpoints/step-{step:08d}.pt", val)[0] for step in rows}
+    assert {step: result.miou for step, result in found.items()} == rows
+    best = load_final(run / "best.pt")
+    assert (best.step, best.meta["score"]) == max(rows.items(), key=lambda one: (one[1], -one[0]))
+    (result,) = evaluate(run / "best.pt", val)
+    assert (result.miou, result.model) == (best.meta["score"], "recipe")
+    (last,) = evaluate(run / "final.pt", val)
+    assert last.confusion.tolist() == found[4].confusion.tolist()
+
+
+def test_a_best_metric_that_is_never_computed_is_refused(here, place):
+    val, every = f"validate.data=[{place}/shards/camvid-11/val]", "train.validate_every=2"
+    for given, code, says in (
+        (("validate.best=miou", every), 2, "validate.best: miou: it is never computed; set validate.data and train."),
+        (("validate.best=miou", val), 2, "validate.best: miou: it is never computed"),
+        (("validate.best=iou", val, every), 2, "best: iou; write miou, macc, acc, or DATASET/miou"),
+        (("validate.best=camvid/miou", val, every), 1, "'camvid' is not in validate.data; did you mean 'camvid-11'?"),
+    ):
+        done = here("train", place / "recipe.yaml", "--run", place / "runs/best", *given)
+        assert (done.code, done.err.count("\n")) == (code, 1)
+        assert says in done.err
+
+
+def test_the_mean_over_sets_or_that_of_one():
+    results = {name: SimpleNamespace(miou=value, acc=1.0) for name, value in (("a", 0.25), ("b", 0.75))}
+    assert [mean_score(best, results) for best in ("miou", "b/miou", "a/acc")] == [0.5, 0.75, 1.0]
 
 
 def test_a_set_that_cannot_be_used_is_told_before_training(place, tmp_path):

@@ -102,3 +102,49 @@ def test_bad_use_is_told(models, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty: no \*_logits.npz"):
         ensemble([*folders, tmp_path / "empty"], tmp_path / "out")
+
+
+LABEL_IDS = [
+    7,
+    8,
+    11,
+    12,
+    13,
+    17,
+    19,
+    20,
+    21,
+    22,
+    23,
+    24,
+    25,
+    26,
+    27,
+    28,
+    31,
+    32,
+    33,
+]  # of Cityscapes' 19, as published
+
+
+def test_ids_of_cityscapes_server(models, tmp_path):
+    folders, _ = models
+    ensemble(folders, tmp_path / "own")
+    ensemble(folders, tmp_path / "server", ids="cityscapes-34")
+    for name in NAMES:
+        own, server = (read(tmp_path / f"{folder}/{name}_pred.png") for folder in ("own", "server"))
+        np.testing.assert_array_equal(server, np.array(LABEL_IDS)[own])
+    with pytest.raises(DataError, match="ids is 'cityscapes-34', this run has nothing"):
+        ensemble(folders, tmp_path / "server")
+    for other in ({"score": ["x"]}, {"submission": tmp_path / "x.tar"}):
+        with pytest.raises(UsageError, match="which have no --ids"):
+            ensemble(folders, tmp_path / "server", ids="cityscapes-34", **other)
+    (folders[0] / "predict.json").write_text('{"taxonomy": {"name": "camvid-11", "digest": "x"}}')
+    with pytest.raises(UsageError, match="made of the classes of cityscapes-19, not of camvid-11"):
+        ensemble(folders, tmp_path / "server", ids="cityscapes-34")
+
+
+def test_more_classes_than_a_server_knows_are_refused(tmp_path):
+    np.savez_compressed(tmp_path / "a_logits.npz", logits=np.eye(20, dtype=np.float16)[:, :, None])
+    with pytest.raises(DataError, match="a: of more than 19 classes, which --ids cannot say"):
+        ensemble([tmp_path], tmp_path / "out", ids="cityscapes-34")

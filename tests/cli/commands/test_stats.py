@@ -1,13 +1,15 @@
 import json
+import re
 import shutil
 
 import pytest
 
 from segstream.cli.commands.stats import _short, stats
 from segstream.shards.checks.stats import class_table
-from segstream.shards.errors import UsageError
+from segstream.shards.errors import DataError, UsageError
 from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import load_taxonomy
+from tests.cli.conftest import Page
 
 
 def test_one_set_is_told_in_its_own_classes(sets, capsys):
@@ -66,6 +68,23 @@ def test_sets_without_common_classes_are_told_by_name(sets, capsys):
         line for line in capsys.readouterr().out.splitlines() if line.startswith("Column_Pole ") or "Bicyclist " in line
     )
     assert line.split()[1] == "-"  # Cityscapes has no such class
+
+
+def test_a_page_shows_what_sampling_by_class_does(sets, tmp_path, capsys):
+    url = str(shutil.copytree(sets["camvid-11"], tmp_path / "camvid-11/val"))
+    stats([url], centroids=True, sampling=tmp_path / "page.html", share=1.0)
+    assert f"sampling: {tmp_path / 'page.html'}" in capsys.readouterr().err
+    text = (tmp_path / "page.html").read_text()
+    page = Page(text)
+    assert page.open == []
+    assert page.loads == []
+    classes = open_shards(url).manifest.native.classes
+    assert sorted(re.findall(r"<title>(.*?): [\d.]+% plain, [\d.]+% by class</title>", text)) == sorted(classes)
+    plain = [float(width) for width in re.findall(r'class="plain" x="220" y="3" height="9" width="(.*?)"', text)]
+    assert plain == sorted(plain, reverse=True)
+    assert plain[0] == 480.0  # a class that is in both images
+    with pytest.raises(DataError, match="--centroids"):
+        stats([sets["camvid-11"]], sampling=tmp_path / "page.html")
 
 
 def test_the_command_keeps_its_json(here, sets):

@@ -112,6 +112,25 @@ def test_without_data_the_registry_says_what_to_expect(name, classes, tmp_path, 
     assert how in err
 
 
+@pytest.mark.parametrize(("epochs", "steps"), [("3", 3 * 2 // 2), ("{ade20k-150: 4}", 4 * 2 // 2)])
+def test_a_length_in_epochs_is_that_of_the_shards_or_of_the_release(world, tmp_path, capsys, epochs, steps):
+    mix = "data.mix={ade20k-150: 1, sunrgbd-37: 1}"
+    asked = [f"train.epochs={epochs}", mix, "loader.batch=2", "train.schedule_per=epoch"]
+    recipe = load_recipe("union-universal", [*tiny_overrides("union-universal", world), *asked])
+    plan = make_plan(recipe)
+    assert (plan["steps"], plan["crops_total"], plan["mix"][0]["epochs"]) == (steps, 2 * steps, steps)
+    without = [*tiny_overrides("union-universal", tmp_path / "none"), *asked]
+    released = (3 * (20_210 + 5_285)) // 2 if epochs == "3" else 4 * 20_210
+    assert make_plan(load_recipe("union-universal", without))["steps"] == released
+    own = load_recipe("union-universal", [*without, "data.mix={own: 1, ade20k-150: 1}", "train.epochs=3"])
+    with pytest.raises(DataError, match="2 of 2 shard sets are missing"):
+        dry_run(own, json=False)
+    assert "length      steps are known once the sets are there" in capsys.readouterr().out
+    own = load_recipe("oracle-camvid", [f"data.shards={tmp_path}", "train.epochs=3"])
+    with pytest.raises(DataError, match=r"camvid-street: no shards at .*; segstream shard camvid-street --raw RAW"):
+        dry_run(own, json=False)  # not even how many classes there are is known
+
+
 def test_labels_of_one_class_are_warned_of(world, capsys):
     recipe = load_recipe("oracle-camvid", tiny_overrides("oracle-camvid", world))
     dry_run(recipe, json=True)

@@ -11,8 +11,9 @@ from segstream.model.inference.predictor import Predictor, infer_config
 from segstream.model.networks.build import build
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.taxonomy import load_taxonomy, projection
+from tests.model.literal_inference import settled
 from tests.model.plain import HMSA
-from tests.model.toy import save_published
+from tests.model.toy import save_net, save_published
 
 OWN_SCALES = (1.0, 0.5)  # of HMSA's networks
 PLAIN = nn.Identity()
@@ -79,3 +80,23 @@ def test_classes_of_a_file_that_names_none(tmp_path):
     assert Predictor(file, arch="hrnet-tiny", taxonomy="camvid-11").taxonomy == load_taxonomy("camvid-11")
     with pytest.raises(DataError, match="11 classes, cityscapes-19 has 19"):
         Predictor(file, arch="hrnet-tiny", taxonomy="cityscapes-19")
+
+
+def test_ids_of_a_server_come_from_the_19_classes_of_cityscapes_alone(tmp_path):
+    net = settled("hmsa", 19, **HMSA)
+    file = save_net(tmp_path / "city.pt", net, taxonomy=load_taxonomy("cityscapes-19"), arch="hmsa", options=HMSA)
+    image = np.random.default_rng(0).integers(0, 256, (40, 64, 3)).astype(np.uint8)
+    own, server = (Predictor(file, ids=ids, device="cpu") for ids in (None, "cityscapes-34"))
+    names = [own.taxonomy.classes[i] for i in own(image).ravel()]
+    assert len({*names}) > 1
+    assert [server.taxonomy.classes[i] for i in server(image).ravel()] == names
+    assert server.identity["taxonomy"]["name"] == "cityscapes-34"
+    bare = save_published(tmp_path / "mseg-3m.pth", 194)
+    with pytest.raises(
+        UsageError, match=r"ids of cityscapes-34 are made of the classes of cityscapes-19, not of universal"
+    ):
+        Predictor(bare, ids="cityscapes-34", device="cpu")
+    projected = Predictor(bare, taxonomy="cityscapes-19", ids="cityscapes-34", device="cpu").projection
+    matrix = projection(load_taxonomy("universal"), load_taxonomy("cityscapes-19"))
+    np.testing.assert_array_equal(projected[[7, 33]], matrix[[0, 18]])
+    assert (projected.shape, projected.sum()) == ((34, 194), matrix.sum())

@@ -139,7 +139,7 @@ def test_fewer_processes_go_on_with_the_same_batches(tmp_path):
 
 def _part(group, folder):
     def on_validate(net, done):
-        if done == 6:
+        if done == 7:
             raise StopError
 
     with pytest.raises(StopError):

@@ -25,6 +25,7 @@ CASES = {
     "image weighted": {"source": ToySource(batch=5), "loss": "image_weighted"},
     "ccsa": {"source": ToySource(batch=5), "ccsa": CCSAConfig(alpha=0.5, positives=30, margin=4.0)},
     "accumulate": {"source": ToySource(batch=8), "accumulate": 2},
+    "frozen": {"source": ToySource(batch=5), "freeze": ("stage2", "conv1"), "warmup_steps": 3, "schedule": "cosine"},
     "clip and average": {"source": ToySource(batch=5), "clip_norm": 0.05, "ema": 0.5},
     "mgda, a dataset each": {"source": ToySource(batch=4, stride=1), "mgda": True},
     "mgda, datasets mixed": {"source": ToySource(batch=4, stride=2), "mgda": True},

@@ -16,7 +16,7 @@ from segstream.model.networks.blocks import normalise
 from segstream.model.networks.build import build
 from segstream.model.training.trainer import SHAPING, Stopped, learning_rate, run_identity, stop_signals, train
 from segstream.shards.errors import DataError
-from tests.model.toy import META, TINY, StopError, ToySource, run, stop_at
+from tests.model.toy import META, TINY, StopError, ToySource, run, stop_at, toy_net
 
 
 def weights(path):
@@ -37,6 +37,7 @@ WAYS = {
     "rmi": {"loss": "rmi", "accumulate": 2},
     "ema": {"ema": 0.9, "clip_norm": 0.1},
     "mgda": {"mgda": True},
+    "frozen": {"freeze": ("stage2", "bn1"), "warmup_steps": 3, "schedule": "cosine", "ema": 0.9},
     "ccsa": {"ccsa": CCSAConfig(positives=20), "loss": "relaxed"},
 }
 
@@ -127,6 +128,91 @@ def test_what_makes_another_run(name):
     assert settings.split() == SHAPING
 
 
+SCORES = {1: 0.2, 2: 0.7, 3: math.nan, 4: 0.7, 5: 0.1, 6: 0.9, 7: 0.3, 8: 0.9}
+
+
+def validated(folder, until=99, at="score", scores=SCORES, **changes):
+    """The toy, with a score after each step, stopped after `until`: before it is scored, or before its checkpoint."""
+
+    def on_validate(net, done):
+        if done == until and at == "score":
+            raise StopError
+        seen.append((done, net.state_dict()["conv1.weight"].clone()))
+        return scores[done]
+
+    def on_log(row):
+        if row.step == until and at == "log":
+            raise StopError
+
+    seen = []
+    with pytest.raises(StopError) if until < 8 else nullcontext():
+        run(str(folder), on_validate=on_validate, on_log=on_log, validate_every=1, log_every=1, ema=0.5, **changes)
+    return dict(seen)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_the_best_weights_are_kept_and_are_the_same_after_kills(tmp_path, every):
+    seen = validated(tmp_path / "calm", checkpoint_every=every)
+    calm = load_final(tmp_path / "calm/best.pt")
+    assert (calm.step, calm.meta["score"]) == (6, 0.9)  # of equal ones the earliest; no number is none
+    assert torch.equal(calm.weights["conv1.weight"], seen[6])  # averaged
+    for until, at in ((2, "score"), (3, "log"), (3, "score"), (6, "score"), (7, "log")):
+        validated(tmp_path / "killed", until, at, checkpoint_every=every)
+    validated(tmp_path / "killed", checkpoint_every=every)
+    best = load_final(tmp_path / "killed/best.pt")
+    assert (best.step, best.meta) == (calm.step, calm.meta)
+    assert same(best.weights, calm.weights)
+    assert same(weights(tmp_path / "killed/final.pt"), weights(tmp_path / "calm/final.pt"))
+
+
+def test_scores_of_another_validation_do_not_count_and_another_runs_best_is_refused(tmp_path):
+    validated(tmp_path, 7, checkpoint_every=2)
+    other = {**META, "recipe": {"validate": {"limit": 3}}}
+    validated(tmp_path, checkpoint_every=2, meta=other, scores={7: 0.2, 8: 0.1})
+    assert load_final(tmp_path / "best.pt").step == 7
+    for path in (*tmp_path.glob("checkpoints/*"), tmp_path / "final.pt"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"best.pt: belongs to another run: train.ema is 0.5"):
+        run(str(tmp_path))
+    run(str(tmp_path), restart_changed=True)
+    assert not (tmp_path / "best.pt").exists()
+
+
+FROZEN = ("stage2", "stage3.0.branches.1", "bn1", "last_layer.0")
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw", "ema": 0.5}, {"mgda": True}, {"accumulate": 2}])
+def test_frozen_parts_keep_weights_and_statistics_and_the_rest_learns(tmp_path, changes):
+    before = deepcopy(toy_net().state_dict())
+
+    def on_validate(net, done):
+        assert not any(module.training for module in net.modules())
+
+    after = weights(run(str(tmp_path), freeze=FROZEN, validate_every=3, on_validate=on_validate, **changes))
+    for name, tensor in after.items():
+        stays = f"{name}.".startswith(tuple(f"{part}." for part in FROZEN))
+        assert torch.equal(tensor, before[name]) == stays, name
+    content = load_checkpoint(tmp_path / "checkpoints/step-00000008.pt")
+    learnt = [n for n, _ in toy_net().named_parameters() if not f"{n}.".startswith(tuple(f"{p}." for p in FROZEN))]
+    assert len(content.optimizer["state"]) == len(learnt)
+
+
+def test_what_cannot_be_frozen_is_named(tmp_path):
+    for parts, text in (
+        (("stage22",), "train.freeze: 'stage22' is no part of this network; did you mean 'stage2'"),
+        (
+            ("x",),
+            "train.freeze: 'x' is no part of this network; its parts are bn1, bn2, conv1, conv2, last_layer, layer1",
+        ),
+        (
+            tuple(n for n, _ in toy_net().named_children()),
+            "train.freeze: .*: nothing is left to train; name fewer parts",
+        ),
+    ):
+        with pytest.raises(DataError, match=text):
+            run(str(tmp_path), freeze=parts)
+
+
 def test_another_run_in_the_same_folder_is_refused(tmp_path):
     for stopped in (True, False):
         with pytest.raises(StopError) if stopped else nullcontext():
@@ -141,7 +227,8 @@ def test_restart_changed_starts_over(tmp_path, undisturbed):
     run(str(tmp_path), lr=0.01)
     notes = []
     final = run(str(tmp_path), restart_changed=True, on_note=notes.append)
-    assert notes == ["starting over: train.lr is 0.01, this run has 0.05"]
+    other = "belongs to another run: train.lr is 0.01, this run has 0.05"
+    assert notes == [f"starting over: {tmp_path / 'final.pt'}: {other}"]
     assert same(weights(final), undisturbed)
     notes.clear()
     run(str(tmp_path), restart_changed=True, on_note=notes.append)

@@ -107,42 +107,44 @@ def edit_summary(folder, **changes):
 
 
 def edit_file(folder, change):
-    """With the summary's hash as it would be."""
-    path = folder / "shard-000000.native.centroids"
+    """With the hash of its content as it would be."""
+    path = folder / FILE
     head, _, body = path.read_bytes().partition(b"\n")
     columns = np.frombuffer(body, "<i4").reshape(6, -1).copy()
     change(columns)
-    path.write_bytes(head + b"\n" + columns.tobytes())
-    hashes = json.loads((folder / SUMMARY).read_text())["sha256"]
-    hashes["native"][0] = hashlib.sha256(path.read_bytes()).hexdigest()
-    edit_summary(folder, sha256=hashes)
+    said = json.loads(head) | {"content": hashlib.sha256(columns.tobytes()).hexdigest()}
+    path.write_bytes(json.dumps(said).encode() + b"\n" + columns.tobytes())
 
 
-CANNOT = "holds numbers that the native labels of shard-000000.tar cannot have, or in another order"
 FILE = "shard-000000.native.centroids"
+CANNOT = f"{FILE}: numbers that native labels of shard-000000.tar cannot have, other counts, or another order"
+CHANGED = f"{FILE}: damaged, or not version 1 of tiles of"
+NONE = f"{SUMMARY}: not a summary"
+COUNTS = {"native": [[0] * 150] * 3, "universal": [[0] * 194] * 3}
+
+
+def cut(name):
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-4])
+
+
 DAMAGE = {
     "no summary": (lambda f: (f / SUMMARY).unlink(), f"{SUMMARY}: missing"),
     "no file": (lambda f: (f / FILE).unlink(), f"{FILE}: missing"),
-    "cut short": (
-        lambda f: (f / FILE).write_bytes((f / FILE).read_bytes()[:-4]),
-        f"{FILE}: not the file that {SUMMARY} lists",
-    ),
-    "summary cut short": (
-        lambda f: (f / SUMMARY).write_bytes((f / SUMMARY).read_bytes()[:-4]),
-        f"{SUMMARY}: not a summary",
-    ),
+    "cut short": (cut(FILE), CHANGED),
+    "summary cut short": (cut(SUMMARY), NONE),
     "converted again": (
         lambda f: edit_manifest(f, lambda m: m.update(absent=1)),
-        f"{SUMMARY}: of set '.*converted again",
+        f"{SUMMARY}: of set .*converted again",
     ),
-    "version": (lambda f: edit_summary(f, version=2), f"{SUMMARY}: not a summary of version 1"),
-    "tile": (lambda f: edit_summary(f, tile=32), f'{FILE}: .* do not begin with .*"tile": 32'),
-    "no tile": (lambda f: edit_summary(f, tile=0), f"{SUMMARY}: not a summary"),
-    "counts": (
-        lambda f: edit_summary(f, counts={"native": [[0.5] * 150] * 3, "universal": []}),
-        f"{SUMMARY}: not a summary",
-    ),
-    "hashes": (lambda f: edit_summary(f, sha256={"native": ["0"]}), f"{SUMMARY}: not a summary"),
+    "version": (lambda f: edit_summary(f, version=2), f"{NONE}.*not of version 1"),
+    "another tile": (lambda f: edit_summary(f, tile=32), CHANGED),
+    "no tile": (lambda f: edit_summary(f, tile=0), NONE),
+    "tile of text": (lambda f: edit_summary(f, tile="16"), NONE),
+    "halves": (lambda f: edit_summary(f, counts=COUNTS | {"native": [[0.5] * 150] * 3}), NONE),
+    "below 0": (lambda f: edit_summary(f, counts=COUNTS | {"native": [[-1] * 150] * 3}), NONE),
+    "no member": (lambda f: edit_summary(f, counts={"native": COUNTS["native"]}), NONE),
+    "other classes": (lambda f: edit_summary(f, counts=COUNTS | {"native": [[0] * 75] * 6}), NONE),
+    "other counts": (lambda f: edit_summary(f, counts=COUNTS), CANNOT),
     "sample": (lambda f: edit_file(f, lambda c: c[1].fill(2)), CANNOT),
     "class": (lambda f: edit_file(f, lambda c: c[0].fill(300)), CANNOT),
     "negative": (lambda f: edit_file(f, lambda c: c[2].fill(-1)), CANNOT),

@@ -1,0 +1,95 @@
+"""What a user gives to `predict`: files, folders, globs, lists and shard sets become items."""
+
+import glob
+import os
+from functools import partial
+from pathlib import Path
+
+from segstream.cli.console import note
+from segstream.cli.predictions.media import find_pictures
+from segstream.cli.predictions.output_folder import Item, distinct, named
+from segstream.pipeline.decode import decode_image
+from segstream.shards.codecs.formats import VIDEO_SUFFIXES, by_suffix, suffix_of
+from segstream.shards.codecs.images import Rgb
+from segstream.shards.datasets.release import escapes
+from segstream.shards.errors import DataError, first_few, public
+from segstream.shards.format.keys import unescape
+from segstream.shards.format.manifest import NAME as MANIFEST
+from segstream.shards.format.reader import ShardSet, open_shards
+
+LIST = ".txt"
+
+
+def is_set(source: str) -> bool:
+    """Whether it names a shard set: any URL, or a folder with a manifest beside tars."""
+    return "://" in source or ((Path(source) / MANIFEST).is_file() and any(Path(source).glob("*.tar")))
+
+
+def of_set(url: str) -> tuple[list[Item], dict[str, str]]:
+    """The samples of a shard set, named as their images were, and what to know the set by.
+
+    Raises:
+        DataError, UsageError: as `open_shards`; or two samples would write the same files.
+    """
+    shards = open_shards(url)
+    keys = [entry.key for n in range(len(shards.shard_sizes)) for entry in shards.index(n).samples]
+    names = (key if escapes(unescape(key)) else unescape(key) for key in keys)
+    samples = enumerate(zip(keys, names, strict=True))
+    items = [Item(f"{public(url)}/{key}", name, partial(_sample, shards, i)) for i, (key, name) in samples]
+    return distinct(items), {"data": shards.manifest.digest}
+
+
+def of_files(source: str, out: Path) -> list[Item]:
+    """Pictures of a file, a folder, a glob or a list.
+
+    Args:
+        out: where results go; what lies there is left out.
+
+    Raises:
+        DataError: there is none, a line of a list names none, or two would write the same files.
+    """
+    root = Path(source)
+    if root.is_file() and suffix_of(source) == LIST:
+        return named(*_listed(root))
+    if root.is_file():
+        root = root.parent
+    elif not root.is_dir():  # a glob: the part without wildcards
+        parts = Path(source).parts
+        fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
+        root = Path(*parts[:fixed])
+    pictures, others = (
+        [path for path in found if out.resolve() not in path.resolve().parents]  # not our overlays
+        for found in find_pictures(source)
+    )
+    if others:
+        videos = "; name a video to segment it" if any(suffix_of(path) in VIDEO_SUFFIXES for path in others) else ""
+        note(f"predict: left out {len(others)} files that are no pictures: {by_suffix(others)}{videos}")
+    if not pictures:
+        raise DataError(f"{source}: all of its pictures are in --out {out}; give another folder")
+    return named(pictures, root)
+
+
+def _listed(path: Path) -> tuple[list[Path], Path]:
+    """The files of a list, and the folder below which they have their names: the list's own, or what they share."""
+    try:
+        lines = path.read_text("utf-8-sig", "surrogateescape").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    root, found, wrong = Path(os.path.abspath(path.parent)), dict[Path, int](), []  # noqa: PTH100 - links stay
+    for number, line in enumerate(map(str.strip, lines), 1):
+        file = Path(os.path.abspath(root / line))  # noqa: PTH100
+        if line and not os.path.isfile(file):  # noqa: PTH113 - False for a name that no system takes, too
+            wrong.append(f"line {number}: {line!r} is no file")
+        elif line and found.setdefault(file, number) != number:
+            wrong.append(f"line {number}: {line!r} stands in line {found[file]} too")
+    if wrong or not found:
+        raise DataError(
+            f"{path}: {first_few(wrong) or 'names no picture'}; give a path in each line, relative to the list"
+        )
+    if not all(file.is_relative_to(root) for file in found):
+        root = Path(os.path.commonpath([file.parent for file in found]))
+    return list(found), root
+
+
+def _sample(shards: ShardSet, i: int) -> Rgb:
+    return decode_image(shards.read(i, "image"), where=f"{shards.url}/{shards.entry(i).key}")
