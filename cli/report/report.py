@@ -27,6 +27,7 @@ NUM_CONFUSIONS = 5  # told in words beside a confusion matrix
 MAX_SIDE = 480  # pixels of an inlined picture's longer side: a page of a few MB
 MAX_POINTS = 240  # of a curve in the page
 ADVICE = "evaluate the model again"
+WORST = "*/worst-*/worst.json"  # below a model's pictures
 
 Curve = Sequence[tuple[float, float]]
 """(step, value) by rising step."""
@@ -77,12 +78,7 @@ def make_report(*, evals: Path, pictures: Path, confusion: Path, metrics: Path, 
             _gallery(dataset, next(iter(found.values())), {name: pictures / name / dataset for name in ranked})
             for dataset, found in results.items()
         ],
-        worst=[
-            (dataset, name, worst_images(file))
-            for dataset in results
-            for name in ranked
-            for file in sorted((pictures / name / dataset).glob("worst-*/worst.json"))
-        ],
+        worst=[(f.parts[-3], n, worst_images(f)) for n in ranked for f in sorted((pictures / n).glob(WORST))],
         results=results,
         matrices=[
             (name, *read_confusion(path)) for name in models for path in sorted((confusion / name).glob("*.json"))
