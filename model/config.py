@@ -28,6 +28,8 @@ class ModelConfig:
     """Passed on to `model.build`."""
     weights: str | None = None
     """File that training starts from, see `model.networks.weights.load_weights`; None: freshly drawn."""
+    published: str | None = None
+    """Where that file is to be had; said if it is missing."""
     fresh: tuple[str, ...] | Literal["auto"] = ()
     """Parts of the network, e.g. `ocr.cls_head`, that keep freshly drawn weights though the file may have them: a head
     for another number of classes. auto: all that the file does not have in the same shape."""

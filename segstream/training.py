@@ -24,7 +24,7 @@ from segstream.model.types import LogRow
 from segstream.pipeline.loader import Loader
 from segstream.recipe import SCORES, Recipe, resolve
 from segstream.run_metadata import run_metadata
-from segstream.shards.errors import public
+from segstream.shards.errors import DataError, public
 from segstream.shards.files import staging
 
 
@@ -155,6 +155,9 @@ def open_network(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Loaded | 
     net = build(recipe.model.arch, num_classes, **{"seed": recipe.seed, **recipe.model.options})
     if recipe.model.weights is None:
         return net, None
+    if recipe.model.published and not Path(recipe.model.weights).exists():
+        where = f"that of the recipe is published at {recipe.model.published}"
+        raise DataError(f"model.weights: {recipe.model.weights}: no such file; {where}; or model.weights=FILE")
     return net, load_weights(net, recipe.model.weights, fresh=recipe.model.fresh)
 
 

@@ -16,6 +16,7 @@ from segstream.cli.report.results import ModelResults, Summary, read_json, read_
 from segstream.cli.report.text_table import best_of, percent
 from segstream.colors import legend
 from segstream.model.evaluation.metrics import EvalResult
+from segstream.pipeline.config import splits_of
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import manifest_of
 from segstream.shards.schema import shown
@@ -26,6 +27,7 @@ NUM_CONFUSIONS = 5  # told in words beside a confusion matrix
 MAX_SIDE = 480  # pixels of an inlined picture's longer side: a page of a few MB
 MAX_POINTS = 240  # of a curve in the page
 ADVICE = "evaluate the model again"
+WORST = "*/worst-*/worst.json"  # below a model's pictures
 
 Curve = Sequence[tuple[float, float]]
 """(step, value) by rising step."""
@@ -51,9 +53,10 @@ def make_report(*, evals: Path, pictures: Path, confusion: Path, metrics: Path, 
     metadata = {name: read_json(runs / name / "run.json", "train that model again") for name in models}
     logs = {name: runs / name / "dvclive" / "plots" / "metrics" for name in models}
     mixes = {
-        below(run["recipe"]["data"]["shards"], mix["dataset"], run["recipe"]["data"]["split"]): mix
+        below(run["recipe"]["data"]["shards"], mix["dataset"], split): mix
         for run in metadata.values()
         for mix in run["data"]["mix"]
+        for split in splits_of(run["recipe"]["data"]["split"])
     }
     summary = summarize(
         [ModelResults(name=name, results=tuple(found.values())) for name, found in models.items()],
@@ -75,12 +78,7 @@ def make_report(*, evals: Path, pictures: Path, confusion: Path, metrics: Path, 
             _gallery(dataset, next(iter(found.values())), {name: pictures / name / dataset for name in ranked})
             for dataset, found in results.items()
         ],
-        worst=[
-            (dataset, name, worst_images(file))
-            for dataset in results
-            for name in ranked
-            for file in sorted((pictures / name / dataset).glob("worst-*/worst.json"))
-        ],
+        worst=[(f.parts[-3], n, worst_images(f)) for n in ranked for f in sorted((pictures / n).glob(WORST))],
         results=results,
         matrices=[
             (name, *read_confusion(path)) for name in models for path in sorted((confusion / name).glob("*.json"))

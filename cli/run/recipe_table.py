@@ -1,5 +1,7 @@
 """The recipes as a table: `segstream train --list`, and the page docs/recipes.md."""
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,12 +16,7 @@ from segstream.shards.datasets.registry import registry
 
 Form = Literal["text", "json", "markdown"]
 
-INTRO = Path(__file__).with_name("recipes.md").read_text(encoding="utf-8")
-SECTIONS = {
-    "Published models": 'With the published networks, sizes and lengths (Lambert et al., "MSeg", CVPR 2020).',
-    "The same with other networks": "Sizes and lengths as above; no results were published.",
-    "Demo and examples": "Small networks for one or two processor cores; see [performance.md](performance.md).",
-}
+TEXT = Path(__file__).with_name("recipes.md").read_text(encoding="utf-8")
 
 
 def show(form: Form) -> None:
@@ -32,24 +29,25 @@ def show(form: Form) -> None:
     else:
         header = ("recipe", "network", "taxonomy", "datasets", "crops", "batch", "steps", "short side", "crop")
         rows = [_row(recipe) | {"datasets": len(recipe.data.mix)} for recipe in recipes]
-        left_out = ("crops_total", "epochs")
-        cells = [["-" if row[key] is None else row[key] for key in row if key not in left_out] for row in rows]
-        print_table(header, cells)
+        keys = ("recipe", "arch", "taxonomy", "datasets", "crops", "batch", "steps", "short_side", "crop")
+        print_table(header, [_words(row, keys) for row in rows])
 
 
 def page(recipes: list[Recipe]) -> str:
-    """docs/recipes.md."""
-    parts = [INTRO]
-    for title, about in SECTIONS.items():
-        chosen = [recipe for recipe in recipes if _section(recipe) == title]
-        parts += [f"\n## {title}\n\n{about}\n", *_table(chosen, published())]
-    return "\n".join(parts) + "\n"
+    """docs/recipes.md: in place of every line `{{PATTERN}}` of the text the table of the recipes with such names."""
+    tables = published()
+
+    def table(pattern: re.Match[str]) -> str:
+        return "\n".join(_table([recipe for recipe in recipes if re.fullmatch(pattern[1], recipe.name)], tables))
+
+    return re.sub(r"^\{\{(.+)\}\}$", table, TEXT, flags=re.MULTILINE)
 
 
 def released(data: DataConfig) -> dict[str, int]:
-    """By dataset of the mix, the images of its split in the complete release, where that is known."""
-    splits = {name: known.splits for name in data.mix if (known := registry().get(name)) is not None}
-    return {name: images for name, found in splits.items() if (images := found.get(data.split))}
+    """By dataset of the mix, the images of its splits in the complete release, where that is known."""
+    known = {name: facts.splits for name in data.mix if (facts := registry().get(name)) is not None}
+    images = {name: [found.get(split) or 0 for split in data.plain_splits(name)] for name, found in known.items()}
+    return {name: sum(found) for name, found in images.items() if all(found)}
 
 
 def _row(given: Recipe) -> dict[str, Any]:
@@ -74,11 +72,13 @@ def _row(given: Recipe) -> dict[str, Any]:
     }
 
 
-def _section(recipe: Recipe) -> str:
-    own, others, small = SECTIONS
-    if recipe.augment.crop_hw < (473, 473):
-        return small
-    return own if recipe.model.arch == "hrnet-w48" else others
+def _words(row: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    """Values for people, a length in epochs in place of crops, a longer side in place of a shorter one."""
+    epochs, crop = row["epochs"], row["crop"]
+    times = max(epochs.values()) if isinstance(epochs, dict) else epochs
+    said = {**row, "crop": str(crop) if isinstance(crop, int) else "{} x {}".format(*crop)}
+    said |= {"crops": f"{times:g} epochs"} if times else {}
+    return [f"{said[key]:,}" if isinstance(said[key], int) else said[key] or "-" for key in keys]
 
 
 def _table(recipes: list[Recipe], figures: Published) -> list[str]:
@@ -90,8 +90,8 @@ def _table(recipes: list[Recipe], figures: Published) -> list[str]:
         mix, row = list(recipe.data.mix), _row(recipe)
         cells = [f"[{recipe.name}](../recipes/{recipe.name}.yaml)", recipe.model.arch, recipe.data.taxonomy]
         cells += [mix[0] if len(mix) == 1 else f"{len(mix)} datasets"]
-        cells += [f"{recipe.augment.short_side}, {recipe.augment.crop_hw[0]}"]
-        cells += ["-" if row[key] is None else f"{row[key]:,}" for key in ("crops", "batch", "steps")]
+        side, crop, *length = _words(row, ("short_side", "crop", "crops", "batch", "steps"))
+        cells += [f"{side}, {crop}", *length]
         held_out, training = figures.zero_shot.figures(recipe.name), figures.training.figures(recipe.name)
         found = (held_out.get(HMEAN), training.get(HMEAN), held_out.get(mix[0]))
         cells += ["-" if value is None else f"{value:.1f}" for value in found]

@@ -56,7 +56,7 @@ def ccsa_loss(
         DataError: there are no features.
     """
     if features is None:
-        raise DataError("ccsa: this network hands out no features that could be compared; leave ccsa out")
+        raise DataError("train.ccsa: this network hands out no features that could be compared; leave ccsa out")
     num_places = features.shape[2] * features.shape[3]
     classes = gathered(places(labels, (features.shape[2], features.shape[3])), group).flatten()
     datasets = gathered(dataset_ids, group).repeat_interleave(num_places)

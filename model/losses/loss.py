@@ -11,8 +11,9 @@ taken first (`count_labels`), summed over all of it, and each part of the batch 
 (`mixed_loss`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -114,17 +115,13 @@ def loss_sums(
         raise ValueError(f"{loss} takes no class weights")
     if loss == "image_weighted":
         class_weights = image_weights(labels, output.logits.shape[1]).to(at_least_float32(output.logits).dtype)
+    others = {"rmi": binary_losses, "relaxed": relaxed_losses}
+    by_pixel: Callable[..., Tensor] = others.get(loss, partial(pixel_losses, class_weights=class_weights))
 
     def head(logits: Tensor, weight: float, align_corners: bool, *, by_region: bool) -> HeadSums:
-        size_hw, regions = output.size_hw, None
-        if loss == "rmi":
-            pixels = binary_losses(logits, labels, size_hw, align_corners=align_corners)
-            if by_region:
-                regions = region_losses(logits, labels, size_hw, align_corners=align_corners)
-        elif loss == "relaxed":
-            pixels = relaxed_losses(logits, labels, size_hw, align_corners=align_corners)
-        else:
-            pixels = pixel_losses(logits, labels, size_hw, class_weights, align_corners=align_corners)
+        at = (logits, labels, output.size_hw)
+        pixels = by_pixel(*at, align_corners=align_corners)
+        regions = region_losses(*at, align_corners=align_corners) if by_region and loss == "rmi" else None
         return HeadSums(weight, pixels, regions)
 
     main = head(output.logits, 1.0, output.align_corners, by_region=True)

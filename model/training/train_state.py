@@ -97,9 +97,7 @@ class TrainState:
         """
         self._config, self._group, self._seed = config, group, seed
         if config.ccsa is not None and len(source.datasets) < 2:
-            raise DataError(
-                f"ccsa compares datasets, the mix has {source.datasets[0]} alone; add one, or leave ccsa out"
-            )
+            raise DataError(f"train.ccsa: {source.datasets[0]} is alone in the mix; add a dataset, or leave ccsa out")
         self.device = pick_device(config.device)
         if config.threads is not None:
             torch.set_num_threads(config.threads)

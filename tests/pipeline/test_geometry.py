@@ -1,11 +1,12 @@
 import random
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from segstream.pipeline.config import AugmentConfig
-from segstream.pipeline.geometry import canvas_size, draw, resized_size
+from segstream.pipeline.geometry import FILL_RGB, canvas_size, draw, resized_size
 
 RULE = AugmentConfig(short_side=120, crop=100)
 SIZE_HW = (90, 150)
@@ -39,6 +40,53 @@ def test_turning_one_choice_off_leaves_the_others_alone():
     for one, other in zip(draws(RULE, 200), draws(plain, 200), strict=True):
         assert (one.scale, one.flip, one.corner_px) == (other.scale, other.flip, other.corner_px)
         assert (other.angle_deg, other.blur) == (0, False)
+
+
+def test_colours_and_blurs_are_drawn_after_the_rest_and_leave_it_alone():
+    later = replace(RULE, color_jitter=0.25, blur_sigma=(0.15, 1.3), fill="black")
+    for one, other in zip(draws(RULE, 200), draws(later, 200), strict=True):
+        assert replace(other, jitter=None, blur_sigma=None, fill_rgb=one.fill_rgb) == one
+        assert (one.jitter, one.blur_sigma, one.fill_rgb, other.fill_rgb) == (None, None, FILL_RGB, (0, 0, 0))
+    found = draws(replace(later, color_jitter=0.0), 5), draws(later, 5)
+    assert [d.blur_sigma for d in found[0]] == [d.blur_sigma for d in found[1]]
+    assert found[1][3] == draws(later, 4)[3]
+
+
+@pytest.mark.parametrize(("strength", "hue"), [(0.25, 0.25), (1.0, 0.5)])
+def test_colours_and_blurs_are_distributed_as_published(strength, hue):
+    count = 12_000
+    found = draws(replace(RULE, color_jitter=strength, blur_sigma=(0.15, 1.3)), count)
+    jitters = [d.jitter for d in found]
+    values = [np.array([getattr(j, name) for j in jitters]) for name in ("brightness", "contrast", "saturation", "hue")]
+    values.append(np.array([d.blur_sigma for d in found]))
+    bounds = [(1 - strength, 1 + strength)] * 3 + [(-hue, hue), (0.15, 1.3)]
+    for value, (low, high) in zip(values, bounds, strict=True):
+        assert (value >= low).all()
+        assert (value < high).all()
+        assert apart((value - low) / (high - low), (np.arange(count) + 0.5) / count) < 1.95 / count**0.5
+    assert np.abs(np.corrcoef(values) - np.eye(5)).max() < 4.5 / count**0.5
+    orders = Counter(j.order for j in jitters)
+    assert len(orders) == 24
+    expected = count / 24
+    assert sum((n - expected) ** 2 / expected for n in orders.values()) < 49.7  # chi-squared, once in 1000 times
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "long_side", "expected"),
+    [
+        ((3000, 4000), 2177, (1632, 2177)),
+        ((4000, 3000), 2177, (2177, 1632)),
+        ((2, 900), 90, (1, 90)),
+        ((7, 7), 9, (9, 9)),
+    ],
+)
+def test_the_long_side_is_met_and_the_short_one_truncated(size_hw, long_side, expected):
+    assert resized_size(size_hw, None, long_side) == expected
+    config = AugmentConfig(short_side=None, long_side=long_side, crop=5, rotate_p=0, flip_p=0)
+    found = draw(config, seed=1, step=0, slot=0, size_hw=size_hw)
+    assert found.canvas_hw == tuple(max(1, round(side * found.scale)) for side in expected)
+    steps = [found.matrix[1][1], found.matrix[0][0]]
+    assert np.allclose(np.multiply(steps, found.scale), np.divide(size_hw, expected))
 
 
 @pytest.mark.parametrize(
@@ -138,3 +186,46 @@ def test_numbers_depend_on_each_other_as_in_the_rule(tables):
     """Only offsets and paddings do, through the scale."""
     ours, theirs = (np.corrcoef(table.T) for table in tables)
     assert np.abs(ours - theirs).max() < 4.5 * (2 / DRAWS) ** 0.5  # 28 pairs, each beyond it once in 100,000 times
+
+
+def anchored(config, anchor_xy, count, size_hw=SIZE_HW):
+    """Draws, and where in the crop each has its anchor: crop pixels (x, y), (count, 2)."""
+    keys = [{"seed": 8, "step": i // 16, "slot": i % 16, "size_hw": size_hw} for i in range(count)]
+    found = [draw(config, anchor_xy=anchor_xy, **key) for key in keys]
+    for one, key in zip(found[:50], keys, strict=False):  # the place is all that an anchor changes
+        plain = draw(config, **key)
+        assert replace(one, corner_px=plain.corner_px, matrix=plain.matrix, valid=plain.valid) == plain
+    matrices = np.array([d.matrix for d in found])
+    places = np.linalg.solve(matrices[:, :, :2], (anchor_xy - matrices[:, :, 2])[..., None])[..., 0]
+    return found, places
+
+
+@pytest.mark.parametrize("anchor_xy", [(0.0, 0.0), (149.0, 89.0), (75.3, 40.9), (3.2, 88.5)])
+def test_a_crop_holds_its_anchor_where_it_may_lie(anchor_xy):
+    turned = replace(RULE, rotate_deg=(-60.0, 60.0), crop=(60, 90))
+    for d, place in zip(*anchored(turned, anchor_xy, 1500), strict=True):
+        canvas_xy = place + d.corner_px[::-1]
+        on_canvas = np.clip(canvas_xy, 0, np.array(d.canvas_hw[::-1]) - 1)  # rotation may turn it out
+        assert ((on_canvas - d.corner_px[::-1] >= -0.5) & (on_canvas - d.corner_px[::-1] <= (89.5, 59.5))).all()
+        for corner, side, crop in zip(d.corner_px, d.canvas_hw, (60, 90), strict=True):  # as of a plain crop
+            assert 0 <= corner <= side - crop if side >= crop else corner == -((crop - side) // 2)
+
+
+def test_an_anchor_is_at_any_place_of_the_crop_with_equal_probability():
+    """Scaled, turned and mirrored, in the middle of an image that leaves it all room."""
+    rule = AugmentConfig(short_side=None, crop=(60, 100), rotate_deg=(-20.0, 20.0), scale=(0.7, 2.0))
+    _, places = anchored(rule, (410.7, 395.2), 6000, size_hw=(800, 850))
+    for along, crop in zip(places.T, (100, 60), strict=True):
+        shares = np.sort((along + 0.5) / crop)
+        assert np.abs(shares - np.linspace(0, 1, 6000)).max() < 1.95 / 6000**0.5 + 1 / crop  # Kolmogorov-Smirnov
+    assert abs(np.corrcoef(places.T)[0, 1]) < 4.5 / 6000**0.5
+
+
+def test_an_anchor_near_the_edge_leaves_the_places_that_the_edge_allows():
+    rule = AugmentConfig(short_side=None, crop=(40, 50), scale=(1.0, 1.0), rotate_p=0, flip_p=0)
+    found, _ = anchored(rule, (10.0, 95.0), 4000, size_hw=(100, 200))
+    ys, xs = np.array([d.corner_px for d in found]).T
+    assert (ys.min(), ys.max(), xs.min(), xs.max()) == (56, 60, 0, 10)
+    for values, count in ((ys, 5), (xs, 11)):
+        seen = np.bincount(values - values.min())
+        assert (np.abs(seen - 4000 / count) < 4.5 * (4000 / count) ** 0.5).all()

@@ -78,6 +78,16 @@ def test_mixes_are_of_known_training_sets_in_equal_shares(name):
         assert (registry()[dataset].role == "train") == (recipe.data.taxonomy == "universal")
 
 
+def test_the_baseline_of_domain_generalisation():
+    recipe = load_recipe("ccsa-pspnet101-coco-mapillary-ade20k")
+    assert recipe.data.mix == {"coco-panoptic-133": 1, "mapillary-public65": 1, "ade20k-150": 1}
+    assert (recipe.data.taxonomy, recipe.model.arch, recipe.loader.batch) == ("universal", "pspnet-101", 128)
+    assert (recipe.augment.short_side, recipe.augment.crop, recipe.augment.rotate_p) == (240, 201, 0.5)
+    ccsa = recipe.train.ccsa
+    assert (ccsa.alpha, ccsa.positives, ccsa.negatives_per_positive, ccsa.margin) == (0.25, 100, 3, 1.0)
+    assert (recipe.train.lr, recipe.train.power, recipe.steps) == (0.01, 0.9, 23_437)
+
+
 def test_unequal_shares_move_crops_between_datasets_but_leave_the_length_alone():
     equal = load_recipe("union-universal", ["train.crops=1000", "loader.batch=8"])
     shifted = load_recipe("union-universal", ["train.crops=1000", "loader.batch=8", "data.mix.sunrgbd-37=1/3"])

@@ -42,6 +42,15 @@ def test_training_starts_from_the_file_and_the_run_knows_its_hash(tmp_path):
         train(other, tmp_path / "run")
 
 
+def test_a_missing_file_of_weights_is_told_with_where_it_is_published(tmp_path):
+    """The recipe's own, whatever file is asked for."""
+    for path in ("weights/theirs.pth", tmp_path / "mine.pth"):
+        with pytest.raises(DataError) as told:
+            train(recipe(tmp_path, f"model.weights={path}", "model.published=https://somewhere"), tmp_path / "run")
+        where = "that of the recipe is published at https://somewhere; or model.weights=FILE"
+        assert str(told.value) == f"model.weights: {path}: no such file; {where}"
+
+
 def test_a_staged_run_goes_on_beside_its_folder_and_appears_whole(tmp_path):
     chosen = toy(tmp_path, "train.steps=4", "train.checkpoint_every=1", "train.log_every=1")
 

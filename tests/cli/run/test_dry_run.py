@@ -11,9 +11,10 @@ from segstream.cli.run import dry_run as plans
 from segstream.cli.run.dry_run import dry_run, make_plan
 from segstream.model.training.memory import StepMemory, estimate_step
 from segstream.pipeline.loader import Loader
-from segstream.recipe import load_recipe, recipe_names
+from segstream.recipe import load_recipe, recipe_names, resolve
 from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
+from segstream.shards.format.centroids import add_centroids
 from segstream.shards.synthetic import draw
 from segstream.shards.taxonomy import load_taxonomy
 from tests.commands import ROOT
@@ -24,6 +25,7 @@ from tests.shards.synthetic.truth import tiny
 HRNET = "stem: 4, widths: [4, 4, 4, 4], stage1_width: 4, blocks: 1, modules: 1, stage1_blocks: 1"
 TINY = {  # by architecture: the same made small
     "hrnet-ocr": [f"model.options={{{HRNET}, ocr_width: 4, ocr_key_width: 4}}"],
+    "hmsa": [f"model.options={{{HRNET}, ocr_width: 4, ocr_key_width: 4, attention_width: 4, scale_weight: 0.05}}"],
     "pspnet-50": ["model.options={width: 4, blocks: 1}"],
     "pspnet-101": ["model.options={width: 4, blocks: 1}"],
 }
@@ -46,10 +48,23 @@ def world(tmp_path_factory):
         else:
             with tiny():
                 draw(folder, name, train=1, val=0, seed=3, workers=1)
+            if name == "cityscapes-19":
+                coarse(raw)
         relabel = records if name in one else None
-        convert(dataset=dataset, split="train", raw=raw, out=str(folder / "shards"), relabel=relabel)
+        for split in ("train", "train_extra") if name == "cityscapes-19" else ("train",):
+            url = convert(dataset=dataset, split=split, raw=raw, out=str(folder / "shards"), relabel=relabel).url
+            add_centroids(url, tile=16, workers=1)
         shutil.rmtree(raw)
     return folder / "shards"
+
+
+def coarse(raw):
+    """The fine label once more, as the coarse label of another image."""
+    for kind, where in (("leftImg8bit", "leftImg8bit"), ("gtFine_labelIds", "gtCoarse")):
+        for file in sorted(raw.glob(f"{kind.split('_')[0]}/train/*/*_{kind}.png")):
+            copy = raw / where / "train_extra" / file.parent.name / file.name.replace("gtFine", "gtCoarse")
+            copy.parent.mkdir(parents=True)
+            shutil.copy(file, copy)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +77,7 @@ def tiny_overrides(name, shards):
     recipe = load_recipe(name)
     batch = max(2, len(recipe.data.mix))
     sizes = [f"data.shards={shards}", f"loader.batch={batch}", "augment.short_side=48", "augment.crop=33"]
+    sizes += ["model.fresh=[]", "model.weights=null"]
     return [*sizes, "loader.threads=1", "train.device=cpu", "train.threads=1", *TINY.get(recipe.model.arch, TINY_HRNET)]
 
 
@@ -75,12 +91,13 @@ def test_every_recipe_makes_one_step(name, world, estimates, capsys, monkeypatch
 
     monkeypatch.setattr(plans, "estimate_step", estimate)
     recipe = load_recipe(name, tiny_overrides(name, world))
+    steps = resolve(recipe, dict.fromkeys(recipe.data.mix, 1)).steps
     dry_run(recipe, json=True)
     found = json.loads(capsys.readouterr().out)
-    assert (found["recipe"], found["missing"], found["fits"], found["steps"]) == (name, [], True, recipe.steps)
+    assert (found["recipe"], found["missing"], found["fits"], found["steps"]) == (name, [], True, steps)
     assert 0 < found["step"]["loss"] < 100
     assert [(part["dataset"], part["images"]) for part in found["mix"]] == [(mixed, 1) for mixed in recipe.data.mix]
-    assert found["mix"][0]["epochs"] == pytest.approx(recipe.steps * recipe.loader.batch / len(found["mix"]))
+    assert found["mix"][0]["epochs"] == pytest.approx(steps * recipe.loader.batch / len(found["mix"]))
 
 
 def test_the_plan_for_people(world, capsys):

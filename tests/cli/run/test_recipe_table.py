@@ -3,6 +3,7 @@
 import json
 
 from segstream.cli.run.recipe_table import show
+from segstream.recipe import recipe_names
 from tests.commands import ROOT
 
 
@@ -21,4 +22,10 @@ def test_the_list_says_crops_of_a_dataset_as_asked_and_of_the_run(capsys):
     assert (rows["union-naive"]["steps"], rows["union-naive"]["crops"]) == (700, 700 * 24 // 4)
     assert set(row) >= {"recipe", "arch", "taxonomy", "datasets", "crops", "short_side", "crop"}
     show("text")
-    assert "mseg-relabeled-3m-720p" in capsys.readouterr().out
+    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    assert lines["mseg-relabeled-3m-720p"][2:] == ["7", "3,000,000", "49", "428,571", "720", "593"]
+
+
+def test_every_recipe_is_on_the_page_once():
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    assert [name for name in recipe_names() if page.count(f"| [{name}](") != 1] == []

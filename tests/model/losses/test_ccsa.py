@@ -138,8 +138,11 @@ class Featureless(nn.Module):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"source": ToySource(datasets=("left",), weights=(1.0,))}, "ccsa compares datasets, the mix has left alone"),
-        ({"net": Featureless()}, "ccsa: this network hands out no features"),
+        (
+            {"source": ToySource(datasets=("left",), weights=(1.0,))},
+            "train.ccsa: left is alone in the mix; add a dataset",
+        ),
+        ({"net": Featureless()}, "train.ccsa: this network hands out no features"),
     ],
 )
 def test_what_it_cannot_compare_is_said(tmp_path, changes, text):
