@@ -17,8 +17,6 @@ from segstream.shards.format.keys import unescape
 from segstream.shards.format.manifest import NAME as MANIFEST
 from segstream.shards.format.reader import ShardSet, open_shards
 
-LIST = ".txt"
-
 
 def is_set(source: str) -> bool:
     """Whether it names a shard set: any URL, or a folder with a manifest beside tars."""
@@ -49,7 +47,7 @@ def of_files(source: str, out: Path) -> list[Item]:
         DataError: there is none, a line of a list names none, or two would write the same files.
     """
     root = Path(source)
-    if root.is_file() and suffix_of(source) == LIST:
+    if root.is_file() and suffix_of(source) == ".txt":
         return named(*_listed(root))
     if suffix_of(source) in VIDEO_SUFFIXES and not root.is_dir():
         return named([root], root.parent)
