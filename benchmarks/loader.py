@@ -294,7 +294,7 @@ class StepByStep(Dataset[tuple[Tensor, Tensor]]):
 
     @functools.cached_property
     def _shards(self) -> ShardSet:
-        return open_shards(self._data.url(NAME))
+        return open_shards(self._data.urls(NAME)["train"])
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("_order", "_shards")}

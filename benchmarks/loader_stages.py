@@ -51,7 +51,7 @@ def profile(setting: Setting, folder: Path, crops: int) -> dict[str, float]:
         took[stage].append(1e3 * (time.thread_time() - began))
         return result
 
-    with open_shards(data.url(NAME)) as shards:
+    with open_shards(data.urls(NAME)["train"]) as shards:
         for number in range(-8, crops):  # the first ones find nothing in any cache
             step, slot = divmod(max(number, 0), BATCH)
             if number == 0:

@@ -1,16 +1,32 @@
 """What a stream of batches is made of: frozen, checked at construction, nowhere a second default."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, did_you_mean
+from segstream.shards.schema import parse
 from segstream.shards.storage.base import below
 
 EngineName = Literal["auto", "dali", "opencv"]
 LabelTaxonomy = Literal["universal", "universal-relabeled", "native", "naive"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassUniformConfig:
+    """Sampling by class: a share of a dataset's slots goes to crops that hold a class, each class as often as any."""
+
+    share: float
+    """Of the slots of every epoch, above 0 to 1; the others are plain samples."""
+    only: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Split -> names of classes: the split gives samples for these classes, no others and no plain ones; an epoch does
+    not count it."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise DataError(f"share: {self.share}; must be above 0, to 1; without class_uniform all samples are plain")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,12 +37,15 @@ class DataConfig:
     """Folder or URL that holds DATASET/SPLIT/ for every dataset of the mix."""
     mix: dict[str, int | float | str]
     """Dataset -> weight: its share of the slots relative to the others'. A number, or a fraction such as "1/3"."""
-    split: str = "train"
+    split: str | tuple[str, ...] = "train"
+    """One split, or several whose samples are trained on as one set: [train, val] or train+val."""
     taxonomy: LabelTaxonomy = "universal"
     """`universal`; `universal-relabeled`: the same after MSeg's relabelling; `native`: the dataset's own classes;
     `naive`: classes merged by name."""
     window: int = 4
     """Shards whose samples are shuffled together; more is a better shuffle, fewer is kinder to a remote store."""
+    class_uniform: dict[str, Any] | None = None
+    """Sampling by class: fields of `ClassUniformConfig` for all datasets, or DATASET -> fields. None: none."""
 
     def __post_init__(self) -> None:
         if not self.mix:
@@ -36,10 +55,46 @@ class DataConfig:
         if self.taxonomy not in get_args(LabelTaxonomy):
             raise DataError(f"data.taxonomy: {self.taxonomy!r}; write one of {', '.join(get_args(LabelTaxonomy))}")
         shares(self.mix)
+        if not self.splits or len(set(self.splits)) < len(self.splits) or not all(self.splits):
+            raise DataError(f"data.split: {self.split!r}; name one split, or several once each, as train+val")
+        for name, sampling in self.sampling.items():
+            for split in sampling.only.keys() - set(self.splits):
+                hint = did_you_mean(split, self.splits)
+                raise DataError(f"data.class_uniform, {name}: only.{split}: no split of data.split; {hint}")
+            if not self.plain_splits(name):
+                raise DataError(f"data.class_uniform, {name}: only: no split is left for plain samples; leave one out")
 
-    def url(self, dataset: str) -> str:
-        """Where the shard set of one dataset of the mix lies."""
-        return below(self.shards, dataset, self.split)
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that are joined, usually one."""
+        return splits_of(self.split)
+
+    @property
+    def sampling(self) -> dict[str, ClassUniformConfig]:
+        """By dataset, how it is sampled by class; datasets that are not are left out.
+
+        Raises:
+            DataError: `class_uniform` names a dataset that is not of the mix, or has another form.
+        """
+        given = self.class_uniform or {}
+        by_dataset = dict.fromkeys(self.mix, given) if "share" in given else given
+        for name in by_dataset.keys() - self.mix.keys():
+            hint = did_you_mean(name, [*self.mix, "share"])
+            raise DataError(f"data.class_uniform.{name}: no dataset of data.mix; {hint}")
+        at = "data.class_uniform"
+        return {name: parse(ClassUniformConfig, fields, at=f"{at}, {name}") for name, fields in by_dataset.items()}
+
+    def plain_splits(self, dataset: str) -> tuple[str, ...]:
+        """The splits whose samples an epoch counts: those that do not only give samples for some classes."""
+        only = self.sampling[dataset].only if dataset in self.sampling else {}
+        return tuple(split for split in self.splits if split not in only)
+
+    def urls(self, dataset: str) -> dict[str, str]:
+        """By split, plain ones first, where the shard sets of one dataset of the mix lie."""
+        plain = self.plain_splits(dataset)
+        return {
+            split: below(self.shards, dataset, split) for split in sorted(self.splits, key=lambda s: s not in plain)
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +156,11 @@ class LoaderConfig:
                 raise DataError(f"loader.{name}: {value}; at least {least} is needed")
         if self.engine not in get_args(EngineName):
             raise DataError(f"loader.engine: {self.engine!r}; write one of {', '.join(get_args(EngineName))}")
+
+
+def splits_of(split: str | Sequence[str]) -> tuple[str, ...]:
+    """The splits that `data.split` names."""
+    return tuple(split.split("+") if isinstance(split, str) else split)
 
 
 def shares(mix: Mapping[str, int | float | str]) -> dict[str, Fraction]:

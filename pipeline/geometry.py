@@ -5,6 +5,7 @@ canvas; blur; mirror; crop at a uniform place, padding where the canvas is small
 affine map, so an engine samples only the crop, once. Source of the rule: MSeg (Lambert et al., CVPR 2020).
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -44,7 +45,15 @@ class Draw:
     """(top, left, bottom, right) of the crop that lies on the canvas, ends exclusive; the rest is padding."""
 
 
-def draw(config: AugmentConfig, *, seed: int, step: int, slot: int, size_hw: tuple[int, int]) -> Draw:
+def draw(
+    config: AugmentConfig,
+    *,
+    seed: int,
+    step: int,
+    slot: int,
+    size_hw: tuple[int, int],
+    anchor_xy: tuple[float, float] | None = None,
+) -> Draw:
     """Draw one sample's augmentation; the same arguments give the same draw, on any machine.
 
     Args:
@@ -52,22 +61,27 @@ def draw(config: AugmentConfig, *, seed: int, step: int, slot: int, size_hw: tup
         step: global step.
         slot: place in the global batch.
         size_hw: height and width of the stored image, pixels.
+        anchor_xy: a place in the stored image, pixels, that the crop holds: at any place of it with equal probability,
+            but for the canvas's edges. Where rotation turns it out of the canvas, the nearest place on it.
     """
     scale_u, rotated_u, angle_u, blur_u, flip_u, y_u, x_u = _uniforms(seed, step, slot)
     scale = _between(config.scale, scale_u)
     angle_deg = _between(config.rotate_deg, angle_u) if rotated_u < config.rotate_p else 0.0
     canvas_hw = canvas_size(size_hw, config.short_side, scale)
     crop_hw = config.crop_hw
-    return compose(
+    cropped_at = functools.partial(
+        compose,
         size_hw,
         short_side=config.short_side,
         scale=scale,
         angle_deg=angle_deg,
         flip=flip_u < config.flip_p,
         blur=blur_u < config.blur_p,
-        corner_px=(_corner(canvas_hw[0], crop_hw[0], y_u), _corner(canvas_hw[1], crop_hw[1], x_u)),
         crop_hw=crop_hw,
     )
+    x, y = (None, None) if anchor_xy is None else _crop_place(cropped_at(corner_px=(0, 0)), anchor_xy)
+    corner_px = _corner(canvas_hw[0], crop_hw[0], y_u, y), _corner(canvas_hw[1], crop_hw[1], x_u, x)
+    return cropped_at(corner_px=corner_px)
 
 
 def compose(
@@ -151,11 +165,22 @@ def _between(bounds: tuple[float, float], u: float) -> float:
     return bounds[0] + (bounds[1] - bounds[0]) * u
 
 
-def _corner(side: int, crop: int, u: float) -> int:
+def _corner(side: int, crop: int, u: float, anchor: float | None = None) -> int:
     """Where the crop begins on a canvas side; centred in the padding (odd pixel last) if the crop is."""
     if side < crop:
         return -((crop - side) // 2)
-    return int(u * (side - crop + 1))
+    first, last = 0, side - crop
+    if anchor is not None:
+        pixel = min(max(round(anchor), 0), side - 1)
+        first, last = max(first, pixel - crop + 1), min(last, pixel)
+    return first + int(u * (last - first + 1))
+
+
+def _crop_place(drawn: Draw, source_xy: tuple[float, float]) -> tuple[float, float]:
+    """(x, y) in crop pixels of a place in the stored image: `matrix` the other way round."""
+    ((a, b, c), (d, e, f)), (x, y) = drawn.matrix, source_xy
+    scale = a * e - b * d
+    return (e * (x - c) - b * (y - f)) / scale, (a * (y - f) - d * (x - c)) / scale
 
 
 def _unrotate(canvas_hw: tuple[int, int], angle_deg: float) -> Affine:

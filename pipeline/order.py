@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,10 @@ from segstream.shards.errors import DataError
 
 MAX_PERIOD = 200_000  # slots: seven datasets weighted by their exact sizes still fit; about a second to lay out
 CACHED_WINDOWS = 16  # per dataset; a stream needs one or two at a time
-SHARDS_STREAM, SAMPLES_STREAM = 1, 2  # tell the two uses of one generator apart
+SHARDS_STREAM, SAMPLES_STREAM, PLACES_STREAM, CLASSES_STREAM, CENTROIDS_STREAM = 1, 2, 4, 5, 6  # uses of one generator
+BLOCK = 256  # places of an epoch among which those that go to classes are drawn
+ROUNDS = 8  # of the network in `permuted`: with 4, some permutations of five or six are likelier than others
+_64_BITS = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +32,7 @@ class Pick:
 
     dataset: str
     index: int
-    """Number of the sample in its shard set, in (shard, position) order."""
+    """Number of the sample in its dataset, in (split, shard, position) order; -1 until the centroid is looked up."""
     shard: int
     """Number of the shard that holds it."""
     draw: int
@@ -37,6 +41,26 @@ class Pick:
     """draw // size."""
     place: int
     """draw % size: its place in that epoch."""
+    class_id: int | None = None
+    """The class it came for; None for a plain sample."""
+    nth: int | None = None
+    """Which of the shard's centroids of that class."""
+    anchor_xy: tuple[float, float] | None = None
+    """Where that lies in the stored image, pixels; None until it is looked up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassSlots:
+    """How one dataset is sampled by class."""
+
+    share: Fraction
+    """Of an epoch's places, above 0 to 1."""
+    counts: npt.NDArray[np.int64]
+    """(shards, classes): centroids."""
+
+    def places(self, size: int) -> int:
+        """Of an epoch of `size` places, those of each class."""
+        return int(size * self.share / self.counts.shape[1])
 
 
 class Schedule:
@@ -87,6 +111,7 @@ class Order:
         seed: int,
         batch: int,
         window: int = 4,
+        class_uniform: Mapping[str, ClassSlots] | None = None,
     ) -> None:
         """Set up the function; takes time in the number of shards and the schedule's period, not of samples.
 
@@ -96,6 +121,7 @@ class Order:
             seed: 0 to 2**64 - 1.
             batch: samples of a step, all ranks together.
             window: shards whose samples are shuffled together.
+            class_uniform: of the datasets that are sampled by class.
 
         Raises:
             DataError: a dataset without samples, a seed out of range, or weights with too long a period.
@@ -107,16 +133,20 @@ class Order:
         self.datasets = tuple(weights)
         self.batch = batch
         self.schedule = Schedule(weights)
-        self._streams = [_Shuffle(name, shards[name], seed=seed, window=window) for name in self.datasets]
+        self._streams: list[_Shuffle | _ClassUniform] = [
+            _Shuffle(name, shards[name], seed=seed, window=window) for name in self.datasets
+        ]
+        for name, slots in (class_uniform or {}).items():
+            which = self.datasets.index(name)
+            self._streams[which] = _ClassUniform(name, shards[name], slots, seed=seed, window=window)
 
     def at(self, step: int, slot: int) -> Pick:
         """The sample in place `slot`, 0 to batch - 1, of global step `step`."""
         which, draw = self.schedule.at(step * self.batch + slot)
         stream = self._streams[which]
         epoch, place = divmod(draw, stream.size)
-        shard, index = stream.at(epoch, place)
-        name = self.datasets[which]
-        return Pick(dataset=name, index=index, shard=shard, draw=draw, epoch=epoch, place=place)
+        found = stream.at(epoch, place)
+        return Pick(dataset=self.datasets[which], draw=draw, epoch=epoch, place=place, **found)
 
 
 class _Shuffle:
@@ -134,12 +164,12 @@ class _Shuffle:
         self._epoch = functools.lru_cache(maxsize=4)(self._lay_out_epoch)
         self._samples = functools.lru_cache(maxsize=CACHED_WINDOWS)(self._shuffle_window)
 
-    def at(self, epoch: int, place: int) -> tuple[int, int]:
-        """(shard, sample number) at a place of an epoch."""
+    def at(self, epoch: int, place: int) -> dict[str, Any]:
+        """`shard` and `index` of a `Pick`, at a place of an epoch."""
         _, starts = self._epoch(epoch)
         window = int(np.searchsorted(starts, place, side="right")) - 1
         index = int(self._samples(epoch, window)[place - starts[window]])
-        return int(np.searchsorted(self._first, index, side="right")) - 1, index
+        return {"shard": int(np.searchsorted(self._first, index, side="right")) - 1, "index": index}
 
     def _lay_out_epoch(self, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """(shards in this epoch's order, place at which each window of them starts)."""
@@ -160,6 +190,77 @@ class _Shuffle:
         low_bits = np.uint64(2 ** len(items).bit_length() - 1)
         words = np.sort((words & ~low_bits) | np.arange(len(items), dtype=np.uint64))
         return items[(words & low_bits).astype(np.intp)]
+
+
+class _ClassUniform(_Shuffle):
+    """Every epoch of one dataset that is sampled by class.
+
+    Of its n places, floor(n x share / C) go to each of the C classes that has a centroid; the others are plain. Which
+    ones is drawn within blocks of BLOCK places. The classes take turns, in an order drawn for every turn. A class goes
+    through its centroids in an order drawn for the epoch, from the start again where they are fewer than its places.
+    Plain places go on through the epochs of `_Shuffle`, so that each sample comes once before any comes again: with
+    p of them in n places, one of those epochs takes n / p of these.
+    """
+
+    def __init__(self, dataset: str, shards: Sequence[int], slots: ClassSlots, *, seed: int, window: int) -> None:
+        super().__init__(dataset, shards, seed=seed, window=window)
+        self._ends = np.ascontiguousarray(np.cumsum(slots.counts, axis=0).T)  # (classes, shards)
+        self._classes = np.flatnonzero(self._ends[:, -1])
+        self._sampled = slots.places(self.size) * len(self._classes)
+        self._block = functools.lru_cache(maxsize=CACHED_WINDOWS)(self._lay_out_block)
+
+    def at(self, epoch: int, place: int) -> dict[str, Any]:
+        """As of `_Shuffle`, and for a place that goes to a class `class_id` and `nth`."""
+        block, within = divmod(place, BLOCK)
+        before, chosen = self._block(epoch, block)
+        number = int(before[within])
+        if not chosen[within]:
+            return super().at(*divmod(epoch * (self.size - self._sampled) + place - number, self.size))
+        turn, which = divmod(number, len(self._classes))
+        class_id = int(self._permutation(self._classes, CLASSES_STREAM, epoch, turn)[which])
+        counter = np.array([0, class_id, epoch, CENTROIDS_STREAM], np.uint64)
+        keys: list[int] = np.random.Philox(key=self._key, counter=counter).random_raw(2 * ROUNDS).tolist()
+        ends = self._ends[class_id]
+        centroid = permuted(turn % int(ends[-1]), int(ends[-1]), keys)
+        shard = int(np.searchsorted(ends, centroid, side="right"))
+        nth = centroid - (int(ends[shard - 1]) if shard else 0)
+        return {"shard": shard, "index": -1, "class_id": class_id, "nth": nth}
+
+    def _lay_out_block(self, epoch: int, block: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """By place of a block: places before it in the epoch that go to classes, and whether it does itself."""
+        start, stop = block * BLOCK, min((block + 1) * BLOCK, self.size)
+        first, last = (self._sampled * place // self.size for place in (start, stop))
+        chosen = self._permutation(np.arange(stop - start), PLACES_STREAM, epoch, block) < last - first
+        return first + np.cumsum(chosen) - chosen, chosen
+
+
+def permuted(place: int, size: int, keys: Sequence[int]) -> int:
+    """Where a permutation of 0 to size - 1 sends a place; takes no time or memory in the size.
+
+    A Feistel network over pairs of numbers just enough for `size`, followed until it is inside: J. Black, P. Rogaway,
+    Ciphers with arbitrary finite domains (CT-RSA 2002).
+
+    Args:
+        place, size: 0 <= place < size.
+        keys: an even number of random words of 64 bits; they choose the permutation.
+    """
+    width = math.isqrt(size - 1) + 1
+    height = -(-size // width)
+    while True:
+        high, low = divmod(place, width)
+        for one, other in zip(keys[::2], keys[1::2], strict=True):
+            high = (high + _mixed(low ^ one)) % height
+            low = (low + _mixed(high ^ other)) % width
+        place = high * width + low
+        if place < size:
+            return place
+
+
+def _mixed(word: int) -> int:
+    """The last steps of SplitMix64: every bit of 64 changes half of them."""
+    word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 & _64_BITS
+    word = (word ^ word >> 27) * 0x94D049BB133111EB & _64_BITS
+    return word ^ word >> 31
 
 
 def _chairman(counts: Sequence[int]) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int32]]:

@@ -1,8 +1,9 @@
 """The sample of any (step, slot): order, reading, decoding and augmentation put together, without state."""
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from segstream.pipeline.augment_opencv import box_touched, crop_image, crop_label
+from segstream.pipeline.class_uniform import class_slots, find_centroid
 from segstream.pipeline.config import AugmentConfig, DataConfig, LabelTaxonomy, shares
 from segstream.pipeline.decode import EncodedRegion, Scratch, decode_region, read_image, read_label
 from segstream.pipeline.geometry import Draw, draw
+from segstream.pipeline.joined import joined
 from segstream.pipeline.order import Order, Pick
 from segstream.shards.checks.stats import label_warnings
 from segstream.shards.errors import DataError
@@ -21,6 +24,7 @@ from segstream.shards.format.manifest import Manifest
 from segstream.shards.format.reader import ShardSet, open_shards
 from segstream.shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, load_taxonomy, naive_remap, remap_label
 
+CACHED_SHARDS = 256  # whose centroids are kept, a few hundred kilobytes each
 FINGERPRINT_VERSION = 1  # raise it when the same configuration comes to mean other samples
 
 
@@ -34,6 +38,11 @@ class LabelView:
     """Of the labels that come out."""
     remap: Remap | None = None
     """From the member's ids to the taxonomy's; None where they are the same."""
+
+    @property
+    def ids(self) -> npt.NDArray[Any]:
+        """(stored ids,): what comes out of each; 255 or -1 where that is no class."""
+        return np.arange(self.taxonomy.num_classes) if self.remap is None else self.remap.table
 
     @property
     def dtype(self) -> type[np.uint8 | np.int16]:
@@ -133,21 +142,35 @@ class Samples:
         """
         self._data, self._augment, self._seed = data, augment, seed
         self._weights = shares(data.mix)
+        self._draw = functools.partial(draw, augment, seed=seed)
         with ExitStack() as opened:
-            self._sets = {name: opened.enter_context(closing(_open(data, name))) for name in data.mix}
-            manifests = {name: shard_set.manifest for name, shard_set in self._sets.items()}
-            self._views = label_views(data.taxonomy, manifests)
-            labels = ((manifests[name], view.member) for name, view in self._views.items())
+            self._sets = {
+                name: {split: opened.enter_context(closing(_open(data, name, split))) for split in data.urls(name)}
+                for name in data.mix
+            }
+            self._manifests = {name: join_splits(sets, data.plain_splits(name)) for name, sets in self._sets.items()}
+            self._views = label_views(data.taxonomy, self._manifests)
+            labels = ((manifest, self._views[name].member) for name, manifest in self._manifests.items())
             self.warnings = [line for manifest, member in labels for line in label_warnings(manifest, member)]
-            sizes = {name: shard_set.shard_sizes for name, shard_set in self._sets.items()}
-            self.order = Order(sizes, self._weights, seed=seed, batch=batch, window=data.window)
+            self._centroids = functools.lru_cache(maxsize=CACHED_SHARDS)(ShardSet.centroids)
+            class_uniform = {}
+            for name, config in data.sampling.items():
+                class_uniform[name], lines = class_slots(config, self._sets[name], self._views[name])
+                self.warnings += lines
+            sizes = {
+                name: [size * (split in data.plain_splits(name)) for split, s in sets.items() for size in s.shard_sizes]
+                for name, sets in self._sets.items()
+            }
+            self.order = Order(
+                sizes, self._weights, seed=seed, batch=batch, window=data.window, class_uniform=class_uniform
+            )
             self.counts = {name: sum(size) for name, size in sizes.items()}
-            """Samples by dataset."""
+            """By dataset, the samples that an epoch counts."""
             self.close = opened.pop_all().close
             """Let go of the shard sets."""
         self.datasets = tuple(data.mix)
         self.weights = tuple(float(w) for w in self._weights.values())
-        self.class_shares = class_shares(self._views, manifests, self._weights)
+        self.class_shares = class_shares(self._views, self._manifests, self._weights)
         view = self._views[self.datasets[0]]
         self.taxonomy: Taxonomy = view.taxonomy
         self.label_dtype = view.dtype
@@ -156,37 +179,42 @@ class Samples:
     def fingerprint(self) -> dict[str, Any]:
         """All that decides which sample comes when and how it looks, JSON-able; equal means equal batches."""
         mix = [
-            {"dataset": name, "weight": str(weight), "manifest": self._sets[name].manifest.digest}
+            {"dataset": name, "weight": str(weight), "manifest": self._manifests[name].digest}
             for name, weight in self._weights.items()
         ]
         augmentation = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self._augment).items()}
+        sampling = {
+            name: {"share": str(config.share), "only": {split: list(names) for split, names in config.only.items()}}
+            | {"centroids": [shard_set.centroids_digest for shard_set in self._sets[name].values()]}
+            for name, config in self._data.sampling.items()
+        }
         return {
             "version": FINGERPRINT_VERSION,
             "mix": mix,
-            "split": self._data.split,
+            "split": "+".join(self._data.splits),
             "taxonomy": self.taxonomy.digest,
             "labels": self._views[self.datasets[0]].member,
             "window": self._data.window,
             "seed": self._seed,
             "batch": self.order.batch,
             "augment": augmentation | {"crop": list(self._augment.crop_hw)},
+            **({"class_uniform": sampling} if sampling else {}),
         }
 
     def find(self, step: int, slot: int) -> PlannedSample:
-        """What `at` would make its sample of; reads the index of a shard at most.
+        """What `at` would make its sample of; reads the index of a shard at most, and its centroids.
 
         Raises:
             DataError: an index that is missing or damaged.
         """
-        pick = self.order.at(step, slot)
-        shard_set = self._sets[pick.dataset]
-        entry = shard_set.entry(pick.index)
+        pick, shard_set, shard, i = self._pick(step, slot)
+        entry = shard_set.entry(i)
         return PlannedSample(
             key=entry.key,
             pick=pick,
-            draw=draw(self._augment, seed=self._seed, step=step, slot=slot, size_hw=entry.size_hw),
-            shard=shard_set.manifest.shards[pick.shard].name,
-            position=pick.index - sum(shard_set.shard_sizes[: pick.shard]),
+            draw=self._draw(step=step, slot=slot, size_hw=entry.size_hw, anchor_xy=pick.anchor_xy),
+            shard=shard_set.manifest.shards[shard].name,
+            position=i - sum(shard_set.shard_sizes[:shard]),
         )
 
     def at(self, step: int, slot: int) -> Sample:
@@ -208,36 +236,57 @@ class Samples:
         Raises:
             DataError: as `at`.
         """
-        pick = self.order.at(step, slot)
-        shard_set, view = self._sets[pick.dataset], self._views[pick.dataset]
-        place = f"{shard_set.url}: shard {pick.shard}, sample "
-        with _named(f"{place}{pick.index} (step {step}, slot {slot})"):
-            entry = shard_set.entry(pick.index)
+        pick, shard_set, shard, i = self._pick(step, slot)
+        view, place = self._views[pick.dataset], f"{shard_set.url}: shard {shard}, sample "
+        with _named(f"{place}{i} (step {step}, slot {slot})"):
+            entry = shard_set.entry(i)
         size_hw, where = entry.size_hw, f"{place}{entry.key} (step {step}, slot {slot})"
         with _named(where):
-            drawn = draw(self._augment, seed=self._seed, step=step, slot=slot, size_hw=size_hw)
+            drawn = self._draw(step=step, slot=slot, size_hw=size_hw, anchor_xy=pick.anchor_xy)
             box = box_touched(drawn)
-            image = read_image(shard_set, pick.index, box, size_hw)
+            image = read_image(shard_set, i, box, size_hw)
             rows = box[0], box[2]
-            label, label_row = read_label(shard_set, pick.index, view.member, rows, size_hw, where=where)
+            label, label_row = read_label(shard_set, i, view.member, rows, size_hw, where=where)
         return EncodedSample(
             image=image, label=label, label_row=label_row, view=view, key=entry.key, pick=pick, draw=drawn, where=where
         )
 
+    def _pick(self, step: int, slot: int) -> tuple[Pick, ShardSet, int, int]:
+        """What comes, its centroid looked up; its set, and the numbers of its shard and of itself in that."""
+        pick = self.order.at(step, slot)
+        shard, before = pick.shard, 0
+        for shard_set in self._sets[pick.dataset].values():
+            if shard < len(shard_set.shard_sizes):
+                break
+            shard, before = shard - len(shard_set.shard_sizes), before + len(shard_set)
+        if pick.class_id is not None and pick.nth is not None:
+            view = self._views[pick.dataset]
+            centroids = self._centroids(shard_set, shard, view.member)
+            position, anchor_xy = find_centroid(centroids, view, pick.class_id, pick.nth)
+            index = before + sum(shard_set.shard_sizes[:shard]) + position
+            pick = replace(pick, index=index, anchor_xy=anchor_xy)
+        return pick, shard_set, shard, pick.index - before
 
-def _open(data: DataConfig, name: str) -> ShardSet:
-    url = data.url(name)
+
+def join_splits(sets: Mapping[str, ShardSet], plain: Collection[str]) -> Manifest:
+    """Of the plain splits of a dataset as one set; raises as `joined`."""
+    manifests = {split: shard_set.manifest for split, shard_set in sets.items()}
+    return joined(manifests, plain) if len(manifests) > 1 else next(iter(manifests.values()))
+
+
+def _open(data: DataConfig, name: str, split: str) -> ShardSet:
+    url = data.urls(name)[split]
     if "://" not in url and not Path(url).is_dir():
         raise DataError(
             f"data.mix.{name}: no shards at {url}; make them with "
-            f"`segstream shard {name} --raw RAW --split {data.split} --out {data.shards}`, or correct data.shards"
+            f"`segstream shard {name} --raw RAW --split {split} --out {data.shards}`, or correct data.shards"
         )
     shards = open_shards(url)
     found = shards.manifest.dataset, shards.manifest.split
-    if found != (name, data.split):
+    if found != (name, split):
         shards.close()
         raise DataError(
-            f"data.mix.{name}: the set at {url} is of {' '.join(found)}, by its manifest, not of {name} {data.split}; "
+            f"data.mix.{name}: the set at {url} is of {' '.join(found)}, by its manifest, not of {name} {split}; "
             f"put that one in its place, or correct data.shards"
         )
     return shards

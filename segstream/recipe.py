@@ -12,7 +12,8 @@ from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.schema import parse, parse_yaml, read_yaml
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
-WHOLE = {"data.mix", "model.options", "train.epochs"}  # replaced, not merged: a base's datasets are not also yours
+# Replaced, not merged: a base's datasets are not also yours.
+WHOLE = {"data.mix", "data.class_uniform", "model.options", "train.epochs"}
 SCORES = ("miou", "macc", "acc")
 INSTEAD = {f"train.{name}": LENGTHS for name in LENGTHS}  # who gives the one does not mean a base's other
 

@@ -62,5 +62,5 @@ def test_it_trains_on_every_dataset_that_it_converts():
     assert stage["deps"][1:] == [f"shards/{name}/train" for name in names]
     command = stage["cmd"].replace("${key}", RECIPE).replace("${item.weights}", "imagenet.pth").split()
     recipe = load_recipe(command[2], [word for word in command[3:] if "=" in word])
-    assert [recipe.data.url(name) for name in recipe.data.mix] == stage["deps"][1:]
+    assert [recipe.data.urls(name)["train"] for name in recipe.data.mix] == stage["deps"][1:]
     assert recipe.model.weights == "imagenet.pth"

@@ -167,7 +167,7 @@ def test_training_depends_on_its_recipe_and_the_shards_of_its_mix():
     assert sorted(stages) == demo
     for name, stage in stages.items():
         recipe = load_recipe(name)
-        wanted = {recipe.data.url(dataset) for dataset in recipe.data.mix}
+        wanted = {url for dataset in recipe.data.mix for url in recipe.data.urls(dataset).values()}
         assert {d for d in paths(stage) if d.startswith("data/")} == wanted
         assert {d for d in paths(stage) if d.startswith("recipes/")} == {"recipes/_demo.yaml", f"recipes/{name}.yaml"}
         assert yaml.safe_load((ROOT / f"recipes/{name}.yaml").read_text())["extends"] == "_demo.yaml"
@@ -178,7 +178,9 @@ def test_training_depends_on_its_recipe_and_the_shards_of_its_mix():
 def test_own_recipes_are_trained_and_judged_on_the_set_that_params_name():
     recipe = load_recipe("oracle-camvid")
     train, judge = instances("train-own")["oracle-camvid"], instances("eval-own")["oracle-camvid"]
-    assert {d for d in paths(train) if d.startswith("data/")} == {recipe.data.url(name) for name in recipe.data.mix}
+    assert {d for d in paths(train) if d.startswith("data/")} == {
+        recipe.data.urls(name)["train"] for name in recipe.data.mix
+    }
     assert "recipes" in paths(train)  # its bases too, whichever they are
     assert {d for d in paths(judge) if d.startswith(MADE)} == {"runs/oracle-camvid", "data/shards/camvid-street/val"}
     made = instances("shard-own")["camvid-street"]["outs"]

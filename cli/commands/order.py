@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,7 +35,8 @@ def order(
     chosen = load_recipe(recipe, overrides or ())
     batch = chosen.loader.batch
     with closing(Samples(chosen.data, chosen.augment, seed=chosen.seed, batch=batch)) as samples:
-        rows = [_row(step * batch + slot, slot, samples.find(step, slot)) for slot in range(batch)]
+        classes = samples.taxonomy.classes
+        rows = [_row(step * batch + slot, slot, samples.find(step, slot), classes) for slot in range(batch)]
     mix = {name: str(share) for name, share in shares(chosen.data.mix).items()}
     if json:
         about = {"recipe": chosen.name, "seed": chosen.seed, "step": step, "batch": batch, "mix": mix}
@@ -42,18 +44,27 @@ def order(
         return
     parts = ", ".join(f"{share} {name}" for name, share in mix.items())
     say(f"{chosen.name}, seed {chosen.seed}: step {step} is slots {step * batch} to {step * batch + batch - 1}")
-    say(f"of a schedule that deals {parts}. The n-th slot of a dataset is sample n of its shuffled epochs.\n")
-    print_table(
-        [*(TITLES.get(key, key) for key in COLUMNS), "corner y, x", "done to it"], [_cells(row) for row in rows]
-    )
+    by_class = bool(chosen.data.sampling)
+    nth = "place n of its epochs" if by_class else "sample n of its shuffled epochs"
+    say(f"of a schedule that deals {parts}. The n-th slot of a dataset is {nth}.\n")
+    why = [["for"], *([_why(row)] for row in rows)] if by_class else [[]] * (batch + 1)
+    titles = [*(TITLES.get(key, key) for key in COLUMNS), "corner y, x", "done to it"]
+    print_table(titles + why[0], [_cells(row) + more for row, more in zip(rows, why[1:], strict=True)])
 
 
-def _row(run_slot: int, slot: int, found: PlannedSample) -> dict[str, Any]:
+def _row(run_slot: int, slot: int, found: PlannedSample, classes: Sequence[str]) -> dict[str, Any]:
     pick, draw = found.pick, found.draw
     place = {name: getattr(pick, name) for name in ("draw", "epoch", "place", "index")}
     crop = {name: getattr(draw, name) for name in DRAWN}
     named = {"slot": slot, "run_slot": run_slot, "dataset": pick.dataset, "key": found.key}
-    return named | place | {"shard": found.shard, "position": found.position} | crop
+    why = {"class": None if pick.class_id is None else classes[pick.class_id], "anchor_xy": pick.anchor_xy}
+    return named | place | {"shard": found.shard, "position": found.position} | crop | why | {"centroid": pick.nth}
+
+
+def _why(row: dict[str, Any]) -> str:
+    if row["class"] is None:
+        return "plain"
+    return "{class}, centroid {centroid} of the shard, at {anchor_xy[0]:.0f}, {anchor_xy[1]:.0f}".format_map(row)
 
 
 def _cells(row: dict[str, Any]) -> list[Any]:

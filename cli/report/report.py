@@ -16,6 +16,7 @@ from segstream.cli.report.results import ModelResults, Summary, read_json, read_
 from segstream.cli.report.text_table import best_of, percent
 from segstream.colors import legend
 from segstream.model.evaluation.metrics import EvalResult
+from segstream.pipeline.config import splits_of
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import manifest_of
 from segstream.shards.schema import shown
@@ -52,9 +53,10 @@ def make_report(*, evals: Path, pictures: Path, confusion: Path, metrics: Path, 
     metadata = {name: read_json(runs / name / "run.json", "train that model again") for name in models}
     logs = {name: runs / name / "dvclive" / "plots" / "metrics" for name in models}
     mixes = {
-        below(run["recipe"]["data"]["shards"], mix["dataset"], run["recipe"]["data"]["split"]): mix
+        below(run["recipe"]["data"]["shards"], mix["dataset"], split): mix
         for run in metadata.values()
         for mix in run["data"]["mix"]
+        for split in splits_of(run["recipe"]["data"]["split"])
     }
     summary = summarize(
         [ModelResults(name=name, results=tuple(found.values())) for name, found in models.items()],

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from segstream.model.distributed import pick_device, pick_precision
 from segstream.model.training import trainer
 from segstream.model.training.memory import StepMemory, estimate_step, needed
 from segstream.model.types import LogRow
+from segstream.pipeline.class_uniform import class_slots
 from segstream.pipeline.config import shares
 from segstream.pipeline.loader import Loader
-from segstream.pipeline.samples import label_views
+from segstream.pipeline.samples import join_splits, label_views
 from segstream.recipe import Recipe, resolve
 from segstream.shards.checks.stats import label_warnings
 from segstream.shards.datasets.registry import registry
@@ -68,7 +70,7 @@ def make_plan(recipe: Recipe) -> dict[str, Any]:
     Raises:
         DataError, UsageError: what the network refuses; labels of the mix that do not fit together.
     """
-    manifests, missing = _manifests(recipe)
+    manifests, missing, warnings = _manifests(recipe)
     counts = released(recipe.data) | {name: manifest.samples for name, manifest in manifests.items()}
     recipe = resolve(recipe, counts)
     model, data, train, batch = recipe.model, recipe.data, recipe.train, recipe.loader.batch
@@ -109,7 +111,7 @@ def make_plan(recipe: Recipe) -> dict[str, Any]:
         "disk": (train.keep + 1) * memory.checkpoint + memory.weights,  # the newest is written before the oldest goes
         "memory_total": memory.total,
         "fits": free is None or wanted <= free,
-        "warnings": [line for m in manifests.values() for line in label_warnings(m, data.taxonomy)],
+        "warnings": [line for m in manifests.values() for line in label_warnings(m, data.taxonomy)] + warnings,
         "missing": [row["missing"] for row in mix if row["missing"] is not None],
     }
 
@@ -130,23 +132,28 @@ def one_step(recipe: Recipe) -> LogRow:
     return rows[-1]
 
 
-def _manifests(recipe: Recipe) -> tuple[dict[str, Manifest], dict[str, str]]:
-    """By dataset, the manifest of its shards, or why they cannot be used and what to do."""
-    data, found, missing = recipe.data, {}, {}
+def _manifests(recipe: Recipe) -> tuple[dict[str, Manifest], dict[str, str], list[str]]:
+    """By dataset, the manifest of its shards, or why they cannot be used and what to do; what sampling warns of."""
+    data, found, missing, warnings = recipe.data, {}, {}, list[str]()
     for name in data.mix:
-        url = data.url(name)
         try:
-            if "://" not in url and not Path(url).is_dir():
-                side = f" --short-side {recipe.augment.short_side}" if recipe.augment.short_side else ""
-                relabel = " --relabel RECORDS" if data.taxonomy == "universal-relabeled" else ""
-                options = f"--raw RAW --split {data.split}{side}{relabel} --out {data.shards}"
-                raise DataError(f"{name}: no shards at {url}; segstream shard {name} {options}")
-            with open_shards(url) as shards:
-                label_views(data.taxonomy, {name: shards.manifest})
-                found[name] = shards.manifest
+            with ExitStack() as opened:
+                sets = {}
+                for split, url in data.urls(name).items():
+                    if "://" not in url and not Path(url).is_dir():
+                        side = f" --short-side {recipe.augment.short_side}" if recipe.augment.short_side else ""
+                        relabel = " --relabel RECORDS" if data.taxonomy == "universal-relabeled" else ""
+                        options = f"--raw RAW --split {split}{side}{relabel} --out {data.shards}"
+                        raise DataError(f"{name}: no shards at {url}; segstream shard {name} {options}")
+                    sets[split] = opened.enter_context(open_shards(url))
+                manifest = join_splits(sets, data.plain_splits(name))
+                view = label_views(data.taxonomy, {name: manifest})[name]
+                found[name] = manifest
+                if config := data.sampling.get(name):
+                    warnings += class_slots(config, sets, view)[1]
         except DataError as error:
             missing[name] = str(error)
-    return found, missing
+    return found, missing, warnings
 
 
 def _taxonomy(recipe: Recipe, manifests: Mapping[str, Manifest], missing: Mapping[str, str]) -> Taxonomy:

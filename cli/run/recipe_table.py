@@ -44,9 +44,10 @@ def page(recipes: list[Recipe]) -> str:
 
 
 def released(data: DataConfig) -> dict[str, int]:
-    """By dataset of the mix, the images of its split in the complete release, where that is known."""
-    splits = {name: known.splits for name in data.mix if (known := registry().get(name)) is not None}
-    return {name: images for name, found in splits.items() if (images := found.get(data.split))}
+    """By dataset of the mix, the images of its splits in the complete release, where that is known."""
+    known = {name: facts.splits for name in data.mix if (facts := registry().get(name)) is not None}
+    images = {name: [found.get(split) or 0 for split in data.plain_splits(name)] for name, found in known.items()}
+    return {name: sum(found) for name, found in images.items() if all(found)}
 
 
 def _row(given: Recipe) -> dict[str, Any]:

@@ -138,3 +138,46 @@ def test_numbers_depend_on_each_other_as_in_the_rule(tables):
     """Only offsets and paddings do, through the scale."""
     ours, theirs = (np.corrcoef(table.T) for table in tables)
     assert np.abs(ours - theirs).max() < 4.5 * (2 / DRAWS) ** 0.5  # 28 pairs, each beyond it once in 100,000 times
+
+
+def anchored(config, anchor_xy, count, size_hw=SIZE_HW):
+    """Draws, and where in the crop each has its anchor: crop pixels (x, y), (count, 2)."""
+    keys = [{"seed": 8, "step": i // 16, "slot": i % 16, "size_hw": size_hw} for i in range(count)]
+    found = [draw(config, anchor_xy=anchor_xy, **key) for key in keys]
+    for one, key in zip(found[:50], keys, strict=False):  # the place is all that an anchor changes
+        plain = draw(config, **key)
+        assert replace(one, corner_px=plain.corner_px, matrix=plain.matrix, valid=plain.valid) == plain
+    matrices = np.array([d.matrix for d in found])
+    places = np.linalg.solve(matrices[:, :, :2], (anchor_xy - matrices[:, :, 2])[..., None])[..., 0]
+    return found, places
+
+
+@pytest.mark.parametrize("anchor_xy", [(0.0, 0.0), (149.0, 89.0), (75.3, 40.9), (3.2, 88.5)])
+def test_a_crop_holds_its_anchor_where_it_may_lie(anchor_xy):
+    turned = replace(RULE, rotate_deg=(-60.0, 60.0), crop=(60, 90))
+    for d, place in zip(*anchored(turned, anchor_xy, 1500), strict=True):
+        canvas_xy = place + d.corner_px[::-1]
+        on_canvas = np.clip(canvas_xy, 0, np.array(d.canvas_hw[::-1]) - 1)  # rotation may turn it out
+        assert ((on_canvas - d.corner_px[::-1] >= -0.5) & (on_canvas - d.corner_px[::-1] <= (89.5, 59.5))).all()
+        for corner, side, crop in zip(d.corner_px, d.canvas_hw, (60, 90), strict=True):  # as of a plain crop
+            assert 0 <= corner <= side - crop if side >= crop else corner == -((crop - side) // 2)
+
+
+def test_an_anchor_is_at_any_place_of_the_crop_with_equal_probability():
+    """Scaled, turned and mirrored, in the middle of an image that leaves it all room."""
+    rule = AugmentConfig(short_side=None, crop=(60, 100), rotate_deg=(-20.0, 20.0), scale=(0.7, 2.0))
+    _, places = anchored(rule, (410.7, 395.2), 6000, size_hw=(800, 850))
+    for along, crop in zip(places.T, (100, 60), strict=True):
+        shares = np.sort((along + 0.5) / crop)
+        assert np.abs(shares - np.linspace(0, 1, 6000)).max() < 1.95 / 6000**0.5 + 1 / crop  # Kolmogorov-Smirnov
+    assert abs(np.corrcoef(places.T)[0, 1]) < 4.5 / 6000**0.5
+
+
+def test_an_anchor_near_the_edge_leaves_the_places_that_the_edge_allows():
+    rule = AugmentConfig(short_side=None, crop=(40, 50), scale=(1.0, 1.0), rotate_p=0, flip_p=0)
+    found, _ = anchored(rule, (10.0, 95.0), 4000, size_hw=(100, 200))
+    ys, xs = np.array([d.corner_px for d in found]).T
+    assert (ys.min(), ys.max(), xs.min(), xs.max()) == (56, 60, 0, 10)
+    for values, count in ((ys, 5), (xs, 11)):
+        seen = np.bincount(values - values.min())
+        assert (np.abs(seen - 4000 / count) < 4.5 * (4000 / count) ** 0.5).all()

@@ -1,9 +1,12 @@
 import json
+from collections import Counter
 
 from segstream.pipeline.loader import Loader
 from segstream.pipeline.samples import Samples
 from segstream.recipe import load_recipe
+from segstream.shards.format.centroids import add_centroids
 from segstream.shards.format.reader import open_shards
+from tests.pipeline.test_class_uniform import COUNTS, write
 
 
 def test_a_step_is_shown_as_the_loader_makes_it(here, place):
@@ -30,6 +33,31 @@ def test_a_step_is_shown_as_the_loader_makes_it(here, place):
             names = [shard.name for shard in shards.manifest.shards]
             assert shards.index(names.index(row["shard"])).samples[row["position"]].key == row["key"]
     samples.close()
+
+
+def test_a_sample_that_comes_for_a_class_says_which(here, place, tmp_path):
+    write(tmp_path)
+    for split in COUNTS:
+        add_centroids(tmp_path / "shards/garden" / split)
+    given = [f"data.shards={tmp_path}/shards", "data.mix={garden: 1}", "data.taxonomy=native", "loader.batch=19"]
+    given += ["data.split=train+extra", "data.class_uniform={share: 0.9}"]
+    done = here("order", place / "recipe.yaml", *given, "--json")
+    assert done.code == 0, done.err
+    rows = json.loads(done.out)["samples"]
+    assert Counter(row["class"] for row in rows) == {"ground": 4, "tree": 4, "thing": 4, None: 7}
+    assert all((row["anchor_xy"] is None) == (row["centroid"] is None) == (row["class"] is None) for row in rows)
+    told = here("order", place / "recipe.yaml", *given).out
+    assert told.count(" plain") == 7
+    assert told.count("thing, centroid ") == 4
+    assert "The n-th slot of a dataset is place n of its epochs" in told
+    assert "kite" in here("train", place / "recipe.yaml", *given, "--dry-run").err
+    (tmp_path / "shards/garden/extra/centroids.json").unlink()
+    for command in (("order",), ("train", "--dry-run"), ("train", "--run", tmp_path / "run")):
+        refused = here(command[0], place / "recipe.yaml", *given, *command[1:])
+        assert refused.code == 1
+        assert f"run `segstream stats {tmp_path}/shards/garden/extra --centroids`" in refused.err
+    joined = here("train", place / "recipe.yaml", "data.split=train+extra", "--dry-run").err
+    assert joined.count("/extra; segstream shard ") == 2
 
 
 def test_the_table_says_why(here, place):

@@ -15,7 +15,7 @@ from segstream.shards.storage.base import below, local_path
     ],
 )
 def test_a_query_stays_at_the_end_where_a_url_has_one(url, set_url):
-    assert below(url, "ade", "train") == DataConfig(shards=url, mix={"ade": 1}).url("ade") == set_url
+    assert below(url, "ade", "train") == DataConfig(shards=url, mix={"ade": 1}).urls("ade")["train"] == set_url
 
 
 def test_all_of_a_file_url_is_its_path():
