@@ -142,11 +142,10 @@ def eval(
     if fit_temperature is not None:
         if fit_temperature.resolve() == checkpoint.resolve():
             raise UsageError(f"--fit-temperature {fit_temperature}: is the checkpoint, which stays; name another file")
-        found = calibrate(model, data, fit_temperature)
+        temperature = calibrate(model, data, fit_temperature)
         if json:
-            print_json(found)
-        else:
-            print_table([*found], [[f"{value:.4f}" for value in found.values()]])
+            print_json({"file": str(fit_temperature), "temperature": temperature})
+        note(f"eval: {fit_temperature}: temperature {temperature:.4f}")
         return
     with open_sets(model, data, schemes=schemes, relabeled=relabeled, rule=rule) as sets:
         ranks = distributed.start()

@@ -57,7 +57,6 @@ def test_a_known_temperature_is_found_stored_and_applied(tmp_path, arch, infer):
     before, url = file.read_bytes(), labelled(tmp_path, file)
     found = json.loads(invoke("eval", file, "--data", url, "--fit-temperature", out, "--json"))
     assert found["temperature"] == pytest.approx(TRUE, rel=0.05)
-    assert found["ece_calibrated"] < 0.03 < 0.09 < found["ece"]
     assert file.read_bytes() == before
     kept, given = load_final(out), load_final(file)
     assert kept.meta == given.meta | {"temperature": found["temperature"]}
@@ -78,7 +77,6 @@ def test_a_known_temperature_is_found_stored_and_applied(tmp_path, arch, infer):
         ensemble([place], place / "both", score=[url])
         errors[path.stem] = json.loads((place / "both/score.json").read_text())["subsets"]["own"]["ece"]
     assert errors["calibrated"] < 0.06 < 0.09 < errors["toy"]
-    assert errors["toy"] == pytest.approx(found["ece"], abs=0.01)
 
 
 @pytest.mark.parametrize("arch", PRESETS)
