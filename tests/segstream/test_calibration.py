@@ -15,7 +15,7 @@ from segstream.model.inference.infer import softmax
 from segstream.model.inference.predictor import Predictor
 from segstream.model.networks.build import PRESETS, build, divide_logits
 from segstream.shards.convert.convert import convert
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UsageError
 from segstream.shards.taxonomy import Taxonomy
 from tests.cli.commands.test_eval import invoke
 from tests.model.literal_inference import random_image, settled
@@ -96,8 +96,13 @@ def test_what_cannot_be_calibrated_is_told(tmp_path):
     calibrate(EvalModel.load(file), [url], out)
     with pytest.raises(DataError, match=r"the model has a temperature, \d\.\d+; fit one to the file without"):
         calibrate(EvalModel.load(out), [url], tmp_path / "twice.pt")
-    with pytest.raises(DataError, match="is the checkpoint, which stays"):
-        invoke("eval", file, "--data", url, "--fit-temperature", file)
+    for options, message in (
+        ((file,), "name another file than CHECKPOINT, and one size"),
+        ((out, "--short-side", "32,64"), "name another file than CHECKPOINT, and one size"),
+        ((out, "--metrics", "m.json"), "--metrics is not for --fit-temperature"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            invoke("eval", file, "--data", url, "--fit-temperature", *options)
     other = save_net(tmp_path / "universal.pt", settled("hrnet-tiny", 3, **TINY), classes=3, eval=ONE_PASS)
     with pytest.raises(DataError, match="own"):
         calibrate(EvalModel.load(other), [url], out)
