@@ -1,4 +1,4 @@
-"""The GPU engine: a batch of encoded images decoded, warped, blurred and padded by NVIDIA DALI, no pixel on the host.
+"""The GPU engine: a batch of encoded images becomes crops by NVIDIA DALI, no pixel on the host.
 
 It applies the same draws as `augment_opencv` and agrees with it within interpolation and JPEG decoding; labels stay
 with OpenCV, which costs little and keeps them equal. Without a GPU (`device_id=None`) DALI's CPU operators run the
@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from segstream.pipeline.augment_opencv import BLUR_PX, seen_by
+from segstream.pipeline.augment_opencv import BLUR_PX, blur_kernel, seen_by
+from segstream.pipeline.config import FILLS, AugmentConfig
 from segstream.pipeline.decode import EncodedRegion
-from segstream.pipeline.geometry import FILL_RGB, Box, Draw
+from segstream.pipeline.geometry import Box, Draw
 from segstream.shards.errors import DataError, optional
 
 BLUR_SIGMA = 0.3 * ((BLUR_PX - 1) * 0.5 - 1) + 0.8  # what OpenCV derives from the kernel's side
@@ -23,20 +24,20 @@ BLUR_SIGMA = 0.3 * ((BLUR_PX - 1) * 0.5 - 1) + 0.8  # what OpenCV derives from t
 class DaliEngine:
     """Images of a batch by DALI. For one thread at a time."""
 
-    def __init__(self, *, batch: int, crop_hw: tuple[int, int], threads: int, device_id: int | None) -> None:
+    def __init__(self, augment: AugmentConfig, *, batch: int, threads: int, device_id: int | None) -> None:
         """Build the graph.
 
         Args:
+            augment: what draws are made by.
             batch: most images of a call.
-            crop_hw: height and width of every crop.
             threads: of DALI on the host.
             device_id: number of the CUDA device, None for the host.
 
         Raises:
             DataError: DALI is not installed or does not find the device.
         """
-        self._sizes = batch, crop_hw, threads, device_id
-        self._pipeline = _build(batch, crop_hw, threads, device_id)
+        self._sizes = augment, batch, threads, device_id
+        self._pipeline = _build(*self._sizes)
 
     def images(self, parts: Sequence[EncodedRegion], draws: Sequence[Draw], *, where: str) -> torch.Tensor:
         """The crops of one batch.
@@ -69,8 +70,8 @@ class DaliEngine:
         return crops_BHW3.permute(0, 3, 1, 2)
 
 
-def _build(batch: int, crop_hw: tuple[int, int], threads: int, device_id: int | None) -> Any:
-    """Decode, frame, warp the part of the canvas that is needed, blur, cut and pad to the crop."""
+def _build(augment: AugmentConfig, batch: int, threads: int, device_id: int | None) -> Any:
+    """Decode, frame, warp the part of the canvas that is needed, blur, cut and pad to the crop; between, jitter."""
     without = 'loader.engine: dali is not installed; `pip install "segstream[dali]"`, or opencv'
     dali = optional("nvidia.dali", without)
     fn, types = dali.fn, dali.types
@@ -83,6 +84,7 @@ def _build(batch: int, crop_hw: tuple[int, int], threads: int, device_id: int | 
         }
         part_hw = fn.external_source(name="part_hw", dtype=types.FLOAT, ndim=1)
         matrix = fn.external_source(name="matrix", dtype=types.FLOAT, ndim=2)
+        sigma = fn.external_source(name="blur_sigma", dtype=types.FLOAT, ndim=0)
         image = fn.decoders.image(
             encoded,
             device="cpu" if device_id is None else "mixed",
@@ -90,11 +92,18 @@ def _build(batch: int, crop_hw: tuple[int, int], threads: int, device_id: int | 
             adjust_orientation=False,
             jpeg_fancy_upsampling=True,
         )
-        fill = {"axes": (0, 1), "out_of_bounds_policy": "pad", "fill_values": FILL_RGB}
+        fill = {"axes": (0, 1), "out_of_bounds_policy": "pad", "fill_values": FILLS[augment.fill]}
         framed = fn.slice(image, start=integers["frame_at"], shape=integers["frame_hw"], **fill)
         part = fn.warp_affine(framed, matrix=matrix, size=part_hw, interp_type=types.INTERP_LINEAR)
-        blurred = fn.gaussian_blur(part, window_size=integers["blur_px"], sigma=BLUR_SIGMA)
-        pipeline.set_outputs(fn.slice(blurred, start=integers["part_at"], shape=crop_hw, **fill))
+        shown = fn.gaussian_blur(part, window_size=integers["blur_px"], sigma=sigma)
+        if augment.color_jitter:
+            inner = fn.external_source(name="inner", dtype=types.INT32, ndim=2)
+            of_pixel, of_mean = (fn.external_source(name=n, dtype=types.FLOAT, ndim=2) for n in ("of_pixel", "of_mean"))
+            shown = fn.slice(shown, start=inner[0], end=inner[1], axes=(0, 1))
+            mean = fn.reductions.mean(shown, axes=(0, 1), keep_dims=True)
+            jittered = fn.coord_transform(shown, M=of_pixel) + fn.coord_transform(mean, M=of_mean)
+            shown = fn.cast(jittered, dtype=types.UINT8)  # rounds and clips
+        pipeline.set_outputs(fn.slice(shown, start=integers["part_at"], shape=augment.crop_hw, **fill))
     try:
         pipeline.build()
     except RuntimeError as error:
@@ -105,10 +114,10 @@ def _build(batch: int, crop_hw: tuple[int, int], threads: int, device_id: int | 
 
 def _inputs(parts: Sequence[EncodedRegion], draws: Sequence[Draw]) -> dict[str, Any]:
     """Arguments of the graph, by name, one row a sample."""
-    seen = [seen_by(drawn) for drawn in draws]
+    seen, kernels = [seen_by(drawn) for drawn in draws], [blur_kernel(drawn) for drawn in draws]
     # A warp repeats edge pixels outside its input. Rotation brings in the fill instead: a frame of it, one pixel wide.
     frames = [1 if drawn.angle_deg else 0 for drawn in draws]
-    return {
+    inputs = {
         "encoded": [np.frombuffer(part.data, np.uint8) for part in parts],
         "frame_at": np.array([(-frame, -frame) for frame in frames], np.int32),
         "frame_hw": np.array(
@@ -117,8 +126,16 @@ def _inputs(parts: Sequence[EncodedRegion], draws: Sequence[Draw]) -> dict[str, 
         "matrix": np.stack([_matrix(*of) for of in zip(draws, seen, frames, parts, strict=True)]),
         "part_hw": np.array([(bottom - top, right - left) for top, left, bottom, right in seen], np.float32),
         "part_at": np.array([(-top, -left) for top, left, _, _ in seen], np.int32),
-        "blur_px": np.array([BLUR_PX if drawn.blur else 1 for drawn in draws], np.int32),
+        "blur_px": np.array([px if drawn.blur else 1 for drawn, (px, _) in zip(draws, kernels, strict=True)], np.int32),
+        "blur_sigma": np.array([sigma or BLUR_SIGMA for _, sigma in kernels], np.float32),
     }
+    if jitters := [drawn.jitter.linear for drawn in draws if drawn.jitter is not None]:
+        inputs["of_pixel"] = np.array([of_pixel for of_pixel, _ in jitters], np.float32)
+        inputs["of_mean"] = np.array([[of_mean] for _, of_mean in jitters], np.float32)
+        valid = np.array([(drawn.valid[:2], drawn.valid[2:]) for drawn in draws], np.int32)
+        inputs["inner"] = valid - np.array([box[:2] for box in seen], np.int32)[:, None]
+        inputs["part_at"] = -valid[:, 0]
+    return inputs
 
 
 def _matrix(drawn: Draw, seen: Box, frame: int, part: EncodedRegion) -> npt.NDArray[np.float32]:

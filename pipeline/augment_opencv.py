@@ -1,6 +1,7 @@
 """The CPU engine: one warp for the image, one for the label, nothing computed that the crop does not show."""
 
 import math
+from operator import mul
 from typing import Any
 
 import cv2
@@ -8,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from segstream.pipeline.decode import Scratch
-from segstream.pipeline.geometry import FILL_RGB, Box, Draw, source_box
+from segstream.pipeline.geometry import Box, Draw, source_box
 from segstream.shards.taxonomy import IGNORE_INDEX
 
-BLUR_PX = 5  # side of the Gaussian's kernel; OpenCV derives its sigma, 1.1
-REACH_PX = BLUR_PX // 2
+MEAN_STEP = 4  # rows: the mean colour of each fourth is near enough to that of all, and takes a third of the time
+BLUR_PX = 5  # side of the rule's Gaussian; OpenCV derives its sigma, 1.1
 
 
 def crop_image(
@@ -23,9 +24,9 @@ def crop_image(
     *,
     at: tuple[int, int] = (0, 0),
 ) -> None:
-    """Apply a draw to an image: bilinear without antialiasing, `FILL_RGB` where the crop shows nothing of it.
+    """Apply a draw to an image: bilinear without antialiasing, `fill_rgb` where the crop shows nothing of it.
 
-    The blur sees what lies around the crop, as if it came before the crop.
+    The blur sees what lies around the crop, as if it came before the crop; the jitter comes last, and leaves padding.
 
     Args:
         image: (H, W, 3) RGB, or (H, W, 4) with anything fourth, of the size the draw was made for; or of that a part
@@ -39,12 +40,19 @@ def crop_image(
     whole = draw.valid == (0, 0, *draw.crop_hw)
     if draw.blur:
         sharp = cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=scratch.take("sharp", rgb))
-        crop = cv2.GaussianBlur(sharp, (BLUR_PX, BLUR_PX), 0, dst=scratch.take("blurred", rgb))
+        side_px, sigma = blur_kernel(draw)
+        crop = cv2.GaussianBlur(sharp, (side_px, side_px), sigma, dst=scratch.take("blurred", rgb))
         crop = crop[top - seen[0] : bottom - seen[0], left - seen[1] : right - seen[1]]
     else:
-        crop = cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out_HW3 if whole else scratch.take("sharp", rgb))
+        last = whole and draw.jitter is None
+        crop = cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out_HW3 if last else scratch.take("sharp", rgb))
+    if draw.jitter is not None:
+        of_pixel, of_mean = draw.jitter.linear
+        added = sum(map(mul, of_mean, cv2.mean(crop[::MEAN_STEP])))
+        affine = np.array([(*row, added) for row in of_pixel])
+        crop = cv2.transform(crop, affine, dst=out_HW3 if whole else scratch.take("jittered", crop.shape))
     if not whole:
-        crop = cv2.copyMakeBorder(crop, *_pads(draw), cv2.BORDER_CONSTANT, value=FILL_RGB, dst=out_HW3)
+        crop = cv2.copyMakeBorder(crop, *_pads(draw), cv2.BORDER_CONSTANT, value=draw.fill_rgb, dst=out_HW3)
     _settle(crop, out_HW3)
 
 
@@ -72,6 +80,15 @@ def box_touched(draw: Draw) -> Box:
     return source_box(draw, seen_by(draw))
 
 
+def blur_kernel(draw: Draw) -> tuple[int, float]:
+    """Side of the Gaussian's kernel in pixels and its sigma, 0 for that which OpenCV derives from the side.
+
+    A kernel that reaches 3 sigma or more to each side: beyond lies less than 0.2 % of its weight for the sigmas up to 2
+    that are in use, under half a grey level between black and white.
+    """
+    return (BLUR_PX, 0.0) if draw.blur_sigma is None else (2 * math.ceil(3 * draw.blur_sigma) + 1, draw.blur_sigma)
+
+
 def _settle(made: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
     """OpenCV writes to `dst` where it can."""
     if made is not out:
@@ -88,7 +105,7 @@ def seen_by(draw: Draw) -> Box:
     """(top, left, bottom, right) in crop pixels: what the crop shows of the canvas, and what the blur sees around."""
     top, left, bottom, right = draw.valid
     (y, x), (height, width) = draw.corner_px, draw.canvas_hw
-    around = REACH_PX if draw.blur else 0
+    around = blur_kernel(draw)[0] // 2 if draw.blur else 0
     last_y, last_x = min(bottom + around, height - y), min(right + around, width - x)
     return max(top - around, -y), max(left - around, -x), last_y, last_x
 
@@ -102,7 +119,7 @@ def _warp_image(
     source = image[top - at[0] : bottom - at[0], left - at[1] : right - at[1]]
     if source.shape[2] == 3:  # OpenCV warps four channels twice as fast: only those can fill its vector registers
         source = cv2.cvtColor(source, cv2.COLOR_RGB2RGBA)  # type: ignore[assignment]
-    fill = cv2.BORDER_CONSTANT, (*FILL_RGB, 0)
+    fill = cv2.BORDER_CONSTANT, (*draw.fill_rgb, 0)
     out = scratch.take("warped", (part[2] - part[0], part[3] - part[1], 4))
     warped = _warp(source, draw, part, (top, left), cv2.INTER_LINEAR, fill, out)
     # Inside the canvas only rotation brings in outside pixels; a plain resize repeats its edge pixels. Only those of

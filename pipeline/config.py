@@ -11,6 +11,8 @@ from segstream.shards.schema import parse
 from segstream.shards.storage.base import below
 
 EngineName = Literal["auto", "dali", "opencv"]
+FILLS = {"mean": (124, 116, 104), "black": (0, 0, 0)}
+"""What an image shows outside its canvas, RGB; the ImageNet mean 123.675, 116.28, 103.53 in whole numbers."""
 LabelTaxonomy = Literal["universal", "universal-relabeled", "native", "naive"]
 
 
@@ -99,10 +101,12 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentConfig:
-    """Random geometry and blur of a training crop; the defaults are the rule MSeg was trained with."""
+    """Random geometry, blur and colours of a training crop; the defaults are the rule MSeg was trained with."""
 
     short_side: int | None = 1080
-    """Pixels; the image's shorter side is first resized to this, up or down. None: left as stored."""
+    """Pixels; the image's shorter side is first resized to this, up or down. None: by `long_side`, or as stored."""
+    long_side: int | None = None
+    """Pixels; resize the longer side to this instead, the shorter one truncated to whole pixels."""
     crop: int | tuple[int, int] = 713
     """Pixels; one number for a square, or [height, width]."""
     scale: tuple[float, float] = (0.5, 2.0)
@@ -112,23 +116,34 @@ class AugmentConfig:
     rotate_p: float = 0.5
     """Share of samples that are rotated at all."""
     blur_p: float = 0.5
-    """Share of samples that get a 5 x 5 Gaussian blur."""
+    """Share of samples that get a Gaussian blur."""
+    blur_sigma: tuple[float, float] | None = None
+    """Its sigma in pixels, uniform between the two; None: 5 x 5 pixels."""
     flip_p: float = 0.5
     """Share of samples that are mirrored left to right."""
+    color_jitter: float = 0.0
+    """Strength s: brightness, contrast and saturation by factors in 1 - s to 1 + s, hue by -s to s of its circle (half
+    of it at most), in random order, of every sample. 0: none."""
+    fill: Literal["mean", "black"] = "mean"
+    """Outside the image: ImageNet's mean colour, or black."""
 
     def __post_init__(self) -> None:
-        if self.short_side is not None and self.short_side < 1:
-            raise DataError(f"augment.short_side: {self.short_side}; at least 1 pixel is needed")
+        for name, side in {"short_side": self.short_side, "long_side": self.long_side}.items():
+            if side is not None and side < 1:
+                raise DataError(f"augment.{name}: {side}; at least 1 pixel is needed")
+        if self.short_side is not None and self.long_side is not None:
+            raise DataError(f"augment.long_side: {self.long_side}, with a short_side; one of the two must be null")
         if min(self.crop_hw) < 1:
             raise DataError(f"augment.crop: {self.crop}; both sides need at least 1 pixel")
-        for name, (low, high) in {"scale": self.scale, "rotate_deg": self.rotate_deg}.items():
+        ranges = {"scale": self.scale, "rotate_deg": self.rotate_deg, "blur_sigma": self.blur_sigma or (1.0, 1.0)}
+        for name, (low, high) in ranges.items():
             if not -math.inf < low <= high < math.inf:
                 raise DataError(f"augment.{name}: [{low}, {high}]; write [low, high] with low <= high")
-        if self.scale[0] <= 0:
-            raise DataError(f"augment.scale: {list(self.scale)}; factors must be above 0")
-        for name, p in {"rotate_p": self.rotate_p, "blur_p": self.blur_p, "flip_p": self.flip_p}.items():
-            if not 0 <= p <= 1:
-                raise DataError(f"augment.{name}: {p}; a probability lies between 0 and 1")
+            if low <= 0 and name != "rotate_deg":
+                raise DataError(f"augment.{name}: [{low}, {high}]; must be above 0")
+        for name in ("rotate_p", "blur_p", "flip_p", "color_jitter"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise DataError(f"augment.{name}: {getattr(self, name)}; must lie between 0 and 1")
 
     @property
     def crop_hw(self) -> tuple[int, int]:

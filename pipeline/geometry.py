@@ -1,20 +1,22 @@
 """One sample's random geometry, drawn purely and composed into a single affine matrix.
 
-The rule, in its order: resize the shorter side to `short_side`; scale; rotate about the centre on the same
-canvas; blur; mirror; crop at a uniform place, padding where the canvas is smaller. All of it but the blur is one
-affine map, so an engine samples only the crop, once. Source of the rule: MSeg (Lambert et al., CVPR 2020).
+The rule, in its order: resize the shorter side to `short_side`, or the longer one to `long_side`; scale; rotate about
+the centre on the same canvas; blur; mirror; crop at a uniform place, padding where the canvas is smaller; jitter the
+colours of what the crop shows. All of it but blur and jitter is one affine map, so an engine samples only the crop,
+once. Source of the rule: MSeg (Lambert et al., CVPR 2020); jitter, long side and blurs of several widths: hierarchical
+multi-scale attention (Tao et al., arXiv 2005.10821).
 """
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from segstream.pipeline.config import AugmentConfig
+from segstream.pipeline import color
+from segstream.pipeline.config import FILLS, AugmentConfig
 
-FILL_RGB = (124, 116, 104)
-"""What an image shows outside its canvas: the ImageNet mean 123.675, 116.28, 103.53 in whole numbers."""
+FILL_RGB = FILLS["mean"]
 Box = tuple[int, int, int, int]
 """(top, left, bottom, right) in pixels, ends exclusive."""
 Affine = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -24,10 +26,10 @@ UNIFORMS = 7  # a fixed number, each with its own use: setting one probability t
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draw:
-    """What happens to one sample. Any engine that applies `matrix`, `valid` and `blur` makes the same crop."""
+    """What happens to one sample. Any engine that applies matrix, valid, blur, jitter and fill makes the same crop."""
 
     scale: float
-    """Factor drawn, after the resize to the short side."""
+    """Factor drawn, after the resize to the short or long side."""
     angle_deg: float
     """Counter-clockwise; 0 for a sample that is not rotated."""
     blur: bool
@@ -43,6 +45,12 @@ class Draw:
     """Crop pixel (x, y, 1) -> source pixel (x, y), at pixel centres; OpenCV's WARP_INVERSE_MAP."""
     valid: Box
     """(top, left, bottom, right) of the crop that lies on the canvas, ends exclusive; the rest is padding."""
+    blur_sigma: float | None = None
+    """Of the Gaussian if `blur`, in crop pixels; None: the rule's 5 x 5 kernel."""
+    jitter: color.ColorJitter | None = None
+    """Of all colours in `valid`, also those that rotation turned in; its mean colour is theirs. Padding stays."""
+    fill_rgb: tuple[int, int, int] = FILL_RGB
+    """Outside the canvas, and what rotation turns in."""
 
 
 def draw(
@@ -64,15 +72,18 @@ def draw(
         anchor_xy: a place in the stored image, pixels, that the crop holds: at any place of it with equal probability,
             but for the canvas's edges. Where rotation turns it out of the canvas, the nearest place on it.
     """
-    scale_u, rotated_u, angle_u, blur_u, flip_u, y_u, x_u = _uniforms(seed, step, slot)
+    later = config.color_jitter > 0 or config.blur_sigma is not None  # these take further numbers of the same counter
+    uniforms = _uniforms(seed, step, slot, UNIFORMS + (1 + color.UNIFORMS) * later)
+    scale_u, rotated_u, angle_u, blur_u, flip_u, y_u, x_u = uniforms[:UNIFORMS]
     scale = _between(config.scale, scale_u)
     angle_deg = _between(config.rotate_deg, angle_u) if rotated_u < config.rotate_p else 0.0
-    canvas_hw = canvas_size(size_hw, config.short_side, scale)
+    canvas_hw = canvas_size(resized_size(size_hw, config.short_side, config.long_side), None, scale)
     crop_hw = config.crop_hw
     cropped_at = functools.partial(
         compose,
         size_hw,
         short_side=config.short_side,
+        long_side=config.long_side,
         scale=scale,
         angle_deg=angle_deg,
         flip=flip_u < config.flip_p,
@@ -81,7 +92,12 @@ def draw(
     )
     x, y = (None, None) if anchor_xy is None else _crop_place(cropped_at(corner_px=(0, 0)), anchor_xy)
     corner_px = _corner(canvas_hw[0], crop_hw[0], y_u, y), _corner(canvas_hw[1], crop_hw[1], x_u, x)
-    return cropped_at(corner_px=corner_px)
+    drawn = cropped_at(corner_px=corner_px)
+    if later:
+        sigma = None if config.blur_sigma is None else _between(config.blur_sigma, uniforms[UNIFORMS])
+        jitter = color.jitter(config.color_jitter, uniforms[UNIFORMS + 1 :]) if config.color_jitter else None
+        drawn = replace(drawn, blur_sigma=sigma, jitter=jitter)
+    return drawn if config.fill == "mean" else replace(drawn, fill_rgb=FILLS[config.fill])
 
 
 def compose(
@@ -94,10 +110,11 @@ def compose(
     blur: bool,
     corner_px: tuple[int, int],
     crop_hw: tuple[int, int],
+    long_side: int | None = None,
 ) -> Draw:
     """The draw with exactly these parameters, see `Draw`."""
-    resized_hw = resized_size(size_hw, short_side)
-    canvas_hw = canvas_size(size_hw, short_side, scale)
+    resized_hw = resized_size(size_hw, short_side, long_side)
+    canvas_hw = canvas_size(resized_hw, None, scale)
     (height, width), (top, left) = canvas_hw, corner_px
     # Pixel centres lie at half-integers of the continuous image: x_source + 1/2 = (x_canvas + 1/2) * factor.
     factor_y, factor_x = (source / (resized * scale) for source, resized in zip(size_hw, resized_hw, strict=True))
@@ -121,12 +138,13 @@ def compose(
     )
 
 
-def resized_size(size_hw: tuple[int, int], short_side: int | None) -> tuple[int, int]:
-    """(height, width) with the shorter side at `short_side`, the longer one truncated to whole pixels."""
-    if short_side is None:
+def resized_size(size_hw: tuple[int, int], short_side: int | None, long_side: int | None = None) -> tuple[int, int]:
+    """(height, width) with the shorter side at `short_side`, or the longer at `long_side`; the other is truncated."""
+    side = long_side or short_side
+    if side is None:
         return size_hw
-    short = min(size_hw)
-    return size_hw[0] * short_side // short, size_hw[1] * short_side // short
+    edge = max(size_hw) if long_side else min(size_hw)
+    return max(1, size_hw[0] * side // edge), max(1, size_hw[1] * side // edge)
 
 
 def canvas_size(size_hw: tuple[int, int], short_side: int | None, scale: float) -> tuple[int, int]:
@@ -154,10 +172,10 @@ def source_box(drawn: Draw, part: Box) -> Box:
     return y0, x0, y1, x1
 
 
-def _uniforms(seed: int, step: int, slot: int) -> list[float]:
+def _uniforms(seed: int, step: int, slot: int, count: int) -> list[float]:
     # The counter is the place in the run; raw words of Philox are fixed by its definition, whatever the numpy version.
     key, counter = np.array([seed, 0], np.uint64), np.array([0, slot, step, STREAM], np.uint64)
-    words: list[int] = np.random.Philox(key=key, counter=counter).random_raw(UNIFORMS).tolist()
+    words: list[int] = np.random.Philox(key=key, counter=counter).random_raw(count).tolist()
     return [(word >> 11) * 2.0**-53 for word in words]
 
 

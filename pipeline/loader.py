@@ -107,9 +107,9 @@ class Loader(AbstractContextManager["Loader"]):
         """Which engine makes the crops, and why."""
         self._dali: DaliEngine | None = None
         if chosen.dali:
-            batch, crop_hw = len(self._slots), self._crop_hw
+            batch = len(self._slots)
             try:
-                self._dali = DaliEngine(batch=batch, crop_hw=crop_hw, threads=threads, device_id=chosen.device_id)
+                self._dali = DaliEngine(augment, batch=batch, threads=threads, device_id=chosen.device_id)
             except BaseException:
                 self.close()
                 raise

@@ -26,6 +26,8 @@ from segstream.shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, load_taxono
 
 CACHED_SHARDS = 256  # whose centroids are kept, a few hundred kilobytes each
 FINGERPRINT_VERSION = 1  # raise it when the same configuration comes to mean other samples
+UNUSED = {"long_side": None, "blur_sigma": None, "color_jitter": 0, "fill": "mean"}
+"""Options of `AugmentConfig` that a fingerprint has only if they are used: older runs go on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,7 +184,8 @@ class Samples:
             {"dataset": name, "weight": str(weight), "manifest": self._manifests[name].digest}
             for name, weight in self._weights.items()
         ]
-        augmentation = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self._augment).items()}
+        listed = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self._augment).items()}
+        augment = {k: v for k, v in listed.items() if v != UNUSED.get(k, ...)}
         sampling = {
             name: {"share": str(config.share), "only": {split: list(names) for split, names in config.only.items()}}
             | {"centroids": [shard_set.centroids_digest for shard_set in self._sets[name].values()]}
@@ -197,7 +200,7 @@ class Samples:
             "window": self._data.window,
             "seed": self._seed,
             "batch": self.order.batch,
-            "augment": augmentation | {"crop": list(self._augment.crop_hw)},
+            "augment": augment | {"crop": list(self._augment.crop_hw)},
             **({"class_uniform": sampling} if sampling else {}),
         }
 

@@ -15,7 +15,10 @@ RECIPES = Path(__file__).resolve().parent / "recipes"
 # Replaced, not merged: a base's datasets are not also yours.
 WHOLE = {"data.mix", "data.class_uniform", "model.options", "train.epochs"}
 SCORES = ("miou", "macc", "acc")
-INSTEAD = {f"train.{name}": LENGTHS for name in LENGTHS}  # who gives the one does not mean a base's other
+SIDES = ("short_side", "long_side")
+INSTEAD: dict[str, tuple[str, ...]] = {f"train.{name}": LENGTHS for name in LENGTHS}
+INSTEAD |= {f"{section}.{name}": SIDES for section in ("augment",) for name in SIDES}
+"""Who gives the one does not mean a base's other, nor a default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +187,7 @@ def _with_base(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     values = read_yaml(path)
     base = values.pop("extends", None)
     if base is None:
-        return values
+        return _merge({}, values)
     base_path = path.parent / str(base)
     if not base_path.is_file():
         raise UsageError(f"{path}.extends: no file {base_path}; give a path relative to this recipe")
@@ -197,11 +200,11 @@ def _merge(base: Mapping[str, Any], top: Mapping[str, Any], at: str = "") -> dic
     merged = dict(base)
     for key, value in top.items():
         here = f"{at}{key}"
-        for other in INSTEAD.get(here, ()):
-            if other not in top:
-                merged.pop(other, None)
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and here not in WHOLE:
-            merged[key] = _merge(merged[key], value, at=f"{here}.")
+        if value is not None:
+            merged |= {other: None for other in INSTEAD.get(here, ()) if other not in top}
+        if isinstance(value, Mapping) and here not in WHOLE:
+            below = merged.get(key)
+            merged[key] = _merge(below if isinstance(below, Mapping) else {}, value, at=f"{here}.")
         else:
             merged[key] = value
     return merged
@@ -217,9 +220,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         at = at.setdefault(parent, {})
         if not isinstance(at, dict):
             raise UsageError(f"{override!r}: {parent!r} is a value, not a section")
-    for other in INSTEAD.get(key, ()):
-        at.pop(other, None)
     try:
-        at[leaf] = parse_yaml(text, at=key, comments=False)
+        value = parse_yaml(text, at=key, comments=False)
     except DataError as error:
         raise UsageError(f"{override!r}: the value is not YAML; quote it") from error
+    at |= dict.fromkeys(INSTEAD.get(key, ()) if value is not None else ()) | {leaf: value}

@@ -27,12 +27,12 @@ def whole(data, image):
     return EncodedRegion(data=data, box=(0, 0, *image.shape[:2]))
 
 
-def apart(images, draws, crop_hw, device_id, encode=png):
+def apart(images, draws, rule, device_id, encode=png):
     """Absolute differences of the engines' crops, one array for each image."""
     encoded = [encode(image) for image in images]
-    engine = DaliEngine(batch=len(images), crop_hw=crop_hw, threads=2, device_id=device_id)
+    engine = DaliEngine(rule, batch=len(images), threads=2, device_id=device_id)
     made = engine.images([whole(*of) for of in zip(encoded, images, strict=True)], draws, where="here")
-    assert made.shape == (len(images), 3, *crop_hw)
+    assert made.shape == (len(images), 3, *rule.crop_hw)
     assert made.dtype == torch.uint8
     assert made.is_contiguous(memory_format=torch.channels_last)
     assert made.device.type == ("cpu" if device_id is None else "cuda")
@@ -53,19 +53,22 @@ def test_a_plain_and_a_mirrored_crop_are_exact(device_id):
     image, _ = textured(np.random.default_rng(0), (50, 70), 3)
     still = {"short_side": 50, "scale": 1.0, "angle_deg": 0.0, "blur": False, "corner_px": (3, 5), "crop_hw": (24, 30)}
     draws = [compose((50, 70), flip=flip, **still) for flip in (False, True)]
-    for difference in apart([image, image], draws, (24, 30), device_id):
+    for difference in apart([image, image], draws, AugmentConfig(crop=(24, 30)), device_id):
         assert difference.max() == 0
 
 
 @pytest.mark.parametrize("device_id", DEVICES)
-def test_random_draws_agree_on_smooth_images(device_id):
+@pytest.mark.parametrize(
+    "more", [{}, {"color_jitter": 0.25, "blur_sigma": (0.15, 1.3), "fill": "black"}], ids=["plain", "with colours"]
+)
+def test_random_draws_agree_on_smooth_images(device_id, more):
     """Sizes differ within a batch; padding, rotation's corners and blurred borders are all among the draws."""
-    rng, rule = np.random.default_rng(1), AugmentConfig(short_side=48, crop=40)
+    rng, rule = np.random.default_rng(1), AugmentConfig(short_side=48, crop=40, **more)
     images = [textured(rng, (40 + i % 5, 60 + i % 7), 3)[0] for i in range(48)]
     draws = [draw(rule, seed=2, step=0, slot=i, size_hw=image.shape[:2]) for i, image in enumerate(images)]
     assert len({(bool(d.angle_deg), d.blur, d.flip) for d in draws}) == 8
     assert any(d.valid != (0, 0, 40, 40) for d in draws)
-    found = apart(images, draws, (40, 40), device_id)
+    found = apart(images, draws, rule, device_id)
     assert max(difference.mean() for difference in found) < 1.0
     assert np.mean([difference.mean() for difference in found]) < 0.6
     for difference, drawn in zip(found, draws, strict=True):
@@ -84,7 +87,7 @@ def test_agreement_on_photographs(device_id):
     images = [cv2.imread(str(file), cv2.IMREAD_COLOR_RGB) for file in files]
     rule = AugmentConfig(short_side=480, crop=473)
     draws = [draw(rule, seed=0, step=0, slot=i, size_hw=image.shape[:2]) for i, image in enumerate(images)]
-    found = apart(images, draws, (473, 473), device_id, jpeg)
+    found = apart(images, draws, rule, device_id, jpeg)
     assert np.mean([difference.mean() for difference in found]) < (0.2 if device_id is None else 1.5)
 
 
@@ -92,8 +95,9 @@ def test_agreement_on_photographs(device_id):
 @pytest.mark.parametrize("broken", [b"no image", b"\xff\xd8\xff\xe0 cut"])
 def test_a_batch_is_the_callers_own_and_a_file_that_is_no_image_is_an_error(device_id, broken):
     image, _ = textured(np.random.default_rng(0), (50, 70), 3)
-    drawn = draw(AugmentConfig(short_side=50, crop=30), seed=0, step=0, slot=0, size_hw=(50, 70))
-    engine = DaliEngine(batch=2, crop_hw=(30, 30), threads=1, device_id=device_id)
+    rule = AugmentConfig(short_side=50, crop=30)
+    drawn = draw(rule, seed=0, step=0, slot=0, size_hw=(50, 70))
+    engine = DaliEngine(rule, batch=2, threads=1, device_id=device_id)
     first = engine.images([whole(png(image), image)], [drawn], where="here")
     kept = first.clone()
     engine.images([whole(png(255 - image), image)] * 2, [drawn] * 2, where="here")
@@ -122,7 +126,7 @@ def test_parts_give_the_crops_of_the_whole(device_id):
         cut, (x0, x1) = cut_jpeg(rows, max(left - 1, 0), min(right + 1, 320))
         parts.append(EncodedRegion(data=cut, box=(rows.top, x0, rows.bottom, x1)))
     assert sum(part.size_hw[0] < 208 and part.size_hw[1] < 320 for part in parts) > 12
-    engine = DaliEngine(batch=24, crop_hw=(64, 64), threads=2, device_id=device_id)
+    engine = DaliEngine(rule, batch=24, threads=2, device_id=device_id)
     some = engine.images(parts, draws, where="").cpu()
     full = engine.images([whole(data, image)] * 24, draws, where="").cpu()
     assert (some.int() - full.int()).abs().max() <= 1  # a pixel's place is a float32, counted from another corner

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -105,6 +107,49 @@ def test_blur_sees_beyond_the_crop(scene):
     small, _ = augment(*scene, composed(scene, blur=True, corner=(20, 25), crop=(30, 40)))
     assert (small == wide[10:40, 15:55]).all()
     assert (wide == cv2.GaussianBlur(scene[0], (5, 5), 0)[10:70, 10:90]).all()
+
+
+@pytest.mark.parametrize("sigma", [0.15, 0.4, 0.7, 1.0, 1.3, 2.0])
+def test_a_drawn_blur_is_the_gaussian_cut_at_4_sigma_within_a_grey_level(scene, sigma):
+    """As skimage and scipy cut it."""
+    d = replace(composed(scene, blur=True, corner=(15, 20), crop=(50, 60)), blur_sigma=sigma)
+    image, _ = augment(*scene, d)
+    reach = int(4 * sigma + 0.5)
+    kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    expected = cv2.sepFilter2D(scene[0].astype(np.float64), -1, kernel / kernel.sum(), kernel / kernel.sum())
+    assert np.abs(image - expected[15:65, 20:80]).max() <= 1.0
+    hard = np.where(np.arange(120) < 60, 0, 255).astype(np.uint8)[None, :, None].repeat(90, 0).repeat(3, 2)
+    edge, _ = augment(hard, scene[1], d)
+    assert np.abs(edge - cv2.sepFilter2D(hard * 1.0, -1, kernel / kernel.sum(), np.ones(1))[15:65, 20:80]).max() <= 1.0
+
+
+def test_colours_change_all_that_the_crop_shows_and_no_padding(scene):
+    """By the mean colour of every fourth row of what it shows; blurred or not, padded or not."""
+    config = AugmentConfig(short_side=60, crop=70, color_jitter=0.25, blur_sigma=(0.15, 1.3))
+    padded = 0
+    for slot in range(40):
+        d = draw(config, seed=1, step=0, slot=slot, size_hw=scene[1].shape)
+        plain, label = augment(*scene, replace(d, jitter=None))
+        image, same = augment(*scene, d)
+        top, left, bottom, right = d.valid
+        shown = plain[top:bottom, left:right].reshape(-1, 3)
+        of_pixel, of_mean = map(np.array, d.jitter.linear)
+        mean = plain[top:bottom:4, left:right].mean(axis=(0, 1))
+        expected = np.clip(shown @ of_pixel.T + of_mean @ mean, 0, 255)
+        assert np.abs(image[top:bottom, left:right].reshape(-1, 3) - expected).max() < 1.2  # rounding, and factors'
+        outside = np.ones((70, 70), bool)
+        outside[top:bottom, left:right] = False
+        assert (image[outside] == FILL_RGB).all()
+        assert (label == same).all()
+        padded += outside.any()
+    assert 5 < padded < 35
+
+
+def test_black_is_another_fill(scene):
+    black = replace(composed(scene, scale=0.25, corner=(-9, -10), angle_deg=5.0), fill_rgb=(0, 0, 0))
+    image, label = augment(*scene, black)
+    assert (image[:9] == 0).all()
+    assert (image[label == 255].sum(axis=-1) == 0).mean() > 0.95
 
 
 @pytest.mark.parametrize("short_side", [None, 60, 90, 135])

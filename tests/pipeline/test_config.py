@@ -33,6 +33,7 @@ def test_the_defaults_are_the_published_rule():
     rule = AugmentConfig()
     assert (rule.short_side, rule.crop_hw, rule.scale, rule.rotate_deg) == (1080, (713, 713), (0.5, 2.0), (-10.0, 10.0))
     assert (rule.rotate_p, rule.blur_p, rule.flip_p) == (0.5, 0.5, 0.5)
+    assert (rule.color_jitter, rule.blur_sigma, rule.long_side, rule.fill) == (0, None, None, "mean")
 
 
 def test_splits_and_sampling_have_a_short_form():
@@ -61,6 +62,16 @@ SAMPLED = {"shards": "s", "mix": {"ade": 1, "bdd": 2}, "split": "train+val"}
         (AugmentConfig, {"flip_p": 1.5}, r"augment\.flip_p: 1\.5"),
         (AugmentConfig, {"blur_p": -0.1}, r"augment\.blur_p"),
         (AugmentConfig, {"rotate_p": 2}, r"augment\.rotate_p"),
+        (
+            AugmentConfig,
+            {"long_side": 2177},
+            r"augment\.long_side: 2177, with a short_side; one of the two must be null",
+        ),
+        (AugmentConfig, {"long_side": 0, "short_side": None}, r"augment\.long_side: 0"),
+        (AugmentConfig, {"blur_sigma": (0.0, 1.0)}, r"augment\.blur_sigma: \[0\.0, 1\.0\]; must be above 0"),
+        (AugmentConfig, {"blur_sigma": (2.0, 1.0)}, r"augment\.blur_sigma: \[2\.0, 1\.0\]; write \[low, high\]"),
+        (AugmentConfig, {"color_jitter": -0.1}, r"augment\.color_jitter: -0\.1"),
+        (AugmentConfig, {"color_jitter": float("nan")}, r"augment\.color_jitter: nan"),
         (DataConfig, {"shards": "s", "mix": {}}, r"data\.mix: empty"),
         (DataConfig, {"shards": "s", "mix": {"a": 1}, "window": 0}, r"data\.window: 0"),
         (DataConfig, {"shards": "s", "mix": {"a": 1}, "taxonomy": "mine"}, r"data\.taxonomy: 'mine'"),

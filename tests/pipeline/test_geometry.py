@@ -1,11 +1,12 @@
 import random
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from segstream.pipeline.config import AugmentConfig
-from segstream.pipeline.geometry import canvas_size, draw, resized_size
+from segstream.pipeline.geometry import FILL_RGB, canvas_size, draw, resized_size
 
 RULE = AugmentConfig(short_side=120, crop=100)
 SIZE_HW = (90, 150)
@@ -39,6 +40,53 @@ def test_turning_one_choice_off_leaves_the_others_alone():
     for one, other in zip(draws(RULE, 200), draws(plain, 200), strict=True):
         assert (one.scale, one.flip, one.corner_px) == (other.scale, other.flip, other.corner_px)
         assert (other.angle_deg, other.blur) == (0, False)
+
+
+def test_colours_and_blurs_are_drawn_after_the_rest_and_leave_it_alone():
+    later = replace(RULE, color_jitter=0.25, blur_sigma=(0.15, 1.3), fill="black")
+    for one, other in zip(draws(RULE, 200), draws(later, 200), strict=True):
+        assert replace(other, jitter=None, blur_sigma=None, fill_rgb=one.fill_rgb) == one
+        assert (one.jitter, one.blur_sigma, one.fill_rgb, other.fill_rgb) == (None, None, FILL_RGB, (0, 0, 0))
+    found = draws(replace(later, color_jitter=0.0), 5), draws(later, 5)
+    assert [d.blur_sigma for d in found[0]] == [d.blur_sigma for d in found[1]]
+    assert found[1][3] == draws(later, 4)[3]
+
+
+@pytest.mark.parametrize(("strength", "hue"), [(0.25, 0.25), (1.0, 0.5)])
+def test_colours_and_blurs_are_distributed_as_published(strength, hue):
+    count = 12_000
+    found = draws(replace(RULE, color_jitter=strength, blur_sigma=(0.15, 1.3)), count)
+    jitters = [d.jitter for d in found]
+    values = [np.array([getattr(j, name) for j in jitters]) for name in ("brightness", "contrast", "saturation", "hue")]
+    values.append(np.array([d.blur_sigma for d in found]))
+    bounds = [(1 - strength, 1 + strength)] * 3 + [(-hue, hue), (0.15, 1.3)]
+    for value, (low, high) in zip(values, bounds, strict=True):
+        assert (value >= low).all()
+        assert (value < high).all()
+        assert apart((value - low) / (high - low), (np.arange(count) + 0.5) / count) < 1.95 / count**0.5
+    assert np.abs(np.corrcoef(values) - np.eye(5)).max() < 4.5 / count**0.5
+    orders = Counter(j.order for j in jitters)
+    assert len(orders) == 24
+    expected = count / 24
+    assert sum((n - expected) ** 2 / expected for n in orders.values()) < 49.7  # chi-squared, once in 1000 times
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "long_side", "expected"),
+    [
+        ((3000, 4000), 2177, (1632, 2177)),
+        ((4000, 3000), 2177, (2177, 1632)),
+        ((2, 900), 90, (1, 90)),
+        ((7, 7), 9, (9, 9)),
+    ],
+)
+def test_the_long_side_is_met_and_the_short_one_truncated(size_hw, long_side, expected):
+    assert resized_size(size_hw, None, long_side) == expected
+    config = AugmentConfig(short_side=None, long_side=long_side, crop=5, rotate_p=0, flip_p=0)
+    found = draw(config, seed=1, step=0, slot=0, size_hw=size_hw)
+    assert found.canvas_hw == tuple(max(1, round(side * found.scale)) for side in expected)
+    steps = [found.matrix[1][1], found.matrix[0][0]]
+    assert np.allclose(np.multiply(steps, found.scale), np.divide(size_hw, expected))
 
 
 @pytest.mark.parametrize(

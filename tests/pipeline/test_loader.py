@@ -137,6 +137,9 @@ def test_naive_labels_above_a_byte_arrive(sets):
     assert {naive.classes[i] for i in batch.labels.unique().tolist() if i != 255} <= native
 
 
+LATER = ({"short_side": None, "long_side": 60}, {"color_jitter": 0.25}, {"blur_sigma": (0.15, 1.3)}, {"fill": "black"})
+
+
 def test_the_fingerprint_is_json_and_differs_with_all_that_matters(sets):
     def fingerprint(**options):
         with load(**options) as loader:
@@ -144,6 +147,8 @@ def test_the_fingerprint_is_json_and_differs_with_all_that_matters(sets):
 
     base = fingerprint()
     assert json.loads(json.dumps(base)) == base
+    first = {"short_side", "crop", "scale", "rotate_deg", "rotate_p", "blur_p", "flip_p"}
+    assert base["augment"].keys() == first  # what came later counts where it is used: older runs go on
     assert fingerprint(threads=4, prefetch=5, rank=1, world_size=2) == base
     others = [
         fingerprint(seed=8),
@@ -153,10 +158,11 @@ def test_the_fingerprint_is_json_and_differs_with_all_that_matters(sets):
         fingerprint(mix=MIX | {NAMES[0]: 1}),
         fingerprint(rule=replace(RULE, flip_p=0.4)),
         fingerprint(rule=replace(RULE, crop=24)),
+        *(fingerprint(rule=replace(RULE, **later)) for later in LATER),
     ]
     sets[NAMES[0]].manifest = replace(sets[NAMES[0]].manifest, digest="other content")
     others.append(fingerprint())
-    assert len({json.dumps(f) for f in [base, *others]}) == 9
+    assert len({json.dumps(f) for f in [base, *others]}) == 9 + len(LATER)
     assert fingerprint(mix={NAMES[0]: 1.0, NAMES[1]: "1/2", NAMES[2]: 0.5}) == fingerprint()
 
     for name in NAMES:  # other labels, though their classes are the same

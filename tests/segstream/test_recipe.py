@@ -111,3 +111,21 @@ def test_the_last_length_said_counts(folder):
     ):
         train = read_recipe(str(folder / f"{name}.yaml"), overrides).train
         assert (train.steps, train.crops, train.epochs) == length
+
+
+def test_a_long_side_takes_the_place_of_a_short_one_be_it_a_bases_or_the_default(folder):
+    (folder / "long.yaml").write_text("extends: _base.yaml\naugment: {long_side: 90}\n")
+    (folder / "alone.yaml").write_text(BASE.replace("augment: {short_side", "augment: {long_side"))
+    (folder / "short.yaml").write_text("extends: long.yaml\naugment: {short_side: 48}\n")
+    (folder / "both.yaml").write_text("extends: _base.yaml\naugment: {short_side: 48, long_side: 90}\n")
+    for name, overrides, sides in (
+        ("long", (), (None, 90)),
+        ("alone", (), (None, 64)),
+        ("short", (), (48, None)),
+        ("short", ["augment.long_side=70"], (None, 70)),
+        ("_base", ["augment.long_side=null"], (64, None)),
+    ):
+        augment = load_recipe(str(folder / f"{name}.yaml"), overrides).augment
+        assert (augment.short_side, augment.long_side) == sides
+    with pytest.raises(DataError, match=r"augment.long_side: 90, with a short_side; one of the two must be null"):
+        load_recipe(str(folder / "both.yaml"))
