@@ -154,10 +154,12 @@ class ShardSet(AbstractContextManager["ShardSet"]):
 
     def _load(self, name: str, load: Callable[[bytes], T]) -> T:
         """What `load` makes of a file of centroids; errors name it and what makes it."""
+        made: list[T] = []
         try:
             if self._store.size(name) is None:
                 raise DataError("missing")
-            return load(self._store.read(name, check=load))
+            self._store.read(name, check=lambda data: made.append(load(data)))
+            return made[-1]
         except DataError as error:
             folder = "FOLDER" if self._store.remote else self.url
             raise DataError(f"{self.url}/{name}: {error}; run `segstream stats {folder} --centroids`") from error
