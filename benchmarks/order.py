@@ -2,7 +2,7 @@
 
     python -m segstream.benchmarks.order [--samples 1000000 10000000] [--steps 2000]
 
-Seven datasets of equal weight, shards of 500 samples, a global batch of 14; plain, and half by class (194, each in every
+Seven datasets of equal weight, shards of 500 samples, batches of 14; plain, and half by class (194, each in every
 sample). Steps lie anywhere in a thousand million.
 """
 
