@@ -83,6 +83,10 @@ def eval(
         typer.Option(min=0, help="With --pictures: also the images of lowest mIoU, with error masks, per data set."),
     ] = 0,
     processes: Annotated[int, typer.Option(min=1, help="Processes on this machine that share the images.")] = 1,
+    fit_temperature: Annotated[
+        Path | None,
+        typer.Option(help="Instead: fit a temperature to the labels; write the model with it to this file."),
+    ] = None,
     restart_changed: Annotated[
         bool, typer.Option("--restart-changed", help="Forget another, unfinished evaluation of the same --out.")
     ] = False,
@@ -124,6 +128,7 @@ def eval(
         raise UsageError("name a CHECKPOINT and at least one --data URL, or a --grid FILE")
     if worst and pictures is None:
         raise UsageError("--worst: its pictures need a folder; give --pictures FOLDER")
+    from segstream.calibration import calibrate
     from segstream.cli.jobs.torchrun import end_with_launcher, run_processes
     from segstream.cli.report.confusion import write_confusion
     from segstream.evaluation import EvalModel, open_sets, run_evaluation
@@ -134,6 +139,15 @@ def eval(
     fields = infer_fields(scales=scales, n_scales=n_scales, crop=crop, flip=flip)
     schemes = _schemes(taxonomy)
     model = EvalModel.load(checkpoint, short_sides=sides, **fields)
+    if fit_temperature is not None:
+        if fit_temperature.resolve() == checkpoint.resolve():
+            raise UsageError(f"--fit-temperature {fit_temperature}: is the checkpoint, which stays; name another file")
+        found = calibrate(model, data, fit_temperature)
+        if json:
+            print_json(found)
+        else:
+            print_table([*found], [[f"{value:.4f}" for value in found.values()]])
+        return
     with open_sets(model, data, schemes=schemes, relabeled=relabeled, rule=rule) as sets:
         ranks = distributed.start()
         if processes > ranks.world_size == 1:  # not before: what is wrong with the arguments is said once

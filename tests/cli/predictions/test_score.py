@@ -150,7 +150,7 @@ def test_what_predict_leaves_is_scored_alike(out, sets, capsys):
     expected = json.loads(capsys.readouterr().out)["score"]["subsets"]
     for name in NAMES.values():
         write_label(out.parent / f"other/labels/{name}.png", arrays(name)[0])
-        write_label(out.parent / f"other/confidence/{name}.png", arrays(name)[1])
+        write_label(out.parent / f"other/confidences/{name}.png", arrays(name)[1])
     ensemble([], out.parent / "other", score=[sets[0]], json=True)
     assert json.loads(capsys.readouterr().out)["score"]["subsets"] == expected
 
