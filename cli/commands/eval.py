@@ -24,6 +24,18 @@ if TYPE_CHECKING:
     from segstream.pipeline.eval_images import EvalImages
 
 FOR_GRIDS = frozenset({"grid", "out", "json", "runner", "jobs", "retries", "print_script"})  # parameters of `eval`
+FOR_FITS = {
+    "checkpoint",
+    "data",
+    "short_side",
+    "long_side",
+    "scales",
+    "n_scales",
+    "crop",
+    "flip",
+    "fit_temperature",
+    "json",
+}
 
 
 def eval(
@@ -140,13 +152,13 @@ def eval(
     schemes = _schemes(taxonomy)
     model = EvalModel.load(checkpoint, short_sides=sides, **fields)
     if fit_temperature is not None:
-        if fit_temperature.resolve() == checkpoint.resolve():
-            raise UsageError(f"--fit-temperature {fit_temperature}: is the checkpoint, which stays; name another file")
-        found = calibrate(model, data, fit_temperature)
+        _refuse(context, set(context.params) - FOR_FITS, "is not for --fit-temperature, which evaluates nothing")
+        if fit_temperature.resolve() == checkpoint.resolve() or len(model.configs) > 1:
+            raise UsageError(f"--fit-temperature {fit_temperature}: name another file than CHECKPOINT, and one size")
+        temperature = calibrate(model, data, fit_temperature)
         if json:
-            print_json(found)
-        else:
-            print_table([*found], [[f"{value:.4f}" for value in found.values()]])
+            print_json({"file": str(fit_temperature), "temperature": temperature})
+        note(f"eval: {fit_temperature}: temperature {temperature:.4f}")
         return
     with open_sets(model, data, schemes=schemes, relabeled=relabeled, rule=rule) as sets:
         ranks = distributed.start()

@@ -15,7 +15,7 @@ from segstream.model.inference.infer import softmax
 from segstream.model.inference.predictor import Predictor
 from segstream.model.networks.build import PRESETS, build, divide_logits
 from segstream.shards.convert.convert import convert
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UsageError
 from segstream.shards.taxonomy import Taxonomy
 from tests.cli.commands.test_eval import invoke
 from tests.model.literal_inference import random_image, settled
@@ -57,7 +57,6 @@ def test_a_known_temperature_is_found_stored_and_applied(tmp_path, arch, infer):
     before, url = file.read_bytes(), labelled(tmp_path, file)
     found = json.loads(invoke("eval", file, "--data", url, "--fit-temperature", out, "--json"))
     assert found["temperature"] == pytest.approx(TRUE, rel=0.05)
-    assert found["ece_calibrated"] < 0.03 < 0.09 < found["ece"]
     assert file.read_bytes() == before
     kept, given = load_final(out), load_final(file)
     assert kept.meta == given.meta | {"temperature": found["temperature"]}
@@ -78,7 +77,6 @@ def test_a_known_temperature_is_found_stored_and_applied(tmp_path, arch, infer):
         ensemble([place], place / "both", score=[url])
         errors[path.stem] = json.loads((place / "both/score.json").read_text())["subsets"]["own"]["ece"]
     assert errors["calibrated"] < 0.06 < 0.09 < errors["toy"]
-    assert errors["toy"] == pytest.approx(found["ece"], abs=0.01)
 
 
 @pytest.mark.parametrize("arch", PRESETS)
@@ -98,8 +96,13 @@ def test_what_cannot_be_calibrated_is_told(tmp_path):
     calibrate(EvalModel.load(file), [url], out)
     with pytest.raises(DataError, match=r"the model has a temperature, \d\.\d+; fit one to the file without"):
         calibrate(EvalModel.load(out), [url], tmp_path / "twice.pt")
-    with pytest.raises(DataError, match="is the checkpoint, which stays"):
-        invoke("eval", file, "--data", url, "--fit-temperature", file)
+    for options, message in (
+        ((file,), "name another file than CHECKPOINT, and one size"),
+        ((out, "--short-side", "32,64"), "name another file than CHECKPOINT, and one size"),
+        ((out, "--metrics", "m.json"), "--metrics is not for --fit-temperature"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            invoke("eval", file, "--data", url, "--fit-temperature", *options)
     other = save_net(tmp_path / "universal.pt", settled("hrnet-tiny", 3, **TINY), classes=3, eval=ONE_PASS)
     with pytest.raises(DataError, match="own"):
         calibrate(EvalModel.load(other), [url], out)
