@@ -25,7 +25,7 @@ def stats(
         ),
     ] = None,
     centroids: Centroids = False,
-    tile: Annotated[int, typer.Option(min=16, help="Side of the tiles of --centroids, in source pixels.")] = TILE,
+    tile: Annotated[int, typer.Option(min=16, max=65536, help="Tile side of --centroids, in source pixels.")] = TILE,
     workers: Workers = CORES,
     sampling: Annotated[
         Path | None, typer.Option(help="Also write a page: what sampling by class does; needs centroids.")

@@ -23,7 +23,7 @@ naive; hierarchical multi-scale attention 19 (Cityscapes) and 65 (Mapillary Vist
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,6 +80,8 @@ class Loaded:
     the caller asked for."""
     unused: tuple[str, ...] = ()
     """Names of the file's tensors that the network has no place for; only where the caller said `auto`."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """What a file of ours says of its network, see `load_any`."""
 
     @property
     def summary(self) -> str:
@@ -195,10 +197,11 @@ def copy_weights(
     check_values(path, found.weights)
     net.load_state_dict({**own, **found.weights})
     kept = tuple(name for name in own if name not in found.weights and not name.endswith(COUNTER))
-    others = " and ".join(str(other) or "the top" for (wrongs, _), other, *_ in tried if not wrongs and other != place)
+    others = _listed([str(other) or "the top" for (wrongs, _), other, *_ in tried if not wrongs and other != place])
     where = str(place) + f"; {others} fits too: averaged weights go first, then what comes first" * bool(others)
-    sha256, count = file_sha256(path), len(found.weights)
-    return Loaded(kind=found.kind, where=where, sha256=sha256, num_tensors=count, fresh=kept, unused=unused)
+    facts: dict[str, Any] = {"sha256": file_sha256(path), "num_tensors": len(found.weights)}
+    facts["meta"] = parse_result(path, content).meta if place.kind else {}
+    return Loaded(kind=found.kind, where=where, fresh=kept, unused=unused, **facts)
 
 
 def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, list[str]]:

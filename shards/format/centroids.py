@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segstream.shards.errors import DataError
-from segstream.shards.files import RUN_AGAIN, sole_writer, writing
+from segstream.shards.files import sole_writer, writing
 from segstream.shards.format.index import ShardIndex
 from segstream.shards.format.manifest import Manifest, label_taxonomies
 from segstream.shards.parallel import as_they_finish
@@ -217,7 +217,7 @@ def add_centroids(
             if progress:
                 progress(sum(shards.shard_sizes[i] for i in made), len(shards))
         total = {member: np.stack([made[n][member] for n in numbers]) for member in members}
-        with writing(folder / SUMMARY, advice=RUN_AGAIN) as file:
+        with writing(folder / SUMMARY) as file:
             file.write(dump_summary(shards.manifest, tile, total))
 
 
@@ -233,9 +233,9 @@ def _add_to_shard(shards: "ShardSet", folder: Path, tile: int, shard: int) -> di
                 found[member] = found["native"].remap(universal_remap(shards.manifest.native).table)
             else:
                 found[member] = centroids_of(_labels(shards, shard, member), tile)
-            with writing(path, advice=RUN_AGAIN) as file:
+            with writing(path) as file:
                 file.write(dump_centroids(found[member], index, member, tile))
-        counts[member] = np.bincount(found[member].class_id, minlength=taxonomy.num_classes)
+        counts[member] = np.bincount(found[member].class_id, minlength=taxonomy.num_classes)[: taxonomy.num_classes]
     return counts
 
 

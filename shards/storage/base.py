@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from segstream.shards.errors import DataError, UsageError
 
 REQUEST_COST = 1 << 20  # bytes that a connection could have carried in the time of one request: 20 ms at 50 MB/s
-Check = Callable[[bytes], object]
+Check = Callable[[bytes], None]
 """Raises DataError if bytes are not those that were meant."""
 
 

@@ -13,6 +13,7 @@ from segstream.shards.checks.verify import verify
 from segstream.shards.errors import DataError
 from segstream.shards.format.centroids import SUMMARY, add_centroids, centroids_of
 from segstream.shards.format.reader import open_shards
+from segstream.shards.storage.cache import ShardCache
 from tests.shards.servers import serving
 from tests.shards.shared import edit_manifest, refusal
 
@@ -91,11 +92,18 @@ def test_a_set_gives_centroids_of_every_label_member_and_their_counts(made):
     assert open_shards(made).centroids_digest != digest
 
 
-def test_any_store_gives_the_same(made):
-    with serving(made) as server, open_shards(server.url) as there, open_shards(made) as here:
+def test_any_store_gives_the_same(made, tmp_path):
+    cache = ShardCache(tmp_path / "cache", 1 << 20)
+    faulty = {"share": 0.3, "faults": ("flip", "truncate", "503"), "seed": 2}
+    with serving(made, **faulty) as server, open_shards(server.url, cache=cache) as there, open_shards(made) as here:
         assert there.centroids_digest == here.centroids_digest
         for member in ("native", "universal"):
             assert np.array_equal(there.centroids(1, member).xy, here.centroids(1, member).xy)
+        assert "flip" in server.failed
+        (made / FILE).unlink()
+        assert refusal(lambda: there.centroids(0, "native")) == (
+            f"{server.url}/{FILE}: missing; run `segstream stats FOLDER --centroids`"
+        )
 
 
 def edit_summary(folder, **changes):
@@ -209,3 +217,13 @@ def test_what_cannot_be_made_is_told(ade, tmp_path):
     with pytest.raises(DataError, match=r"shard-000001\.tar: ADE_train_00000003\.json fails its checksum"):
         add_centroids(ade)
     assert not (ade / SUMMARY).exists()
+
+
+def test_a_server_that_fails_is_not_blamed_on_centroids(made, monkeypatch):
+    monkeypatch.setenv("SEGSTREAM_RETRY_S", "0")
+    with serving(made) as server, open_shards(server.url) as there:
+        there.centroid_counts("native")
+        server.share, server.faults = 1.0, ("503",)
+        told = refusal(lambda: there.centroids(0, "native"))
+        assert "failed 1 times" in told
+        assert "--centroids" not in told
