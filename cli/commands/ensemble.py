@@ -35,7 +35,11 @@ Files = list[tuple[Path, float]]
 def ensemble(
     folders: Annotated[
         list[Path],
-        typer.Argument(help="Results of predict --logits, or any folders of *_logits.npz.", default_factory=list),
+        typer.Argument(
+            help="Results of predict --logits, or any folders of *_logits.npz.",
+            default_factory=list,
+            show_default="none: score or pack what --out holds",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for NAME_pred.png and NAME_conf.png.")],
     rule: Annotated[

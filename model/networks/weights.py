@@ -32,10 +32,7 @@ from torch import Tensor, nn
 
 from segstream.model.checkpoint import FORMAT, VERSIONS, Final, parse_result
 from segstream.model.networks.blocks import check_parts, is_below
-from segstream.model.networks.build import PRESETS, Config, build
-from segstream.model.networks.hrnet import HRNetConfig
-from segstream.model.networks.ocr import OCRConfig
-from segstream.model.networks.resnet import ResNetConfig
+from segstream.model.networks.build import HEADS, PRESETS, build, divide_logits
 from segstream.model.weights_file import check_values, one_line, read_weights_file
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import digest
@@ -51,12 +48,6 @@ HRNET_TRUNK = r"(backbone\.)?(conv1|conv2|bn1|bn2|layer1|transition[123]|stage[2
 HRNET_CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
 RESNET_TRUNK = r"layer[0-4]\."
 RESNET_STEM = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4, "conv3": 6, "bn3": 7}  # position in PSPNet's `layer0`
-HEADS: Mapping[str, type[Config]] = {
-    "ocr.cls_head.weight": OCRConfig,
-    "cls.4.weight": ResNetConfig,
-    "last_layer.3.weight": HRNetConfig,
-}
-"""The tensor with a row per class, and whose it is."""
 MSEG, HMSA = {194: "universal", 316: "naive"}, {19: "cityscapes-19", 65: "mapillary-public65"}
 WRAPPERS = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")  # torch's, anywhere in a name
 AVERAGED = re.compile(r"(?<![a-z])(ema|swa|avg|average)", re.IGNORECASE)
@@ -147,7 +138,8 @@ def load_any(
 
     Returns:
         The network and what is known of it: `arch` and `num_classes`; of our own files all of their `meta`; of others
-        `kind` and `where` (see `Loaded`), and `taxonomy` where the class list is known.
+        `kind` and `where` (see `Loaded`), and `taxonomy` where the class list is known. Where the meta has a
+        `temperature`, the network's logits are divided by it.
 
     Raises:
         UsageError: an unknown `arch`, or a file without a head (an ImageNet backbone).
@@ -353,6 +345,8 @@ def _rebuilt(path: str | Path, final: Final) -> tuple[nn.Module, dict[str, Any]]
         raise DataError(f"{path}: weights do not fit the architecture it names, {arch}: {_told(wrong)}; train again")
     net = build(arch, num_classes, **options)
     net.load_state_dict({**net.state_dict(), **final.weights})
+    if "temperature" in meta:
+        divide_logits(net, meta["temperature"], where=str(path))
     return net.eval(), meta
 
 

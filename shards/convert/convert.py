@@ -119,8 +119,6 @@ def convert(
     found = data.find(release, split)
     pairs = _ordered(found, where=f"{release} ({data.name}, {split})")
     chosen: Sequence[Pair] = pairs[:limit]
-    if centroids and chosen[0].label is None:
-        raise UsageError(f"{data.name} {split}: has no labels, so there are no centroids; leave out --centroids")
     finish = functools.partial(add_centroids, workers=workers, progress=progress) if centroids else str
     records = unused = None
     if relabel is not None:
