@@ -197,8 +197,15 @@ def test_a_submission_holds_each_images_encoded_file(out, samples):
 
 def test_what_cannot_be_submitted_is_told(out, samples, tmp_path, monkeypatch):
     tar = tmp_path / "submission.tar"
-    with pytest.raises(DataError, match=r"city/plain_pred\.png: no 8-bit ids of an image"):
-        ensemble([], out, samples=samples, submission=tar)
+    zebra = out / f"{NAMES['SMIYC']}_pred.png"
+    for ids, named in (
+        (np.full(HW, 255, np.uint8), r"zebra\.0"),
+        (np.full(HW, 256, np.uint16), r"zebra\.0"),
+        (arrays(NAMES["SMIYC"])[0], "city/plain"),
+    ):
+        write_label(zebra, ids)
+        with pytest.raises(DataError, match=rf"{named}_pred\.png: not ids of 0 \.\. 19 of an image"):
+            ensemble([], out, samples=samples, submission=tar)
     assert not tar.exists()
     with pytest.raises(UsageError, match="--submission: needs the pixels that BRAVO samples"):
         ensemble([], out, submission=tar)
