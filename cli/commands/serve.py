@@ -26,7 +26,7 @@ def serve(
 
     sides = {"short_side": short_side, "long_side": long_side}
     fields = options.infer_fields(**sides, crop=crop, scales=scales, flip=flip, device=device)
-    name = checkpoint.resolve().parent.name if checkpoint.stem == "final" else checkpoint.stem
+    name = checkpoint.resolve().parent.name if checkpoint.stem in ("final", "best") else checkpoint.stem
     predictor = Predictor(checkpoint, taxonomy=taxonomy, **fields)
     note_place(checkpoint, predictor.meta)
     serve_forever(Service(name, predictor), host, port)
