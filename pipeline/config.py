@@ -1,7 +1,7 @@
 """What a stream of batches is made of: frozen, checked at construction, nowhere a second default."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal, get_args
@@ -69,7 +69,7 @@ class DataConfig:
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that are joined, usually one."""
-        return splits_of(self.split)
+        return tuple(self.split.split("+") if isinstance(self.split, str) else self.split)
 
     @property
     def sampling(self) -> dict[str, ClassUniformConfig]:
@@ -171,11 +171,6 @@ class LoaderConfig:
                 raise DataError(f"loader.{name}: {value}; at least {least} is needed")
         if self.engine not in get_args(EngineName):
             raise DataError(f"loader.engine: {self.engine!r}; write one of {', '.join(get_args(EngineName))}")
-
-
-def splits_of(split: str | Sequence[str]) -> tuple[str, ...]:
-    """The splits that `data.split` names."""
-    return tuple(split.split("+") if isinstance(split, str) else split)
 
 
 def shares(mix: Mapping[str, int | float | str]) -> dict[str, Fraction]:
