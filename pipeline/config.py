@@ -88,8 +88,8 @@ class DataConfig:
 
     def plain_splits(self, dataset: str) -> tuple[str, ...]:
         """The splits whose samples an epoch counts: those that do not only give samples for some classes."""
-        only = self.sampling[dataset].only if dataset in self.sampling else {}
-        return tuple(split for split in self.splits if split not in only)
+        sampled = self.sampling.get(dataset)
+        return tuple(split for split in self.splits if sampled is None or split not in sampled.only)
 
     def urls(self, dataset: str) -> dict[str, str]:
         """By split, plain ones first, where the shard sets of one dataset of the mix lie."""

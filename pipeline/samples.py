@@ -144,13 +144,14 @@ class Samples:
         self._data, self._augment, self._seed = data, augment, seed
         self._weights = shares(data.mix)
         self._draw = functools.partial(draw, augment, seed=seed)
+        plain = {name: data.plain_splits(name) for name in data.mix}
         with ExitStack() as opened:
             self._sets = {
                 name: {split: opened.enter_context(closing(_open(data, name, split))) for split in data.urls(name)}
                 for name in data.mix
             }
             self._manifests = {
-                name: joined({split: s.manifest for split, s in sets.items()}, data.plain_splits(name))
+                name: joined({split: s.manifest for split, s in sets.items()}, plain[name])
                 for name, sets in self._sets.items()
             }
             self._views = label_views(data.taxonomy, self._manifests)
@@ -162,7 +163,7 @@ class Samples:
                 class_uniform[name], lines = class_slots(config, self._sets[name], self._views[name])
                 self.warnings += lines
             sizes = {
-                name: [size * (split in data.plain_splits(name)) for split, s in sets.items() for size in s.shard_sizes]
+                name: [size * (split in plain[name]) for split, s in sets.items() for size in s.shard_sizes]
                 for name, sets in self._sets.items()
             }
             self.order = Order(
