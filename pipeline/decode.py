@@ -5,7 +5,7 @@ import struct
 import threading
 import weakref
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -104,7 +104,7 @@ def decode_region(part: EncodedRegion, scratch: Scratch, *, where: str) -> npt.N
     Raises:
         DataError: it cannot be decoded, or has another size than the index says; `where` names it.
     """
-    image = _decode_image(part.data, "RGBA", scratch, where)
+    image = decode_image(part.data, where=where, scratch=scratch)
     _check_size("image", image.shape[:2], part.size_hw, where)
     return image
 
@@ -131,13 +131,21 @@ def read_label(
     return strips, part.top
 
 
-def decode_image(data: bytes, *, where: str) -> npt.NDArray[np.uint8]:
+def decode_image(data: bytes, *, where: str, scratch: Scratch | None = None) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB of a JPEG or PNG; orientation tags are not looked at, shards hold none.
 
+    Args:
+        where: names it in errors.
+        scratch: where it may lie; then that of a JPEG is (H, W, 4), with anything fourth.
+
     Raises:
-        DataError: it is no image; `where` names it.
+        DataError: it is no image.
     """
-    return _decode_image(data, "RGB", None, where)
+    jpeg = data.startswith(JPEG)
+    image = _decode_jpeg(data, scratch, where) if jpeg else _decode(data, cv2.IMREAD_COLOR_RGB, where)
+    if image is None:
+        raise DataError(f"{where}: the image cannot be decoded; convert the dataset again")
+    return image
 
 
 def decode_label(data: bytes, *, where: str) -> npt.NDArray[np.uint8]:
@@ -151,16 +159,6 @@ def decode_label(data: bytes, *, where: str) -> npt.NDArray[np.uint8]:
         found = "nothing readable" if label is None else f"{label.dtype} of shape {label.shape}"
         raise DataError(f"{where}: the label holds {found}, not one byte a pixel; convert the dataset again")
     return label
-
-
-def _decode_image(
-    data: bytes, colours: Literal["RGB", "RGBA"], scratch: Scratch | None, where: str
-) -> npt.NDArray[np.uint8]:
-    jpeg = data.startswith(JPEG)
-    image = _decode_jpeg(data, colours, scratch, where) if jpeg else _decode(data, cv2.IMREAD_COLOR_RGB, where)
-    if image is None:
-        raise DataError(f"{where}: the image cannot be decoded; convert the dataset again")
-    return image
 
 
 def _decode(data: bytes, flags: int, where: str) -> npt.NDArray[Any] | None:
@@ -178,14 +176,13 @@ def _check_pixels(size_hw: tuple[int, ...], where: str) -> None:
         raise DataError(f"{where}: {error}") from error
 
 
-def _decode_jpeg(
-    data: bytes, colours: Literal["RGB", "RGBA"], scratch: Scratch | None, where: str
-) -> npt.NDArray[np.uint8] | None:
+def _decode_jpeg(data: bytes, scratch: Scratch | None, where: str) -> npt.NDArray[np.uint8] | None:
     # The same decoder as OpenCV's, bit for bit. OpenCV copies what it made, into memory new each time: twice as slow.
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
         _check_pixels((height, width), where)
-        buffer = None if scratch is None else scratch.take("image", (height, width, len(colours)))
+        buffer = None if scratch is None else scratch.take("image", (height, width, 4))
+        colours = "RGB" if scratch is None else "RGBA"
         pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colours, buffer=buffer)
     except ValueError:  # also of damage that the decoder could draw over
         return None

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from segstream.model.config import InferConfig
-from segstream.model.networks.blocks import MEAN_RGB, normalise
+from segstream.model.networks.blocks import normalise
 from segstream.model.networks.hmsa import HMSA, high_to_low
 from segstream.model.networks.upsample import Strip, Upsampling, rows_first, shifted, taps, upsampling
 from segstream.model.types import Coarse
@@ -147,18 +147,24 @@ def _whole(net: nn.Module, images: Sequence[Image], config: InferConfig) -> tupl
     """The network, and the images as it takes them at scale 1, (N, 3, h, w)."""
     if not isinstance(net, HMSA):
         raise DataError("n_scales: only hierarchical multi-scale attention (hmsa) has scales of its own; use scales")
-    size_hw, device = images[0].shape[:2], next(net.parameters()).device
-    target_hw = resized_hw(size_hw, config)
-    check_thin(size_hw, target_hw)
-    return net, normalised([resized_image(image, target_hw) for image in images], device)
+    return net, normalised(_scaled(images, config, 1.0), next(net.parameters()).device)
+
+
+def _scaled(images: Sequence[Image], config: InferConfig, scale: float, crop: int = 1) -> list[npt.NDArray[np.float32]]:
+    """Images of one size at a scale; raises as `check_thin`."""
+    size_hw = images[0].shape[:2]
+    target_hw = resized_hw(size_hw, config, scale)
+    check_thin(size_hw, target_hw, crop)
+    return [resized_image(image, target_hw) for image in images]
 
 
 def images_at_once(size_hw: tuple[int, int], config: InferConfig) -> int:
     """How many images of a size fill a forward pass with windows; 1 without windows."""
     if config.n_scales is not None:
         return 1
-    most = max(num_windows(size_hw, config, scale) for scale in config.scales)
-    return max(1, config.batch // most)
+    largest = resized_hw(size_hw, config, max(config.scales))
+    windows = math.prod(len(window_starts(max(side, config.crop), config.crop)) for side in largest)
+    return max(1, config.batch // windows)
 
 
 def _matrices(net: nn.Module, projections: Sequence[Projection]) -> list[Tensor | None]:
@@ -211,14 +217,11 @@ def _at_scale(
         For each image and matrix (K', h, w) float32, at the size of the image at this scale.
     """
     crop = config.crop
-    size_hw = (images[0].shape[0], images[0].shape[1])
-    target_hw = resized_hw(size_hw, config, scale)
-    check_thin(size_hw, target_hw, crop)
-    scaled = [resized_image(image, target_hw) for image in images]
+    scaled = _scaled(images, config, scale, crop)
     (height, width), (pad_h, pad_w) = scaled[0].shape[:2], (max(crop - side, 0) for side in scaled[0].shape[:2])
     top, left = pad_h // 2, pad_w // 2
-    border = (top, pad_h - top, left, pad_w - left)
-    pixels = normalised([_padded(image, border) for image in scaled], next(net.parameters()).device)
+    border = (left, pad_w - left, top, pad_h - top)  # of 0, ImageNet's mean colour
+    pixels = pad(normalised(scaled, next(net.parameters()).device), border)
     ys, xs = window_starts(height + pad_h, crop), window_starts(width + pad_w, crop)
     sums = _summed(net, pixels, [(n, y, x) for n in range(len(images)) for y in ys for x in xs], matrices, config)
     if len(ys) * len(xs) > 1:
@@ -231,12 +234,6 @@ def window_starts(size: int, crop: int) -> list[int]:
     """Where windows of `crop` start along an axis of `size` >= crop: steps of two thirds, the last moved inside."""
     stride = math.ceil(crop * 2 / OVERLAP)
     return [min(i * stride, size - crop) for i in range(math.ceil((size - crop) / stride) + 1)]
-
-
-def num_windows(size_hw: tuple[int, int], config: InferConfig, scale: float) -> int:
-    """How many windows an image of a size is cut into at a scale."""
-    sides = resized_hw(size_hw, config, scale)
-    return math.prod(len(window_starts(max(side, config.crop), config.crop)) for side in sides)
 
 
 def normalised(images: Sequence[npt.NDArray[np.float32]], device: torch.device) -> Tensor:
@@ -259,11 +256,10 @@ def _summed(
         windows = torch.stack([pixels[n, :, y : y + crop, x : x + crop] for n, y, x in group])
         seen = torch.cat([windows, windows.flip(3)]) if config.flip else windows
         low = net.coarse(seen).logits if isinstance(net, Coarse) else net(seen)
-        num_classes = low.shape[1]
         low, bounded = shifted(low)
-        plan = upsampling((low.shape[2], low.shape[3]), (crop, crop), num_classes, pixels.device)
+        plan = upsampling(low, (crop, crop))
         if not sums:
-            sizes = (num_classes if m is None else len(m) for m in matrices)
+            sizes = (low.shape[1] if m is None else len(m) for m in matrices)
             sums = [pixels.new_zeros(len(pixels), size, *pixels.shape[2:]) for size in sizes]
         for i, (n, y, x) in enumerate(group):
             views = [rows_first(view) for view in low[i :: len(group)]]
@@ -308,13 +304,6 @@ def check_thin(size_hw: Sequence[int], target_hw: Sequence[int], crop: int = 1) 
             f"an image of {size_hw[1]} x {size_hw[0]} would be segmented at {wide} x {high}, for its shorter side; cut "
             f"it into pieces at most {LONGEST} times as long as wide"
         )
-
-
-def _padded(image: npt.NDArray[np.float32], border: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
-    """With ImageNet's mean colour around it."""
-    if not any(border):
-        return image
-    return cv2.copyMakeBorder(image, *border, cv2.BORDER_CONSTANT, value=MEAN_RGB).astype(np.float32, copy=False)
 
 
 def _visits(starts: Sequence[int], crop: int) -> Tensor:

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad, softplus
 
 from segstream.model.config import LossName
-from segstream.model.networks.upsample import at_least_float32, rows_first, shifted, upsampling
+from segstream.model.networks.upsample import Upsampling, at_least_float32, rows_first, shifted, upsampling
 from segstream.shards.taxonomy import IGNORE_INDEX
 
 Strip = Callable[[Tensor, Tensor], Tensor]
@@ -89,15 +89,14 @@ class _PixelLosses(torch.autograd.Function):
     ) -> Tensor:
         with torch.autocast(logits.device.type, enabled=False):
             if loss in _OTHERS:
-                values, losses_ = at_least_float32(logits), [_OTHERS[loss]] * len(logits)
+                values, losses = at_least_float32(logits), [_OTHERS[loss]] * len(logits)
             else:
                 values, bounded = shifted(logits)
                 weights = [None] * len(logits) if class_weights is None else class_weights.expand(len(logits), -1)
-                losses_ = [partial(_nll_, class_weights=each, bounded=bounded) for each in weights]
+                losses = [partial(_nll_, class_weights=each, bounded=bounded) for each in weights]
             labels = _windows(labels) if loss == "relaxed" else labels
-            sums, grad = _walk(
-                values, labels, size_hw, losses_, align_corners=align_corners, with_grad=ctx.needs_input_grad[0]
-            )
+            plan = upsampling(values, size_hw, align_corners=align_corners)
+            sums, grad = _walk(values, labels, plan, losses, with_grad=ctx.needs_input_grad[0])
         ctx.grad, ctx.dtype = grad, logits.dtype
         return sums
 
@@ -108,22 +107,17 @@ class _PixelLosses(torch.autograd.Function):
 
 
 def _walk(
-    logits: Tensor,
-    labels: Tensor,
-    size_hw: tuple[int, int],
-    losses_: list[Strip],
-    *,
-    align_corners: bool,
-    with_grad: bool,
+    logits: Tensor, labels: Tensor, plan: Upsampling, losses: list[Strip], *, with_grad: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Sums (B,) and, if asked for, their gradient by each image's logits (B, K, h, w), strip by strip."""
     num, num_classes, low_h, low_w = logits.shape
-    low_hw = (low_h, low_w)
-    plan = upsampling(low_hw, size_hw, num_classes, logits.device, align_corners=align_corners, dtype=logits.dtype)
     sums = logits.new_zeros(num)
     grad = torch.empty_like(logits) if with_grad else None
-    for b, loss_ in enumerate(losses_):
-        if low_hw == tuple(size_hw):  # scales were combined at full size: nothing to interpolate
+    for b, loss_ in enumerate(losses):
+        if (low_h, low_w) == (
+            labels.shape[1],
+            labels.shape[-1],
+        ):  # scales were combined at full size: nothing to interpolate
             for strip in plan.strips:
                 logits_rKW = logits[b, :, strip.high].permute(1, 0, 2).contiguous()
                 sums[b] += loss_(logits_rKW, labels[b, strip.high])

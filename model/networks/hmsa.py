@@ -134,13 +134,11 @@ class HMSA(OCRNet):
         attention = bilinear(lo.attention, size_hw)
         logits = bilinear(lo.attention * lo.logits, size_hw) + (1 - attention) * hi.logits
         guess = bilinear(lo.attention * lo.aux, size_hw) + (1 - attention) * hi.aux
-        aux: tuple[Aux, ...] = (Aux(name="aux", logits=guess, weight=self.aux_weight, align_corners=False),)
+        aux = [Aux(name="aux", logits=guess, weight=self.aux_weight, align_corners=False)]
         if self.scale_weight > 0:
-            aux += (
-                Aux(name="lo", logits=lo.logits, weight=self.scale_weight, align_corners=False),
-                Aux(name="hi", logits=hi.logits, weight=self.scale_weight, align_corners=False),
-            )
-        return TrainOutput(logits=logits, size_hw=size_hw, aux=aux, align_corners=False, features=hi.features)
+            aux.append(Aux(name="lo", logits=lo.logits, weight=self.scale_weight, align_corners=False))
+            aux.append(Aux(name="hi", logits=hi.logits, weight=self.scale_weight, align_corners=False))
+        return TrainOutput(logits=logits, size_hw=size_hw, aux=tuple(aux), align_corners=False, features=hi.features)
 
     def _combined(self, images: Tensor, scales: Sequence[float]) -> Tensor:
         combined = self.at_scale(images, scales[0]).logits

@@ -52,18 +52,11 @@ class Upsampling:
         grad_hKw[strip.low].addmm_(strip.down.T, rows.view(len(strip.down), -1))
 
 
-def upsampling(
-    low_hw: tuple[int, int],
-    high_hw: tuple[int, int],
-    num_classes: int,
-    device: torch.device,
-    *,
-    align_corners: bool = True,
-    dtype: torch.dtype = torch.float32,
-) -> Upsampling:
-    """The plan for logits of `num_classes` channels: strips as high as the device likes."""
-    down = _weights(low_hw[0], high_hw[0], align_corners=align_corners).to(dtype)
-    across = _weights(low_hw[1], high_hw[1], align_corners=align_corners).to(dtype)
+def upsampling(logits: Tensor, high_hw: tuple[int, int], *, align_corners: bool = True) -> Upsampling:
+    """The plan for logits (B, K, h, w), in their type and on their device: strips as high as that likes."""
+    (_, num_classes, low_h, low_w), device = logits.shape, logits.device
+    down = _weights(low_h, high_hw[0], align_corners=align_corners).to(logits.dtype)
+    across = _weights(low_w, high_hw[1], align_corners=align_corners).to(logits.dtype)
     rows = max(1, STRIP_BYTES[device.type] // (4 * num_classes * high_hw[1]))
     strips = []
     for top in range(0, high_hw[0], rows):

@@ -11,8 +11,6 @@ algorithm of Wolfe, "Finding the nearest point in a polytope", Mathematical Prog
 import torch
 from torch import Tensor
 
-from segstream.shards.errors import DataError
-
 PULL = 1e-13  # towards equal shares, relative to the largest squared norm: above rounding, below anything that matters
 ROUNDING = 1e-15
 
@@ -21,24 +19,19 @@ def min_norm(gram: Tensor) -> Tensor:
     """The convex combination of D vectors that has the smallest norm.
 
     Where several combinations do (equal or opposite vectors, all of them zero), it is the one with the most equal
-    shares. A function of `gram` alone: every process that has the same products finds the same shares.
+    shares; where nothing can be told, for a vector is not finite, all count alike. A function of `gram` alone: every
+    process that has the same products finds the same shares.
 
     Args:
-        gram: (D, D) float64, dot products of the D vectors with each other.
+        gram: (D, D) float64, dot products of the D vectors with each other, D >= 0; on the CPU.
 
     Returns:
-        (D,) float64 on the device of `gram`; shares of 0 or above that sum to 1.
-
-    Raises:
-        DataError: a product is not finite, so a gradient is not.
+        (D,) float64; shares of 0 or above that sum to 1.
     """
-    if not bool(gram.isfinite().all()):
-        raise DataError("gradients are not finite, so they have no shortest combination; lower lr")
-    device, gram = gram.device, gram.to("cpu", torch.float64)
     tasks = len(gram)
+    if not bool(gram.isfinite().all() & gram.any()):
+        return torch.full((tasks,), 1 / max(tasks, 1), dtype=torch.float64)
     largest = gram.diagonal().max()
-    if largest <= 0:
-        return torch.full((tasks,), 1 / tasks, dtype=torch.float64, device=device)
     scaled = (gram + gram.T) / (2 * largest) + PULL * torch.eye(tasks, dtype=torch.float64)
 
     shares = torch.zeros(tasks, dtype=torch.float64)
@@ -50,12 +43,12 @@ def min_norm(gram: Tensor) -> Tensor:
         lowest = int(products.argmin())
         # Done when no vector is nearer to the origin's side; a norm that no longer falls is rounding.
         if squared >= shortest or products[lowest] >= squared - ROUNDING * float(scaled[lowest, lowest]):
-            return (shares / shares.sum()).to(device)
+            return shares / shares.sum()
         shortest = squared
         best = shares
         shares = _within(scaled, shares, lowest)
         if float(shares @ scaled @ shares) >= shortest:
-            return (best / best.sum()).to(device)
+            return best / best.sum()
 
 
 def _within(gram: Tensor, shares: Tensor, entering: int) -> Tensor:

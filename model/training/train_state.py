@@ -275,14 +275,10 @@ class TrainState:
 
     def _shortest(self, gradients: Tensor) -> Tensor:
         """Shares of (D', P) gradients, (D',), solved by rank 0 for all, so that they are the same bits everywhere."""
-        num = len(gradients)
         blocks = (gradients[:, start : start + COLUMNS].double() for start in range(0, gradients.shape[1], COLUMNS))
         gram = torch.stack([block @ block.T for block in blocks]).sum(dim=0).cpu()
-        if num and bool(gram.isfinite().all()):
-            shares = min_norm(gram)
-        else:  # nothing to share, or a loss that is not finite, which the trainer deals with
-            shares = torch.full((num,), 1.0 / max(num, 1), dtype=torch.float64)
-        return self._group.broadcast_(shares).to(gradients) if num else shares.to(gradients)
+        shares = min_norm(gram)  # of a loss that is not finite some, too: the trainer deals with it
+        return self._group.broadcast_(shares).to(gradients) if len(shares) else shares.to(gradients)
 
     def _is_usable(self, report: StepLoss) -> bool:
         """Loss and gradient are sums over all ranks, so all ranks see the same; waits for the device."""

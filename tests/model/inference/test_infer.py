@@ -14,7 +14,6 @@ from segstream.model.inference.infer import (
     check_thin,
     images_at_once,
     logits,
-    num_windows,
     predict,
     resized_hw,
     segment,
@@ -101,7 +100,7 @@ def test_windows_cover_with_the_published_strides_and_images_fill_a_pass():
     assert window_starts(33, 33) == [0]
     assert window_starts(34, 33) == [0, 1]
     config = InferConfig(crop=33, batch=8, device="cpu")
-    assert num_windows((50, 66), config, 1.0) == 2 * 3
+    assert images_at_once((50, 66), InferConfig(crop=33, batch=13, device="cpu")) == 13 // (2 * 3)
     assert [images_at_once(size, config) for size in ((20, 30), (33, 34), (50, 66))] == [8, 4, 1]
     assert images_at_once((20, 30), InferConfig(crop=33, batch=8, n_scales=(1.0,), device="cpu")) == 1
 

@@ -4,7 +4,6 @@ import torch
 from scipy.optimize import minimize
 
 from segstream.model.training.mgda import min_norm
-from segstream.shards.errors import DataError
 
 
 def gram_of(vectors):
@@ -73,8 +72,7 @@ def test_a_dataset_without_gradient_takes_it_all_and_opposite_vectors_cancel():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_gradients_that_are_not_finite_are_an_error(value):
+def test_gradients_that_are_not_finite_count_alike(value):
     gram = torch.eye(3, dtype=torch.float64)
     gram[1, 2] = gram[2, 1] = value
-    with pytest.raises(DataError, match="not finite"):
-        min_norm(gram)
+    assert min_norm(gram).tolist() == [1 / 3] * 3
