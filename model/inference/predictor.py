@@ -113,9 +113,7 @@ class Predictor:
     @property
     def identity(self) -> dict[str, Any]:
         """JSON-able: what decides the result for an image."""
-        inference = used(self.config)
-        for name in ("batch", "device"):
-            del inference[name]
+        inference = {name: value for name, value in used(self.config).items() if name not in ("batch", "device")}
         named = {"name": self.taxonomy.name, "digest": self.taxonomy.digest}
         return {"checkpoint": self.sha256, "taxonomy": named, "inference": inference}
 
