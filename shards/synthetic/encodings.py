@@ -127,15 +127,14 @@ def panoptic_record(dataset: str, scene: Scene, stem: str) -> dict[str, Any]:
     segments = numbers[scene.segments]
     infos = []
     for number in np.unique(segments[segments > 0]).tolist():
-        rows, columns = np.nonzero(segments == number)
-        x, y = int(columns.min()), int(rows.min())
+        mask = (segments == number).astype(np.uint8)
         infos.append(
             {
                 "id": number,
                 "category_id": int(codes[np.flatnonzero(numbers == number)[0]]),
                 "iscrowd": 0,
-                "bbox": [x, y, int(columns.max()) - x + 1, int(rows.max()) - y + 1],
-                "area": len(rows),
+                "bbox": list(cv2.boundingRect(mask)),
+                "area": int(mask.sum()),
             }
         )
     height, width = segments.shape
