@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
@@ -27,7 +27,7 @@ def as_they_finish(
     workers: int,
     what: str,
     prepare: Callable[[], None] | None = None,
-) -> Iterator[tuple[int, R]]:
+) -> Generator[tuple[int, R], None, None]:
     """Apply a picklable function to every item; yields (position, result) as results arrive.
 
     Args:
@@ -70,6 +70,25 @@ def as_they_finish(
                 stop.close()
             pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)  # what is being written is tidied up
             raise
+
+
+def in_order(
+    results: Generator[tuple[int, R], None, None], sizes: Sequence[int], progress: Callable[[int, int], None] | None
+) -> list[R]:
+    """All that `as_they_finish` yields, by position.
+
+    Args:
+        sizes: what each item counts in progress.
+        progress: called with (done, in all) whenever an item is done.
+    """
+    made, done = dict[int, R](), 0
+    with contextlib.closing(results):  # what is raised here ends the work at once
+        for n, result in results:
+            made[n] = result
+            done += sizes[n]
+            if progress:
+                progress(done, sum(sizes))
+    return [made[n] for n in range(len(sizes))]
 
 
 def ending(code: int) -> str:

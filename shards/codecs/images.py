@@ -271,11 +271,6 @@ def encode_jpeg(pixels: Rgb, quality: int) -> bytes:
     return encode(".jpg", pixels, cv2.IMWRITE_JPEG_QUALITY, quality, *half_chroma, *restarts)
 
 
-def encode_png(pixels: Rgb) -> bytes:
-    """Lossless PNG of an RGB picture."""
-    return encode(".png", pixels)
-
-
 def encode(suffix: str, pixels: Rgb, *options: int) -> bytes:
     """A file of an RGB picture; `suffix` and `options` as `cv2.imencode` takes them."""
     done, data = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)

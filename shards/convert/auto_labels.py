@@ -144,5 +144,4 @@ def _shares(data: bytes) -> npt.NDArray[np.float64]:
     values = decode_ids(data)
     if values.dtype not in (np.uint8, np.uint16):
         raise UnreadableError(f"confidences of {values.dtype}, expected 8 or 16 bits")
-    shares: npt.NDArray[np.float64] = values / np.iinfo(values.dtype).max
-    return shares
+    return values / np.iinfo(values.dtype).max

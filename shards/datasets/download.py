@@ -27,15 +27,9 @@ from segstream.shards.datasets.release import BROKEN_ZIP, MAC_COPIES, escapes
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import PART, digest, make_folder, refused, replacing, sole_writer, write_text
 from segstream.shards.schema import parse
+from segstream.shards.storage import remote
 from segstream.shards.storage.http import HttpOrigin
-from segstream.shards.storage.remote import (
-    MissingError,
-    Retries,
-    TransientError,
-    number,
-    retries_from_environment,
-    tried,
-)
+from segstream.shards.storage.remote import Retries, TransientError
 
 RECORDS = "downloads.json"
 ARCHIVES = "archives"
@@ -89,7 +83,7 @@ def download(
         can = ", ".join(known for known, f in registry().items() if f.downloads)
         where = f"; get it from {facts.home}" if facts else ""
         raise UsageError(f"{name!r} cannot be downloaded from here{where} (--download knows {can})")
-    retries = retries or retries_from_environment()
+    retries = retries or remote.retries_from_environment()
     make_folder(folder / ARCHIVES)
     with sole_writer(folder):
         remembered = _Remembered(folder / RECORDS)
@@ -167,7 +161,7 @@ class _Transfer:
                     raise
 
             with closing(HttpOrigin(str(archive.url))) as origin:
-                tried(once, where=origin.url, retries=retries, heard=self.have > 0)
+                remote.tried(once, where=origin.url, retries=retries, heard=self.have > 0)
         size, sha256, first = here.stat().st_size, digest(here), self.remembered[archive.name].sha256
         algorithm, _, published = (archive.digest or "sha256:").partition(":")
         wrong = None
@@ -202,7 +196,7 @@ class _Transfer:
         headers = {"Range": f"bytes={have}-", "If-Range": known.validator or ""} if have else {}
         try:
             response = origin.request("GET", "", headers, accept=(_OK, _PARTIAL, _NOTHING_MORE))
-        except (MissingError, DataError) as error:
+        except (remote.MissingError, DataError) as error:
             said = str(error).removeprefix(f"{origin.url}: ")
             yourself = f"download {self.archive.name} yourself into {self.part.parent} and run again"
             raise DataError(f"{origin.url}: {said}; it may have moved: {yourself}") from error
@@ -224,7 +218,7 @@ class _Transfer:
                 f"{archive.url}: the server sends a web page instead of the file; download {archive.name} with a "
                 f"browser into {part.parent} and run again"
             )
-        total, tag = number(response.headers.get("Content-Length")), response.headers.get("ETag")
+        total, tag = remote.number(response.headers.get("Content-Length")), response.headers.get("ETag")
         # what `If-Range` takes: a strong entity tag, or a date
         validator = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
         if response.status == _PARTIAL:

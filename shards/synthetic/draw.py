@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 from segstream.shards.errors import DataError, UsageError, did_you_mean
-from segstream.shards.parallel import as_they_finish
+from segstream.shards.parallel import as_they_finish, in_order
 from segstream.shards.synthetic import layouts
 from segstream.shards.synthetic.canvas import Camera, Canvas, Scene
 from segstream.shards.synthetic.domains import DOMAINS
@@ -61,15 +61,10 @@ def draw(
         for split, split_stems in names.items()
         for i in range(0, len(split_stems), _GROUP)
     ]
-    records: dict[tuple[Split, int], list[Annotation]] = {}
-    done, total = 0, sum(map(len, names.values()))
     draw_group = functools.partial(_draw_group, root, dataset, seed)
-    for n, drawn in as_they_finish(draw_group, tasks, workers=workers, what=f"world {dataset}"):
-        records[tasks[n][:2]] = drawn
-        done += len(drawn)
-        if progress is not None:
-            progress(done, total)
-    pages = {split: [r for key in sorted(records) if key[0] == split for r in records[key]] for split in names}
+    results = as_they_finish(draw_group, tasks, workers=workers, what=f"world {dataset}")
+    drawn = in_order(results, [len(group) for _, _, group in tasks], progress)
+    pages = {s: [r for (of, _, _), some in zip(tasks, drawn, strict=True) if of == s for r in some] for s in names}
     layouts.finish(root, dataset, names, pages)
 
 

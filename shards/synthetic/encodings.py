@@ -211,8 +211,7 @@ def _outlines(dataset: str, scene: Scene) -> list[tuple[str, list[list[int]]]]:
 def _segment_numbers(dataset: str, scene: Scene) -> Ids:
     codes = _codes(dataset, scene)
     things = np.isin(codes, THINGS[dataset])
-    numbers: Ids = (np.where(things, scene.objects, 0) * 512 + codes) * (codes > 0)
-    return numbers
+    return (np.where(things, scene.objects, 0) * 512 + codes) * (codes > 0)
 
 
 def _ids(dataset: str, scene: Scene) -> Ids:

@@ -15,5 +15,4 @@ def read_label(data: bytes, pair: Pair) -> Ids:
         raise UnreadableError(
             f"PNG of colour type {header.colour_type} and {header.depth} bits, expected 8-bit RGB or RGBA"
         )
-    red: Ids = decode_picture(data).pixels[..., 0]
-    return red
+    return decode_picture(data).pixels[..., 0]
