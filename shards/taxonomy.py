@@ -124,9 +124,8 @@ def remap_label(label: npt.NDArray[Any], remap: Remap, *, where: str) -> npt.NDA
         mapped[ignored], lost = IGNORE_INDEX, lost & ~ignored
     if lost.any():
         ids = np.unique(label[lost])[:8].tolist()
-        raise DataError(
-            f"{where}: {int(lost.sum())} of {label.size} pixels carry ids {ids}, which {remap.source} does not have"
-        )
+        pixels = f"{int(lost.sum())} of {label.size} pixels"
+        raise DataError(f"{where}: {pixels} carry ids {ids}, which {remap.source} does not have")
     return mapped.astype(np.uint8 if remap.table.max() <= IGNORE_INDEX else np.int16)
 
 
@@ -199,10 +198,8 @@ def universal_remap(native: Taxonomy) -> Remap:
         DataError: the dataset's labels have no universal ids (held out, or own classes only).
     """
     if native.to_universal is None:
-        raise DataError(
-            f"taxonomy {native.name!r} has no mapping from its labels to the universal taxonomy; "
-            f"train on it in its own classes (taxonomy: native)"
-        )
+        what = f"taxonomy {native.name!r} has no mapping from its labels to the universal taxonomy"
+        raise DataError(f"{what}; train on it in its own classes (taxonomy: native)")
     return build_remap(native.name, "universal", dict(enumerate(native.to_universal)))
 
 
@@ -240,10 +237,8 @@ def projection(source: Taxonomy, target: Taxonomy) -> npt.NDArray[np.float32]:
         ids = {name: i for i, name in enumerate(source.classes)}
         pairs = ((ids[c.lower()], native) for native, c in enumerate(target.classes) if c.lower() in ids)
     else:
-        raise DataError(
-            f"predictions in taxonomy {source.name!r} cannot be scored in {target.name!r}; evaluate on data with "
-            f"the classes the model was trained in, or train a universal model"
-        )
+        advice = "evaluate on data with the classes the model was trained in, or train a universal model"
+        raise DataError(f"predictions in taxonomy {source.name!r} cannot be scored in {target.name!r}; {advice}")
     matrix = np.zeros((target.num_classes, source.num_classes), np.float32)
     for predicted, scored in pairs:
         matrix[scored, predicted] = 1

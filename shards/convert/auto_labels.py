@@ -132,10 +132,8 @@ def load_auto_labels(path: Path, data: Dataset) -> AutoLabels:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         told = parse_json((folder / "classes.json").read_bytes())["classes"]  # of `predict`
     if spec.coding == "native" and told not in (None, list(data.taxonomy.classes)):
-        raise DataError(
-            f"{folder}/classes.json: the ids are of {shown(told)}, not of the classes of {data.taxonomy.name}; "
-            f"predict with --taxonomy {data.taxonomy.name}"
-        )
+        what = f"the ids are of {shown(told)}, not of the classes of {data.taxonomy.name}"
+        raise DataError(f"{folder}/classes.json: {what}; predict with --taxonomy {data.taxonomy.name}")
     return replace(spec, folder=str(folder))
 
 

@@ -246,10 +246,8 @@ def _ordered(found: Found, *, where: str) -> list[Pair]:
         raise DataError(f"{where}: no images{listed}")
     for one, other in itertools.pairwise(pairs):
         if one.key == other.key:
-            raise DataError(
-                f"{where}: {one.image} and {other.image} have the same key {unescape(one.key)!r}, which is a path "
-                f"without its suffix; move one elsewhere"
-            )
+            alike = f"{one.image} and {other.image} have the same key {unescape(one.key)!r}"
+            raise DataError(f"{where}: {alike}, which is a path without its suffix; move one elsewhere")
     return pairs
 
 

@@ -93,9 +93,8 @@ def download(
                 continue
             path = folder / archive.name if archive.inside else folder / ARCHIVES / archive.name
             if archive.inside and not path.is_file():
-                raise DataError(
-                    f"{path}: missing; remove {archive.inside} from {folder / RECORDS} and run again to unpack it anew"
-                )
+                advice = f"remove {archive.inside} from {folder / RECORDS} and run again to unpack it anew"
+                raise DataError(f"{path}: missing; {advice}")
             sha256 = known.sha256
             if archive.url:
                 with watch(f"download {archive.name}", "MB") as progress:
@@ -173,10 +172,9 @@ class _Transfer:
             wrong = f"sha256 {sha256}, the first download had {first}"
         if wrong:
             rejected = here.replace(self.path.with_name(self.path.name + _REJECTED))
-            raise DataError(
-                f"{archive.name}: {wrong}; it is kept as {rejected}; run again to download it anew, or if the "
-                f"publisher has changed it and you trust that, remove its entry from {self.remembered.path}"
-            )
+            kept = f"it is kept as {rejected}; run again to download it anew"
+            trust = f"if the publisher has changed it and you trust that, remove its entry from {self.remembered.path}"
+            raise DataError(f"{archive.name}: {wrong}; {kept}, or {trust}")
         here.replace(self.path)
         self.remembered.put(archive.name, url=archive.url, bytes=size, validator=None, unpacked=False)
         return sha256  # recorded once the archive has proved whole, by being unpacked
@@ -214,10 +212,8 @@ class _Transfer:
             part.unlink(missing_ok=True)
             raise TransientError("the server has less than is here")
         if response.headers.get("Content-Type", "").partition(";")[0] == "text/html":
-            raise DataError(
-                f"{archive.url}: the server sends a web page instead of the file; download {archive.name} with a "
-                f"browser into {part.parent} and run again"
-            )
+            advice = f"download {archive.name} with a browser into {part.parent} and run again"
+            raise DataError(f"{archive.url}: the server sends a web page instead of the file; {advice}")
         total, tag = remote.number(response.headers.get("Content-Length")), response.headers.get("ETag")
         # what `If-Range` takes: a strong entity tag, or a date
         validator = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
@@ -229,9 +225,8 @@ class _Transfer:
                 raise TransientError("the server sends another part, or another file, than was asked for")
         else:
             if archive.bytes is not None and total not in (None, archive.bytes):
-                raise DataError(
-                    f"{archive.url}: {total} bytes, expected {archive.bytes}; the publisher offers another file"
-                )
+                what = f"{total} bytes, expected {archive.bytes}"
+                raise DataError(f"{archive.url}: {what}; the publisher offers another file")
             part.unlink(missing_ok=True)
             self.remembered.put(archive.name, url=archive.url, bytes=total, validator=validator)
         with part.open("ab") as file:

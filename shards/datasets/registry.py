@@ -168,9 +168,8 @@ def dataset(name: str) -> Dataset:
         return own_data.load(Path(name))
     if name.endswith(_RELABELED) and name in dataset_names():
         plain = name.removesuffix(_RELABELED)
-        raise UsageError(
-            f"{name!r} is a taxonomy of {plain}, not a dataset; take {plain!r}, and for relabelled labels --relabel"
-        )
+        what = f"{name!r} is a taxonomy of {plain}, not a dataset"
+        raise UsageError(f"{what}; take {plain!r}, and for relabelled labels --relabel")
     facts = registry().get(name)
     if facts is None:
         raise UsageError(f"dataset {name!r} is unknown; {did_you_mean(name, registry())} (or give a YAML of your own)")

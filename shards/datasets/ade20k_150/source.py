@@ -26,9 +26,8 @@ def _instance_files(release: Release, pairs: Sequence[Pair]) -> SegmentFiles:
             by_name = {path.rpartition("/")[2]: path for path in place.below(_FULL, _END)}
             wanted = {pair.key: f"{PurePosixPath(pair.image).stem}{_END}" for pair in pairs}
             return place, {key: f"{_FULL}/{by_name.get(name, name)}" for key, name in wanted.items()}
-    raise DataError(
-        f"{release}: no {_FULL} in it or beside it; relabelling needs the full release too, unpack it there"
-    )
+    advice = "relabelling needs the full release too, unpack it there"
+    raise DataError(f"{release}: no {_FULL} in it or beside it; {advice}")
 
 
 def _masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int]) -> Iterator[Mask]:

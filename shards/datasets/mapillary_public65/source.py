@@ -44,9 +44,8 @@ def find_checked(
     differ = [n for n, (a, b) in enumerate(itertools.zip_longest(labels, names)) if a != b]
     if differ or (version and theirs != version):
         what = f"class {differ[0]} of {len(labels)} differs from ours" if differ else f"version {theirs}, not {version}"
-        raise DataError(
-            f"{where}: {what}; this is another release than {dataset}'s (see `segstream datasets {dataset}`)"
-        )
+        other = f"this is another release than {dataset}'s (see `segstream datasets {dataset}`)"
+        raise DataError(f"{where}: {what}; {other}")
     return found
 
 
@@ -59,11 +58,9 @@ def read_label(data: bytes, pair: Pair) -> Ids:
     used = np.unique(ids)  # few
     ours = _palette()
     known = used[used < min(len(ours), len(palette))]
-    strange = [*used[len(known) :], *known[(palette[known] != ours[known]).any(1)]]
+    strange = sorted(map(int, [*used[len(known) :], *known[(palette[known] != ours[known]).any(1)]]))
     if strange:
-        raise UnreadableError(
-            f"palette entries {sorted(map(int, strange))[:5]} do not have the colours of v1.1's classes"
-        )
+        raise UnreadableError(f"palette entries {strange[:5]} do not have the colours of v1.1's classes")
     return ids
 
 
