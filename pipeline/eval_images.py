@@ -1,6 +1,5 @@
 """Labelled images of a shard set at their native size, for evaluation."""
 
-import math
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -38,10 +37,11 @@ class EvalImages(AbstractContextManager["EvalImages"]):
             raise DataError(f"{url}: images without labels, to predict; evaluation needs a set with labels")
         if len(self) == 0:
             raise DataError(f"{url}: nothing to evaluate: the set holds no sample; check its split and limit")
-        if (key := self._reduced()) is not None:
+        limit = manifest.params.get("short_side")
+        if limit and any(min(entry.size_hw) >= limit for entry in map(self.shards.entry, range(len(self)))):
             raise DataError(
-                f"{url}: a training split, stored at a reduced size (sample {key!r} has the shorter side asked "
-                f"for); evaluation is at native size: give a val or test split, or convert without --short-side"
+                f"{url}: a training split, stored at a reduced size (--short-side {limit}); evaluation is at native "
+                f"size: give a val or test split, or convert without --short-side"
             )
         self.dataset, self.split, self.digest = manifest.dataset, manifest.split, manifest.digest
 
@@ -50,12 +50,6 @@ class EvalImages(AbstractContextManager["EvalImages"]):
 
     def __exit__(self, *_: object) -> None:
         self.shards.close()
-
-    def _reduced(self) -> str | None:
-        """Key of the first image that conversion shrank; also of one whose shorter side was the limit itself."""
-        limit = self.shards.manifest.params.get("short_side") or math.inf
-        entries = map(self.shards.entry, range(len(self) if limit < math.inf else 0))
-        return next((entry.key for entry in entries if min(entry.size_hw) >= limit), None)
 
     def key(self, i: int) -> str:
         """A sample's key, unique within the set."""

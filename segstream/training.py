@@ -89,6 +89,13 @@ def train(
         if loaded is not None:
             where = f" ({loaded.where})" if loaded.where else ""
             note(f"starting from {loaded.kind} {recipe.model.weights}{where}: {loaded.summary}")
+            known = loaded.meta.get("taxonomy")
+            learnt = known.get("classes") if isinstance(known, dict) else None
+            if not loaded.fresh and learnt not in (None, list(loader.taxonomy.classes)):
+                note(
+                    f"warning: {recipe.model.weights}: as many classes as the labels have, but others, or in another "
+                    f"order; name the network's last layers in model.fresh to draw them freshly"
+                )
             meta["weights"] = {"sha256": loaded.sha256, "fresh": recipe.model.fresh}
 
         def log(row: LogRow) -> None:

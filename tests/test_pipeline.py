@@ -37,7 +37,7 @@ NOT_DEPENDED_ON = {
         ("evaluation", "colors", "model.inference", "model.evaluation"),
         "scores and pictures on the way, of which the demo's recipes ask none; weights do not see them",
     ),
-    "eval": {},
+    "eval": {"calibration": "fits a temperature instead, which no stage asks for"},
     "report": dict.fromkeys(
         ("evaluation", "model", "pipeline", "shards.codecs"), "how the results that it reads were made"
     )

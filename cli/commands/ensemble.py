@@ -35,7 +35,11 @@ Files = list[tuple[Path, float]]
 def ensemble(
     folders: Annotated[
         list[Path],
-        typer.Argument(help="Results of predict --logits, or any folders of *_logits.npz.", default_factory=list),
+        typer.Argument(
+            help="Results of predict --logits, or any folders of *_logits.npz.",
+            default_factory=list,
+            show_default="none: score or pack what --out holds",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for NAME_pred.png and NAME_conf.png.")],
     rule: Annotated[
@@ -94,6 +98,8 @@ def ensemble(
         for done, (name, files) in enumerate(images.items(), 1):
             made += _combined(name, files, out, rule, confidence, table, resume=resume)
             report(done, len(images))
+    if made:
+        (out / SCORES).unlink(missing_ok=True)  # of what was here before
     summary: dict[str, Any] = {"out": str(out), "images": len(images), "made": made, "incomplete": incomplete}
     if score or score_ood:
         with progress("score") as report:
@@ -104,7 +110,8 @@ def ensemble(
     if json:
         print_json(summary)
         return
-    note(f"ensemble: {made} images of {len(folders)} models; {len(images) - made} were finished already")
+    if folders:
+        note(f"ensemble: {made} images of {len(folders)} models; {len(images) - made} were finished already")
     if "score" in summary:
         print_scores(summary["score"])
 

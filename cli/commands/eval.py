@@ -24,6 +24,18 @@ if TYPE_CHECKING:
     from segstream.pipeline.eval_images import EvalImages
 
 FOR_GRIDS = frozenset({"grid", "out", "json", "runner", "jobs", "retries", "print_script"})  # parameters of `eval`
+FOR_FITS = {
+    "checkpoint",
+    "data",
+    "short_side",
+    "long_side",
+    "scales",
+    "n_scales",
+    "crop",
+    "flip",
+    "fit_temperature",
+    "json",
+}
 
 
 def eval(
@@ -83,6 +95,10 @@ def eval(
         typer.Option(min=0, help="With --pictures: also the images of lowest mIoU, with error masks, per data set."),
     ] = 0,
     processes: Annotated[int, typer.Option(min=1, help="Processes on this machine that share the images.")] = 1,
+    fit_temperature: Annotated[
+        Path | None,
+        typer.Option(help="Instead: fit a temperature to the labels; write the model with it to this file."),
+    ] = None,
     restart_changed: Annotated[
         bool, typer.Option("--restart-changed", help="Forget another, unfinished evaluation of the same --out.")
     ] = False,
@@ -124,6 +140,7 @@ def eval(
         raise UsageError("name a CHECKPOINT and at least one --data URL, or a --grid FILE")
     if worst and pictures is None:
         raise UsageError("--worst: its pictures need a folder; give --pictures FOLDER")
+    from segstream.calibration import calibrate
     from segstream.cli.jobs.torchrun import end_with_launcher, run_processes
     from segstream.cli.report.confusion import write_confusion
     from segstream.evaluation import EvalModel, open_sets, run_evaluation
@@ -134,6 +151,15 @@ def eval(
     fields = infer_fields(scales=scales, n_scales=n_scales, crop=crop, flip=flip)
     schemes = _schemes(taxonomy)
     model = EvalModel.load(checkpoint, short_sides=sides, **fields)
+    if fit_temperature is not None:
+        _refuse(context, set(context.params) - FOR_FITS, "is not for --fit-temperature, which evaluates nothing")
+        if fit_temperature.resolve() == checkpoint.resolve() or len(model.configs) > 1:
+            raise UsageError(f"--fit-temperature {fit_temperature}: name another file than CHECKPOINT, and one size")
+        temperature = calibrate(model, data, fit_temperature)
+        if json:
+            print_json({"file": str(fit_temperature), "temperature": temperature})
+        note(f"eval: {fit_temperature}: temperature {temperature:.4f}")
+        return
     with open_sets(model, data, schemes=schemes, relabeled=relabeled, rule=rule) as sets:
         ranks = distributed.start()
         if processes > ranks.world_size == 1:  # not before: what is wrong with the arguments is said once

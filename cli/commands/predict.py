@@ -24,11 +24,7 @@ SHOWN = 6  # classes of a picture in the table
 
 def predict(
     source: Annotated[
-        str,
-        typer.Argument(
-            metavar="INPUT",
-            help="An image, a folder, a quoted glob, a list of images (.txt), a shard set (path or URL), or a video.",
-        ),
+        str, typer.Argument(metavar="INPUT", help="Image, folder, quoted glob, list (.txt), shard set, or video.")
     ],
     checkpoint: options.CheckpointOption,
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
@@ -50,11 +46,9 @@ def predict(
     logits: Annotated[bool, typer.Option("--logits", help="Also write NAME_logits.npz (float16).")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write NAME_probabilities.npz.")] = False,
     confidence: Annotated[
-        bool, typer.Option("--confidence", help="Also write confidences/NAME.png (16 bits, 65535 = sure).")
+        bool, typer.Option("--confidence", help="Also write confidences/NAME.png (16 bits).")
     ] = False,
-    threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Pixels of a lower confidence get the id 255.", show_default=False)
-    ] = 0.0,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Less sure pixels become 255.")] = 0.0,
     attention: Annotated[
         bool, typer.Option("--attention", help="Of hmsa networks: also draw attention and prediction at each scale.")
     ] = False,
@@ -70,33 +64,23 @@ def predict(
 ) -> None:
     """Segment images or a video; the same command goes on where it was stopped."""
     from segstream.cli.predictions.inputs import is_set, of_files, of_set
-    from segstream.cli.predictions.output_folder import IDENTITY, OutputFolder, claim, named
-    from segstream.model.inference.infer import LARGEST_8_BIT
+    from segstream.cli.predictions.output_folder import IDENTITY, OutputFolder, claim
     from segstream.model.inference.predictor import Predictor
 
     if logits and probabilities:
         raise UsageError("--logits and --probabilities: one of the two; softmax makes the second of the first")
     film = suffix_of(source) in VIDEO_SUFFIXES and not Path(source).is_dir() and "://" not in source
     if film and (logits or probabilities or confidence or threshold or attention):
-        raise UsageError(
-            "--logits, --probabilities, --confidence, --threshold and --attention are for images; cut the video into "
-            "images first"
-        )
+        raise UsageError("of a video there are overlays and labels only; cut it into images for more")
     if film and overlay is False and not frame_labels:
         raise UsageError("a video without --overlay and without --frame-labels gives nothing; ask for one")
-    data: dict[str, str] = {}
-    if is_set(source):
-        items, data = of_set(source)
-    else:
-        items = named([Path(source)], Path(source).parent) if film else of_files(source, out)
+    items, data = of_set(source) if is_set(source) else (of_files(source, out), {})
     fields = options.infer_fields(
         short_side=short_side, crop=crop, scales=scales, n_scales=n_scales, flip=flip, batch=batch, device=device
     )
     predictor = Predictor(checkpoint, arch=arch, num_classes=classes, taxonomy=taxonomy, ids=ids, **fields)
     if attention and predictor.config.n_scales is None:
         raise UsageError("--attention: only hmsa networks have it, by scales of their own, without --scales and --crop")
-    if threshold and predictor.taxonomy.num_classes > LARGEST_8_BIT:
-        raise UsageError(f"--threshold: of {predictor.taxonomy.num_classes} classes, 255 is one")
     place = OutputFolder(
         root=out,
         with_overlays=film if overlay is None else overlay,

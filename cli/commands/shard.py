@@ -15,7 +15,6 @@ from segstream.shards.errors import first_few
 
 if TYPE_CHECKING:
     from segstream.shards.convert.convert import Converted
-    from segstream.shards.datasets.sources import Dataset
 
 SHOWN = 20  # samples left out, by name
 _SUMMARY = (
@@ -36,10 +35,7 @@ def shard(
     relabel: Annotated[
         Path | None, typer.Option(help="MSeg's update records (CSV or mseg-api checkout): relabelled labels as well.")
     ] = None,
-    auto_labels: Annotated[
-        Path | None,
-        typer.Option(help="Labels in the place of the release's: a folder of predict --confidence, or a YAML."),
-    ] = None,
+    auto_labels: Annotated[Path | None, typer.Option(help="Predicted labels instead: a folder or a YAML.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.")] = None,
     skip_bad: Annotated[int, typer.Option(min=0, help="Leave out up to N unusable samples instead of stopping.")] = 0,
     shard_samples: Annotated[int, typer.Option(min=1, help="Samples per shard at most.")] = 256,
@@ -55,8 +51,9 @@ def shard(
 
     load_tar_writer()
     known = registry.dataset(dataset)
+    usual = ["val"] if known.role == "test" else [one for one in known.splits if one not in known.optional]
     done = []
-    for one in split or _usual(known):
+    for one in split or usual:
         start = time.monotonic()
         with progress(f"shard {dataset} {one}") as report:
             converted = convert(
@@ -86,11 +83,6 @@ def shard(
             _print(converted, time.monotonic() - start)
     if json:
         print_json(done)
-
-
-def _usual(known: Dataset) -> list[str]:
-    """The splits that are converted if none is named."""
-    return ["val"] if known.role == "test" else [split for split in known.splits if split not in known.optional]
 
 
 def _summary(converted: Converted) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from segstream.shards.errors import DataError, optional
 from segstream.shards.files import writing
 
 LONGEST = 1 << 22  # bytes of samples, unpacked; the challenge's files have 100,000 indices
+LAST_ID = 19  # that the challenge takes
 IMAGE = re.compile(
     r"(?:.*/)?(bravo_(?:(ACDC)/(fog|rain|night|snow)/.*(?=_rgb_anon$)"
     r"|(outofcontext|synflare|synrain)/.*(?=_leftImg8bit$)|(SMIYC|synobjs)/.*))"
@@ -63,7 +64,7 @@ def _indices(data: bytes, num_pixels: int) -> Indices:
     return indices
 
 
-def encode(pred: npt.NDArray[np.integer], confidence: npt.NDArray[np.uint16], samples: Indices) -> bytes:
+def encode(pred: npt.NDArray[np.uint8], confidence: npt.NDArray[np.uint16], samples: Indices) -> bytes:
     """What is submitted of an image, from its (H, W) ids and confidences and the sampled pixels' flat indices."""
     classes, sure = pred.tobytes(), confidence.ravel()[samples].astype("<u2").tobytes()
     data = struct.pack("<4s6I", b"BV23", 2, *pred.shape, len(samples), len(classes), len(sure))
@@ -80,9 +81,11 @@ def write_submission(path: Path, files: Mapping[str, tuple[Path, Path]], samples
     with writing(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
         for name, pair in files.items():
             pred, sure = read_output(pair)
-            if (found := identify(name)) is None or pred.dtype != np.uint8:
-                raise DataError(f"{pair[0]}: no 8-bit ids of an image bravo_SUBSET/.../NAME; pack BRAVO's images alone")
-            data = encode(pred, sure, read_samples(samples, name, pred.size))
+            if (found := identify(name)) is None or pred.max() > LAST_ID:
+                raise DataError(
+                    f"{pair[0]}: not ids of 0 .. {LAST_ID} of an image bravo_SUBSET/.../NAME; pack those alone"
+                )
+            data = encode(pred.astype(np.uint8), sure, read_samples(samples, name, pred.size))
             member = tarfile.TarInfo(f"{found[1]}_encoded.bin")
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))

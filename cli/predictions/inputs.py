@@ -17,8 +17,6 @@ from segstream.shards.format.keys import unescape
 from segstream.shards.format.manifest import NAME as MANIFEST
 from segstream.shards.format.reader import ShardSet, open_shards
 
-LIST = ".txt"
-
 
 def is_set(source: str) -> bool:
     """Whether it names a shard set: any URL, or a folder with a manifest beside tars."""
@@ -40,7 +38,7 @@ def of_set(url: str) -> tuple[list[Item], dict[str, str]]:
 
 
 def of_files(source: str, out: Path) -> list[Item]:
-    """Pictures of a file, a folder, a glob or a list.
+    """A video by itself, or the pictures of a file, a folder, a glob or a list.
 
     Args:
         out: where results go; what lies there is left out.
@@ -49,8 +47,10 @@ def of_files(source: str, out: Path) -> list[Item]:
         DataError: there is none, a line of a list names none, or two would write the same files.
     """
     root = Path(source)
-    if root.is_file() and suffix_of(source) == LIST:
+    if root.is_file() and suffix_of(source) == ".txt":
         return named(*_listed(root))
+    if suffix_of(source) in VIDEO_SUFFIXES and not root.is_dir():
+        return named([root], root.parent)
     if root.is_file():
         root = root.parent
     elif not root.is_dir():  # a glob: the part without wildcards
@@ -75,20 +75,14 @@ def _listed(path: Path) -> tuple[list[Path], Path]:
         lines = path.read_text("utf-8-sig", "surrogateescape").splitlines()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    root, found, wrong = Path(os.path.abspath(path.parent)), dict[Path, int](), []  # noqa: PTH100 - links stay
-    for number, line in enumerate(map(str.strip, lines), 1):
-        file = Path(os.path.abspath(root / line))  # noqa: PTH100
-        if line and not os.path.isfile(file):  # noqa: PTH113 - False for a name that no system takes, too
-            wrong.append(f"line {number}: {line!r} is no file")
-        elif line and found.setdefault(file, number) != number:
-            wrong.append(f"line {number}: {line!r} stands in line {found[file]} too")
+    root = Path(os.path.abspath(path.parent))  # noqa: PTH100 - links stay
+    found = {n: Path(os.path.abspath(root / line.strip())) for n, line in enumerate(lines, 1) if line.strip()}  # noqa: PTH100
+    wrong = [f"line {n}: {lines[n - 1]!r} is no file" for n, file in found.items() if not os.path.isfile(file)]  # noqa: PTH113
     if wrong or not found:
-        raise DataError(
-            f"{path}: {first_few(wrong) or 'names no picture'}; give a path in each line, relative to the list"
-        )
-    if not all(file.is_relative_to(root) for file in found):
-        root = Path(os.path.commonpath([file.parent for file in found]))
-    return list(found), root
+        raise DataError(f"{path}: {first_few(wrong) or 'no path in it'}; a line is a path, relative to the list")
+    if not all(file.is_relative_to(root) for file in found.values()):
+        root = Path(os.path.commonpath([file.parent for file in found.values()]))
+    return list(found.values()), root
 
 
 def _sample(shards: ShardSet, i: int) -> Rgb:

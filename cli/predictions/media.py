@@ -74,7 +74,7 @@ def find_pictures(spec: str | Path) -> tuple[list[Path], list[Path]]:
         suffixes = " ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
         none = "there are no files" if place.is_dir() else "nothing is there"
         held = f"there are {by_suffix(others)}" if others else none
-        raise DataError(f"{spec}: no picture ({suffixes}), {held}; name a file, a folder or a quoted glob")
+        raise DataError(f"{spec}: no picture ({suffixes}), {held}; name a file, folder, quoted glob, list or shard set")
     return pictures, others
 
 

@@ -185,7 +185,7 @@ def outputs(folder: Path) -> dict[str, tuple[Path, Path]]:
     Raises:
         DataError: there are none.
     """
-    predicted = (folder / "labels", ".png", folder / "confidence", ".png")
+    predicted = (folder / "labels", ".png", folder / "confidences", ".png")
     for ids, ending, sure, other in ((folder, "_pred.png", folder, "_conf.png"), predicted):
         if names := [str(path.relative_to(ids)).removesuffix(ending) for path in sorted(ids.rglob(f"*{ending}"))]:
             return {name: (ids / f"{name}{ending}", sure / f"{name}{other}") for name in names}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ T = TypeVar("T")
 Scores = npt.NDArray[np.float32]
 Views = Mapping[float, tuple[Ids, Scores]]
 """Ids and attention by scale, see `infer.by_scale`."""
+Segmented = tuple[Ids, Scores | None, Ids | None]
 AHEAD = 8  # pictures read, and results not yet written, at most
 THREADS = 2  # for either; decoding and packing leave Python's lock
 WAITING = 32  # pictures that wait for others of their size, at most
@@ -86,27 +87,17 @@ def grouped(
     yield from waiting.values()
 
 
-class Segmented(NamedTuple):
-    """What a network says of one image."""
-
-    ids: Ids
-    scores: Scores | None = None
-    """(C, H, W), of the kind that is to be written."""
-    confidences: Ids | None = None
-    """Of 16 bits."""
-
-
 def _segmented(predictor: Predictor, images: Sequence[Rgb], out: OutputFolder) -> Iterator[Segmented]:
-    """Ids and what else is asked for, from the same forward passes."""
+    """Ids and, if they are asked for, scores and confidences of 16 bits, from the same forward passes."""
     unsure = out.with_confidences or out.threshold > 0
     if out.dump is None and not unsure:
-        yield from map(Segmented, predictor(images))
+        yield from ((ids, None, None) for ids in predictor(images))
         return
     for logits in predictor.logits(images):
         ids = logits.argmax(axis=0).astype(id_type(len(logits)))
         shares = softmax(logits) if unsure or out.dump == "probabilities" else None
         scores = {"logits": logits, "probabilities": shares, None: None}[out.dump]
-        yield Segmented(ids, scores, as_uint16(shares.max(axis=0)) if unsure and shares is not None else None)
+        yield ids, scores, as_uint16(shares.max(axis=0)) if unsure and shares is not None else None
 
 
 def _read(item: Item) -> tuple[Item, Rgb | DataError]:

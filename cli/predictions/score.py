@@ -93,19 +93,17 @@ def print_scores(found: Row) -> None:
 
 def _matched(files: Iterable[str], sets: Sequence[Set], folder: Path) -> dict[str, dict[int, tuple[ShardSet, int]]]:
     """By image that has a label, where its labels lie: at the key that is its path."""
-    names, wrong = defaultdict(list), []
+    names, wrong = {unescape(name): name for name in files}, []
     found: dict[str, dict[int, tuple[ShardSet, int]]] = defaultdict(dict)
-    for name in files:
-        names[unescape(name)].append(name)
     for kind, shards in sets:
         for i in range(len(shards)):
             key = unescape(shards.entry(i).key)
-            if len(near := names[key]) == 1 and kind not in found[near[0]]:
-                found[near[0]][kind] = shards, i
+            if key in names and kind not in found[names[key]]:
+                found[names[key]][kind] = shards, i
             else:
-                wrong.append(f"{shards.url}/{key} has {' and '.join(near) or 'none'}")
+                wrong.append(f"{shards.url}/{key} has {'another label' if key in names else 'no prediction'}")
     if wrong:
-        raise DataError(f"{folder}: {len(wrong)} labels lack one prediction of their own: {first_few(wrong)}")
+        raise DataError(f"{folder}: {len(wrong)} labels lack a prediction of their own: {first_few(wrong)}")
     return found
 
 

@@ -25,6 +25,7 @@ from segstream.shards.taxonomy import load_taxonomy
 
 NUM_CONFUSIONS = 5  # told in words beside a confusion matrix
 MAX_SIDE = 480  # pixels of an inlined picture's longer side: a page of a few MB
+AGAIN, DIAGONAL = "score it again", "as sure as right"
 MAX_POINTS = 240  # of a curve in the page
 ADVICE = "evaluate the model again"
 WORST = "*/worst-*/worst.json"  # below a model's pictures
@@ -33,7 +34,9 @@ Curve = Sequence[tuple[float, float]]
 """(step, value) by rising step."""
 
 
-def make_report(*, evals: Path, pictures: Path, confusion: Path, metrics: Path, runs: Path) -> tuple[Summary, str]:
+def make_report(
+    *, evals: Path, pictures: Path, confusion: Path, metrics: Path, runs: Path, ensembles: Path
+) -> tuple[Summary, str]:
     """Read what `train` and `eval` left behind.
 
     Args:
@@ -42,6 +45,7 @@ def make_report(*, evals: Path, pictures: Path, confusion: Path, metrics: Path, 
         confusion: of `eval --confusion`, MODEL/; may be missing.
         metrics: of `eval --metrics`, MODEL.speed.json; may be missing.
         runs: folder of run folders.
+        ensembles: folder of folders that `ensemble --score` made; may be missing.
 
     Returns:
         The summary, and the page as one string of HTML.
@@ -83,6 +87,7 @@ def make_report(*, evals: Path, pictures: Path, confusion: Path, metrics: Path, 
         matrices=[
             (name, *read_confusion(path)) for name in models for path in sorted((confusion / name).glob("*.json"))
         ],
+        calibrations=[_calibration(path, ensembles) for path in sorted(ensembles.rglob("score.json"))],
         charts=charts,
         curves=names,
         speeds=[row for row in speeds if not row[1] is row[3] is None],
@@ -168,6 +173,17 @@ def _charts(logs: Mapping[str, Path]) -> tuple[list[tuple[str, str]], list[str]]
         if (svg := line_chart({n: of_chart.get(n, ()) for n in names}, x_label="step", y_label=y_label))
     ]
     return drawn, names
+
+
+def _calibration(path: Path, folder: Path) -> tuple[str, dict[str, Any], str]:
+    """Of scores their folder's name, what they say of each subset, and the reliability diagram of all, an SVG."""
+    try:
+        rows = {name: row for name, row in read_json(path, AGAIN)["subsets"].items() if "reliability" in row}
+        lines = {name: [(float(x), float(y)) for x, y, _ in row["reliability"]] for name, row in rows.items()}
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: not what `ensemble --score` writes ({error}); {AGAIN}") from error
+    chart = line_chart(lines | {DIAGONAL: [(0.0, 0.0), (1.0, 1.0)]}, x_label="confidence", y_label="accuracy")
+    return path.parent.relative_to(folder).as_posix(), rows, chart
 
 
 def _speed(log: Path, metrics: Path) -> list[float | None]:

@@ -68,16 +68,18 @@ def _row(given: Recipe) -> dict[str, Any]:
         "steps": steps,
         "epochs": given.train.epochs,
         "short_side": recipe.augment.short_side,
+        "long_side": recipe.augment.long_side,
         "crop": recipe.augment.crop,
     }
 
 
 def _words(row: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
     """Values for people, a length in epochs in place of crops, a longer side in place of a shorter one."""
-    epochs, crop = row["epochs"], row["crop"]
+    epochs, side, crop = row["epochs"], row["long_side"], row["crop"]
     times = max(epochs.values()) if isinstance(epochs, dict) else epochs
     said = {**row, "crop": str(crop) if isinstance(crop, int) else "{} x {}".format(*crop)}
     said |= {"crops": f"{times:g} epochs"} if times else {}
+    said["short_side"] = f"{side} long" if side else row["short_side"] and str(row["short_side"])
     return [f"{said[key]:,}" if isinstance(said[key], int) else said[key] or "-" for key in keys]
 
 

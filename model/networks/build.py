@@ -112,6 +112,13 @@ PRESETS: Mapping[str, Config] = {
 }
 """Architecture name -> sizes. All but the tiny one are the authors' own."""
 
+HEADS: Mapping[str, type[Config]] = {
+    "ocr.cls_head.weight": OCRConfig,
+    "cls.4.weight": ResNetConfig,
+    "last_layer.3.weight": HRNetConfig,
+}
+"""The tensor with a row per class, and whose it is."""
+
 
 def build(arch: str, num_classes: int, **options: Any) -> nn.Module:
     """Build a network with freshly drawn weights.
@@ -156,6 +163,19 @@ def build(arch: str, num_classes: int, **options: Any) -> nn.Module:
     arguments = asked.given(("bn_momentum", "seed", "checkpointing", *further))
     asked.check_known()
     return family(sizes, num_classes, **arguments)
+
+
+def divide_logits(net: nn.Module, temperature: Any, *, where: str) -> None:
+    """Divide by a temperature what a network answers, in its last layer.
+
+    Raises:
+        DataError: that is no number above 0; `where` says whose it is.
+    """
+    if not isinstance(temperature, float) or not 0 < temperature < float("inf"):
+        raise DataError(f"{where}: temperature {temperature!r}; must be a number above 0: fit it again")
+    head = next(name for name, _ in net.named_parameters() if name in HEADS).removesuffix(".weight")
+    for parameter in net.get_submodule(head).parameters():
+        parameter.data /= temperature
 
 
 _FAMILIES: Mapping[type[Config], tuple[Callable[..., nn.Module], Sequence[str]]] = {

@@ -23,7 +23,7 @@ naive; hierarchical multi-scale attention 19 (Cityscapes) and 65 (Mapillary Vist
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,10 +32,7 @@ from torch import Tensor, nn
 
 from segstream.model.checkpoint import FORMAT, VERSIONS, Final, parse_result
 from segstream.model.networks.blocks import check_parts, is_below
-from segstream.model.networks.build import PRESETS, Config, build
-from segstream.model.networks.hrnet import HRNetConfig
-from segstream.model.networks.ocr import OCRConfig
-from segstream.model.networks.resnet import ResNetConfig
+from segstream.model.networks.build import HEADS, PRESETS, build, divide_logits
 from segstream.model.weights_file import check_values, one_line, read_weights_file
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import digest
@@ -51,12 +48,6 @@ HRNET_TRUNK = r"(backbone\.)?(conv1|conv2|bn1|bn2|layer1|transition[123]|stage[2
 HRNET_CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
 RESNET_TRUNK = r"layer[0-4]\."
 RESNET_STEM = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4, "conv3": 6, "bn3": 7}  # position in PSPNet's `layer0`
-HEADS: Mapping[str, type[Config]] = {
-    "ocr.cls_head.weight": OCRConfig,
-    "cls.4.weight": ResNetConfig,
-    "last_layer.3.weight": HRNetConfig,
-}
-"""The tensor with a row per class, and whose it is."""
 MSEG, HMSA = {194: "universal", 316: "naive"}, {19: "cityscapes-19", 65: "mapillary-public65"}
 WRAPPERS = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")  # torch's, anywhere in a name
 AVERAGED = re.compile(r"(?<![a-z])(ema|swa|avg|average)", re.IGNORECASE)
@@ -80,6 +71,8 @@ class Loaded:
     the caller asked for."""
     unused: tuple[str, ...] = ()
     """Names of the file's tensors that the network has no place for; only where the caller said `auto`."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """What a file of ours says of its network, see `load_any`."""
 
     @property
     def summary(self) -> str:
@@ -145,7 +138,8 @@ def load_any(
 
     Returns:
         The network and what is known of it: `arch` and `num_classes`; of our own files all of their `meta`; of others
-        `kind` and `where` (see `Loaded`), and `taxonomy` where the class list is known.
+        `kind` and `where` (see `Loaded`), and `taxonomy` where the class list is known. Where the meta has a
+        `temperature`, the network's logits are divided by it.
 
     Raises:
         UsageError: an unknown `arch`, or a file without a head (an ImageNet backbone).
@@ -195,10 +189,11 @@ def copy_weights(
     check_values(path, found.weights)
     net.load_state_dict({**own, **found.weights})
     kept = tuple(name for name in own if name not in found.weights and not name.endswith(COUNTER))
-    others = " and ".join(str(other) or "the top" for (wrongs, _), other, *_ in tried if not wrongs and other != place)
+    others = _listed([str(other) or "the top" for (wrongs, _), other, *_ in tried if not wrongs and other != place])
     where = str(place) + f"; {others} fits too: averaged weights go first, then what comes first" * bool(others)
-    sha256, count = file_sha256(path), len(found.weights)
-    return Loaded(kind=found.kind, where=where, sha256=sha256, num_tensors=count, fresh=kept, unused=unused)
+    facts: dict[str, Any] = {"sha256": file_sha256(path), "num_tensors": len(found.weights)}
+    facts["meta"] = parse_result(path, content).meta if place.kind else {}
+    return Loaded(kind=found.kind, where=where, fresh=kept, unused=unused, **facts)
 
 
 def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, list[str]]:
@@ -350,6 +345,8 @@ def _rebuilt(path: str | Path, final: Final) -> tuple[nn.Module, dict[str, Any]]
         raise DataError(f"{path}: weights do not fit the architecture it names, {arch}: {_told(wrong)}; train again")
     net = build(arch, num_classes, **options)
     net.load_state_dict({**net.state_dict(), **final.weights})
+    if "temperature" in meta:
+        divide_logits(net, meta["temperature"], where=str(path))
     return net.eval(), meta
 
 

@@ -32,7 +32,7 @@ from segstream.model.losses.loss import LabelCounts, count_labels
 from segstream.model.losses.pixel_loss import image_weights
 from segstream.model.training.train_state import MetricsLog, TrainState
 from segstream.model.types import Batch, BatchSource, LogRow
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, first_few
 from segstream.shards.taxonomy import IGNORE_INDEX
 
 _NAMES = [field.name for field in fields(TrainConfig)]
@@ -366,5 +366,5 @@ def check_batch(batch: Batch, step: int, *, num_classes: int, parts: int) -> Non
     if largest >= num_classes:
         raise DataError(
             f"step {step}: a label holds id {largest}, the network has {num_classes} classes (samples "
-            f"{', '.join(batch.keys)}); train in the taxonomy that the labels are in"
+            f"{first_few(batch.keys)}); train in the taxonomy that the labels are in"
         )

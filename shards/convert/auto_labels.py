@@ -12,22 +12,19 @@ Source: the coarse images of hierarchical multi-scale attention's best Cityscape
 a class of `or_coarse` was added only to images in which the network had found it, and also outside of the region.
 """
 
-import contextlib
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from segstream.shards.codecs.labels import decode_ids
 from segstream.shards.datasets.sources import Dataset, Ids, Pair
-from segstream.shards.errors import DataError, UnreadableError, UsageError, did_you_mean
+from segstream.shards.errors import DataError, UnreadableError, UsageError
 from segstream.shards.format.keys import unescape
 from segstream.shards.format.left_out import BadFileError
-from segstream.shards.schema import parse, parse_json, read_yaml, shown
+from segstream.shards.schema import parse, read_yaml
 from segstream.shards.taxonomy import IGNORE_INDEX, Remap, build_remap, remap_label
 
 PREFIX = "--auto-labels/"  # of the files' names among those of the release
@@ -51,25 +48,14 @@ class AutoLabels:
 
     def __post_init__(self) -> None:
         top, left, bottom, right = self.region or (0, 0, 1, 1)
-        if not 0 <= top < bottom or not 0 <= left < right:
-            raise DataError(f"region: {self.region}; give top, left, bottom and right of at least one pixel")
-        if not 0 <= self.threshold <= 1:
-            raise DataError(f"threshold: {self.threshold}; confidences are 0 to 1")
-        if wrong := [form for form in (self.ids, self.confidences) if "{key}" not in form and "{name}" not in form]:
-            raise DataError(f"{wrong[0]!r} is one file for all images; use {{key}} or {{name}} in it")
+        if not (0 <= top < bottom and 0 <= left < right and 0 <= self.threshold <= 1):
+            raise DataError(f"region {self.region}, threshold {self.threshold}: give top, left, bottom, right; 0 to 1")
 
-    @property
-    def params(self) -> dict[str, Any]:
-        """What of it shapes the labels, as JSON gives it back."""
-        stated: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return {name: value for name, value in stated.items() if name != "folder"}
-
-    def paths(self, pair: Pair) -> tuple[str, str]:
+    def paths(self, pair: Pair) -> list[str]:
         """An image's ids and confidences, below the folder."""
         key = unescape(pair.key)
         name = key.rpartition("/")[2]
-        ids, confidences = (f.replace("{key}", key).replace("{name}", name) for f in (self.ids, self.confidences))
-        return ids, confidences
+        return [form.replace("{key}", key).replace("{name}", name) for form in (self.ids, self.confidences)]
 
     def label(self, pair: Pair, files: Mapping[str, bytes], data: Dataset, size_hw: tuple[int, int]) -> Ids:
         """An image's label, (H, W) uint8 native ids.
@@ -81,7 +67,7 @@ class AutoLabels:
             BadFileError: a file cannot be used, or is not of the image's size.
         """
 
-        def read(path: str, decode: Callable[[bytes], npt.NDArray[Any]], remap: Remap | None) -> npt.NDArray[Any]:
+        def read(path: str, remap: Remap | None, decode: Callable[[bytes], Ids] = decode_ids) -> Ids:
             try:
                 found = decode(files[path])
                 found = found if remap is None else remap_label(found, remap, where=path)
@@ -96,16 +82,15 @@ class AutoLabels:
 
         ids, confidences = (PREFIX + path for path in self.paths(pair))
         own = build_remap(data.taxonomy.name, data.name, {i: i for i in range(data.taxonomy.num_classes)})
-        label = read(ids, released, data.remap) if self.coding == "release" else read(ids, decode_ids, own)
-        if self.or_coarse:
-            coarse = read(pair.label or "", released, data.remap)
-            for i in map(data.taxonomy.classes.index, self.or_coarse):
-                label[coarse == i] = i
-        unsure = read(confidences, _shares, None) < self.threshold
+        label = read(ids, data.remap, released) if self.coding == "release" else read(ids, own)
+        coarse = read(pair.label or "", data.remap, released) if self.or_coarse else label
+        for i in map(data.taxonomy.classes.index, self.or_coarse):
+            label[coarse == i] = i
+        values = read(confidences, None)
         top, left, bottom, right = self.region or (0, 0, *size_hw)
-        ignored = np.ones(size_hw, np.bool_)
-        ignored[top:bottom, left:right] = unsure[top:bottom, left:right]
-        label[ignored] = IGNORE_INDEX
+        counts = np.zeros(size_hw, np.bool_)
+        counts[top:bottom, left:right] = True
+        label[~counts | (values / (255 if values.dtype == np.uint8 else 65535) < self.threshold)] = IGNORE_INDEX
         return label
 
 
@@ -121,25 +106,12 @@ def load_auto_labels(path: Path, data: Dataset) -> AutoLabels:
     """
     if data.remap is None:
         raise UsageError(f"{data.name}: has no labels that others could replace; leave out --auto-labels")
-    spec = AutoLabels() if path.is_dir() else parse(AutoLabels, read_yaml(path), at=str(path))
+    spec = parse(AutoLabels, {} if path.is_dir() else read_yaml(path), at=str(path))
     folder = (path if path.is_dir() else path.parent) / spec.folder
-    if not folder.is_dir():
-        raise DataError(f"{path}: folder: {folder} is no folder; it should hold {spec.ids} and {spec.confidences}")
-    for name in spec.or_coarse:
-        if name not in data.taxonomy.classes:
-            raise DataError(f"{path}: or_coarse: no class {name!r}; {did_you_mean(name, data.taxonomy.classes)}")
-    told = None
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        told = parse_json((folder / "classes.json").read_bytes())["classes"]  # of `predict`
-    if spec.coding == "native" and told not in (None, list(data.taxonomy.classes)):
-        what = f"the ids are of {shown(told)}, not of the classes of {data.taxonomy.name}"
-        raise DataError(f"{folder}/classes.json: {what}; predict with --taxonomy {data.taxonomy.name}")
+    taxonomy, told = data.taxonomy, folder / "predict.json"
+    if unknown := [name for name in spec.or_coarse if name not in taxonomy.classes]:
+        raise DataError(f"{path}: or_coarse: {taxonomy.name} has no class {unknown[0]!r}; it has {taxonomy.classes}")
+    of = {"name": taxonomy.name, "digest": taxonomy.digest}
+    if spec.coding == "native" and told.is_file() and read_yaml(told).get("taxonomy") != of:
+        raise DataError(f"{told}: ids of other classes than {data.name} has; predict with --taxonomy {taxonomy.name}")
     return replace(spec, folder=str(folder))
-
-
-def _shares(data: bytes) -> npt.NDArray[np.float64]:
-    """(H, W) confidences, 0 to 1."""
-    values = decode_ids(data)
-    if values.dtype not in (np.uint8, np.uint16):
-        raise UnreadableError(f"confidences of {values.dtype}, expected 8 or 16 bits")
-    return values / np.iinfo(values.dtype).max

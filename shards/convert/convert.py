@@ -8,7 +8,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -119,8 +119,6 @@ def convert(
     found = data.find(release, split)
     pairs = _ordered(found, where=f"{release} ({data.name}, {split})")
     chosen: Sequence[Pair] = pairs[:limit]
-    if centroids and chosen[0].label is None:
-        raise UsageError(f"{data.name} {split}: has no labels, so there are no centroids; leave out --centroids")
     finish = functools.partial(add_centroids, workers=workers, progress=progress) if centroids else str
     records = unused = None
     if relabel is not None:
@@ -140,7 +138,7 @@ def convert(
         "shard_samples": shard_samples,
         "shard_bytes": shard_bytes,
         **({"records_sha256": records.sha256} if records is not None else {}),
-        **({"auto_labels": auto.params} if auto else {}),
+        **({"auto_labels": {name: value for name, value in asdict(auto).items() if name != "folder"}} if auto else {}),
     }
     setup = Setup(
         dataset=data,

@@ -155,14 +155,19 @@ class ShardSet(AbstractContextManager["ShardSet"]):
     def _load(self, name: str, load: Callable[[bytes], T]) -> T:
         """What `load` makes of a file of centroids; errors name it and what makes it."""
         made: list[T] = []
-        try:
-            if self._store.size(name) is None:
-                raise DataError("missing")
-            self._store.read(name, check=lambda data: made.append(load(data)))
-            return made[-1]
-        except DataError as error:
-            folder = "FOLDER" if self._store.remote else self.url
-            raise DataError(f"{self.url}/{name}: {error}; run `segstream stats {folder} --centroids`") from error
+        folder = "FOLDER" if self._store.remote else self.url
+        advice = f"run `segstream stats {folder} --centroids`"
+
+        def check(data: bytes) -> None:
+            try:
+                made.append(load(data))
+            except DataError as error:
+                raise DataError(f"{self.url}/{name}: {error}; {advice}") from error
+
+        if self._store.size(name) is None:
+            raise DataError(f"{self.url}/{name}: missing; {advice}")
+        self._store.read(name, check=check)
+        return made[-1]
 
     def _pieces(
         self, name: str, offset: int, sizes: Sequence[int], crc32s: Sequence[int], what: Callable[[int], str]

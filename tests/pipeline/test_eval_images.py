@@ -22,5 +22,5 @@ def test_training_splits_of_full_size_are_evaluated_on_and_reduced_ones_are_not(
             _, image, labels = images.at(0, ["native"])
             assert np.array_equal(image, Image.open(raw / "images/training/ADE_train_00000001.jpg"))
             assert labels["native"].shape == (24, 32)
-    with pytest.raises(DataError, match=r"a training split, .* reduced size \(sample 'ADE_train_00000001'"):
+    with pytest.raises(DataError, match=r"a training split, .* reduced size \(--short-side 12\)"):
         EvalImages(stored(12))

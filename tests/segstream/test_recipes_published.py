@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from segstream.recipe import load_recipe, recipe_names
+from segstream.recipe import load_recipe, read_recipe, recipe_names, resolve
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError
+from segstream.shards.taxonomy import load_taxonomy
 
 RECIPES = Path("recipes").resolve()
 PUBLISHED = [name for name in recipe_names() if re.search(r"-[13]m-\d+p$|-3m-\d+p$", name)]
@@ -76,6 +77,58 @@ def test_mixes_are_of_known_training_sets_in_equal_shares(name):
         (dataset,) = recipe.data.mix
         assert f"-{dataset}-" in name
         assert (registry()[dataset].role == "train") == (recipe.data.taxonomy == "universal")
+
+
+INDUSTRIOUS, RATTLESNAKE, TURTLE, CHIHUAHUA = (
+    "ocrnet.HRNet_industrious-chicken",
+    "mapillary_ocrnet.HRNet_Mscale_fast-rattlesnake",
+    "cityscapes_ocrnet.HRNet_Mscale_outstanding-turtle",
+    "cityscapes_trainval_ocr.HRNet_Mscale_nimble-chihuahua",
+)
+IMAGENET, GTA5 = "hrnetv2_w48_imagenet_pretrained", ((1052, 1914), 6, 1e-2, 2.0, 175)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "weights", "images", "steps"),
+    [
+        ("cityscapes-19", ((1024, 2048), 8, 5e-3, 2.0, 175), INDUSTRIOUS, 2975, 65_078),
+        ("cityscapes-19-sota", ((1024, 2048), 16, 1e-2, 2.0, 175), INDUSTRIOUS, 2975, 32_539),
+        ("mapillary-public65", ((1024, 1024), 16, 5e-3, 1.0, 200), IMAGENET, 18_000, 225_000),
+        ("gta5-19", GTA5, RATTLESNAKE, 12, 350),
+        ("shift-19", GTA5, RATTLESNAKE, 12, 350),
+        ("mapillary-19", GTA5, RATTLESNAKE, 18_000, 525_000),
+        ("bdd100k-19", GTA5, INDUSTRIOUS, 7000, 204_166),
+        ("idd-19", GTA5, TURTLE, 14_027, 409_120),
+        ("wilddash2-19", GTA5, CHIHUAHUA, 12, 350),
+    ],
+)
+def test_models_of_multi_scale_attention_are_those_of_its_scripts(name, values, weights, images, steps):
+    recipe = read_recipe(f"hmsa-{name}")
+    augment, train, (dataset,) = recipe.augment, recipe.train, recipe.data.mix
+    assert (augment.crop, recipe.loader.batch, train.lr, train.power, train.epochs) == values
+    assert resolve(recipe, {dataset: images}).steps == steps
+    assert recipe.model.weights == f"weights/{weights}.pth"
+    published = "https://github.com/NVIDIA/semantic-segmentation#download-weights"
+    assert (recipe.model.fresh, recipe.model.published) == ("auto", published)
+    mapillary = name == "mapillary-public65"
+    assert recipe.model.options == ({} if mapillary else {"scale_weight": 0.05})
+    assert (train.loss, train.schedule, train.schedule_per, train.aux_rmi) == ("rmi", "poly", "epoch", False)
+    assert (train.optimizer, train.momentum, train.weight_decay) == ("sgd", 0.9, 1e-4)
+    assert (augment.scale, augment.rotate_p, augment.flip_p, augment.color_jitter) == ((0.5, 2.0), 0, 0.5, 0.25)
+    assert (augment.fill, augment.short_side) == ("black", None)
+    blurred = (2177, 1, (0.15, 1.3)) if mapillary else (None, 0, None)
+    assert (augment.long_side, augment.blur_p, augment.blur_sigma) == blurred
+    assert recipe.data.sampling[dataset].share == 0.5
+    scales = ((0.25, 0.5, 1.0, 2.0), True) if mapillary else ((0.5, 1.0, 2.0), False)
+    assert (recipe.eval.n_scales, recipe.eval.flip) == scales
+
+
+def test_coarse_images_come_in_by_the_classes_that_gain_by_them():
+    recipe = read_recipe("hmsa-cityscapes-19-sota")
+    classes = load_taxonomy("cityscapes-19").classes
+    boosted = recipe.data.sampling["cityscapes-19"].only["train_extra"]
+    assert [classes.index(name) for name in boosted] == [3, 4, 6, 7, 9, 11, 12, 13, 14, 15, 16, 17, 18]
+    assert recipe.data.splits == ("train", "train_extra")
 
 
 def test_the_baseline_of_domain_generalisation():

@@ -11,8 +11,9 @@ from segstream.model.checkpoint import load_final
 from segstream.model.networks.build import build
 from segstream.model.training.trainer import SIGNALS, Stopped
 from segstream.shards.errors import DataError
+from segstream.shards.taxonomy import Taxonomy
 from segstream.training import _ignore_signals_once_stopped, train
-from tests.model.toy import TINY, save_published
+from tests.model.toy import TINY, save_net, save_published
 from tests.segstream.recipes import toy
 
 pytestmark = pytest.mark.usefixtures("toy_batches")
@@ -84,6 +85,18 @@ def test_parts_may_be_left_freshly_drawn(tmp_path):
     assert auto.identity["network"]["weights"]["fresh"] == "auto"
     assert all(torch.equal(auto.weights[name], tensor) for name, tensor in final.weights.items())
     assert notes[-1].endswith(f"{told}; 2 of the file left out (last_layer.3.weight, last_layer.3.bias)")
+
+
+@pytest.mark.parametrize(("classes", "told"), [(("sky", "road", "tree"), 0), (("road", "sky", "tree"), 1)])
+def test_a_head_of_other_classes_is_warned_of(tmp_path, classes, told):
+    taxonomy, notes = Taxonomy(name="other", kind="own", classes=classes), []
+    path = save_net(tmp_path / "other.pt", build("hrnet-tiny", 3, **TINY), taxonomy=taxonomy)
+    for fresh, warnings in ((), told), (["last_layer.3"], 0):
+        chosen = recipe(tmp_path, f"model.weights={path}", f"model.fresh={list(fresh)}")
+        train(chosen, tmp_path / f"run-{len(fresh)}", on_note=notes.append)
+        text = f"warning: {path}: as many classes as the labels have, but others, or in another order; name the"
+        assert sum(note.startswith(text) for note in notes) == warnings
+        notes.clear()
 
 
 def test_a_length_in_epochs_is_that_of_the_samples(tmp_path):

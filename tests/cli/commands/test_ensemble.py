@@ -53,10 +53,14 @@ def test_only_what_is_missing_or_old_is_made_again(models, tmp_path, capsys):
     folders, _ = models
     out, later = tmp_path / "out", lambda: dump(folders[1], NAMES[1], 99)
     missing = (out / f"{NAMES[0]}_conf.png").unlink
+    scores = out / "score.json"
     for change, expected in ((lambda: None, 2), (lambda: None, 0), (later, 1), (missing, 1)):
         change()
+        if out.is_dir():
+            scores.write_text("{}")
         ensemble(folders, out, json=True)
         assert json.loads(capsys.readouterr().out)["made"] == expected
+        assert scores.exists() == (expected == 0)  # those of other files go
     with pytest.raises(DataError, match="rule is 'softmax', this run has 'max'"):
         ensemble(folders, out, rule="max")
     ensemble(folders, out, rule="max", overwrite=True, json=True)

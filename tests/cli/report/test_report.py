@@ -71,7 +71,9 @@ class Left:
                 Image.fromarray(colorize(LABEL, 3)).save(folder / f"{n:03}_{kind}.png")
 
     def page(self):
-        return make_report(**{n: self.folder / n for n in ("evals", "pictures", "confusion", "metrics", "runs")})[1]
+        return make_report(
+            **{n: self.folder / n for n in ("evals", "pictures", "confusion", "metrics", "runs", "ensembles")}
+        )[1]
 
 
 @pytest.fixture
@@ -141,6 +143,25 @@ def test_what_is_not_there_is_left_out(bare):
     text = bare.page()
     assert not [title for title in ("<h2>Worst", "<h2>Confusion", "<h2>Training", "<h2>Speed", "<img") if title in text]
     assert Page(text).open == []
+
+
+def test_the_calibration_of_ensembles_is_drawn(bare):
+    bins = [[0.25, 0.1, 0.4], [0.75, 0.5, 0.6]]
+    row = {"miou_mseg": 0.5, "accuracy": 0.34, "ece": 0.21, "auroc": None, "fpr95": 0.625, "reliability": bins}
+    scores = write(bare.folder / "ensembles/two/score.json", json.dumps({"subsets": {"<a>": row, "SMIYC": {}}}))
+    text = bare.page()
+    section = text[text.index("<h2>Calibration") : text.index("<h2>Data")]
+    page = Page(text)
+    assert page.open == []
+    assert section.count('<path class="line') == 2
+    assert 'class="line c0" d="M225.5 253.4L572.5 147.0"><title>&lt;a&gt;' in section  # x: 52 + 694 c; y: 280 - 266 a
+    assert 'class="line c1" d="M52.0 280.0L746.0 14.0"><title>as sure as right' in section
+    at = page.cells.index("FPR95") + 1
+    assert page.cells[at : at + 6] == ["<a>", "50.0", "34.0", "21.0", "-", "62.5"]
+    for damaged in ("[]", '{"subsets": {"a": {"reliability": [1]}}}', '{"subsets": {"a": 1}}'):
+        scores.write_text(damaged)
+        with pytest.raises(DataError, match=r"two/score\.json: not what `ensemble --score` writes"):
+            bare.page()
 
 
 def test_headlines(bare):

@@ -24,6 +24,9 @@ def test_the_list_says_crops_of_a_dataset_as_asked_and_of_the_run(capsys):
     show("text")
     lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
     assert lines["mseg-relabeled-3m-720p"][2:] == ["7", "3,000,000", "49", "428,571", "720", "593"]
+    sizes = ["200", "epochs", "16", "225,000", "2177", "long", "1024", "x", "1024"]
+    assert lines["hmsa-mapillary-public65"] == ["hmsa", "native", "1", *sizes]
+    assert lines["hmsa-gta5-19"][2:] == ["1", "175", "epochs", "6", "-", "-", "1052", "x", "1914"]
 
 
 def test_every_recipe_is_on_the_page_once():

@@ -126,7 +126,7 @@ def test_what_happens_to_one_process_happens_to_all(tmp_path):
     together(_events, str(tmp_path))
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert first["bad"] == "step 0: another process of this run cannot go on; its own message says why"
-    assert second["bad"].startswith("step 0: a label holds id 7, the network has 3 classes (samples 0/1, 0/3)")
+    assert second["bad"].startswith("step 0: a label holds id 7, the network has 3 classes (samples 0/1; 0/3)")
     assert second["other"].startswith("processes of one run differ: train.lr is 1.05, this run has 0.05 on rank 0")
     assert first["other"].startswith("processes of one run differ: see what another process says")
     for seen in (first, second):

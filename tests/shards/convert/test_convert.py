@@ -418,5 +418,7 @@ def test_centroids_change_nothing_else_and_are_the_same_whenever_they_are_made(r
 
 def test_a_set_without_labels_has_no_centroids(tmp_path):
     raw = trees.save(tmp_path / "raw/bravo_ACDC/fog/a.png", np.zeros((8, 8, 3), np.uint8)).parents[2]
-    with pytest.raises(UsageError, match=r"bravo .*has no labels, so there are no centroids; leave out --centroids"):
-        convert("bravo", split="test", raw=raw, out=tmp_path, centroids=True)
+    url = convert("bravo", split="test", raw=raw, out=tmp_path, centroids=True).url
+    assert verify(url).ok
+    with pytest.raises(DataError, match=r"has no labels 'native'; it holds images only"):
+        open_shards(url).centroid_counts("native")

@@ -217,3 +217,13 @@ def test_what_cannot_be_made_is_told(ade, tmp_path):
     with pytest.raises(DataError, match=r"shard-000001\.tar: ADE_train_00000003\.json fails its checksum"):
         add_centroids(ade)
     assert not (ade / SUMMARY).exists()
+
+
+def test_a_server_that_fails_is_not_blamed_on_centroids(made, monkeypatch):
+    monkeypatch.setenv("SEGSTREAM_RETRY_S", "0")
+    with serving(made) as server, open_shards(server.url) as there:
+        there.centroid_counts("native")
+        server.share, server.faults = 1.0, ("503",)
+        told = refusal(lambda: there.centroids(0, "native"))
+        assert "failed 1 times" in told
+        assert "--centroids" not in told
