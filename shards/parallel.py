@@ -61,10 +61,8 @@ def as_they_finish(
             pool.shutdown()
             codes = {process.exitcode for process in workers_of.values()} - {None, 0, -signal.SIGTERM}  # the pool's own
             how = ", ".join(ending(code) for code in codes if code) or "no exit code is known"
-            raise DataError(
-                f"{what}: a worker process died ({how}); what was finished is kept; run the same command again, with "
-                f"fewer --workers if memory ran out"
-            ) from error
+            advice = "what was finished is kept; run the same command again, with fewer --workers if memory ran out"
+            raise DataError(f"{what}: a worker process died ({how}); {advice}") from error
         except BaseException as error:
             if not isinstance(error, Exception):
                 stop.close()

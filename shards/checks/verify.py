@@ -29,17 +29,19 @@ from segstream.shards.storage.base import Store
 from segstream.shards.storage.open import open_store
 from segstream.shards.taxonomy import IGNORE_INDEX, remap_label, universal_remap
 
-FaultClass = Literal[
-    "manifest",  # missing, unreadable, or of another version
-    "shard",  # missing, of another length or hash, not a tar
-    "index",  # missing, unreadable, or at odds with the tar
-    "checksum",  # a member's bytes
-    "decode",  # an image, label or JSON that cannot be read
-    "size",  # image, label and index do not agree on it
-    "label",  # an id outside the taxonomy, or labels that contradict one another
-    "count",  # class counts of index or manifest
-    "centroids",  # where there are any: a file missing, unreadable, or of another conversion
-]
+FaultClass = Literal["manifest", "shard", "index", "checksum", "decode", "size", "label", "count", "centroids"]
+"""What is broken.
+
+    manifest   missing, unreadable, or of another version
+    shard      missing, of another length or hash, not a tar
+    index      missing, unreadable, or at odds with the tar
+    checksum   a member's bytes
+    decode     an image, label or JSON that cannot be read
+    size       image, label and index do not agree on it
+    label      an id outside the taxonomy, or labels that contradict one another
+    count      class counts of index or manifest
+    centroids  where there are any: a file missing, unreadable, or of another conversion
+"""
 FAULT_CLASSES: tuple[FaultClass, ...] = get_args(FaultClass)
 
 

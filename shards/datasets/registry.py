@@ -12,7 +12,7 @@ from segstream.shards.datasets import own_data
 from segstream.shards.datasets.layout import Files, find, folder_of
 from segstream.shards.datasets.polygons import object_masks
 from segstream.shards.datasets.sources import Dataset, Role, Segments, id_masks, label_files
-from segstream.shards.errors import DataError, UsageError, did_you_mean
+from segstream.shards.errors import UsageError, did_you_mean
 from segstream.shards.schema import parse, read_yaml
 
 _RELABELED = "-relabeled"
@@ -117,14 +117,6 @@ class Facts:
     more: str | None = None
     """What more images than the release has would mean."""
     signs: tuple[Sign, ...] = ()
-
-    def __post_init__(self) -> None:
-        names = {archive.name for archive in self.archives}
-        for archive in self.archives:
-            if archive.inside is not None and archive.inside not in names:
-                raise DataError(f"archive {archive.name} lies inside {archive.inside}, which is not listed")
-            if (archive.url or archive.inside) and not archive.unpack:
-                raise DataError(f"archive {archive.name} can be had but `unpack` does not say where its members go")
 
     @property
     def downloads(self) -> bool:
