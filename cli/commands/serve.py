@@ -24,7 +24,7 @@ def serve(
     from segstream.model.inference.predictor import Predictor
 
     fields = options.infer_fields(short_side=short_side, crop=crop, scales=scales, flip=flip, device=device)
-    name = checkpoint.resolve().parent.name if checkpoint.stem == "final" else checkpoint.stem
+    name = checkpoint.resolve().parent.name if checkpoint.stem in ("final", "best") else checkpoint.stem
     predictor = Predictor(checkpoint, taxonomy=taxonomy, **fields)
     note_place(checkpoint, predictor.meta)
     serve_forever(Service(name, predictor), host, port)
