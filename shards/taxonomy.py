@@ -36,16 +36,8 @@ from segstream.shards.schema import Name, Text, read_yaml
 IGNORE_INDEX = 255  # pixel not scored, in every label array; torch's and the PNGs' word alike
 MAX_CLASSES = 4096  # counts are kept by pair of them
 UNMAPPED = -1  # in a table: this id must not occur
-# In the order in which the naive taxonomy numbers them.
-TRAINING_TAXONOMIES = (
-    "ade20k-150",
-    "bdd",
-    "cityscapes-19",
-    "coco-panoptic-133",
-    "idd-39",
-    "mapillary-public65",
-    "sunrgbd-37",
-)
+_TRAINING = "ade20k-150 bdd cityscapes-19 coco-panoptic-133 idd-39 mapillary-public65 sunrgbd-37"
+TRAINING_TAXONOMIES = tuple(_TRAINING.split())  # in the order in which the naive taxonomy numbers them
 
 _NAME = re.compile("[a-z0-9-]+")
 _HERE = Path(__file__).parent

@@ -1,10 +1,8 @@
 """Label files as the releases code them: bytes of a PNG, JSON or .mat, each from a scene and the class tables."""
 
 import io
-import itertools
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -94,14 +92,11 @@ def mat(**variables: npt.NDArray[Any]) -> bytes:
 
 def instances(dataset: str, scene: Scene) -> bytes:
     """A 16-bit PNG of 256 class + number of the object within its class."""
-    codes = _codes(dataset, scene)
-    counts = defaultdict[int, Iterator[int]](itertools.count)
+    things = list(zip(_codes(dataset, scene).tolist(), scene.objects, strict=True))
     number: dict[tuple[int, int], int] = {}
-    for segment in np.unique(scene.segments).tolist():
-        thing = (int(codes[segment]), scene.objects[segment])
-        if thing not in number:
-            number[thing] = next(counts[thing[0]]) % 256
-    values = [256 * int(c) + number.get((int(c), o), 0) for c, o in zip(codes, scene.objects, strict=True)]
+    for thing in (things[segment] for segment in np.unique(scene.segments).tolist()):
+        number.setdefault(thing, sum(code == thing[0] for code, _ in number) % 256)
+    values = [256 * thing[0] + number.get(thing, 0) for thing in things]
     return picture(".png", np.asarray(values, np.uint16)[scene.segments])
 
 
