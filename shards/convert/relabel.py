@@ -149,9 +149,8 @@ def _published(folder: Path) -> bytes:
 def _listed(root: Path) -> Iterator[tuple[str, ...]]:
     """Values of a CSV row for every line of every text file that the list of a checkout names."""
     path = root / _LIST
-    known = {
-        name: (of, facts.records) for of, facts in registry().items() if facts.records for name in facts.records.names
-    }
+    spellings = {dataset: facts.records for dataset, facts in registry().items() if facts.records}
+    known = {name: (dataset, spelling) for dataset, spelling in spellings.items() for name in spelling.names}
     try:
         calls = [node for node in ast.walk(ast.parse(_read(path))) if isinstance(node, ast.Call)]
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

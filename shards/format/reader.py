@@ -114,9 +114,7 @@ class ShardSet(AbstractContextManager["ShardSet"]):
             pieces = pieces[first:]
         else:
             head, *pieces = [*read(0, 1), *read(1 + first, 1 + last)]
-        return EncodedRows(
-            top=first * blocks.rows, bottom=min(last * blocks.rows, height), head=head, blocks=tuple(pieces)
-        )
+        return EncodedRows(first * blocks.rows, min(last * blocks.rows, height), head, tuple(pieces))
 
     def centroids(self, shard: int, member: str) -> Centroids:
         """Where each class lies in each tile of a shard's labels; read anew each time.

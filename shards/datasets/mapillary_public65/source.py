@@ -7,7 +7,6 @@ import itertools
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from segstream.shards.codecs.labels import decode_palette
 from segstream.shards.datasets.release import Release
@@ -56,15 +55,9 @@ def read_label(data: bytes, pair: Pair) -> Ids:
     """Upstream goes by the colours, others by the indices; a file in which they disagree is not the released one."""
     ids, palette = decode_palette(data)
     used = np.unique(ids)  # few
-    ours = _palette()
+    ours = np.array([colour for _, colour in release_classes("mapillary-public65")], np.uint8)
     known = used[used < min(len(ours), len(palette))]
     strange = sorted(map(int, [*used[len(known) :], *known[(palette[known] != ours[known]).any(1)]]))
     if strange:
         raise UnreadableError(f"palette entries {strange[:5]} do not have the colours of v1.1's classes")
     return ids
-
-
-@functools.cache
-def _palette() -> npt.NDArray[np.uint8]:
-    """(66, 3) RGB by release id."""
-    return np.array([colour for _, colour in release_classes("mapillary-public65")], np.uint8)
