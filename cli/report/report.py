@@ -112,7 +112,7 @@ def read_confusion(path: Path) -> tuple[str, str, list[tuple[str, str, float]]]:
         content = json.loads(path.read_text(encoding="utf-8"))
         pixels = np.array(content["pixels"], np.int64)
         values, rows, columns = shares(pixels, content["classes"], content["counted"])
-        side, scales = content["short_side"] or "native", content["scales"]
+        side, scales = content.get("side") or content["short_side"] or "native", content["scales"]
         sets = " in ".join(dict.fromkeys([content["dataset"], content["taxonomy"]]))
         about = f"{sets}, short side {side}, {len(scales)} scale{'s' if len(scales) > 1 else ''}"
         picture = data_url(Image.fromarray(plot(values, rows, columns)).quantize(64), "PNG", optimize=True)
