@@ -16,7 +16,6 @@ from segstream.cli.report.results import ModelResults, Summary, read_json, read_
 from segstream.cli.report.text_table import best_of, percent
 from segstream.colors import legend
 from segstream.model.evaluation.metrics import EvalResult
-from segstream.pipeline.config import splits_of
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import manifest_of
 from segstream.shards.schema import shown
@@ -60,7 +59,7 @@ def make_report(
         below(run["recipe"]["data"]["shards"], mix["dataset"], split): mix
         for run in metadata.values()
         for mix in run["data"]["mix"]
-        for split in splits_of(run["recipe"]["data"]["split"])
+        for split in run["data"]["split"].split("+")
     }
     summary = summarize(
         [ModelResults(name=name, results=tuple(found.values())) for name, found in models.items()],

@@ -40,7 +40,12 @@ class Left:
         recipe = {"data": {"shards": shards, "split": "train"}, "train": {"steps": 1000}, "loader": {"batch": 8}}
         mix = [{"dataset": "ade20k-150", "manifest": "ab" * 32}]
         about = {"versions": {"torch": "2.0"}, "python": "3.12", "git": "abc123"}
-        run = {"recipe": recipe, "data": {"mix": mix}, "machine": {"processor": "x", "cores": 2}, **about}
+        run = {
+            "recipe": recipe,
+            "data": {"mix": mix, "split": "train"},
+            "machine": {"processor": "x", "cores": 2},
+            **about,
+        }
         write(self.folder / f"runs/{name}/run.json", json.dumps(run))
         rows = []
         for dataset, value in miou.items():
