@@ -38,10 +38,7 @@ def predict(
     arch: options.Arch = None,
     classes: options.NumClasses = None,
     overlay: Annotated[
-        bool | None,
-        typer.Option(
-            "--overlay/--no-overlay", help="Also draw pictures with names and legend.", show_default="videos only"
-        ),
+        bool | None, typer.Option(help="Also draw pictures with names and legend.", show_default="videos only")
     ] = None,
     logits: Annotated[bool, typer.Option("--logits", help="Also write NAME_logits.npz (float16).")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write NAME_probabilities.npz.")] = False,

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from segstream.cli.report.text_table import HMEAN
 from segstream.shards.errors import DataError
@@ -33,10 +32,6 @@ class PublishedRow:
 class PublishedTable:
     """Results of several models on the same datasets."""
 
-    title: str
-    scale: Literal["ss", "ms"]
-    """Evaluated at a single scale, or averaged over several."""
-    source: str
     columns: tuple[str, ...]
     """Datasets."""
     rows: tuple[PublishedRow, ...]

@@ -65,4 +65,4 @@ def test_a_table_with_a_row_too_short_is_refused():
     table = published().zero_shot
     short = PublishedRow(model="m", recipe="r", miou=table.rows[0].miou[1:], hmean=None)
     with pytest.raises(DataError, match="5 values for 6 columns"):
-        PublishedTable(title="t", scale="ss", source="s", columns=table.columns, rows=(short,))
+        PublishedTable(columns=table.columns, rows=(short,))
