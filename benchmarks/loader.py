@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segstream.benchmarks.loader_peers import PEERS, MissingError
+from segstream.benchmarks.loader_variants import VARIANTS, told, variants
 from segstream.benchmarks.reference_rule import Rule, decode_picture
 from segstream.benchmarks.timing import Measured, Progress, Table, interleaved, machine, ratio
 from segstream.pipeline.config import AugmentConfig, DataConfig, EngineName, LoaderConfig
@@ -70,7 +71,7 @@ class Case:
 
     runs: dict[str, Callable[[], None]]
     """ours, reference_rule; whole pictures decoded by OpenCV as in that rule (decode_only) and by the loader's decoder
-    (decode_fast); and by name the peers that run."""
+    (decode_fast); ours with what VARIANTS names; and by name the peers that run."""
     image_difference: float
     """Mean absolute difference of ours and the reference rule, of 255."""
     label_agreement: float
@@ -144,9 +145,10 @@ def _measure_setting(setting: Setting, rounds: int, progress: Progress, **sizes:
         "engine_difference": round(case.engine_difference, 2),
         "wait_share": round(wait_share, 3),
         "gpu_mib": gpu_mib,
+        **{name: rates[name] for name in VARIANTS} | {f"ratio_{name}": ratios[name] for name in VARIANTS},
     }
     if sizes["peers"]:
-        found = {name: {"crops_per_s": rates[name], "ratio": ratios[name]} for name in rates if name not in RATES}
+        found = {name: {"crops_per_s": rates[name], "ratio": ratios[name]} for name in rates if name in PEERS}
         row["peers"] = found | {name: {"error": reason} for name, reason in case.missing.items()}
     return row
 
@@ -172,6 +174,7 @@ def _text(about: dict[str, Any], rows: Sequence[dict[str, Any]], *, peers: bool)
         ],
     )
     for row in rows:
+        yield f"{row['name']}: {', '.join(told(row))}"
         memory = "" if row["gpu_mib"] is None else f", {row['gpu_mib']} MiB of GPU memory"
         yield (
             f"{row['name']}: {row['engine']}; {row['engine_difference']:.2f} of 255 from OpenCV; with steps of 20 ms "
@@ -211,7 +214,7 @@ def prepare(
         peers: also start other loaders with the same rule, those that are installed.
     """
     draw_pictures(folder / "raw", setting.source_hw)
-    convert(dataset=str(folder / "raw" / "set.yaml"), split="train", out=str(folder / "shards"))
+    convert(dataset=str(folder / "raw" / "set.yaml"), split="train", out=str(folder / "shards"), centroids=True)
     data = DataConfig(shards=str(folder / "shards"), mix={NAME: 1}, taxonomy="native")
     rule = AugmentConfig(short_side=setting.short_side, crop=setting.crop)
     steps = StepByStep(data, rule, batch)
@@ -224,13 +227,16 @@ def prepare(
         persistent_workers=True,
         multiprocessing_context="spawn",  # forking a process that has threads can hang
     )
-    starts = itertools.count(0, crops // batch)
     config = LoaderConfig(batch=batch, threads=threads, engine=engine)
-    with Loader(data, rule, config, seed=0) as loader, ThreadPoolExecutor(threads) as pool:
+    with (
+        Loader(data, rule, config, seed=0) as loader,
+        variants(data, rule, config) as others_of_ours,
+        ThreadPoolExecutor(threads) as pool,
+    ):
 
-        def ours() -> None:
-            start = next(starts)
-            _exhaust(loader.batches(start, start + crops // batch))
+        def made_by(loader: Loader) -> Callable[[], None]:
+            starts = itertools.count(0, crops // batch)
+            return lambda: _exhaust(loader.batches(start := next(starts), start + crops // batch))
 
         def reference_rule() -> None:
             _exhaust(reference)
@@ -241,7 +247,8 @@ def prepare(
             return lambda: _exhaust(pool.map(decode, range(start := next(starts), start + crops)))
 
         runs = {
-            "ours": ours,
+            "ours": made_by(loader),
+            **{name: made_by(variant) for name, variant in others_of_ours.items()},
             "reference_rule": reference_rule,
             "decode_only": decoding(steps.decode),
             "decode_fast": decoding(steps.decode_fast),

@@ -2,26 +2,32 @@
 
     python -m segstream.benchmarks.order [--samples 1000000 10000000] [--steps 2000]
 
-Seven datasets of equal weight, shards of 500 samples, a global batch of 14. Steps lie anywhere in a thousand million.
+Seven datasets of equal weight, shards of 500 samples, batches of 14; plain, and half by class (194, each in every
+sample). Steps lie anywhere in a thousand million.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 import tracemalloc
 from fractions import Fraction
 
-from segstream.pipeline.order import Order
+import numpy as np
 
-DATASETS, SHARD, BATCH = 7, 500, 14
+from segstream.pipeline.order import ClassSlots, Order
+
+DATASETS, SHARD, BATCH, CLASSES = 7, 500, 14, 194
 FURTHEST = 10**9
 
 
-def order_of(samples: int) -> Order:
+def order_of(samples: int, *, by_class: bool) -> Order:
     shards = {f"d{i}": [SHARD] * (samples // DATASETS // SHARD) for i in range(DATASETS)}
-    return Order(shards, dict.fromkeys(shards, Fraction(1)), seed=0, batch=BATCH)
+    counts = {name: np.full((len(sizes), CLASSES), SHARD) for name, sizes in shards.items() if by_class}
+    slots = {name: ClassSlots(share=Fraction(1, 2), counts=found) for name, found in counts.items()}
+    return Order(shards, dict.fromkeys(shards, Fraction(1)), seed=0, batch=BATCH, class_uniform=slots)
 
 
 def visit(order: Order, steps: range) -> list[float]:
@@ -40,10 +46,10 @@ def main() -> None:
     parser.add_argument("--samples", type=int, nargs="+", default=[1_000_000, 10_000_000])
     parser.add_argument("--steps", type=int, default=2000)
     options = parser.parse_args()
-    for samples in options.samples:
+    for samples, by_class in itertools.product(options.samples, (False, True)):
         tracemalloc.start()
         began = time.thread_time()
-        order = order_of(samples)
+        order = order_of(samples, by_class=by_class)
         built_ms, built = 1e3 * (time.thread_time() - began), tracemalloc.get_traced_memory()[0]
         visit(order, range(0, FURTHEST, FURTHEST // 300))
         early = tracemalloc.get_traced_memory()[0]
@@ -52,7 +58,8 @@ def main() -> None:
         tracemalloc.stop()
         anywhere = visit(order, range(2, FURTHEST, FURTHEST // options.steps))
         in_turn = visit(order, range(FURTHEST, FURTHEST + options.steps))
-        print(f"{samples:,} samples: set up in {built_ms:.1f} ms, {built / 2**20:.2f} MiB")
+        about = f"{samples:,} samples{', half by class' if by_class else ''}"
+        print(f"{about}: set up in {built_ms:.1f} ms, {built / 2**20:.2f} MiB")
         for name, taken in (("anywhere", anywhere), ("one after another", in_turn)):
             p99 = statistics.quantiles(taken, n=100)[98]
             print(

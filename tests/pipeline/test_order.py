@@ -233,6 +233,14 @@ def test_each_epoch_gives_every_class_the_places_that_the_literal_one_gives():
         assert abs(totals[centroid] - 10 * EPOCHS / CENTROIDS[:, centroid[0]].sum()) < 4 * EPOCHS**0.5 / 2
 
 
+def test_the_order_by_class_of_a_seed_is_a_promise():
+    picks = [sampled(seed=2024).at(i, 0) for i in range(12)]
+    assert (
+        " ".join("-" if p.class_id is None else f"{p.class_id}:{p.shard}:{p.nth}" for p in picks)
+        == "- - 0:1:1 3:0:0 - 1:1:4 - - - - - -"
+    )
+
+
 def test_plain_places_go_through_all_samples_before_any_comes_again():
     plain = [x for epoch in epochs_of(sampled()) for x in epoch if not isinstance(x, tuple)]
     assert len(plain) == 31 * EPOCHS

@@ -69,13 +69,16 @@ def test_a_known_temperature_is_found_stored_and_applied(tmp_path, arch, infer):
         np.testing.assert_allclose(cooler * found["temperature"], logits, atol=2e-4)
         np.testing.assert_array_equal(logits.argmax(axis=0), cooler.argmax(axis=0))
     invoke("eval", out, "--data", url)  # is a checkpoint like any other
-    save(tmp_path / "photos/x.png", image)
     errors = {}
-    for path in (file, out):  # also in what the chain of commands makes, judged there
-        place = tmp_path / path.stem
-        invoke("predict", tmp_path / "images", "--checkpoint", path, "--out", place, "--logits")
-        ensemble([place], place / "both", score=[url])
-        errors[path.stem] = json.loads((place / "both/score.json").read_text())["subsets"]["own"]["ece"]
+    for path in (file, out):  # also in what commands make of it, judged there
+        dumps, direct = tmp_path / path.stem, tmp_path / f"{path.stem}-direct"
+        invoke("predict", tmp_path / "images", "--checkpoint", path, "--out", dumps, "--logits")
+        invoke("predict", url, "--checkpoint", path, "--out", direct, "--confidence")
+        ensemble([dumps], dumps / "both", score=[url])
+        ensemble([], direct, score=[url])
+        scores = [json.loads((place / "score.json").read_text()) for place in (dumps / "both", direct)]
+        of_dumps, errors[path.stem] = (found["subsets"]["own"]["ece"] for found in scores)
+        assert of_dumps == pytest.approx(errors[path.stem], abs=1e-3)
     assert errors["calibrated"] < 0.06 < 0.09 < errors["toy"]
 
 

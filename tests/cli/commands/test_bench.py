@@ -6,6 +6,7 @@ import json
 import pytest
 
 from segstream.benchmarks.loader import Setting
+from segstream.benchmarks.loader_variants import VARIANTS
 from segstream.cli.commands import bench
 from segstream.shards.errors import UsageError
 
@@ -62,7 +63,7 @@ def test_the_loader_beside_the_rule(capsys, monkeypatch):
     result = printed(capsys)
     (row,) = result["settings"]
     assert row["name"] == "small"
-    rates = ("ours", "reference_rule", "decode_only", "decode_fast")
+    rates = ("ours", "reference_rule", "decode_only", "decode_fast", *VARIANTS, *(f"ratio_{name}" for name in VARIANTS))
     assert all(row[key] > 0 for key in (*rates, "ratio_reference", "ratio_decode", "ratio_decode_fast"))
     assert (row["engine"], row["engine_difference"], row["gpu_mib"]) == ("engine opencv, as the recipe says", 0, None)
     assert 0 <= row["wait_share"] <= 1

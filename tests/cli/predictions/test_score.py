@@ -5,6 +5,7 @@ import struct
 import tarfile
 import zlib
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from segstream.model.evaluation.metrics import measure
 from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import write_bytes
+from tests.shards.servers import serving
 from tests.shards.trees import picture, save
 
 zstandard = pytest.importorskip("zstandard")
@@ -151,7 +153,8 @@ def test_what_predict_leaves_is_scored_alike(out, sets, capsys):
     for name in NAMES.values():
         write_label(out.parent / f"other/labels/{name}.png", arrays(name)[0])
         write_label(out.parent / f"other/confidences/{name}.png", arrays(name)[1])
-    ensemble([], out.parent / "other", score=[sets[0]], json=True)
+    with serving(Path(sets[0])) as server:  # remote labels, too
+        ensemble([], out.parent / "other", score=[server.url], json=True)
     assert json.loads(capsys.readouterr().out)["score"]["subsets"] == expected
 
 
