@@ -108,7 +108,7 @@ def predict(
 def _images(predictor: Predictor, items: list[Item], place: OutputFolder, *, resume: bool) -> dict[str, Row]:
     """Rows of `classes.json` by name; finished pictures are only counted."""
     from segstream.cli.predictions.output_folder import read_label, row_of_label
-    from segstream.cli.predictions.predict_images import predict_images
+    from segstream.cli.predictions.predict import predict_images
 
     rows = {}
     with progress("predict") as report:
@@ -131,7 +131,7 @@ def _video(
     predictor: Predictor, item: Item, place: OutputFolder, *, resume: bool, frame_labels: bool
 ) -> dict[str, Row]:
     from segstream.cli.predictions.media import open_video
-    from segstream.cli.predictions.predict_video import finished, predict_video
+    from segstream.cli.predictions.predict import finished, predict_video
 
     row = _former(place.root / SHARES).get(item.name) if resume else None
     if row is not None and finished(item, place, row, frame_labels=frame_labels):
