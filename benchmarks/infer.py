@@ -23,7 +23,7 @@ from segstream.benchmarks.step import BenchConfig
 from segstream.benchmarks.timing import Measured, Progress, interleaved, machine, ratio
 from segstream.model.config import MULTI_SCALE, Device, InferConfig
 from segstream.model.distributed import pick_device
-from segstream.model.inference.infer import images_at_once, resize_short_side, segment
+from segstream.model.inference.infer import images_at_once, resized_hw, resized_image, segment
 from segstream.model.networks.blocks import MEAN_RGB, STD_RGB
 from segstream.model.networks.build import build
 from segstream.shards.errors import DataError, UsageError
@@ -131,7 +131,7 @@ def literal(net: nn.Module, image: Image, config: InferConfig) -> npt.NDArray[np
     size_hw = image.shape[:2]
     total: Scores | None = None
     for scale in config.scales:
-        scores = _at_scale(net, resize_short_side(image, round(scale * (config.short_side or min(size_hw)))), config)
+        scores = _at_scale(net, resized_image(image, resized_hw(size_hw, config, scale)), config)
         native = _resized(scores, (size_hw[0], size_hw[1]))
         total = native if total is None else total + native
     assert total is not None

@@ -11,9 +11,9 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ KINDS = {"step": int, "average": dict | None, "skipped": tuple}  # of fields tha
 class Checkpoint:
     """A run between two steps."""
 
+    kind: ClassVar[str] = "progress"
     identity: dict[str, Any]
     """What makes it this run: a JSON-able mapping; see `check_same`."""
     step: int
@@ -53,6 +54,7 @@ class Checkpoint:
 class Final:
     """A finished run."""
 
+    kind: ClassVar[str] = "final"
     identity: dict[str, Any]
     meta: dict[str, Any]
     """What is needed to use the weights: arch, num_classes, options, taxonomy, recipe."""
@@ -60,13 +62,21 @@ class Final:
     weights: dict[str, Tensor]
 
 
-def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint atomically.
+T = TypeVar("T", Checkpoint, Final)
+
+
+def save_file(path: str | Path, made: Checkpoint | Final) -> None:
+    """Write a checkpoint or a run's result atomically.
 
     Raises:
         DataError: the file cannot be written.
     """
-    _write(path, "progress", {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__})
+    content = {"format": FORMAT, "version": VERSIONS[made.kind], "kind": made.kind} | _values(made)
+    with writing(Path(path), advice="free space, or check permissions") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # torch's archive writer says one when it closes a file that the system refused
+            raise error.__context__ if isinstance(error.__context__, OSError) else OSError(one_line(error)) from error
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -75,16 +85,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         DataError: the file is missing, damaged, of another kind or version.
     """
-    return Checkpoint(**_fields(path, read_weights_file(path), "progress", tuple(Checkpoint.__dataclass_fields__)))
-
-
-def save_final(path: str | Path, final: Final) -> None:
-    """Write a run's result atomically.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
-    _write(path, "final", {name: getattr(final, name) for name in Final.__dataclass_fields__})
+    return _parsed(path, read_weights_file(path), Checkpoint)
 
 
 def load_final(path: str | Path) -> Final:
@@ -93,7 +94,7 @@ def load_final(path: str | Path) -> Final:
     Raises:
         DataError: the file is missing, damaged, of another kind or version.
     """
-    return Final(**_fields(path, read_weights_file(path), "final", tuple(Final.__dataclass_fields__)))
+    return _parsed(path, read_weights_file(path), Final)
 
 
 def parse_result(path: str | Path, content: Any) -> Final:
@@ -101,12 +102,12 @@ def parse_result(path: str | Path, content: Any) -> Final:
 
     Of a checkpoint that are the averaged weights of a run that has them, else the raw ones.
     """
-    if isinstance(content, dict) and content.get("kind") == "progress":
-        made = Checkpoint(**_fields(path, content, "progress", tuple(Checkpoint.__dataclass_fields__)))
+    if isinstance(content, dict) and content.get("kind") == Checkpoint.kind:
+        made = _parsed(path, content, Checkpoint)
         meta = made.meta or made.identity.get("network", {})
         weights = made.weights | (made.average or {})
         return Final(identity=made.identity, meta=meta, step=made.step, weights=weights)
-    return Final(**_fields(path, content, "final", tuple(Final.__dataclass_fields__)))
+    return _parsed(path, content, Final)
 
 
 def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
@@ -239,8 +240,13 @@ class Checkpoints:
                 read, instead of refusing.
         """
         self.claim()
+        self._best_meta = {}
         try:
-            return self._find(identity, note)
+            for path in filter(Path.exists, (self._best, self._final)):
+                result = load_final(path)
+                check_same(path, result.identity, identity)
+                self._best_meta = result.meta if path == self._best else self._best_meta
+            return "finished" if self._final.exists() else self.latest(identity, note)
         except DataError as error:
             if not restart_changed:
                 raise
@@ -249,16 +255,6 @@ class Checkpoints:
             path.unlink(missing_ok=True)
         self._best_meta = {}
         return None
-
-    def _find(
-        self, identity: Mapping[str, Any], note: Callable[[str], None]
-    ) -> Checkpoint | Literal["finished"] | None:
-        self._best_meta = {}
-        for path in filter(Path.exists, (self._best, self._final)):
-            result = load_final(path)
-            check_same(path, result.identity, identity)
-            self._best_meta = result.meta if path == self._best else self._best_meta
-        return "finished" if self._final.exists() else self.latest(identity, note)
 
     def best_score(self, meta: Mapping[str, Any]) -> float:
         """What the best weights that `find` met scored; -inf without any, or if validation was another."""
@@ -273,7 +269,7 @@ class Checkpoints:
         Raises:
             DataError: the write before this one failed.
         """
-        copied = type(made)(**{name: on_cpu(getattr(made, name)) for name in made.__dataclass_fields__})
+        copied = type(made)(**on_cpu(_values(made)))
         self.wait()
         self._writing = self._thread.submit(self._write, copied)
 
@@ -295,11 +291,11 @@ class Checkpoints:
         path = self.path(made.step)
         try:
             if isinstance(made, Final):
-                return save_final(self._best, made)
+                return save_file(self._best, made)
             self._folder.mkdir(parents=True, exist_ok=True)
             for left in self._folder.glob(f"step-*.pt{PART}"):  # of a process killed while it wrote
                 left.unlink(missing_ok=True)
-            save_checkpoint(path, made)
+            save_file(path, made)
             for old in [other for other in self.paths() if other <= path][self._keep :]:
                 old.unlink(missing_ok=True)
         except DataError as error:
@@ -308,15 +304,12 @@ class Checkpoints:
             self.failure = DataError(f"{self._folder}: cannot be used ({error}); free space, or check permissions")
 
 
-def _write(path: str | Path, kind: str, content: Mapping[str, Any]) -> None:
-    with writing(Path(path), advice="free space, or check permissions") as file:
-        try:
-            torch.save({"format": FORMAT, "version": VERSIONS[kind], "kind": kind, **content}, file)
-        except RuntimeError as error:  # torch's archive writer says one when it closes a file that the system refused
-            raise error.__context__ if isinstance(error.__context__, OSError) else OSError(one_line(error)) from error
+def _values(made: Checkpoint | Final) -> dict[str, Any]:
+    return {field.name: getattr(made, field.name) for field in fields(made)}
 
 
-def _fields(path: str | Path, content: Any, kind: str, names: tuple[str, ...]) -> dict[str, Any]:
+def _parsed(path: str | Path, content: Any, cls: type[T]) -> T:
+    kind, names = cls.kind, [field.name for field in fields(cls)]
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError(f"{path}: no checkpoint of ours (format is not {FORMAT!r}); give one that `train` wrote")
     for name, expected in (("kind", kind), ("version", VERSIONS[kind])):
@@ -325,19 +318,19 @@ def _fields(path: str | Path, content: Any, kind: str, names: tuple[str, ...]) -
                 f"{path}: {name}: found {_short(content.get(name))}, expected {expected!r}; "
                 f"give a {kind!r} file written by this version"
             )
-    content = {"meta": {}, **content} if kind == "progress" else content
+    content = {"meta": {}, **content} if cls is Checkpoint else content
     missing = [n for n in names if n not in content or not isinstance(content[n], KINDS.get(n, dict))]
     if missing or not all(isinstance(tensor, Tensor) for tensor in content["weights"].values()):
         raise DataError(f"{path}: not there, or of another type: {', '.join(missing) or 'weights'}; copy it again")
-    fields = {name: content[name] for name in names}
+    values = {name: content[name] for name in names}
     try:
-        plain([fields.get("identity"), fields.get("meta")])
+        plain([values["identity"], values["meta"]])
     except (TypeError, ValueError) as error:
         raise DataError(
             f"{path}: its identity or meta are no plain values ({one_line(error)}); copy it again"
         ) from error
-    check_values(path, {name: fields.get(name) for name in ("weights", "average", "optimizer")})
-    return fields
+    check_values(path, {name: values.get(name) for name in ("weights", "average", "optimizer")})
+    return cls(**values)
 
 
 def _flat(value: Any, at: str = "") -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What can be set about a network, its training and its use. Checked here, trusted everywhere else."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from segstream.shards.errors import DataError
@@ -187,7 +187,9 @@ class InferConfig:
     crop: int
     """Side of the square windows that the network sees; usually the crop it was trained with."""
     short_side: int | None = None
-    """Shorter side to which an image is resized at scale 1; None keeps its own."""
+    """Shorter side to which an image is resized at scale 1; None keeps its own, unless `long_side` says otherwise."""
+    long_side: int | None = None
+    """Longer side instead."""
     scales: tuple[float, ...] = (1.0,)
     """Scales whose probabilities are averaged."""
     n_scales: tuple[float, ...] | None = None
@@ -201,13 +203,20 @@ class InferConfig:
     """auto = cuda where there is one."""
 
     def __post_init__(self) -> None:
-        at_least_1(self, "crop", "batch", "short_side")
+        at_least_1(self, "crop", "batch", "short_side", "long_side")
+        if self.short_side is not None and self.long_side is not None:
+            raise DataError(f"long_side: {self.long_side}, with a short_side; one of the two must be null")
         if not self.scales or min(self.scales) <= 0:
             raise DataError(f"scales: {list(self.scales)}; give at least one, all above 0")
         if self.n_scales is not None and self.scales != (1.0,):
             raise DataError(
                 f"n_scales and scales {list(self.scales)}: the network combines its scales itself; give one"
             )
+
+
+def used(config: InferConfig) -> dict[str, Any]:
+    """Its fields, later ones only if they are used: what was begun before them goes on."""
+    return {name: value for name, value in asdict(config).items() if (name, value) != ("long_side", None)}
 
 
 def at_least_1(config: object, *names: str) -> None:

@@ -1,7 +1,7 @@
 """What a stream of batches is made of: frozen, checked at construction, nowhere a second default."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal, get_args
@@ -69,7 +69,7 @@ class DataConfig:
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that are joined, usually one."""
-        return splits_of(self.split)
+        return tuple(self.split.split("+") if isinstance(self.split, str) else self.split)
 
     @property
     def sampling(self) -> dict[str, ClassUniformConfig]:
@@ -88,8 +88,8 @@ class DataConfig:
 
     def plain_splits(self, dataset: str) -> tuple[str, ...]:
         """The splits whose samples an epoch counts: those that do not only give samples for some classes."""
-        only = self.sampling[dataset].only if dataset in self.sampling else {}
-        return tuple(split for split in self.splits if split not in only)
+        sampled = self.sampling.get(dataset)
+        return tuple(split for split in self.splits if sampled is None or split not in sampled.only)
 
     def urls(self, dataset: str) -> dict[str, str]:
         """By split, plain ones first, where the shard sets of one dataset of the mix lie."""
@@ -171,11 +171,6 @@ class LoaderConfig:
                 raise DataError(f"loader.{name}: {value}; at least {least} is needed")
         if self.engine not in get_args(EngineName):
             raise DataError(f"loader.engine: {self.engine!r}; write one of {', '.join(get_args(EngineName))}")
-
-
-def splits_of(split: str | Sequence[str]) -> tuple[str, ...]:
-    """The splits that `data.split` names."""
-    return tuple(split.split("+") if isinstance(split, str) else split)
 
 
 def shares(mix: Mapping[str, int | float | str]) -> dict[str, Fraction]:

@@ -9,19 +9,21 @@ multi-scale attention (Tao et al., arXiv 2005.10821).
 
 import functools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from segstream.pipeline import color
 from segstream.pipeline.config import FILLS, AugmentConfig
 
-FILL_RGB = FILLS["mean"]
 Box = tuple[int, int, int, int]
 """(top, left, bottom, right) in pixels, ends exclusive."""
 Affine = tuple[tuple[float, float, float], tuple[float, float, float]]
 STREAM = 3  # tells this use of the generator from those of the sample order
-UNIFORMS = 7  # a fixed number, each with its own use: setting one probability to 0 leaves the other draws alone
+UNIFORMS = (
+    8 + color.UNIFORMS
+)  # a fixed number, each with its own use: setting one probability to 0 leaves the other draws alone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +51,7 @@ class Draw:
     """Of the Gaussian if `blur`, in crop pixels; None: the rule's 5 x 5 kernel."""
     jitter: color.ColorJitter | None = None
     """Of all colours in `valid`, also those that rotation turned in; its mean colour is theirs. Padding stays."""
-    fill_rgb: tuple[int, int, int] = FILL_RGB
+    fill_rgb: tuple[int, int, int] = FILLS["mean"]
     """Outside the canvas, and what rotation turns in."""
 
 
@@ -72,9 +74,7 @@ def draw(
         anchor_xy: a place in the stored image, pixels, that the crop holds: at any place of it with equal probability,
             but for the canvas's edges. Where rotation turns it out of the canvas, the nearest place on it.
     """
-    later = config.color_jitter > 0 or config.blur_sigma is not None  # these take further numbers of the same counter
-    uniforms = _uniforms(seed, step, slot, UNIFORMS + (1 + color.UNIFORMS) * later)
-    scale_u, rotated_u, angle_u, blur_u, flip_u, y_u, x_u = uniforms[:UNIFORMS]
+    scale_u, rotated_u, angle_u, blur_u, flip_u, y_u, x_u, sigma_u, *jitter_u = _uniforms(seed, step, slot)
     scale = _between(config.scale, scale_u)
     angle_deg = _between(config.rotate_deg, angle_u) if rotated_u < config.rotate_p else 0.0
     canvas_hw = canvas_size(resized_size(size_hw, config.short_side, config.long_side), None, scale)
@@ -87,17 +87,15 @@ def draw(
         scale=scale,
         angle_deg=angle_deg,
         flip=flip_u < config.flip_p,
-        blur=blur_u < config.blur_p,
         crop_hw=crop_hw,
+        blur=blur_u < config.blur_p,
+        blur_sigma=config.blur_sigma and _between(config.blur_sigma, sigma_u),
+        jitter=color.jitter(config.color_jitter, jitter_u) if config.color_jitter else None,
+        fill_rgb=FILLS[config.fill],
     )
     x, y = (None, None) if anchor_xy is None else _crop_place(cropped_at(corner_px=(0, 0)), anchor_xy)
     corner_px = _corner(canvas_hw[0], crop_hw[0], y_u, y), _corner(canvas_hw[1], crop_hw[1], x_u, x)
-    drawn = cropped_at(corner_px=corner_px)
-    if later:
-        sigma = None if config.blur_sigma is None else _between(config.blur_sigma, uniforms[UNIFORMS])
-        jitter = color.jitter(config.color_jitter, uniforms[UNIFORMS + 1 :]) if config.color_jitter else None
-        drawn = replace(drawn, blur_sigma=sigma, jitter=jitter)
-    return drawn if config.fill == "mean" else replace(drawn, fill_rgb=FILLS[config.fill])
+    return cropped_at(corner_px=corner_px)
 
 
 def compose(
@@ -107,12 +105,12 @@ def compose(
     scale: float,
     angle_deg: float,
     flip: bool,
-    blur: bool,
     corner_px: tuple[int, int],
     crop_hw: tuple[int, int],
     long_side: int | None = None,
+    **colours: Any,
 ) -> Draw:
-    """The draw with exactly these parameters, see `Draw`."""
+    """The draw with exactly these parameters, see `Draw`; `colours` are its fields about blur, jitter and fill."""
     resized_hw = resized_size(size_hw, short_side, long_side)
     canvas_hw = canvas_size(resized_hw, None, scale)
     (height, width), (top, left) = canvas_hw, corner_px
@@ -127,7 +125,6 @@ def compose(
     return Draw(
         scale=scale,
         angle_deg=angle_deg,
-        blur=blur,
         flip=flip,
         source_hw=size_hw,
         canvas_hw=canvas_hw,
@@ -135,6 +132,7 @@ def compose(
         crop_hw=crop_hw,
         matrix=matrix,
         valid=(max(0, -top), max(0, -left), min(crop_hw[0], height - top), min(crop_hw[1], width - left)),
+        **colours,
     )
 
 
@@ -172,10 +170,10 @@ def source_box(drawn: Draw, part: Box) -> Box:
     return y0, x0, y1, x1
 
 
-def _uniforms(seed: int, step: int, slot: int, count: int) -> list[float]:
+def _uniforms(seed: int, step: int, slot: int) -> list[float]:
     # The counter is the place in the run; raw words of Philox are fixed by its definition, whatever the numpy version.
     key, counter = np.array([seed, 0], np.uint64), np.array([0, slot, step, STREAM], np.uint64)
-    words: list[int] = np.random.Philox(key=key, counter=counter).random_raw(count).tolist()
+    words: list[int] = np.random.Philox(key=key, counter=counter).random_raw(UNIFORMS).tolist()
     return [(word >> 11) * 2.0**-53 for word in words]
 
 

@@ -20,10 +20,9 @@ from segstream.shards.errors import DataError
 
 MAX_PERIOD = 200_000  # slots: seven datasets weighted by their exact sizes still fit; about a second to lay out
 CACHED_WINDOWS = 16  # per dataset; a stream needs one or two at a time
-SHARDS_STREAM, SAMPLES_STREAM, PLACES_STREAM, CLASSES_STREAM, CENTROIDS_STREAM = 1, 2, 4, 5, 6  # uses of one generator
+SHARDS_STREAM, SAMPLES_STREAM, PLACES_STREAM, CLASSES_STREAM = 1, 2, 4, 5  # tell the uses of one generator apart
 BLOCK = 256  # places of an epoch among which those that go to classes are drawn
 ROUNDS = 8  # of the network in `permuted`: with 4, some permutations of five or six are likelier than others
-_64_BITS = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,8 +156,7 @@ class _Shuffle:
         self._sizes = np.asarray(shards, np.int64)
         self._first = np.concatenate([[0], np.cumsum(self._sizes)])
         # The name, not the place in the mix, chooses the stream: adding a dataset leaves the others' order alone.
-        name = int.from_bytes(hashlib.sha256(dataset.encode()).digest()[:8], "little")
-        self._key = np.array([seed, name], np.uint64)
+        self._key = np.array([seed, _word(dataset)], np.uint64)
         self._window = window
         # Cached on the instance, so that the cache ends with it.
         self._epoch = functools.lru_cache(maxsize=4)(self._lay_out_epoch)
@@ -218,10 +216,8 @@ class _ClassUniform(_Shuffle):
             return super().at(*divmod(epoch * (self.size - self._sampled) + place - number, self.size))
         turn, which = divmod(number, len(self._classes))
         class_id = int(self._permutation(self._classes, CLASSES_STREAM, epoch, turn)[which])
-        counter = np.array([0, class_id, epoch, CENTROIDS_STREAM], np.uint64)
-        keys: list[int] = np.random.Philox(key=self._key, counter=counter).random_raw(2 * ROUNDS).tolist()
         ends = self._ends[class_id]
-        centroid = permuted(turn % int(ends[-1]), int(ends[-1]), keys)
+        centroid = permuted(turn % int(ends[-1]), int(ends[-1]), f"{self._key.tolist()} {epoch} {class_id}")
         shard = int(np.searchsorted(ends, centroid, side="right"))
         nth = centroid - (int(ends[shard - 1]) if shard else 0)
         return {"shard": shard, "index": -1, "class_id": class_id, "nth": nth}
@@ -234,7 +230,7 @@ class _ClassUniform(_Shuffle):
         return first + np.cumsum(chosen) - chosen, chosen
 
 
-def permuted(place: int, size: int, keys: Sequence[int]) -> int:
+def permuted(place: int, size: int, key: str) -> int:
     """Where a permutation of 0 to size - 1 sends a place; takes no time or memory in the size.
 
     A Feistel network over pairs of numbers just enough for `size`, followed until it is inside: J. Black, P. Rogaway,
@@ -242,25 +238,23 @@ def permuted(place: int, size: int, keys: Sequence[int]) -> int:
 
     Args:
         place, size: 0 <= place < size.
-        keys: an even number of random words of 64 bits; they choose the permutation.
+        key: chooses the permutation.
     """
     width = math.isqrt(size - 1) + 1
     height = -(-size // width)
     while True:
         high, low = divmod(place, width)
-        for one, other in zip(keys[::2], keys[1::2], strict=True):
-            high = (high + _mixed(low ^ one)) % height
-            low = (low + _mixed(high ^ other)) % width
+        for turn in range(ROUNDS):
+            high = (high + _word(f"{key} {turn} {low}")) % height
+            low = (low + _word(f"{key} {turn} {high} ")) % width
         place = high * width + low
         if place < size:
             return place
 
 
-def _mixed(word: int) -> int:
-    """The last steps of SplitMix64: every bit of 64 changes half of them."""
-    word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 & _64_BITS
-    word = (word ^ word >> 27) * 0x94D049BB133111EB & _64_BITS
-    return word ^ word >> 31
+def _word(text: str) -> int:
+    """64 random bits, the same for the same text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
 
 def _chairman(counts: Sequence[int]) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int32]]:

@@ -1,7 +1,7 @@
 """The sample of any (step, slot): order, reading, decoding and augmentation put together, without state."""
 
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -16,11 +16,10 @@ from segstream.pipeline.class_uniform import class_slots, find_centroid
 from segstream.pipeline.config import AugmentConfig, DataConfig, LabelTaxonomy, shares
 from segstream.pipeline.decode import EncodedRegion, Scratch, decode_region, read_image, read_label
 from segstream.pipeline.geometry import Draw, draw
-from segstream.pipeline.joined import joined
 from segstream.pipeline.order import Order, Pick
 from segstream.shards.checks.stats import label_warnings
 from segstream.shards.errors import DataError
-from segstream.shards.format.manifest import Manifest
+from segstream.shards.format.manifest import Manifest, joined
 from segstream.shards.format.reader import ShardSet, open_shards
 from segstream.shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, load_taxonomy, naive_remap, remap_label
 
@@ -145,12 +144,16 @@ class Samples:
         self._data, self._augment, self._seed = data, augment, seed
         self._weights = shares(data.mix)
         self._draw = functools.partial(draw, augment, seed=seed)
+        plain = {name: data.plain_splits(name) for name in data.mix}
         with ExitStack() as opened:
             self._sets = {
                 name: {split: opened.enter_context(closing(_open(data, name, split))) for split in data.urls(name)}
                 for name in data.mix
             }
-            self._manifests = {name: join_splits(sets, data.plain_splits(name)) for name, sets in self._sets.items()}
+            self._manifests = {
+                name: joined({split: s.manifest for split, s in sets.items()}, plain[name])
+                for name, sets in self._sets.items()
+            }
             self._views = label_views(data.taxonomy, self._manifests)
             labels = ((manifest, self._views[name].member) for name, manifest in self._manifests.items())
             self.warnings = [line for manifest, member in labels for line in label_warnings(manifest, member)]
@@ -160,7 +163,7 @@ class Samples:
                 class_uniform[name], lines = class_slots(config, self._sets[name], self._views[name])
                 self.warnings += lines
             sizes = {
-                name: [size * (split in data.plain_splits(name)) for split, s in sets.items() for size in s.shard_sizes]
+                name: [size * (split in plain[name]) for split, s in sets.items() for size in s.shard_sizes]
                 for name, sets in self._sets.items()
             }
             self.order = Order(
@@ -187,8 +190,7 @@ class Samples:
         listed = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self._augment).items()}
         augment = {k: v for k, v in listed.items() if v != UNUSED.get(k, ...)}
         sampling = {
-            name: {"share": str(config.share), "only": {split: list(names) for split, names in config.only.items()}}
-            | {"centroids": [shard_set.centroids_digest for shard_set in self._sets[name].values()]}
+            name: asdict(config) | {"centroids": [shards.centroids_digest for shards in self._sets[name].values()]}
             for name, config in self._data.sampling.items()
         }
         return {
@@ -269,12 +271,6 @@ class Samples:
             index = before + sum(shard_set.shard_sizes[:shard]) + position
             pick = replace(pick, index=index, anchor_xy=anchor_xy)
         return pick, shard_set, shard, pick.index - before
-
-
-def join_splits(sets: Mapping[str, ShardSet], plain: Collection[str]) -> Manifest:
-    """Of the plain splits of a dataset as one set; raises as `joined`."""
-    manifests = {split: shard_set.manifest for split, shard_set in sets.items()}
-    return joined(manifests, plain) if len(manifests) > 1 else next(iter(manifests.values()))
 
 
 def _open(data: DataConfig, name: str, split: str) -> ShardSet:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from segstream.evaluation import EvalModel, open_sets
-from segstream.model.checkpoint import Final, on_cpu, save_final
+from segstream.model.checkpoint import Final, on_cpu, save_file
 from segstream.model.distributed import pick_device
 from segstream.model.evaluation.calibration import fit_temperature
 from segstream.model.evaluation.evaluator import check_label
@@ -50,5 +50,5 @@ def calibrate(model: EvalModel, urls: Sequence[str], out: Path) -> float:
                 margins.append(z - z[label.ravel()[picked], np.arange(len(picked))])
     temperature = fit_temperature(margins)
     meta = {**model.meta, "temperature": temperature}
-    save_final(out, Final(identity={"of": model.checkpoint}, meta=meta, step=0, weights=on_cpu(dict(net.state_dict()))))
+    save_file(out, Final(identity={"of": model.checkpoint}, meta=meta, step=0, weights=on_cpu(dict(net.state_dict()))))
     return temperature

@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,12 +177,12 @@ def crop_panel(net: nn.Module, batch: Batch, count: int, colors: Rgb, config: In
         net: in eval mode.
         count: crops; fewer where the batch has fewer.
         colors: (classes, 3) uint8 RGB by id of the batch's labels.
-        config: its `short_side` is left out: crops have the size that the network learns from.
+        config: its sides are left out: crops have the size that the network learns from.
 
     Returns:
         (H, W, 3) uint8 RGB: a row for every crop, of image, label and prediction.
     """
-    rows = []
+    rows, config = [], replace(config, short_side=None, long_side=None)
     for image, label in zip(batch.images[:count].cpu(), batch.labels[:count], strict=True):
         picture = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
         ((pred,),) = segment(net, [picture], [None], config)

@@ -4,14 +4,14 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, Self
 
 from torch import nn
 
-from segstream.model.config import InferConfig
+from segstream.model.config import InferConfig, used
 from segstream.model.distributed import ProcessGroup, pick_device
 from segstream.model.evaluation.evaluator import evaluate as evaluate_net
 from segstream.model.evaluation.metrics import EvalResult
@@ -57,10 +57,10 @@ def evaluate(
         rule: a class that occurs nowhere counts 0 (`mseg`) or not at all (`hmsa`).
         out: also write the results to this JSON file; an evaluation that was killed then goes on.
         restart_changed: forget another, unfinished evaluation of the same `out`, instead of refusing.
-        infer: further fields of `InferConfig`; what is left out is as the checkpoint's recipe says.
+        infer: further fields of `InferConfig`, e.g. `long_side`; what is left out is as the checkpoint's recipe says.
 
     Returns:
-        By set, by taxonomy, by shorter side.
+        By set, by taxonomy, by side.
 
     Raises:
         DataError: the checkpoint, a set, an image or a label cannot be used, or a file cannot be written.
@@ -103,7 +103,8 @@ class EvalModel:
                 not that of the network's.
             UsageError: a file without a head.
         """
-        predictor = Predictor(checkpoint, on_device=False, **infer)
+        asked = infer if short_sides is None else infer | {"short_side": next(iter(short_sides), None)}
+        predictor = Predictor(checkpoint, on_device=False, **asked)
         recipe, stem = predictor.meta.get("recipe"), Path(checkpoint).stem
         if "taxonomy" not in predictor.meta:
             count = predictor.taxonomy.num_classes
@@ -129,7 +130,9 @@ class EvalModel:
     @classmethod
     def of_run(cls, recipe: Recipe, net: nn.Module, taxonomy: Taxonomy) -> Self:
         """A network in training; `taxonomy` is that of its labels."""
-        side, config = recipe.validate.short_side, with_own_scales(recipe.eval, net)
+        config, at = with_own_scales(recipe.eval, net), recipe.validate
+        if at.short_side or at.long_side:
+            config = replace(config, short_side=at.short_side, long_side=at.long_side)
         return cls(
             name=recipe.name,
             seed=recipe.seed,
@@ -137,7 +140,7 @@ class EvalModel:
             net=net,
             taxonomy=taxonomy,
             learnt_relabeled=recipe.data.taxonomy == RELABELED,
-            configs=(config if side is None else replace(config, short_side=side),),
+            configs=(config,),
         )
 
 
@@ -211,7 +214,7 @@ def _identity(model: EvalModel, sets: Sequence[EvalSet]) -> dict[str, Any]:
     """What the counts of an image depend on; not the rule, which comes after them."""
     return {
         "checkpoint": model.checkpoint,
-        "inference": {str(n): asdict(config) for n, config in enumerate(model.configs, start=1)},
+        "inference": {str(n): used(config) for n, config in enumerate(model.configs, start=1)},
         "device": str(pick_device(model.configs[0].device)),
         "data": {
             f"{n} {images.dataset}/{images.split}": {

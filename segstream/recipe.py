@@ -17,7 +17,7 @@ WHOLE = {"data.mix", "data.class_uniform", "model.options", "train.epochs"}
 SCORES = ("miou", "macc", "acc")
 SIDES = ("short_side", "long_side")
 INSTEAD: dict[str, tuple[str, ...]] = {f"train.{name}": LENGTHS for name in LENGTHS}
-INSTEAD |= {f"{section}.{name}": SIDES for section in ("augment",) for name in SIDES}
+INSTEAD |= {f"{section}.{name}": SIDES for section in ("augment", "eval", "validate") for name in SIDES}
 """Who gives the one does not mean a base's other, nor a default."""
 
 
@@ -30,7 +30,9 @@ class ValidateConfig:
     limit: int | None = None
     """Images of each set, evenly spread over it; None: all."""
     short_side: int | None = None
-    """Resize images to this side first; None: as `eval.short_side`."""
+    """Resize images to this side first; None: by `long_side`, or as `eval` says."""
+    long_side: int | None = None
+    """Longer side instead."""
     pictures: int = 4
     """Training crops drawn with label and prediction; 0: none."""
     best: str | None = None
@@ -38,7 +40,7 @@ class ValidateConfig:
     sets, or of one of them: `camvid-11/miou`."""
 
     def __post_init__(self) -> None:
-        at_least_1(self, "limit", "short_side")
+        at_least_1(self, "limit", "short_side", "long_side")
         if not 0 <= self.pictures <= 64:
             raise DataError(f"pictures: {self.pictures}; must be from 0 to 64")
         if self.best is not None and self.best.rpartition("/")[2] not in SCORES:

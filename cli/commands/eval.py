@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from segstream.cli.commands.options import Crop, Flip, Json, NScales, infer_fields, parse_side
+from segstream.cli.commands.options import Crop, Flip, Json, LongSide, NScales, infer_fields, parse_side
 from segstream.cli.console import note, note_place, print_json, print_table, progress
 from segstream.shards.errors import UsageError
 from segstream.shards.files import write_bytes, write_text
@@ -61,6 +61,7 @@ def eval(
         str | None,
         typer.Option(help="Resize to this side first; several: 360,720,1080; or native.", show_default="recipe's"),
     ] = None,
+    long_side: LongSide = None,
     scales: Annotated[
         str | None, typer.Option(help="Scales to average over: 0.75,1.0,1.25, or multi.", show_default="recipe's")
     ] = None,
@@ -147,7 +148,7 @@ def eval(
 
     end_with_launcher()
     sides = None if short_side is None else [parse_side(side) for side in short_side.replace(" ", "").split(",")]
-    fields = infer_fields(scales=scales, n_scales=n_scales, crop=crop, flip=flip)
+    fields = infer_fields(long_side=long_side, scales=scales, n_scales=n_scales, crop=crop, flip=flip)
     schemes = _schemes(taxonomy)
     model = EvalModel.load(checkpoint, short_sides=sides, **fields)
     if fit_temperature is not None:
@@ -255,10 +256,10 @@ def _headline(results: Sequence[EvalResult]) -> dict[str, dict[str, float]]:
 def _print_results(results: Sequence[EvalResult]) -> None:
     """A line for each; where a set was evaluated at several sides, one more for the maximum."""
     lines = []
-    several = len({r.short_side for r in results}) > 1
+    several = len({r.side for r in results}) > 1
     for _, group in groupby(results, key=lambda r: (r.url, r.taxonomy)):
         of_set = list(group)
-        shown = [(r, str(r.short_side or "native")) for r in of_set]
+        shown = [(r, r.side) for r in of_set]
         shown += [(r, "max") for r in of_set if several and r.max]
         for r, side in shown:
             classes = r.taxonomy + (", relabelled" if r.relabeled else "")

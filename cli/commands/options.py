@@ -20,6 +20,7 @@ ShortSide = Annotated[
     str | None,
     typer.Option(help="Resize the shorter side to this first: 360, 480, ... or native.", show_default="recipe's"),
 ]
+LongSide = Annotated[str | None, typer.Option(help="Resize the longer side instead.", show_default="recipe's")]
 Crop = Annotated[int | None, typer.Option(min=1, help="Window side.", show_default="recipe's, or 713")]
 Scales = Annotated[
     str | None, typer.Option(help="Scales to average over: 0.5,1.0 or multi (0.5 to 1.75).", show_default="recipe's")
@@ -58,25 +59,28 @@ def example(command: str) -> str:
     return f"Example: [bold]segstream {command}[/]"
 
 
-def infer_fields(
-    *, short_side: str | None = None, scales: str | None = None, n_scales: str | None = None, **others: Any
-) -> dict[str, Any]:
+def infer_fields(*, scales: str | None = None, n_scales: str | None = None, **others: Any) -> dict[str, Any]:
     """Fields of `InferConfig` from what options say.
+
+    Args:
+        others: further fields; `short_side` and `long_side` as text.
 
     Raises:
         UsageError: one cannot be read.
     """
     from segstream.model.config import MULTI_SCALE
 
+    for name in ("short_side", "long_side"):
+        if isinstance(text := others.get(name), str):
+            others[name] = parse_side(text, f"--{name.replace('_', '-')}")
     return others | {
-        "short_side": None if short_side is None else parse_side(short_side),
         "scales": MULTI_SCALE if scales == "multi" else _numbers("--scales", scales),
         "n_scales": _numbers("--n-scales", n_scales),
     }
 
 
-def parse_side(text: str) -> int | Literal["native"]:
-    """A shorter side.
+def parse_side(text: str, option: str = "--short-side") -> int | Literal["native"]:
+    """A shorter or longer side.
 
     Raises:
         UsageError: neither `native` nor a whole number above 0.
@@ -84,7 +88,7 @@ def parse_side(text: str) -> int | Literal["native"]:
     if text == "native":
         return "native"
     if not text.isdecimal() or int(text) == 0:
-        raise UsageError(f"--short-side {text!r}: give a number of pixels (360, 480, 720, 1080) or native")
+        raise UsageError(f"{option} {text!r}: give a number of pixels (360, 480, 720, 1080) or native")
     return int(text)
 
 

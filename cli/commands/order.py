@@ -44,12 +44,10 @@ def order(
         return
     parts = ", ".join(f"{share} {name}" for name, share in mix.items())
     say(f"{chosen.name}, seed {chosen.seed}: step {step} is slots {step * batch} to {step * batch + batch - 1}")
-    by_class = bool(chosen.data.sampling)
-    nth = "place n of its epochs" if by_class else "sample n of its shuffled epochs"
-    say(f"of a schedule that deals {parts}. The n-th slot of a dataset is {nth}.\n")
-    why = [["for"], *([_why(row)] for row in rows)] if by_class else [[]] * (batch + 1)
-    titles = [*(TITLES.get(key, key) for key in COLUMNS), "corner y, x", "done to it"]
-    print_table(titles + why[0], [_cells(row) + more for row, more in zip(rows, why[1:], strict=True)])
+    say(f"of a schedule that deals {parts}. The n-th slot of a dataset is place n of its shuffled epochs.\n")
+    print_table(
+        [*(TITLES.get(key, key) for key in COLUMNS), "corner y, x", "done to it"], [_cells(row) for row in rows]
+    )
 
 
 def _row(run_slot: int, slot: int, found: PlannedSample, classes: Sequence[str]) -> dict[str, Any]:
@@ -61,12 +59,6 @@ def _row(run_slot: int, slot: int, found: PlannedSample, classes: Sequence[str])
     return named | place | {"shard": found.shard, "position": found.position} | crop | why | {"centroid": pick.nth}
 
 
-def _why(row: dict[str, Any]) -> str:
-    if row["class"] is None:
-        return "plain"
-    return "{class}, centroid {centroid} of the shard, at {anchor_xy[0]:.0f}, {anchor_xy[1]:.0f}".format_map(row)
-
-
 def _cells(row: dict[str, Any]) -> list[Any]:
     top, left = row["corner_px"]
     shown = row | {
@@ -76,4 +68,8 @@ def _cells(row: dict[str, Any]) -> list[Any]:
         "angle_deg": f"{row['angle_deg']:+.1f}" if row["angle_deg"] else "-",
     }
     done = [name for name in ("flip", "blur") if row[name]]
+    if row["class"] is not None:
+        done += [
+            "for {class}, centroid {centroid} of the shard at {anchor_xy[0]:.0f} {anchor_xy[1]:.0f}".format_map(row)
+        ]
     return [*(shown[key] for key in COLUMNS), f"{top}, {left}", ", ".join(done) or "-"]

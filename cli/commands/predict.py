@@ -29,6 +29,7 @@ def predict(
     checkpoint: options.CheckpointOption,
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     short_side: options.ShortSide = None,
+    long_side: options.LongSide = None,
     crop: options.Crop = None,
     scales: options.Scales = None,
     n_scales: options.NScales = None,
@@ -72,8 +73,9 @@ def predict(
     if film and overlay is False and not frame_labels:
         raise UsageError("a video without --overlay and without --frame-labels gives nothing; ask for one")
     items, data = of_set(source) if is_set(source) else (of_files(source, out), {})
+    sides = {"short_side": short_side, "long_side": long_side}
     fields = options.infer_fields(
-        short_side=short_side, crop=crop, scales=scales, n_scales=n_scales, flip=flip, batch=batch, device=device
+        **sides, crop=crop, scales=scales, n_scales=n_scales, flip=flip, batch=batch, device=device
     )
     predictor = Predictor(checkpoint, arch=arch, num_classes=classes, taxonomy=taxonomy, ids=ids, **fields)
     if attention and predictor.config.n_scales is None:
@@ -147,7 +149,8 @@ def _about(predictor: Predictor) -> str:
     config, taxonomy = predictor.config, predictor.taxonomy
     how = f"windows of {config.crop}, scales" if config.n_scales is None else "whole images, network's scales"
     scales = " ".join(f"{scale:g}" for scale in (config.scales if config.n_scales is None else config.n_scales))
-    about = f"{taxonomy.name}, {taxonomy.num_classes} classes; shorter side {config.short_side or 'native'}"
+    side = f"longer side {config.long_side}" if config.long_side else f"shorter side {config.short_side or 'native'}"
+    about = f"{taxonomy.name}, {taxonomy.num_classes} classes; {side}"
     return f"{about}, {how} {scales}{', mirrored' if config.flip else ''}"
 
 

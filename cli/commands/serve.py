@@ -13,6 +13,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for other machines as well.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for a free one.")] = 7860,
     short_side: options.ShortSide = None,
+    long_side: options.LongSide = None,
     crop: options.Crop = None,
     scales: options.Scales = None,
     flip: options.Flip = None,
@@ -23,8 +24,9 @@ def serve(
     from segstream.cli.predictions.web_page import Service, serve_forever
     from segstream.model.inference.predictor import Predictor
 
-    fields = options.infer_fields(short_side=short_side, crop=crop, scales=scales, flip=flip, device=device)
-    name = checkpoint.resolve().parent.name if checkpoint.stem == "final" else checkpoint.stem
+    sides = {"short_side": short_side, "long_side": long_side}
+    fields = options.infer_fields(**sides, crop=crop, scales=scales, flip=flip, device=device)
+    name = checkpoint.resolve().parent.name if checkpoint.stem in ("final", "best") else checkpoint.stem
     predictor = Predictor(checkpoint, taxonomy=taxonomy, **fields)
     note_place(checkpoint, predictor.meta)
     serve_forever(Service(name, predictor), host, port)

@@ -32,8 +32,8 @@ def write_confusion(folder: Path, result: EvalResult) -> Path:
     classes, counted = result.protocol.taxonomy.classes, result.protocol.counted
     taxonomy = result.taxonomy + ("-relabeled" if result.relabeled else "")
     scales = "ss" if len(result.scales) == 1 else "ms"
-    path = folder / f"{result.dataset}_{taxonomy}_{result.short_side or 'native'}_{scales}.json"
-    about = ("dataset", "split", "taxonomy", "relabeled", "short_side", "scales")
+    path = folder / f"{result.dataset}_{taxonomy}_{result.side.replace(' ', '-')}_{scales}.json"
+    about = ("dataset", "split", "taxonomy", "relabeled", "short_side", "side", "scales")
     content = {name: getattr(result, name) for name in about} | {
         "classes": classes,
         "counted": counted,

@@ -16,7 +16,6 @@ from segstream.cli.report.results import ModelResults, Summary, read_json, read_
 from segstream.cli.report.text_table import best_of, percent
 from segstream.colors import legend
 from segstream.model.evaluation.metrics import EvalResult
-from segstream.pipeline.config import splits_of
 from segstream.shards.errors import DataError
 from segstream.shards.format.reader import manifest_of
 from segstream.shards.schema import shown
@@ -60,7 +59,7 @@ def make_report(
         below(run["recipe"]["data"]["shards"], mix["dataset"], split): mix
         for run in metadata.values()
         for mix in run["data"]["mix"]
-        for split in splits_of(run["recipe"]["data"]["split"])
+        for split in run["data"]["split"].split("+")
     }
     summary = summarize(
         [ModelResults(name=name, results=tuple(found.values())) for name, found in models.items()],
@@ -112,7 +111,7 @@ def read_confusion(path: Path) -> tuple[str, str, list[tuple[str, str, float]]]:
         content = json.loads(path.read_text(encoding="utf-8"))
         pixels = np.array(content["pixels"], np.int64)
         values, rows, columns = shares(pixels, content["classes"], content["counted"])
-        side, scales = content["short_side"] or "native", content["scales"]
+        side, scales = content.get("side") or content["short_side"] or "native", content["scales"]
         sets = " in ".join(dict.fromkeys([content["dataset"], content["taxonomy"]]))
         about = f"{sets}, short side {side}, {len(scales)} scale{'s' if len(scales) > 1 else ''}"
         picture = data_url(Image.fromarray(plot(values, rows, columns)).quantize(64), "PNG", optimize=True)

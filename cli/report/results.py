@@ -22,23 +22,23 @@ class ModelResults:
     results: tuple[EvalResult, ...]
 
     def by_dataset(self) -> dict[str, EvalResult]:
-        """The one result on each dataset that stands for the model: that of the shorter side at which it did best.
+        """The one result on each dataset that stands for the model: that of the side at which it did best.
 
         Raises:
-            DataError: two results differ in something else than the shorter side.
+            DataError: two results differ in something else than the side.
         """
         chosen: dict[str, EvalResult] = {}
-        sides: set[tuple[str, int | None]] = set()
+        sides: set[tuple[str, str]] = set()
         for result in self.results:
             known = chosen.setdefault(result.dataset, result)
             differs = [name for name in ALIKE if getattr(known, name) != getattr(result, name)]
-            if differs or (result.dataset, result.short_side) in sides:
+            if differs or (result.dataset, result.side) in sides:
                 what = f", of different {' and '.join(differs)}" if differs else ""
                 raise DataError(
                     f"{self.name}: two results on {result.dataset}{what}; keep one of them, or choose with --table, "
                     f"--at and --scales"
                 )
-            sides.add((result.dataset, result.short_side))
+            sides.add((result.dataset, result.side))
             if result.miou > known.miou:
                 chosen[result.dataset] = result
         return chosen

@@ -29,10 +29,11 @@ ORACLE = "oracle"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A value in 0..1, the shorter side at which it was reached (None: the images' own), and what was published."""
+    """A value in 0..1, the side at which it was reached (none: the images' own), and what was published."""
 
     value: float | None = None
     short_side: int | None = None
+    side: str = "native"
     published: float | None = None
 
     @property
@@ -122,11 +123,10 @@ def render_table(table: PaperTable, form: Format, *, bold: bool = False) -> str:
     heading = {"markdown": f"**{title}**\n\n", "latex": f"% {title}\n"}.get(form, f"{title}\n\n")
     rows = [(model, [(figures[c].value, figures[c].text) for c in table.columns]) for model, figures in table.rows]
     foot = ["mIoU in percent"]
-    reached = {
-        f.short_side or 0 for _, figures in table.rows for c, f in figures.items() if c != HMEAN and f.value is not None
-    }
-    if table.at == "max" and reached:
-        foot.append(f"reached at shorter sides {', '.join(str(side or 'native') for side in sorted(reached))}")
+    shown = [f for _, figures in table.rows for c, f in figures.items() if c != HMEAN and f.value is not None]
+    if table.at == "max" and shown:
+        reached = sorted({(f.short_side or 0, f.side) for f in shown})
+        foot.append(f"reached at shorter sides {', '.join(side for _, side in reached)}")
     foot += ["h. mean: harmonic mean over the datasets"] if HMEAN in table.columns else []
     foot += ["in brackets: published, difference"] if table.compared else []
     return heading + text_table(form, table.columns, rows, bold=bold, foot="; ".join([*foot, "*: best"]))
@@ -157,7 +157,9 @@ def _figures(
     printed = source.figures(published().released.get(model, model)) if source else {}
     theirs = {column: value / 100 for column, value in printed.items()}
     ours = {d: Figure(published=theirs.get(d)) for d in datasets}
-    ours |= {d: replace(ours[d], value=r.miou, short_side=r.short_side) for d, r in results.items() if d in ours}
+    for dataset in ours.keys() & results.keys():
+        r = results[dataset]
+        ours[dataset] = replace(ours[dataset], value=r.miou, short_side=r.short_side, side=r.side)
     values = [figure.value for figure in ours.values() if figure.value is not None]
     mean = harmonic_mean(values) if values and len(values) == len(datasets) else None
     return ours | {HMEAN: Figure(value=mean, published=theirs.get(HMEAN))}

@@ -19,12 +19,12 @@ from segstream.model.types import LogRow
 from segstream.pipeline.class_uniform import class_slots
 from segstream.pipeline.config import shares
 from segstream.pipeline.loader import Loader
-from segstream.pipeline.samples import join_splits, label_views
+from segstream.pipeline.samples import label_views
 from segstream.recipe import Recipe, resolve
 from segstream.shards.checks.stats import label_warnings
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError
-from segstream.shards.format.manifest import Manifest
+from segstream.shards.format.manifest import Manifest, joined
 from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import Taxonomy, load_taxonomy
 from segstream.training import open_network
@@ -146,7 +146,7 @@ def _manifests(recipe: Recipe) -> tuple[dict[str, Manifest], dict[str, str], lis
                         options = f"--raw RAW --split {split}{side}{relabel} --out {data.shards}"
                         raise DataError(f"{name}: no shards at {url}; segstream shard {name} {options}")
                     sets[split] = opened.enter_context(open_shards(url))
-                manifest = join_splits(sets, data.plain_splits(name))
+                manifest = joined({split: s.manifest for split, s in sets.items()}, data.plain_splits(name))
                 view = label_views(data.taxonomy, {name: manifest})[name]
                 found[name] = manifest
                 if config := data.sampling.get(name):

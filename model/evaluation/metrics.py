@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from segstream.model.config import InferConfig
+from segstream.model.config import InferConfig, used
 from segstream.model.evaluation.protocol import Protocol, Rule
 from segstream.shards.errors import DataError
 from segstream.shards.schema import parse
@@ -151,7 +151,8 @@ class EvalResult:
     relabeled: bool = False
     rule: Rule = "mseg"
     short_side: int | None = None
-    """None: the images' own."""
+    """None: the images' own, or by `long_side`."""
+    long_side: int | None = None
     scales: tuple[float, ...] = (1.0,)
     miou: float
     macc: float
@@ -170,7 +171,7 @@ class EvalResult:
     inference: dict[str, Any] = field(default_factory=dict)
     """Fields of `InferConfig`."""
     max: bool = False
-    """Whether no other shorter side gave a better mIoU."""
+    """Whether no other side gave a better mIoU."""
 
     protocol: Protocol | None = None
     """How it was evaluated; this and what follows is not stored in files."""
@@ -180,6 +181,11 @@ class EvalResult:
     """(images,) the mean IoU of each alone, over the counted classes in its labels or predictions; NaN without any."""
     images_per_s: float | None = None
     """Reading included, at all configurations together; None if all images were finished before."""
+
+    @property
+    def side(self) -> str:
+        """How images were resized, for people: `480`, `long 2177` or `native`."""
+        return f"long {self.long_side}" if self.long_side else str(self.short_side or "native")
 
     @classmethod
     def of(cls, confusion: Confusion, protocol: Protocol, config: InferConfig, **facts: Any) -> Self:
@@ -201,8 +207,9 @@ class EvalResult:
             relabeled=protocol.relabeled,
             rule=protocol.rule,
             short_side=config.short_side,
+            long_side=config.long_side,
             scales=config.scales,
-            inference=asdict(config),
+            inference=used(config),
             classes=tuple(
                 ClassResult(name=names[i], iou=_or_none(iou[i]), accuracy=_or_none(accuracy[i]), pixels=int(pixels[i]))
                 for i in protocol.counted

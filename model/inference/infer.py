@@ -148,9 +148,9 @@ def _whole(net: nn.Module, images: Sequence[Image], config: InferConfig) -> tupl
     if not isinstance(net, HMSA):
         raise DataError("n_scales: only hierarchical multi-scale attention (hmsa) has scales of its own; use scales")
     size_hw, device = images[0].shape[:2], next(net.parameters()).device
-    short = config.short_side or min(size_hw)
-    check_thin(size_hw, short)
-    return net, normalised([resize_short_side(image, short) for image in images], device)
+    target_hw = resized_hw(size_hw, config)
+    check_thin(size_hw, target_hw)
+    return net, normalised([resized_image(image, target_hw) for image in images], device)
 
 
 def images_at_once(size_hw: tuple[int, int], config: InferConfig) -> int:
@@ -212,9 +212,9 @@ def _at_scale(
     """
     crop = config.crop
     size_hw = (images[0].shape[0], images[0].shape[1])
-    short = _short_side(size_hw, config, scale)
-    check_thin(size_hw, short, crop)
-    scaled = [resize_short_side(image, short) for image in images]
+    target_hw = resized_hw(size_hw, config, scale)
+    check_thin(size_hw, target_hw, crop)
+    scaled = [resized_image(image, target_hw) for image in images]
     (height, width), (pad_h, pad_w) = scaled[0].shape[:2], (max(crop - side, 0) for side in scaled[0].shape[:2])
     top, left = pad_h // 2, pad_w // 2
     border = (top, pad_h - top, left, pad_w - left)
@@ -235,7 +235,7 @@ def window_starts(size: int, crop: int) -> list[int]:
 
 def num_windows(size_hw: tuple[int, int], config: InferConfig, scale: float) -> int:
     """How many windows an image of a size is cut into at a scale."""
-    sides = _resized_hw(size_hw, _short_side(size_hw, config, scale))
+    sides = resized_hw(size_hw, config, scale)
     return math.prod(len(window_starts(max(side, config.crop), config.crop)) for side in sides)
 
 
@@ -288,24 +288,22 @@ def _probabilities(views: Sequence[Tensor], plan: Upsampling, strip: Strip, *, b
     return mean
 
 
-def _short_side(size_hw: tuple[int, int], config: InferConfig, scale: float) -> int:
-    return round(scale * (config.short_side or min(size_hw)))
+def resized_hw(size_hw: Sequence[int], config: InferConfig, scale: float = 1.0) -> tuple[int, int]:
+    """An image's size at a scale: the shorter side, or with `long_side` the longer, rounded, then the other by it."""
+    edge = max(size_hw) if config.long_side else min(size_hw)
+    side = round(scale * (config.long_side or config.short_side or edge))
+    return max(1, round(side / edge * size_hw[0])), max(1, round(side / edge * size_hw[1]))
 
 
-def _resized_hw(size_hw: Sequence[int], short: int) -> tuple[int, ...]:
-    """With a shorter side of `short`, the other rounded."""
-    return tuple(round(short / min(size_hw) * side) for side in size_hw)
-
-
-def check_thin(size_hw: Sequence[int], short: int, crop: int = 1) -> None:
+def check_thin(size_hw: Sequence[int], target_hw: Sequence[int], crop: int = 1) -> None:
     """Refuse an image that a side too short makes explode: resized by that side, and padded to the windows.
 
     Raises:
         DataError: the result would have more than twice its pixels, a million, and 16 times the square of its shorter
             side.
     """
-    high, wide = (max(crop, side) for side in _resized_hw(size_hw, short))
-    if high * wide > max(2 * math.prod(size_hw), _FEW_PIXELS, LONGEST * max(short, crop) ** 2):
+    high, wide = (max(crop, side) for side in target_hw)
+    if high * wide > max(2 * math.prod(size_hw), _FEW_PIXELS, LONGEST * min(high, wide) ** 2):
         raise DataError(
             f"an image of {size_hw[1]} x {size_hw[0]} would be segmented at {wide} x {high}, for its shorter side; cut "
             f"it into pieces at most {LONGEST} times as long as wide"
@@ -325,12 +323,11 @@ def _visits(starts: Sequence[int], crop: int) -> Tensor:
     return ((within >= 0) & (within < crop)).sum(dim=0).float()
 
 
-def resize_short_side(image: npt.NDArray[Any], short_side: int) -> npt.NDArray[np.float32]:
-    """Resize to a shorter side of `short_side`, the other rounded, bilinear; (H, W, 3) of 0..255 as float32."""
-    target_h, target_w = _resized_hw(image.shape[:2], short_side)
+def resized_image(image: npt.NDArray[Any], target_hw: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Resize to a size, bilinear; (H, W, 3) of 0..255 as float32."""
     pixels = image.astype(np.float32)
-    if (target_h, target_w) != image.shape[:2]:
-        pixels = cv2.resize(pixels, (target_w, target_h), interpolation=cv2.INTER_LINEAR).astype(np.float32, copy=False)
+    if target_hw != image.shape[:2]:
+        pixels = cv2.resize(pixels, target_hw[::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32, copy=False)
     return pixels
 
 

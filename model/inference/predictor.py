@@ -11,12 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from segstream.model.config import InferConfig
+from segstream.model.config import InferConfig, used
 from segstream.model.distributed import pick_device
 from segstream.model.inference.infer import Image, Projection, id_type, logits, predict, segment
 from segstream.model.networks.hmsa import HMSA
 from segstream.model.networks.weights import file_sha256, load_any
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UsageError
 from segstream.shards.schema import parse
 from segstream.shards.taxonomy import Taxonomy, native_taxonomy, projection, server_ids
 
@@ -113,7 +113,7 @@ class Predictor:
     @property
     def identity(self) -> dict[str, Any]:
         """JSON-able: what decides the result for an image."""
-        inference = dataclasses.asdict(self.config)
+        inference = used(self.config)
         for name in ("batch", "device"):
             del inference[name]
         named = {"name": self.taxonomy.name, "digest": self.taxonomy.digest}
@@ -128,7 +128,7 @@ def _enough_memory(images: Sequence[Image]) -> Iterator[None]:
         height, width = images[0].shape[:2]
         raise DataError(
             f"{len(images)} images of {width} x {height} do not fit into the GPU's memory; use a smaller --batch, "
-            f"--crop or --short-side"
+            f"--crop, --short-side or --long-side"
         ) from error
 
 
@@ -138,15 +138,21 @@ def infer_config(checkpoint: str | Path, net: nn.Module, meta: Mapping[str, Any]
     Asking for windows (`scales`, `crop`) leaves HMSA's own scales, see `with_own_scales`.
 
     Args:
-        asked: fields of `InferConfig`; None is not asked for, a `short_side` of "native" the images' own size.
+        asked: fields of `InferConfig`; None is not asked for, a `short_side` of "native" the images' own size. One of
+            the two sides takes the place of the recipe's other.
 
     Raises:
         DataError: a value is out of range, or `scales` and `n_scales` are asked for together.
+        UsageError: both sides are asked for.
     """
     recipe = meta.get("recipe", {}).get("eval")
     values = {"crop": REFERENCE_CROP} if recipe is None else recipe
     stored = parse(InferConfig, values, at=f"{checkpoint}: recipe.eval")
     given = {name: None if value == NATIVE else value for name, value in asked.items() if value is not None}
+    if sides := given.keys() & {"short_side", "long_side"}:
+        if len(sides) > 1:
+            raise UsageError("short_side and long_side: one gives the other; ask for one of the two")
+        given = {"short_side": None, "long_side": None} | given
     if "n_scales" in given:
         given = {"scales": ONE_SCALE} | given
     elif given.keys() & {"scales", "crop"}:

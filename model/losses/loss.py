@@ -11,15 +11,14 @@ taken first (`count_labels`), summed over all of it, and each part of the batch 
 (`mixed_loss`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from segstream.model.config import LossName
-from segstream.model.losses.pixel_loss import binary_losses, image_weights, pixel_losses, pixel_weights, relaxed_losses
+from segstream.model.losses.pixel_loss import image_weights, pixel_losses, pixel_weights
 from segstream.model.losses.rmi import region_losses
 from segstream.model.networks.upsample import at_least_float32
 from segstream.model.types import TrainOutput
@@ -99,7 +98,7 @@ def loss_sums(
     mean divides by what its pixels count in the global batch. (The published code takes the mean of each image and sums
     over images, the same for one image.)
 
-    `relaxed`: see `relaxed_losses`; a dataset's mean divides by its labelled pixels. (NVIDIA's code: by those with a
+    `relaxed`: see `pixel_losses`; a dataset's mean divides by its labelled pixels. (NVIDIA's code: by those with a
     labelled neighbour + 1, by image.)
 
     Args:
@@ -115,12 +114,10 @@ def loss_sums(
         raise ValueError(f"{loss} takes no class weights")
     if loss == "image_weighted":
         class_weights = image_weights(labels, output.logits.shape[1]).to(at_least_float32(output.logits).dtype)
-    others = {"rmi": binary_losses, "relaxed": relaxed_losses}
-    by_pixel: Callable[..., Tensor] = others.get(loss, partial(pixel_losses, class_weights=class_weights))
 
     def head(logits: Tensor, weight: float, align_corners: bool, *, by_region: bool) -> HeadSums:
         at = (logits, labels, output.size_hw)
-        pixels = by_pixel(*at, align_corners=align_corners)
+        pixels = pixel_losses(*at, class_weights, align_corners=align_corners, loss=loss)
         regions = region_losses(*at, align_corners=align_corners) if by_region and loss == "rmi" else None
         return HeadSums(weight, pixels, regions)
 
@@ -153,9 +150,8 @@ def mixed_loss(sums: LossSums, dataset_ids: Tensor, shares: Tensor, global_count
         each = torch.where(labelled, shares / global_counts.images.float(), 0.0)
         return (1 - REGIONS) * by_pixel + REGIONS * (each[dataset_ids] * head.regions).sum()
 
-    main, *further = sums.heads
-    total = value(main)
-    for head in further:
+    total = value(sums.heads[0])
+    for head in sums.heads[1:]:
         total = total + head.weight * value(head)
     if sums.ccsa is not None:
         alpha, contrast = sums.ccsa

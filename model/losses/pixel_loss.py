@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad, softplus
 
+from segstream.model.config import LossName
 from segstream.model.networks.upsample import at_least_float32, rows_first, shifted, upsampling
 from segstream.shards.taxonomy import IGNORE_INDEX
 
@@ -31,52 +32,42 @@ def pixel_losses(
     class_weights: Tensor | None = None,
     *,
     align_corners: bool = True,
+    loss: LossName = "ce",
 ) -> Tensor:
-    """Sum over each image's labelled pixels of the cross-entropy of its upsampled logits.
+    """Sum over each image's labelled pixels of a loss of its upsampled logits.
 
-    Equal in value and gradient (to float32 rounding) to `cross_entropy(interpolate(logits, size_hw, mode="bilinear",
-    align_corners=align_corners), labels, weight=class_weights, ignore_index=255, reduction="none").sum(dim=(1, 2))`.
+    `ce` and `image_weighted`: the cross-entropy. Equal in value and gradient (to float32 rounding) to
+    `cross_entropy(interpolate(logits, size_hw, mode="bilinear", align_corners=align_corners), labels,
+    weight=class_weights, ignore_index=255, reduction="none").sum(dim=(1, 2))`.
+
+    `rmi`: the binary cross-entropy "this class or not", summed over classes. Equal to
+    `binary_cross_entropy_with_logits` of the upsampled logits against one-hot labels, summed over all but ignored
+    pixels.
+
+    `relaxed`: -log of what is believed of all classes in the 3 x 3 pixels around each; away from boundaries the
+    cross-entropy. Neighbours that are ignored or outside of the image add no class. Source: Zhu et al., "Improving
+    Semantic Segmentation via Video Propagation and Label Relaxation", CVPR 2019. The code of Tao et al., 2020, differs
+    from it: it weighs by class and gives ignored pixels their neighbours' classes.
+
     Differentiable once.
 
     Args:
         logits: (B, K, h, w); computed in float32 whatever their type, except that float64 stays.
         labels: (B, H, W) integer ids below K, or 255 = ignored.
         size_hw: (H, W).
-        class_weights: (K,), or (B, K) by image; None: 1 for every class.
+        class_weights: (K,), or (B, K) by image, of the cross-entropy; None: 1 for every class.
         align_corners: of the upsampling.
+        loss: which.
 
     Returns:
         (B,) float32.
     """
-    if fusable(logits):
+    if loss not in _OTHERS and fusable(logits):
         from segstream.model.losses.triton_kernel import fused_pixel_losses
 
         weights = labels != IGNORE_INDEX if class_weights is None else pixel_weights(labels, class_weights)
         return fused_pixel_losses(logits, labels, weights.float(), size_hw, align_corners=align_corners)
-    sums: Tensor = _PixelLosses.apply(logits, labels, size_hw, class_weights, align_corners, "ce")  # type: ignore[no-untyped-call]
-    return sums
-
-
-def binary_losses(logits: Tensor, labels: Tensor, size_hw: tuple[int, int], *, align_corners: bool = True) -> Tensor:
-    """Sum over each image's labelled pixels, and over classes, of the binary cross-entropy "this class or not".
-
-    Arguments and result are those of `pixel_losses`. Equal to `binary_cross_entropy_with_logits` of the upsampled
-    logits against one-hot labels, summed over all but ignored pixels.
-    """
-    sums: Tensor = _PixelLosses.apply(logits, labels, size_hw, None, align_corners, "binary")  # type: ignore[no-untyped-call]
-    return sums
-
-
-def relaxed_losses(logits: Tensor, labels: Tensor, size_hw: tuple[int, int], *, align_corners: bool = True) -> Tensor:
-    """Sum over each image's labelled pixels of -log of what is believed of all classes in the 3 x 3 pixels around it.
-
-    Arguments and result are those of `pixel_losses`; away from boundaries it is the same. Neighbours that are ignored
-    or outside of the image add no class.
-
-    Source: Zhu et al., "Improving Semantic Segmentation via Video Propagation and Label Relaxation", CVPR 2019. The
-    code of Tao et al., 2020, differs from it: it weighs by class and gives ignored pixels their neighbours' classes.
-    """
-    sums: Tensor = _PixelLosses.apply(logits, labels, size_hw, None, align_corners, "relaxed")  # type: ignore[no-untyped-call]
+    sums: Tensor = _PixelLosses.apply(logits, labels, size_hw, class_weights, align_corners, loss)  # type: ignore[no-untyped-call]
     return sums
 
 
@@ -94,16 +85,16 @@ class _PixelLosses(torch.autograd.Function):
         size_hw: tuple[int, int],
         class_weights: Tensor | None,
         align_corners: bool,
-        kind: str,
+        loss: LossName,
     ) -> Tensor:
         with torch.autocast(logits.device.type, enabled=False):
-            if kind == "ce":
+            if loss in _OTHERS:
+                values, losses_ = at_least_float32(logits), [_OTHERS[loss]] * len(logits)
+            else:
                 values, bounded = shifted(logits)
                 weights = [None] * len(logits) if class_weights is None else class_weights.expand(len(logits), -1)
-                losses_: list[Strip] = [partial(_nll_, class_weights=each, bounded=bounded) for each in weights]
-            else:
-                values, losses_ = at_least_float32(logits), [_OTHERS[kind]] * len(logits)
-            labels = _windows(labels) if kind == "relaxed" else labels
+                losses_ = [partial(_nll_, class_weights=each, bounded=bounded) for each in weights]
+            labels = _windows(labels) if loss == "relaxed" else labels
             sums, grad = _walk(
                 values, labels, size_hw, losses_, align_corners=align_corners, with_grad=ctx.needs_input_grad[0]
             )
@@ -197,7 +188,8 @@ def _windows(labels: Tensor) -> Tensor:
     return torch.where(near == IGNORE_INDEX, labels.unsqueeze(2), near)
 
 
-_OTHERS: Mapping[str, Strip] = {"binary": _bce_, "relaxed": _relaxed_}
+_OTHERS: Mapping[str, Strip] = {"rmi": _bce_, "relaxed": _relaxed_}
+"""The losses that are no cross-entropy."""
 
 
 def pixel_weights(labels: Tensor, class_weights: Tensor) -> Tensor:

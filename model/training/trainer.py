@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segstream.model.checkpoint import Checkpoint, Checkpoints, differences, plain, save_final
+from segstream.model.checkpoint import Checkpoint, Checkpoints, differences, plain, save_file
 from segstream.model.config import TrainConfig
 from segstream.model.distributed import ProcessGroup, pick_device, pick_precision
 from segstream.model.losses.loss import LabelCounts, count_labels
@@ -197,7 +197,7 @@ def train(
         # 4. The result. Killed before this line is through, the next start finds the checkpoint of the last step.
         group.from_main(checkpoints.wait)
         result = state.final(identity=identity, meta=stored, step=steps)
-        group.from_main(lambda: save_final(final, result))
+        group.from_main(lambda: save_file(final, result))
     return str(final)
 
 

@@ -7,8 +7,8 @@ counts are possible for the bytes that are stated, and it carries a digest of it
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any
 
 from segstream.shards.errors import DataError
@@ -86,6 +86,40 @@ def label_taxonomies(manifest: Manifest) -> Mapping[str, Taxonomy]:
     """The taxonomy of every label member that the set holds; none for a set of images only."""
     known = {"native": manifest.native, "universal": manifest.universal, "universal-relabeled": manifest.universal}
     return {m: taxonomy for m, taxonomy in known.items() if m in manifest.members and taxonomy is not None}
+
+
+def joined(splits: Mapping[str, Manifest], plain: Collection[str]) -> Manifest:
+    """The manifest of several splits of one dataset, one after another, as if they were one set.
+
+    Args:
+        splits: manifests by name, of all that are used.
+        plain: names of those that are joined; of a single split, that is it.
+
+    Raises:
+        DataError: their own classes differ.
+    """
+    first, *manifests = splits.values()
+    if not manifests:
+        return first
+    if any(m.native.digest != first.native.digest for m in manifests):
+        about = ", ".join(f"{name} has {m.native.num_classes} of {m.native.name}" for name, m in splits.items())
+        raise DataError(f"{first.dataset}: its splits have different classes ({about}); convert them with one version")
+    manifests = [splits[name] for name in plain]
+    return replace(
+        first,
+        split="+".join(plain),
+        members=tuple(member for member in first.members if all(member in m.members for m in splits.values())),
+        shards=tuple(info for m in manifests for info in m.shards),
+        counts={member: _total([m.counts.get(member, {}) for m in manifests]) for member in first.counts},
+        ignored={value: sum(m.ignored.get(value, 0) for m in manifests) for m in manifests for value in m.ignored},
+        alike=(),
+        digest="+".join(m.digest for m in manifests),
+    )
+
+
+def _total(counts: Sequence[Mapping[int, tuple[int, int]]]) -> dict[int, tuple[int, int]]:
+    found = {i: [by_id[i] for by_id in counts if i in by_id] for i in sorted(set().union(*counts))}
+    return {i: (sum(pixels for pixels, _ in pairs), sum(samples for _, samples in pairs)) for i, pairs in found.items()}
 
 
 def dump_manifest(manifest: Manifest) -> bytes:

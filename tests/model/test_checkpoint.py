@@ -18,8 +18,7 @@ from segstream.model.checkpoint import (
     differences,
     load_checkpoint,
     load_final,
-    save_checkpoint,
-    save_final,
+    save_file,
 )
 from segstream.shards.errors import DataError
 
@@ -34,7 +33,7 @@ def progress(step=5):
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, progress())
+    save_file(path, progress())
     return path
 
 
@@ -130,7 +129,7 @@ def full_disk(monkeypatch):
 
 def test_a_failed_write_leaves_the_former_file(path, full_disk):
     with pytest.raises(DataError, match=r"checkpoint.pt: cannot be written .*No space left"):
-        save_checkpoint(path, progress(step=6))
+        save_file(path, progress(step=6))
     assert load_checkpoint(path).step == 5
     assert [file.name for file in path.parent.iterdir()] == ["checkpoint.pt"]
 
@@ -141,7 +140,7 @@ def test_a_full_disk_in_the_archive_writer_is_an_error_of_one_line(tmp_path, mon
     final = Final(identity={}, meta={}, step=1, weights={"w": torch.zeros(100_000)})
     monkeypatch.setattr(Path, "open", lambda *_: io.FileIO("/dev/full", "wb"))
     with pytest.raises(DataError, match=r"final.pt: cannot be written \(No space left on device\)"):
-        save_final(tmp_path / "final.pt", final)
+        save_file(tmp_path / "final.pt", final)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -200,9 +199,9 @@ def test_what_is_written_is_the_state_at_the_call_though_training_goes_on(checkp
 
     def slow(path, state):
         assert may_write.wait(10)
-        save_checkpoint(path, state)
+        save_file(path, state)
 
-    monkeypatch.setattr(module, "save_checkpoint", slow)
+    monkeypatch.setattr(module, "save_file", slow)
     kept = progress(3)
     checkpoints.save(kept)  # returns though nothing is written
     assert names(checkpoints) == []

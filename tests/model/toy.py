@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from segstream.model.checkpoint import Final, save_final
+from segstream.model.checkpoint import Final, save_file
 from segstream.model.config import TrainConfig
 from segstream.model.distributed import ProcessGroup, start
 from segstream.model.networks.build import build
@@ -102,7 +102,7 @@ def save_net(
     """The last file of a run that trained this network."""
     meta = {"arch": arch, "num_classes": classes or taxonomy.num_classes, "options": options}
     meta |= {"taxonomy": asdict(taxonomy), "recipe": {"name": path.stem, "seed": 0, "data": {}} | recipe}
-    save_final(path, Final(identity={}, meta=json.loads(json.dumps(meta)), step=1, weights=net.state_dict()))
+    save_file(path, Final(identity={}, meta=json.loads(json.dumps(meta)), step=1, weights=net.state_dict()))
     return path
 
 

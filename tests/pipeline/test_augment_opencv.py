@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from segstream.pipeline.config import AugmentConfig
-from segstream.pipeline.geometry import FILL_RGB, compose, draw, source_box
+from segstream.pipeline.config import FILLS, AugmentConfig
+from segstream.pipeline.geometry import compose, draw, source_box
 from tests.pipeline.fakes import augment, textured
 from tests.pipeline.reference_rule import resize_nearest, step_by_step
 from tests.shards.shared import CAMVID
@@ -44,21 +44,21 @@ def test_outside_the_canvas_is_mean_and_ignored(scene):
     image, label = augment(*scene, composed(scene, scale=0.25, corner=(-9, -10)))
     outside = np.ones((40, 50), bool)
     outside[9 : 9 + 22, 10 : 10 + 30] = False
-    assert (image[outside] == FILL_RGB).all()
+    assert (image[outside] == FILLS["mean"]).all()
     assert (label[outside] == 255).all()
     assert (label[~outside] != 255).all()
-    assert (image[~outside] != FILL_RGB).any(axis=-1).mean() > 0.95
+    assert (image[~outside] != FILLS["mean"]).any(axis=-1).mean() > 0.95
 
 
 def test_corners_that_rotation_turns_in_are_mean_and_ignored_and_what_it_turns_out_is_lost(scene):
     d = composed(scene, angle_deg=10.0, crop=(130, 160), corner=(-20, -20))
     image, label = augment(*scene, d)
     assert (label[20:25, 20:30] == 255).all()
-    assert (image[20:25, 20:30] == FILL_RGB).all()
+    assert (image[20:25, 20:30] == FILLS["mean"]).all()
     beyond = np.ones((130, 160), bool)
     beyond[20:110, 20:140] = False
     assert (label[beyond] == 255).all()
-    assert (image[beyond] == FILL_RGB).all()
+    assert (image[beyond] == FILLS["mean"]).all()
 
 
 def test_positive_angles_turn_counter_clockwise():
@@ -139,7 +139,7 @@ def test_colours_change_all_that_the_crop_shows_and_no_padding(scene):
         assert np.abs(image[top:bottom, left:right].reshape(-1, 3) - expected).max() < 1.2  # rounding, and factors'
         outside = np.ones((70, 70), bool)
         outside[top:bottom, left:right] = False
-        assert (image[outside] == FILL_RGB).all()
+        assert (image[outside] == FILLS["mean"]).all()
         assert (label == same).all()
         padded += outside.any()
     assert 5 < padded < 35

@@ -139,7 +139,7 @@ def test_sampling_is_part_of_what_a_run_is_only_where_it_is_used(root):
     assert "class_uniform" not in plain
     with open_shards(root / "shards/garden/train") as shards:
         digest = shards.centroids_digest
-    assert sampled.pop("class_uniform") == {"garden": {"share": "0.9", "only": {}, "centroids": [digest]}}
+    assert sampled.pop("class_uniform") == {"garden": {"share": 0.9, "only": {}, "centroids": [digest]}}
     assert sampled == plain
     assert json.loads(json.dumps(sampled)) == sampled
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from segstream.pipeline.config import AugmentConfig
-from segstream.pipeline.geometry import FILL_RGB, canvas_size, draw, resized_size
+from segstream.pipeline.config import FILLS, AugmentConfig
+from segstream.pipeline.geometry import canvas_size, draw, resized_size
 
 RULE = AugmentConfig(short_side=120, crop=100)
 SIZE_HW = (90, 150)
@@ -46,7 +46,7 @@ def test_colours_and_blurs_are_drawn_after_the_rest_and_leave_it_alone():
     later = replace(RULE, color_jitter=0.25, blur_sigma=(0.15, 1.3), fill="black")
     for one, other in zip(draws(RULE, 200), draws(later, 200), strict=True):
         assert replace(other, jitter=None, blur_sigma=None, fill_rgb=one.fill_rgb) == one
-        assert (one.jitter, one.blur_sigma, one.fill_rgb, other.fill_rgb) == (None, None, FILL_RGB, (0, 0, 0))
+        assert (one.jitter, one.blur_sigma, one.fill_rgb, other.fill_rgb) == (None, None, FILLS["mean"], (0, 0, 0))
     found = draws(replace(later, color_jitter=0.0), 5), draws(later, 5)
     assert [d.blur_sigma for d in found[0]] == [d.blur_sigma for d in found[1]]
     assert found[1][3] == draws(later, 4)[3]

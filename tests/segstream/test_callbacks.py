@@ -86,9 +86,11 @@ def test_a_panel_has_rows_of_image_label_and_prediction(side, monkeypatch):
     images = torch.full((3, 3, side, side), 77, dtype=torch.uint8)
     batch = Batch(step=0, images=images, labels=labels, dataset_ids=torch.zeros(3, dtype=torch.int64), keys=("a",) * 3)
     answer = np.ones((side, side), np.uint8)  # class 1 everywhere
-    monkeypatch.setattr(callbacks, "segment", lambda *_: [[answer]])
+    configs = []
+    monkeypatch.setattr(callbacks, "segment", lambda *args: configs.append(args[-1]) or [[answer]])
     colors = np.array([[255, 0, 0], [0, 0, 255]], np.uint8)
-    drawn = crop_panel(torch.nn.Identity(), batch, 2, colors, InferConfig(crop=side))
+    drawn = crop_panel(torch.nn.Identity(), batch, 2, colors, InferConfig(crop=side, long_side=99))
+    assert configs == [InferConfig(crop=side)] * 2  # at the size that the network learns from
     shown = min(side, WIDEST)
     assert drawn.shape == (2 * shown + GAP, 3 * shown + 2 * GAP, 3)
     lower = drawn[shown + GAP :]

@@ -20,12 +20,13 @@ from segstream.model import distributed
 from segstream.model.checkpoint import load_final
 from segstream.model.config import InferConfig
 from segstream.model.distributed import ProcessGroup
+from segstream.model.evaluation.metrics import EvalResult
 from segstream.model.evaluation.resume_log import SetLog
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import load_any
 from segstream.pipeline.eval_images import EvalImages
 from segstream.shards.convert.convert import convert
-from segstream.shards.errors import DataError
+from segstream.shards.errors import DataError, UsageError
 from segstream.shards.taxonomy import IGNORE_INDEX, load_taxonomy
 from tests.model.literal_inference import literal, settled
 from tests.model.toy import TINY, save_net
@@ -135,7 +136,14 @@ def test_an_evaluation_enters_few_modules(universal, sets):
 
 
 def test_the_best_side_is_marked(universal, sets):
+    (long,) = evaluate(universal, [sets["camvid-11"]], long_side=40)
+    assert (long.side, long.short_side, long.long_side, long.max) == ("long 40", None, 40, True)
+    assert EvalResult.from_json(json.loads(json.dumps(long.to_json())), at="row").side == "long 40"
+    with pytest.raises(UsageError, match="short_side and long_side"):
+        evaluate(universal, [sets["camvid-11"]], long_side=40, short_sides=[16])
     found = evaluate(universal, [sets["camvid-11"]], short_sides=[16, 30, "native"])
+    assert [r.side for r in found] == ["16", "30", "native"]
+    assert "long_side" not in found[0].inference  # so that what was begun without it goes on
     assert [r.short_side for r in found] == [16, 30, None]
     assert len({r.miou for r in found}) == 3
     assert [r.max for r in found] == [r.miou == max(r.miou for r in found) for r in found]

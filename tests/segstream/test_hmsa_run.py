@@ -103,6 +103,8 @@ def test_two_processes_train_what_one_does(recipe, tmp_path):
         together(_train, recipe, str(tmp_path), world_size=world_size)
     one, two = (load_final(tmp_path / name / "final.pt").weights for name in "12")
     torch.testing.assert_close(two, one, rtol=1e-4, atol=2e-6)
+    scores = [load_final(tmp_path / name / "best.pt").meta["score"] for name in "12"]
+    assert scores[1] == pytest.approx(scores[0], abs=0.01)
     rows = [torch.tensor(torch.load(tmp_path / f"{name}.pt")) for name in "12"]
     torch.testing.assert_close(rows[1], rows[0], rtol=1e-4, atol=1e-6, equal_nan=True)
     assert rows[0][:, 1].tolist() == pytest.approx([0.02] * 5 + [0.005] * 5)

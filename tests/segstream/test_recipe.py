@@ -127,5 +127,7 @@ def test_a_long_side_takes_the_place_of_a_short_one_be_it_a_bases_or_the_default
     ):
         augment = load_recipe(str(folder / f"{name}.yaml"), overrides).augment
         assert (augment.short_side, augment.long_side) == sides
+    recipe = load_recipe(str(folder / "child.yaml"), ["eval.long_side=70", "validate.long_side=50"])
+    assert (recipe.eval.short_side, recipe.eval.long_side, recipe.validate.long_side) == (None, 70, 50)
     with pytest.raises(DataError, match=r"augment.long_side: 90, with a short_side; one of the two must be null"):
         load_recipe(str(folder / "both.yaml"))

@@ -119,8 +119,8 @@ def test_models_of_multi_scale_attention_are_those_of_its_scripts(name, values, 
     blurred = (2177, 1, (0.15, 1.3)) if mapillary else (None, 0, None)
     assert (augment.long_side, augment.blur_p, augment.blur_sigma) == blurred
     assert recipe.data.sampling[dataset].share == 0.5
-    scales = ((0.25, 0.5, 1.0, 2.0), True) if mapillary else ((0.5, 1.0, 2.0), False)
-    assert (recipe.eval.n_scales, recipe.eval.flip) == scales
+    scales = ((0.25, 0.5, 1.0, 2.0), True, 2177) if mapillary else ((0.5, 1.0, 2.0), False, None)
+    assert (recipe.eval.n_scales, recipe.eval.flip, recipe.eval.long_side) == scales
 
 
 def test_coarse_images_come_in_by_the_classes_that_gain_by_them():

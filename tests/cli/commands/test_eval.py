@@ -24,6 +24,7 @@ def invoke(*args):
     ("options", "says"),
     [
         (("--short-side", "720p"), "--short-side '720p': give a number"),
+        (("--long-side", "0"), "--long-side '0': give a number"),
         (("--scales", "0.5;1"), "--scales '0.5;1': give numbers"),
         (("--n-scales", "half"), "--n-scales 'half': give numbers"),
         (("--taxonomy", "native,univers"), "'univers' is not one of auto, native, universal"),

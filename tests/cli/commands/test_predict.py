@@ -127,6 +127,9 @@ def test_settings_reach_the_procedure(tmp_path, final):
     np.testing.assert_array_equal(label(tmp_path / "a/labels/x.png"), expected(final, picture(0), **changes))
     identity = json.loads((tmp_path / "a/predict.json").read_text())
     assert identity["inference"]["scales"] == [0.5, 1.5]
+    run(source, final, tmp_path / "c", long_side="48")
+    changes = {"short_side": None, "long_side": 48}
+    np.testing.assert_array_equal(label(tmp_path / "c/labels/x.png"), expected(final, picture(0), **changes))
     run(source, final, tmp_path / "b", scales="multi", short_side="36")
     assert len(json.loads((tmp_path / "b/predict.json").read_text())["inference"]["scales"]) == 6
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,6 +41,9 @@ def test_a_matrix_is_written_whole_and_drawn_or_it_is_said_where_it_cannot(tmp_p
     taxonomy = "universal-relabeled" if relabeled else native
     assert path.name == f"{native}_{taxonomy}_360_ss.json"
     content = json.loads(path.read_text())
+    assert (content["short_side"], content["side"]) == (360, "360")
+    long = write_confusion(tmp_path, replace(found, short_side=None, long_side=2177))
+    assert (long.name, json.loads(long.read_text())["side"]) == (f"{native}_{taxonomy}_long-2177_ss.json", "long 2177")
     assert content["pixels"] == found.confusion.tolist()
     assert content["classes"] == list(found.protocol.taxonomy.classes)
     assert content["counted"] == list(found.protocol.counted)

@@ -40,7 +40,12 @@ class Left:
         recipe = {"data": {"shards": shards, "split": "train"}, "train": {"steps": 1000}, "loader": {"batch": 8}}
         mix = [{"dataset": "ade20k-150", "manifest": "ab" * 32}]
         about = {"versions": {"torch": "2.0"}, "python": "3.12", "git": "abc123"}
-        run = {"recipe": recipe, "data": {"mix": mix}, "machine": {"processor": "x", "cores": 2}, **about}
+        run = {
+            "recipe": recipe,
+            "data": {"mix": mix, "split": "train"},
+            "machine": {"processor": "x", "cores": 2},
+            **about,
+        }
         write(self.folder / f"runs/{name}/run.json", json.dumps(run))
         rows = []
         for dataset, value in miou.items():
@@ -230,7 +235,7 @@ def test_without_jinja2_the_extra_is_named_and_without_its_description_the_run(b
 def test_a_confusion_matrix_is_drawn_and_its_largest_confusions_told(tmp_path):
     (tmp_path / "c.json").write_text(json.dumps(CONFUSION))
     about, picture, confusions = read_confusion(tmp_path / "c.json")
-    assert about == "camvid-11, short side 360, 2 scales"
+    assert about == "camvid-11, short side 360, 2 scales"  # of a file made before it held `side`
     assert decode(picture).mode == "P"
     assert confusions == [("Sky", "Road", 0.25), ("Road", "Sky", 0.25)]  # the class that does not count is no mistake
 

@@ -88,6 +88,10 @@ def test_a_missing_side_is_missing_and_never_the_maximum():
     assert at_720.rows[0][1][HMEAN].value is None
     assert table([result], at=1080).rows == ()
     assert "shorter sides 360, 720" in render_table(table([result]), "text")
+    long = of_scores(score("voc2012", 0.3, side=None), score("camvid-11", 0.5, side=None, long_side=2177))
+    assert "shorter sides long 2177, native" in render_table(table([long]), "text")
+    (row,) = table_dict(table([long]))["rows"]
+    assert (row["cells"]["camvid-11"]["side"], row["cells"]["camvid-11"]["short_side"]) == ("long 2177", None)
 
 
 def test_scales_and_regimes_are_kept_apart():

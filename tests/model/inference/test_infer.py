@@ -16,6 +16,7 @@ from segstream.model.inference.infer import (
     logits,
     num_windows,
     predict,
+    resized_hw,
     segment,
     window_starts,
 )
@@ -105,6 +106,31 @@ def test_windows_cover_with_the_published_strides_and_images_fill_a_pass():
     assert images_at_once((20, 30), InferConfig(crop=33, batch=8, n_scales=(1.0,), device="cpu")) == 1
 
 
+@pytest.mark.parametrize(
+    ("size_hw", "sides", "scale", "expected"),
+    [
+        ((480, 640), {"short_side": 1080}, 1.0, (1080, 1440)),
+        ((3000, 4000), {"long_side": 2177}, 1.0, (1633, 2177)),
+        ((4000, 3000), {"long_side": 2177}, 0.5, (1088, 816)),
+        ((1024, 2048), {"long_side": 2177}, 1.0, (1088, 2177)),  # by its shorter side it would be 2176 wide
+        ((2, 900), {"long_side": 90}, 1.0, (1, 90)),
+        ((33, 57), {}, 1.0, (33, 57)),
+    ],
+)
+def test_a_side_is_met_and_the_other_rounded(size_hw, sides, scale, expected):
+    assert resized_hw(size_hw, InferConfig(crop=9, **sides), scale) == expected
+
+
+def test_by_the_longer_side_as_by_the_shorter_one_of_the_same_size(net):
+    image = random_image(40, 60)
+    long, short = ({name: side} for name, side in (("long_side", 48), ("short_side", 32)))
+    for more in ({}, {"scales": (0.5, 1.25)}):
+        found = [scores_of(net, image, [None], InferConfig(crop=33, **side, **more))[0] for side in (long, short)]
+        assert torch.equal(*found)
+    with pytest.raises(DataError, match="long_side: 48, with a short_side; one of the two must be null"):
+        InferConfig(crop=9, **long, **short)
+
+
 @pytest.mark.parametrize(("batch", "crop", "scales"), [(5, 33, (1.0,)), (4, 71, (1.0,)), (3, 33, (0.5, 1.25))])
 def test_images_share_batches_and_nothing_else(net, batch, crop, scales):
     images, matrix = [random_image(50, 66, seed) for seed in range(3)], projection(3)
@@ -153,7 +179,7 @@ def test_more_than_255_classes_take_16_bits(net):
     ],
 )
 def test_thin_images_do_not_explode(size_hw, short_side, crop, refused):
-    args = size_hw, short_side or min(size_hw), crop
+    args = size_hw, resized_hw(size_hw, InferConfig(crop=crop, short_side=short_side)), crop
     if refused:
         with pytest.raises(DataError, match="cut it into pieces at most 16 times as long"):
             check_thin(*args)

@@ -35,6 +35,12 @@ def test_the_order_is_asked_for_then_recipe_then_the_authors_own(attentive):
     assert config(PLAIN, {}) == InferConfig(crop=713)
     assert config(PLAIN, {}, crop=473, flip=False) == InferConfig(crop=473, flip=False)
     assert config(PLAIN, eval_of(short_side=48)) == InferConfig(crop=33, short_side=48)
+    for stored in ({"short_side": 48}, {"long_side": 90}):  # either takes the place of the other
+        assert config(PLAIN, eval_of(**stored), long_side=70) == InferConfig(crop=33, long_side=70)
+        assert config(PLAIN, eval_of(**stored), short_side=70) == InferConfig(crop=33, short_side=70)
+        assert config(PLAIN, eval_of(**stored), short_side="native") == InferConfig(crop=33)
+    with pytest.raises(UsageError, match="short_side and long_side: one gives the other; ask for one of the two"):
+        config(PLAIN, {}, short_side="native", long_side=9)
     for meta in ({}, eval_of()):
         assert config(attentive, meta).n_scales == OWN_SCALES
         assert config(attentive, meta, n_scales=(0.5, 1.0, 2.0)).n_scales == (0.5, 1.0, 2.0)

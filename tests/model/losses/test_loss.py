@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -6,10 +7,12 @@ import torch
 from torch.nn.functional import cross_entropy, interpolate, one_hot
 
 from segstream.model.losses.loss import balance_weights, count_labels
-from segstream.model.losses.pixel_loss import binary_losses, pixel_losses, relaxed_losses
+from segstream.model.losses.pixel_loss import pixel_losses
 from segstream.model.networks import upsample
 from segstream.model.types import Aux, TrainOutput
 from tests.model.losses.mix import mix_loss
+
+binary_losses, relaxed_losses = (partial(pixel_losses, loss=loss) for loss in ("rmi", "relaxed"))
 
 
 def numpy_loss(logits, labels, dataset_ids, weights):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from segstream.model.checkpoint import Checkpoint, Final, save_checkpoint, save_final
+from segstream.model.checkpoint import Checkpoint, Final, save_file
 from segstream.model.networks.build import build
 from segstream.model.networks.weights import load_any, load_weights
 from segstream.shards.errors import DataError, UsageError
@@ -77,9 +77,9 @@ def test_our_own_files_are_loaded(tmp_path, kind):
     weights = shaken("hrnet-tiny")
     common = {"identity": {"seed": 1}, "step": 4, "weights": weights}
     if kind == "final":
-        save_final(tmp_path / "a.pt", Final(meta={"arch": "hrnet-tiny"}, **common))
+        save_file(tmp_path / "a.pt", Final(meta={"arch": "hrnet-tiny"}, **common))
     else:
-        save_checkpoint(tmp_path / "a.pt", Checkpoint(optimizer={"state": {}}, **common))
+        save_file(tmp_path / "a.pt", Checkpoint(optimizer={"state": {}}, **common))
     net = net_of("hrnet-tiny")
     assert load_weights(net, tmp_path / "a.pt").kind == f"our own {kind}"
     assert equal(net, weights)
@@ -239,7 +239,7 @@ def test_a_checkpoint_is_a_model_by_its_averaged_weights_if_it_has_any(tmp_path,
     average = {n: mean[n] for n, _ in net_of("hrnet-tiny").named_parameters()} if averaged else None
     identity, told = {"network": network}, meta if known else {}
     made = Checkpoint(identity=identity, step=4, weights=weights, average=average, optimizer={}, meta=told)
-    save_checkpoint(tmp_path / "step-00000004.pt", made)
+    save_file(tmp_path / "step-00000004.pt", made)
     net, found = load_any(tmp_path / "step-00000004.pt")
     assert found == (meta if known else network)
     assert equal(net, weights | (average or {}))
@@ -300,7 +300,7 @@ def test_a_published_file_becomes_its_network(tmp_path, classes, taxonomy):
 def test_our_own_file_says_what_it_is(tmp_path):
     trained = build("hrnet-tiny", 3, **TINY)
     final = Final(identity={}, meta=META, step=1, weights=trained.state_dict())
-    save_final(tmp_path / "final.pt", final)
+    save_file(tmp_path / "final.pt", final)
     net, meta = load_any(tmp_path / "final.pt", num_classes=3)
     assert (meta, net.training) == (META, False)
     image = torch.randn(1, 3, 24, 24)
@@ -409,7 +409,7 @@ def test_what_is_no_real_number_is_refused_in_every_kind_of_file(tmp_path, value
     path = tmp_path / "w.pt"
     weights["bn1.weight"] = torch.tensor([value] * len(weights["bn1.weight"]))
     if kind == "ours":
-        save_final(path, Final(identity={}, meta=META | {"options": NETS["hrnet-tiny"]}, step=1, weights=weights))
+        save_file(path, Final(identity={}, meta=META | {"options": NETS["hrnet-tiny"]}, step=1, weights=weights))
     elif kind == "published":
         torch.save({"state_dict": weights}, path)
     else:
@@ -432,13 +432,13 @@ def test_a_plain_resnet_is_told_that_its_stem_is_another(tmp_path):
 def test_a_result_that_names_sizes_it_does_not_have_takes_no_memory(tmp_path):
     meta = META | {"num_classes": 10**9}
     weights = build("hrnet-tiny", 3, **TINY).state_dict()
-    save_final(tmp_path / "final.pt", Final(identity={}, meta=meta, step=1, weights=weights))
+    save_file(tmp_path / "final.pt", Final(identity={}, meta=meta, step=1, weights=weights))
     with pytest.raises(DataError, match=r"do not fit the architecture it names, hrnet-tiny: 2 wrongly shaped"):
         load_any(tmp_path / "final.pt")
-    save_final(tmp_path / "final.pt", Final(identity={}, meta={"arch": "hrnet-tiny"}, step=1, weights=weights))
+    save_file(tmp_path / "final.pt", Final(identity={}, meta={"arch": "hrnet-tiny"}, step=1, weights=weights))
     with pytest.raises(DataError, match=r"does not say what network it is of \('num_classes'\)"):
         load_any(tmp_path / "final.pt")
     meta = META | {"options": {"blocks": 10**9}}
-    save_final(tmp_path / "final.pt", Final(identity={}, meta=meta, step=1, weights=weights))
+    save_file(tmp_path / "final.pt", Final(identity={}, meta=meta, step=1, weights=weights))
     with pytest.raises(DataError, match=r"final.pt: does not say .* option blocks: expected 3 positive integers"):
         load_any(tmp_path / "final.pt")
