@@ -5,7 +5,7 @@ A video goes through frame by frame, each once, in order, at the source's rate.
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from segstream.cli.predictions.media import Video, read_picture, write_video
 from segstream.cli.predictions.output_folder import IDENTITY, Item, OutputFolder, Row
 from segstream.colors import Rgb
 from segstream.model.inference.ensemble import LARGEST_16_BIT, as_uint16
-from segstream.model.inference.infer import Ids, by_scale, id_type, images_at_once, softmax
+from segstream.model.inference.infer import Ids, Views, by_scale, id_type, images_at_once, softmax
 from segstream.model.inference.predictor import Predictor
 from segstream.shards.errors import DataError
 from segstream.shards.parallel import read_ahead
@@ -28,8 +28,6 @@ from segstream.shards.taxonomy import IGNORE_INDEX
 
 T = TypeVar("T")
 Scores = npt.NDArray[np.float32]
-Views = Mapping[float, tuple[Ids, Scores]]
-"""Ids and attention by scale, see `infer.by_scale`."""
 Segmented = tuple[Ids, Scores | None, Ids | None]
 AHEAD = 8  # pictures read, and results not yet written, at most
 THREADS = 2  # for either; decoding and packing leave Python's lock
