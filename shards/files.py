@@ -56,13 +56,9 @@ def writing(path: Path, *, advice: str = ADVICE, durable: bool = True) -> Iterat
         yield file
 
 
-def write_bytes(path: Path, data: bytes, *, advice: str = ADVICE) -> None:
-    """Write a file whole or not at all, and its folder if need be.
-
-    Raises:
-        DataError: the system refuses.
-    """
-    with replacing(path, advice=advice) as part:
+def write_bytes(path: Path, data: bytes, *, advice: str = ADVICE, durable: bool = False) -> None:
+    """Write a file whole or not at all, and its folder if need be; arguments and errors as of `replacing`."""
+    with replacing(path, advice=advice, durable=durable) as part:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(data)
 
