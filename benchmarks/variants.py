@@ -38,15 +38,17 @@ def one(recipe: str, overrides: Sequence[str], run: Path, sets: Sequence[str]) -
     return segstream.evaluate(final, sets, out=run / "eval.json")
 
 
-def rarest_third(shards: str, dataset: str) -> tuple[list[int], list[int]]:
-    """Universal ids that occur in training and validation; the third of them with the fewest training pixels."""
-    train, val = (manifest_of(f"{shards}/{dataset}/{split}").counts["universal"] for split in ("train", "val"))
-    both = sorted(train.keys() & val.keys(), key=lambda i: train[i][0])
+def rarest_third(shards: str, dataset: str) -> tuple[list[str], list[str]]:
+    """Universal classes that occur in training and validation; the third of them with the fewest training pixels."""
+    train, val = (manifest_of(f"{shards}/{dataset}/{split}") for split in ("train", "val"))
+    assert train.universal is not None
+    pixels = {i: count for i, (count, _) in train.counts["universal"].items() if i in val.counts["universal"]}
+    both = [train.universal.classes[i] for i in sorted(pixels, key=pixels.__getitem__)]
     return both, both[: len(both) // 3]
 
 
-def mean_iou(result: EvalResult, ids: Sequence[int]) -> float:
-    return statistics.mean(result.classes[i].iou or 0.0 for i in ids)
+def mean_iou(result: EvalResult, names: Sequence[str]) -> float:
+    return statistics.mean(found.iou or 0.0 for found in result.classes if found.name in names)
 
 
 def main() -> None:
@@ -79,7 +81,7 @@ def main() -> None:
                 figures = f"held-out mIoU, harmonic mean {100 * harmonic_mean(r.miou for r in results):.1f}"
             else:
                 both, rare = rarest_third(shards, what)
-                all_, rarest = (100 * mean_iou(results[0], ids) for ids in (both, rare))
+                all_, rarest = (100 * mean_iou(results[0], names) for names in (both, rare))
                 figures = f"mIoU of {len(both)} classes {all_:.1f}, of the {len(rare)} rarest {rarest:.1f}"
             print(f"{what} {variant} seed {seed}: {figures}", flush=True)
 
