@@ -74,7 +74,6 @@ def eval(
     relabeled: Annotated[
         bool | None,
         typer.Option(
-            "--relabeled/--no-relabeled",
             help="Evaluate as a model of relabelled labels.",
             show_default="if it was trained on them and the set has them",
         ),
