@@ -3,9 +3,10 @@
     make demo  # draws the datasets; then `segstream shard DATASET --split val` of the two below
     python -m segstream.benchmarks.variants --shards data/shards
 
-- sampling: the recipes single-cityscapes-19 and single-ade20k-150, plain and with `data.class_uniform`, evaluated on
-  the dataset's own validation images; mIoU of all classes that occur in training and validation, and of the third of
-  them with the fewest training pixels.
+- sampling: the recipes single-cityscapes-19 and single-ade20k-150 in the datasets' own classes (of sets this small the
+  194 universal ones would get less than one sample each), plain and with `data.class_uniform`, evaluated on the
+  dataset's own validation images; mIoU of all classes that occur in training and validation, and of the third of them
+  with the fewest training pixels.
 - ccsa: the recipe union-universal, plain and with `train.ccsa`, evaluated on the held-out datasets; harmonic mean.
 
 Runs that are finished are not made again.
@@ -39,11 +40,10 @@ def one(recipe: str, overrides: Sequence[str], run: Path, sets: Sequence[str]) -
 
 
 def rarest_third(shards: str, dataset: str) -> tuple[list[str], list[str]]:
-    """Universal classes that occur in training and validation; the third of them with the fewest training pixels."""
+    """Classes that occur in training and validation; the third of them with the fewest training pixels."""
     train, val = (manifest_of(f"{shards}/{dataset}/{split}") for split in ("train", "val"))
-    assert train.universal is not None
-    pixels = {i: count for i, (count, _) in train.counts["universal"].items() if i in val.counts["universal"]}
-    both = [train.universal.classes[i] for i in sorted(pixels, key=pixels.__getitem__)]
+    pixels = {i: count for i, (count, _) in train.counts["native"].items() if i in val.counts["native"]}
+    both = [train.native.classes[i] for i in sorted(pixels, key=pixels.__getitem__)]
     return both, both[: len(both) // 3]
 
 
@@ -65,7 +65,11 @@ def main() -> None:
     for seed in range(options.seeds):
         for variant, given in SAMPLING.items() if options.only != "ccsa" else ():
             for dataset in SINGLE:
-                plan[dataset, variant, seed] = f"single-{dataset}", given, [f"{shards}/{dataset}/val"]
+                plan[dataset, variant, seed] = (
+                    f"single-{dataset}",
+                    ["data.taxonomy=native", *given],
+                    [f"{shards}/{dataset}/val"],
+                )
         for variant, given in CCSA.items() if options.only != "sampling" else ():
             plan["union", variant, seed] = "union-universal", given, [f"{shards}/{name}/val" for name in HELD_OUT]
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
