@@ -1,13 +1,11 @@
-"""Published results, read from `published.yaml` and checked once."""
+"""Published results, read from `published.yaml`."""
 
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from segstream.cli.report.text_table import HMEAN
-from segstream.shards.errors import DataError
 from segstream.shards.schema import parse, read_yaml
 
 
@@ -18,33 +16,20 @@ class PublishedRow:
     model: str
     """As printed."""
     recipe: str
-    """Ours for this model; `oracle-DATASET-...` is one for every column."""
+    """Ours for this model; `oracle-DATASET-...` is one for every column, whose dataset stands there."""
     miou: tuple[float | None, ...]
     """Percent, by column; None: printed empty, or there is no such model."""
     hmean: float | None
     """Harmonic mean as printed, percent."""
-
-    def recipe_of(self, column: str) -> str:
-        """The recipe behind the value in a dataset's column."""
-        return self.recipe.replace("DATASET", column)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedTable:
     """Results of several models on the same datasets."""
 
-    title: str
-    scale: Literal["ss", "ms"]
-    """Evaluated at a single scale, or averaged over several."""
-    source: str
     columns: tuple[str, ...]
     """Datasets."""
     rows: tuple[PublishedRow, ...]
-
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if len(row.miou) != len(self.columns):
-                raise DataError(f"{row.model}: {len(row.miou)} values for {len(self.columns)} columns")
 
     def figures(self, recipe: str) -> dict[str, float]:
         """Dataset -> mIoU, and `HMEAN` -> their mean, percent, of the model that this recipe trains.
@@ -55,7 +40,7 @@ class PublishedTable:
             column: value
             for row in self.rows
             for column, value in zip((*self.columns, HMEAN), (*row.miou, row.hmean), strict=True)
-            if value is not None and row.recipe_of(column) == recipe
+            if value is not None and row.recipe.replace("DATASET", column) == recipe
         }
 
 
