@@ -3,9 +3,10 @@
     make demo  # draws the datasets; then `segstream shard DATASET --split val` of the two below
     python -m segstream.benchmarks.variants --shards data/shards
 
-- sampling: the recipes single-cityscapes-19 and single-ade20k-150, plain and with `data.class_uniform`, evaluated on
-  the dataset's own validation images; mIoU of all classes that occur in training and validation, and of the third of
-  them with the fewest training pixels.
+- sampling: the recipes single-cityscapes-19 and single-ade20k-150 in the datasets' own classes (of sets this small the
+  194 universal ones would get less than one sample each), plain and with `data.class_uniform`, evaluated on the
+  dataset's own validation images; mIoU of all classes that occur in training and validation, and of the third of them
+  with the fewest training pixels.
 - ccsa: the recipe union-universal, plain and with `train.ccsa`, evaluated on the held-out datasets; harmonic mean.
 
 Runs that are finished are not made again.
@@ -38,15 +39,16 @@ def one(recipe: str, overrides: Sequence[str], run: Path, sets: Sequence[str]) -
     return segstream.evaluate(final, sets, out=run / "eval.json")
 
 
-def rarest_third(shards: str, dataset: str) -> tuple[list[int], list[int]]:
-    """Universal ids that occur in training and validation; the third of them with the fewest training pixels."""
-    train, val = (manifest_of(f"{shards}/{dataset}/{split}").counts["universal"] for split in ("train", "val"))
-    both = sorted(train.keys() & val.keys(), key=lambda i: train[i][0])
+def rarest_third(shards: str, dataset: str) -> tuple[list[str], list[str]]:
+    """Classes that occur in training and validation; the third of them with the fewest training pixels."""
+    train, val = (manifest_of(f"{shards}/{dataset}/{split}") for split in ("train", "val"))
+    pixels = {i: count for i, (count, _) in train.counts["native"].items() if i in val.counts["native"]}
+    both = [train.native.classes[i] for i in sorted(pixels, key=pixels.__getitem__)]
     return both, both[: len(both) // 3]
 
 
-def mean_iou(result: EvalResult, ids: Sequence[int]) -> float:
-    return statistics.mean(result.classes[i].iou or 0.0 for i in ids)
+def mean_iou(result: EvalResult, names: Sequence[str]) -> float:
+    return statistics.mean(found.iou or 0.0 for found in result.classes if found.name in names)
 
 
 def main() -> None:
@@ -63,7 +65,11 @@ def main() -> None:
     for seed in range(options.seeds):
         for variant, given in SAMPLING.items() if options.only != "ccsa" else ():
             for dataset in SINGLE:
-                plan[dataset, variant, seed] = f"single-{dataset}", given, [f"{shards}/{dataset}/val"]
+                plan[dataset, variant, seed] = (
+                    f"single-{dataset}",
+                    ["data.taxonomy=native", *given],
+                    [f"{shards}/{dataset}/val"],
+                )
         for variant, given in CCSA.items() if options.only != "sampling" else ():
             plan["union", variant, seed] = "union-universal", given, [f"{shards}/{name}/val" for name in HELD_OUT]
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
@@ -79,7 +85,7 @@ def main() -> None:
                 figures = f"held-out mIoU, harmonic mean {100 * harmonic_mean(r.miou for r in results):.1f}"
             else:
                 both, rare = rarest_third(shards, what)
-                all_, rarest = (100 * mean_iou(results[0], ids) for ids in (both, rare))
+                all_, rarest = (100 * mean_iou(results[0], names) for names in (both, rare))
                 figures = f"mIoU of {len(both)} classes {all_:.1f}, of the {len(rare)} rarest {rarest:.1f}"
             print(f"{what} {variant} seed {seed}: {figures}", flush=True)
 

@@ -156,5 +156,4 @@ def _plain(name: str) -> str:
 
 
 def _codes(rgb: Rgb) -> npt.NDArray[np.int32]:
-    wide = rgb.astype(np.int32)
-    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+    return rgb.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)

@@ -16,7 +16,7 @@ from typing import Any
 from segstream.model.training.trainer import Stopped
 from segstream.recipe import Recipe
 from segstream.shards.errors import DataError, public
-from segstream.shards.files import write_text
+from segstream.shards.files import read_left, write_text
 
 PACKAGES = ("segstream", "torch", "numpy", "opencv-python-headless", "pillow", "nvidia-dali-cuda130")
 SOURCE = Path(__file__).resolve().parents[1]
@@ -44,6 +44,7 @@ def run_metadata(
         write_text(path, json.dumps(public(content), indent=2, default=str) + "\n")
 
     def begin(step: int) -> None:
+        former = read_left(path).get("starts")  # what cannot be read is no reason to refuse a run
         content.update(
             recipe=dataclasses.asdict(recipe),
             seed=recipe.seed,
@@ -53,7 +54,7 @@ def run_metadata(
             python=platform.python_version(),
             machine={"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
             starts=[
-                *(_starts(path) if step else ()),
+                *(former if step and isinstance(former, list) else ()),
                 {"at": _now(), "step": step, "host": socket.gethostname(), **start},
             ],
         )
@@ -72,13 +73,6 @@ def run_metadata(
             end("stopped" if isinstance(error, Stopped) else failed)
         raise
     end("finished")
-
-
-def _starts(path: Path) -> list[dict[str, Any]]:
-    try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["starts"])
-    except (OSError, ValueError, KeyError, TypeError):  # none yet; the account of a run is no reason to refuse it
-        return []
 
 
 def _revision() -> dict[str, Any]:

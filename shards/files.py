@@ -4,11 +4,12 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from segstream.shards.errors import DataError, UsageError
 
@@ -55,13 +56,9 @@ def writing(path: Path, *, advice: str = ADVICE, durable: bool = True) -> Iterat
         yield file
 
 
-def write_bytes(path: Path, data: bytes, *, advice: str = ADVICE) -> None:
-    """Write a file whole or not at all, and its folder if need be.
-
-    Raises:
-        DataError: the system refuses.
-    """
-    with replacing(path, advice=advice) as part:
+def write_bytes(path: Path, data: bytes, *, advice: str = ADVICE, durable: bool = False) -> None:
+    """Write a file whole or not at all, and its folder if need be; arguments and errors as of `replacing`."""
+    with replacing(path, advice=advice, durable=durable) as part:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(data)
 
@@ -69,6 +66,15 @@ def write_bytes(path: Path, data: bytes, *, advice: str = ADVICE) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8; as `write_bytes` does. File names that are not UTF-8 keep their bytes."""
     write_bytes(path, text.encode(errors="surrogateescape"))
+
+
+def read_left(path: Path) -> dict[str, Any]:
+    """The object in a JSON file that an earlier call left; {} if there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def append(path: Path, data: bytes) -> None:

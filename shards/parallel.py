@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
@@ -27,7 +27,7 @@ def as_they_finish(
     workers: int,
     what: str,
     prepare: Callable[[], None] | None = None,
-) -> Iterator[tuple[int, R]]:
+) -> Generator[tuple[int, R], None, None]:
     """Apply a picklable function to every item; yields (position, result) as results arrive.
 
     Args:
@@ -61,15 +61,32 @@ def as_they_finish(
             pool.shutdown()
             codes = {process.exitcode for process in workers_of.values()} - {None, 0, -signal.SIGTERM}  # the pool's own
             how = ", ".join(ending(code) for code in codes if code) or "no exit code is known"
-            raise DataError(
-                f"{what}: a worker process died ({how}); what was finished is kept; run the same command again, with "
-                f"fewer --workers if memory ran out"
-            ) from error
+            advice = "what was finished is kept; run the same command again, with fewer --workers if memory ran out"
+            raise DataError(f"{what}: a worker process died ({how}); {advice}") from error
         except BaseException as error:
             if not isinstance(error, Exception):
                 stop.close()
             pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)  # what is being written is tidied up
             raise
+
+
+def in_order(
+    results: Generator[tuple[int, R], None, None], sizes: Sequence[int], progress: Callable[[int, int], None] | None
+) -> list[R]:
+    """All that `as_they_finish` yields, by position.
+
+    Args:
+        sizes: what each item counts in progress.
+        progress: called with (done, in all) whenever an item is done.
+    """
+    made, done = dict[int, R](), 0
+    with contextlib.closing(results):  # what is raised here ends the work at once
+        for n, result in results:
+            made[n] = result
+            done += sizes[n]
+            if progress:
+                progress(done, sum(sizes))
+    return [made[n] for n in range(len(sizes))]
 
 
 def ending(code: int) -> str:

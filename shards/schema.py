@@ -51,9 +51,8 @@ class _Strict(_BASE):  # type: ignore[misc]
         return super().construct_scalar(node).replace(f"{_MARK}#", "#")
 
 
-_Strict.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.?[0-9]*)[eE][-+]?[0-9]+$"), list("+-.0123456789")
-)
+_EXPONENT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.?[0-9]*)[eE][-+]?[0-9]+$")
+_Strict.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("+-.0123456789"))
 
 
 def _twice(keys: Iterable[str]) -> str | None:

@@ -36,15 +36,8 @@ from segstream.shards.schema import Name, Text, read_yaml
 IGNORE_INDEX = 255  # pixel not scored, in every label array; torch's and the PNGs' word alike
 MAX_CLASSES = 4096  # counts are kept by pair of them
 UNMAPPED = -1  # in a table: this id must not occur
-TRAINING_TAXONOMIES = (
-    "ade20k-150",
-    "bdd",
-    "cityscapes-19",
-    "coco-panoptic-133",
-    "idd-39",
-    "mapillary-public65",
-    "sunrgbd-37",
-)  # in the order in which the naive taxonomy numbers them
+_TRAINING = "ade20k-150 bdd cityscapes-19 coco-panoptic-133 idd-39 mapillary-public65 sunrgbd-37"
+TRAINING_TAXONOMIES = tuple(_TRAINING.split())  # in the order in which the naive taxonomy numbers them
 
 _NAME = re.compile("[a-z0-9-]+")
 _HERE = Path(__file__).parent
@@ -124,9 +117,8 @@ def remap_label(label: npt.NDArray[Any], remap: Remap, *, where: str) -> npt.NDA
         mapped[ignored], lost = IGNORE_INDEX, lost & ~ignored
     if lost.any():
         ids = np.unique(label[lost])[:8].tolist()
-        raise DataError(
-            f"{where}: {int(lost.sum())} of {label.size} pixels carry ids {ids}, which {remap.source} does not have"
-        )
+        pixels = f"{int(lost.sum())} of {label.size} pixels"
+        raise DataError(f"{where}: {pixels} carry ids {ids}, which {remap.source} does not have")
     return mapped.astype(np.uint8 if remap.table.max() <= IGNORE_INDEX else np.int16)
 
 
@@ -199,10 +191,8 @@ def universal_remap(native: Taxonomy) -> Remap:
         DataError: the dataset's labels have no universal ids (held out, or own classes only).
     """
     if native.to_universal is None:
-        raise DataError(
-            f"taxonomy {native.name!r} has no mapping from its labels to the universal taxonomy; "
-            f"train on it in its own classes (taxonomy: native)"
-        )
+        what = f"taxonomy {native.name!r} has no mapping from its labels to the universal taxonomy"
+        raise DataError(f"{what}; train on it in its own classes (taxonomy: native)")
     return build_remap(native.name, "universal", dict(enumerate(native.to_universal)))
 
 
@@ -240,10 +230,8 @@ def projection(source: Taxonomy, target: Taxonomy) -> npt.NDArray[np.float32]:
         ids = {name: i for i, name in enumerate(source.classes)}
         pairs = ((ids[c.lower()], native) for native, c in enumerate(target.classes) if c.lower() in ids)
     else:
-        raise DataError(
-            f"predictions in taxonomy {source.name!r} cannot be scored in {target.name!r}; evaluate on data with "
-            f"the classes the model was trained in, or train a universal model"
-        )
+        advice = "evaluate on data with the classes the model was trained in, or train a universal model"
+        raise DataError(f"predictions in taxonomy {source.name!r} cannot be scored in {target.name!r}; {advice}")
     matrix = np.zeros((target.num_classes, source.num_classes), np.float32)
     for predicted, scored in pairs:
         matrix[scored, predicted] = 1

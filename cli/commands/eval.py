@@ -74,7 +74,6 @@ def eval(
     relabeled: Annotated[
         bool | None,
         typer.Option(
-            "--relabeled/--no-relabeled",
             help="Evaluate as a model of relabelled labels.",
             show_default="if it was trained on them and the set has them",
         ),
@@ -210,10 +209,8 @@ def _schemes(text: str) -> list[Scheme]:
     return [scheme for scheme in known if scheme in asked]
 
 
-def _draw(
-    model: EvalModel, images: EvalImages, protocol: Protocol, folder: Path, count: int, ious: Shares, worst: int
-) -> None:
-    """Samples spread over a set, segmented at the first shorter side.
+def _draw(model: EvalModel, images: EvalImages, protocol: Protocol, to: Path, n: int, ious: Shares, worst: int) -> None:
+    """`n` samples spread over a set, segmented at the first shorter side.
 
     Each as `KEY_image.jpg`, `KEY_label.png`, `KEY_pred.png` and `KEY_error.png`: wrong pixels red, right ones grey,
     those without a label black.
@@ -229,10 +226,10 @@ def _draw(
     from segstream.shards.codecs.images import encode
     from segstream.shards.taxonomy import IGNORE_INDEX
 
-    spread = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int).tolist()
+    spread = np.linspace(0, len(images) - 1, min(n, len(images))).astype(int).tolist()
     lowest = ious.argsort()[: min(worst, np.isfinite(ious).sum())].tolist()
-    places = [folder / images.key(i).replace("/", "_") for i in spread]
-    places += [folder / f"worst-{images.split}/{n:03}" for n in range(len(lowest))]
+    places = [to / images.key(i).replace("/", "_") for i in spread]
+    places += [to / f"worst-{images.split}/{at:03}" for at in range(len(lowest))]
     for at, (_, image, labels) in zip(places, images.read(spread + lowest, protocol.members), strict=True):
         ((pred,),) = segment(model.net, [image], [protocol.projection], model.configs[0])
         truth, said = compared(protocol, labels, pred)
@@ -243,7 +240,7 @@ def _draw(
             write_bytes(at.with_name(f"{at.name}_{name}"), encode(name[-4:], picture))
     if worst:
         rows = {images.key(i): ious[i] for i in lowest}
-        write_text(folder / f"worst-{images.split}/worst.json", jsonlib.dumps(rows, indent=1) + "\n")
+        write_text(to / f"worst-{images.split}/worst.json", jsonlib.dumps(rows, indent=1) + "\n")
 
 
 def _headline(results: Sequence[EvalResult]) -> dict[str, dict[str, float]]:

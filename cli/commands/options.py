@@ -31,10 +31,7 @@ NScales = Annotated[
         help="Scales that an HMSA network combines on whole images, e.g. 0.5,1,2.", show_default="recipe's, or its own"
     ),
 ]
-Flip = Annotated[
-    bool | None,
-    typer.Option("--flip/--no-flip", help="Average with the mirror image.", show_default="recipe's, or --flip"),
-]
+Flip = Annotated[bool | None, typer.Option(help="Average with the mirror image.", show_default="recipe's, or --flip")]
 TaxonomyName = Annotated[
     str | None, typer.Option(help="Answer in the classes of: universal, or a dataset.", show_default="the model's")
 ]

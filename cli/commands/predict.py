@@ -12,7 +12,7 @@ from segstream.cli.commands import options
 from segstream.cli.console import note, note_place, print_json, print_table, progress
 from segstream.shards.codecs.formats import VIDEO_SUFFIXES, suffix_of
 from segstream.shards.errors import DataError, UsageError
-from segstream.shards.files import write_text
+from segstream.shards.files import read_left, write_text
 
 if TYPE_CHECKING:
     from segstream.cli.predictions.output_folder import Item, OutputFolder, Row
@@ -39,10 +39,7 @@ def predict(
     arch: options.Arch = None,
     classes: options.NumClasses = None,
     overlay: Annotated[
-        bool | None,
-        typer.Option(
-            "--overlay/--no-overlay", help="Also draw pictures with names and legend.", show_default="videos only"
-        ),
+        bool | None, typer.Option(help="Also draw pictures with names and legend.", show_default="videos only")
     ] = None,
     logits: Annotated[bool, typer.Option("--logits", help="Also write NAME_logits.npz (float16).")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write NAME_probabilities.npz.")] = False,
@@ -113,7 +110,7 @@ def predict(
 def _images(predictor: Predictor, items: list[Item], place: OutputFolder, *, resume: bool) -> dict[str, Row]:
     """Rows of `classes.json` by name; finished pictures are only counted."""
     from segstream.cli.predictions.output_folder import read_label, row_of_label
-    from segstream.cli.predictions.predict_images import predict_images
+    from segstream.cli.predictions.predict import predict_images
 
     rows = {}
     with progress("predict") as report:
@@ -136,24 +133,16 @@ def _video(
     predictor: Predictor, item: Item, place: OutputFolder, *, resume: bool, frame_labels: bool
 ) -> dict[str, Row]:
     from segstream.cli.predictions.media import open_video
-    from segstream.cli.predictions.predict_video import finished, predict_video
+    from segstream.cli.predictions.predict import finished, predict_video
 
-    row = _former(place.root / SHARES).get(item.name) if resume else None
+    former = read_left(place.root / SHARES).get("inputs") if resume else None
+    row = former.get(item.name) if isinstance(former, dict) else None
     if row is not None and finished(item, place, row, frame_labels=frame_labels):
         note(f"predict: {item.path} was finished already")
         return {item.name: row}
     video = open_video(Path(item.path))
     with progress("predict", "frames") as report:
         return {item.name: predict_video(predictor, video, item, place, frame_labels=frame_labels, report=report)}
-
-
-def _former(path: Path) -> dict[str, Row]:
-    """Rows that an earlier call left; none if they cannot be read."""
-    try:
-        found = jsonlib.loads(path.read_text(encoding="utf-8"))["inputs"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _about(predictor: Predictor) -> str:

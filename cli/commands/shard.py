@@ -44,6 +44,7 @@ def shard(
     json: Json = False,
 ) -> None:
     """Convert a dataset's release to shards, once. Goes on where an interrupted run stopped."""
+    given = {name: value for name, value in locals().items() if name not in ("dataset", "split", "json")}
     from segstream.shards.checks.stats import label_warnings
     from segstream.shards.convert.convert import convert
     from segstream.shards.datasets import registry
@@ -56,22 +57,7 @@ def shard(
     for one in split or usual:
         start = time.monotonic()
         with progress(f"shard {dataset} {one}") as report:
-            converted = convert(
-                dataset,
-                split=one,
-                out=out,
-                raw=raw,
-                short_side=short_side,
-                relabel=relabel,
-                auto_labels=auto_labels,
-                workers=workers,
-                limit=limit,
-                skip_bad=skip_bad,
-                shard_samples=shard_samples,
-                centroids=centroids,
-                staged=staged,
-                progress=report,
-            )
+            converted = convert(dataset, split=one, progress=report, **given)
         done.append(_summary(converted))
         if converted.absent:
             more = ", ..." if converted.absent > len(converted.first_absent) else ""

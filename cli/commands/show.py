@@ -32,7 +32,7 @@ def show(
     from segstream.shards.format.reader import open_shards
 
     sets = [open_shards(url) for url in urls]
-    sources = [page.label_sources(shards, taxonomy or ()) for shards in sets]
+    views = [page.label_views(shards, taxonomy or ()) for shards in sets]
     if wanted := [key for key in keys.split(",") if key]:
         places = page.find_keys(sets, wanted)
     else:
@@ -44,7 +44,7 @@ def show(
         finished = iter(range(1, total + 1))
         galleries = [
             page.draw_gallery(*of_set, side=side, done=lambda: report(next(finished), total))
-            for of_set in zip(sets, places, sources, strict=True)
+            for of_set in zip(sets, places, views, strict=True)
         ]
     text = page.render_galleries(galleries)
     write_text(out, text)

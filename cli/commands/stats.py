@@ -53,8 +53,7 @@ def stats(
         for url, table in tables.items():
             found = sampled_shares(open_shards(url), member, share).T.tolist()
             charts[url] = sorted(zip(found, (row.name for row in table), strict=True), reverse=True)
-        page = render("sampling.html", charts=charts, manifests=manifests, share=share, member=member)
-        write_text(sampling, page)
+        write_text(sampling, render("sampling.html", charts=charts, manifests=manifests, share=share, member=member))
         note(f"sampling: {sampling.resolve()}")
     shown = sorted((row for row in total if row.images), key=lambda row: -row.pixels)
     if json:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from segstream.shards.errors import DataError
-from segstream.shards.files import break_links, lock, write_text
+from segstream.shards.files import break_links, lock, read_left, write_text
 from segstream.shards.parallel import ending
 
 LAST_LINES = 3  # of what a failed process said, kept in its outcome
@@ -62,11 +62,7 @@ class EvalJob:
 
     def noted(self) -> dict[str, Any]:
         """The identity of what was begun there; {} if it cannot be told."""
-        try:
-            found = json.loads(self.beside(".id").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return read_left(self.beside(".id"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from segstream.cli.console import note
-from segstream.cli.predictions.media import find_pictures
 from segstream.cli.predictions.output_folder import Item, distinct, named
 from segstream.pipeline.decode import decode_image
-from segstream.shards.codecs.formats import VIDEO_SUFFIXES, by_suffix, suffix_of
+from segstream.shards.codecs.formats import PICTURE_SUFFIXES, VIDEO_SUFFIXES, by_suffix, suffix_of
 from segstream.shards.codecs.images import Rgb
-from segstream.shards.datasets.release import escapes
+from segstream.shards.datasets.release import escapes, walk
 from segstream.shards.errors import DataError, first_few, public
 from segstream.shards.format.keys import unescape
 from segstream.shards.format.manifest import NAME as MANIFEST
@@ -51,15 +50,10 @@ def of_files(source: str, out: Path) -> list[Item]:
         return named(*_listed(root))
     if suffix_of(source) in VIDEO_SUFFIXES and not root.is_dir():
         return named([root], root.parent)
-    if root.is_file():
-        root = root.parent
-    elif not root.is_dir():  # a glob: the part without wildcards
-        parts = Path(source).parts
-        fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
-        root = Path(*parts[:fixed])
+    *found, root = find_pictures(source)
     pictures, others = (
-        [path for path in found if out.resolve() not in path.resolve().parents]  # not our overlays
-        for found in find_pictures(source)
+        [path for path in of_kind if out.resolve() not in path.resolve().parents]  # not our overlays
+        for of_kind in found
     )
     if others:
         videos = "; name a video to segment it" if any(suffix_of(path) in VIDEO_SUFFIXES for path in others) else ""
@@ -67,6 +61,38 @@ def of_files(source: str, out: Path) -> list[Item]:
     if not pictures:
         raise DataError(f"{source}: all of its pictures are in --out {out}; give another folder")
     return named(pictures, root)
+
+
+def find_pictures(spec: str | Path) -> tuple[list[Path], list[Path], Path]:
+    """Files that a user means: one file, a folder (searched to any depth, hidden files left out) or a glob.
+
+    Returns:
+        Sorted paths of pictures, at least one, and of the other files; and the folder below which they have their
+        names. A file that is named is taken whatever its suffix; from folders and globs those of `PICTURE_SUFFIXES`,
+        in any case.
+
+    Raises:
+        DataError: there is none.
+    """
+    root = Path(spec)
+    if root.is_file():
+        return [root], [], root.parent
+    if root.is_dir():
+        none = "there are no files"
+        found = [root / path for path in walk(root) if not path.startswith(".") and "/." not in path]
+    else:
+        none = "nothing is there"
+        globbed = map(Path, glob.glob(str(spec), recursive=True))  # noqa: PTH207 (Path has no absolute patterns)
+        found = [path for path in globbed if not path.is_dir()]
+        fixed = next((i for i, part in enumerate(root.parts) if glob.has_magic(part)), len(root.parts) - 1)
+        root = Path(*root.parts[:fixed])  # without wildcards
+    kinds = (True, False)
+    pictures, others = (sorted(p for p in found if (suffix_of(p) in PICTURE_SUFFIXES) is kind) for kind in kinds)
+    if not pictures:
+        suffixes = " ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
+        held = f"there are {by_suffix(others)}" if others else none
+        raise DataError(f"{spec}: no picture ({suffixes}), {held}; name a file, a folder or a quoted glob")
+    return pictures, others, root
 
 
 def _listed(path: Path) -> tuple[list[Path], Path]:

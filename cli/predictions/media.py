@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segstream.shards.codecs.formats import PICTURE_SUFFIXES, by_suffix, suffix_of
 from segstream.shards.codecs.images import Rgb, check_bytes, check_size, decode_picture
-from segstream.shards.datasets.release import walk
 from segstream.shards.errors import DataError, UnreadableError, optional
 from segstream.shards.files import ADVICE, PART, replacing
 
@@ -48,34 +45,6 @@ def read_picture(path: Path) -> Rgb:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except UnreadableError as error:
         raise DataError(f"{path}: {error}") from error
-
-
-def find_pictures(spec: str | Path) -> tuple[list[Path], list[Path]]:
-    """Files that a user means: one file, a folder (searched to any depth, hidden files left out) or a glob.
-
-    Returns:
-        Sorted paths of pictures, at least one, and of the other files. A file that is named is taken whatever its
-        suffix; from folders and globs those of `PICTURE_SUFFIXES`, in any case.
-
-    Raises:
-        DataError: there is none.
-    """
-    place = Path(spec)
-    if place.is_file():
-        return [place], []
-    if place.is_dir():
-        found = [place / path for path in walk(place) if not path.startswith(".") and "/." not in path]
-    else:
-        globbed = map(Path, glob.glob(str(spec), recursive=True))  # noqa: PTH207 (Path has no absolute patterns)
-        found = [path for path in globbed if not path.is_dir()]
-    kinds = (True, False)
-    pictures, others = (sorted(p for p in found if (suffix_of(p) in PICTURE_SUFFIXES) is kind) for kind in kinds)
-    if not pictures:
-        suffixes = " ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
-        none = "there are no files" if place.is_dir() else "nothing is there"
-        held = f"there are {by_suffix(others)}" if others else none
-        raise DataError(f"{spec}: no picture ({suffixes}), {held}; name a file, folder, quoted glob, list or shard set")
-    return pictures, others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

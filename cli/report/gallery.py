@@ -1,7 +1,6 @@
 """The gallery of shard sets: samples with their labels laid over them, in one page that loads nothing."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,14 @@ from PIL import Image
 
 from segstream.cli.report import html as page
 from segstream.colors import class_colors, paint
+from segstream.pipeline.samples import LabelView
 from segstream.shards.codecs import images
 from segstream.shards.codecs.labels import decode_ids
 from segstream.shards.errors import DataError, UsageError, did_you_mean
 from segstream.shards.format.keys import key_of
 from segstream.shards.format.manifest import label_taxonomies
 from segstream.shards.format.reader import ShardSet
-from segstream.shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, load_taxonomy, naive_remap, remap_label
+from segstream.shards.taxonomy import IGNORE_INDEX, Taxonomy, load_taxonomy, naive_remap, remap_label
 
 LABELS = ("native", "universal", "universal-relabeled", "naive")
 LARGEST, SMALLEST = 720, 160  # pixels of a picture's longer side
@@ -24,26 +24,14 @@ PAGE_PIXELS = 7_000_000  # of all pictures together: a page of a few MB
 STRIPE_PX = 5  # ignored pixels are striped, as no class is
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelSource:
-    """One way to read a set's labels."""
-
-    name: str
-    """One of `LABELS`."""
-    member: str
-    taxonomy: Taxonomy
-    remap: Remap | None = None
-    """From the member's ids; None where they are the taxonomy's own."""
-
-
-def label_sources(shards: ShardSet, wanted: Sequence[str] = ()) -> tuple[LabelSource, ...]:
-    """How to read a set's labels: as asked for, or in every taxonomy the set holds; () for images only.
+def label_views(shards: ShardSet, wanted: Sequence[str] = ()) -> dict[str, LabelView]:
+    """How to read a set's labels, by name: as asked for, or in every taxonomy the set holds; {} for images only.
 
     Raises:
         UsageError: an unknown taxonomy, or one in which the set has no labels.
     """
     held = label_taxonomies(shards.manifest)
-    sources = {name: LabelSource(name=name, member=name, taxonomy=taxonomy) for name, taxonomy in held.items()}
+    views = {name: LabelView(member=name, taxonomy=taxonomy) for name, taxonomy in held.items()}
     for name in wanted:
         if name not in LABELS:
             raise UsageError(f"taxonomy {name!r} is unknown; {did_you_mean(name, LABELS)}")
@@ -52,11 +40,11 @@ def label_sources(shards: ShardSet, wanted: Sequence[str] = ()) -> tuple[LabelSo
                 remap = naive_remap(held["native"])
             except DataError as error:
                 raise UsageError(f"{shards.url}: has no labels in taxonomy 'naive': {error}") from error
-            sources[name] = LabelSource(name=name, member="native", taxonomy=load_taxonomy("naive"), remap=remap)
+            views[name] = LabelView(member="native", taxonomy=load_taxonomy("naive"), remap=remap)
         elif name not in held:
             has = f"it holds {', '.join(held)}" if held else "it holds images only"
             raise UsageError(f"{shards.url}: has no labels in taxonomy {name!r}; {has}")
-    return tuple(sources[name] for name in dict.fromkeys(wanted or sources))
+    return {name: views[name] for name in wanted or views}
 
 
 def choose(classes: Sequence[Collection[int]], count: int, seed: int = 0) -> tuple[int, ...]:
@@ -112,7 +100,7 @@ def picture_side(num_pictures: int) -> int:
 
 
 def draw_gallery(
-    shards: ShardSet, places: Sequence[int], sources: Sequence[LabelSource], *, side: int, done: Callable[[], None]
+    shards: ShardSet, places: Sequence[int], views: Mapping[str, LabelView], *, side: int, done: Callable[[], None]
 ) -> dict[str, Any]:
     """Read and draw samples of a set.
 
@@ -129,7 +117,7 @@ def draw_gallery(
     """
     samples, pictures = [], []
     for i in places:
-        sample, *drawn = _draw_sample(shards, i, sources, side)
+        sample, *drawn = _draw_sample(shards, i, views, side)
         samples.append(sample)
         pictures.append(drawn)
         done()
@@ -138,7 +126,7 @@ def draw_gallery(
         "url": shards.url,
         "dataset": manifest.dataset,
         "split": manifest.split,
-        "taxonomies": [source.name for source in sources],
+        "taxonomies": list(views),
         "classes_occurring": len(manifest.counts.get("native", {})),
         "classes_shown": len({id_ for i in places for id_ in shards.entry(i).classes}),
         "samples": samples,
@@ -161,14 +149,14 @@ def share_text(share: float) -> str:
 
 
 def _draw_sample(
-    shards: ShardSet, i: int, sources: Sequence[LabelSource], side: int
+    shards: ShardSet, i: int, views: Mapping[str, LabelView], side: int
 ) -> tuple[dict[str, Any], str, dict[str, str]]:
     """What is said of a sample; its image; its labels by name."""
     entry = shards.entry(i)
     where = f"{shards.url}: sample {entry.key!r}"
     try:
         photo = images.decode_picture(shards.read(i, "image")).pixels
-        stored = {member: decode_ids(shards.read(i, member)) for member in sorted({s.member for s in sources})}
+        stored = {m: decode_ids(shards.read(i, m)) for m in sorted({view.member for view in views.values()})}
     except images.UnreadableError as error:
         raise DataError(f"{where}: {error}; run `segstream verify`, then convert again") from error
     for member, label in stored.items():
@@ -177,26 +165,26 @@ def _draw_sample(
             raise DataError(f"{where}: label {member} is {sizes}; run `segstream verify`, then convert again")
     small = page.shrunk(Image.fromarray(photo), side, Image.Resampling.LANCZOS)
     labels, overlays = {}, {}
-    for source in sources:
-        label = stored[source.member]
-        label = remap_label(label, source.remap, where=where) if source.remap else label
-        labels[source.name] = _label_facts(label, source, where)
-        overlays[source.name] = _overlay(label, source.taxonomy, (small.height, small.width))
+    for name, view in views.items():
+        label = stored[view.member]
+        label = remap_label(label, view.remap, where=where) if view.remap else label
+        labels[name] = _label_facts(label, view, where)
+        overlays[name] = _overlay(label, view.taxonomy, (small.height, small.width))
     sample = {"key": entry.key, "size_hw": entry.size_hw, "labels": labels}
     return sample, page.data_url(small, "JPEG", quality=80), overlays
 
 
-def _label_facts(label: npt.NDArray[Any], source: LabelSource, where: str) -> dict[str, Any]:
+def _label_facts(label: npt.NDArray[Any], view: LabelView, where: str) -> dict[str, Any]:
     """The share of pixels without a class, and the classes present, the largest first."""
     ids, counts = np.unique(label, return_counts=True)
     pixels = dict(zip(ids.tolist(), counts.tolist(), strict=True))
     ignored = pixels.pop(IGNORE_INDEX, 0)
-    classes = source.taxonomy.classes
+    classes = view.taxonomy.classes
     strange = [i for i in pixels if i >= len(classes)]
     if strange:
         raise DataError(
-            f"{where}: label {source.member} has ids {strange[:8]}, outside the {len(classes)} classes of "
-            f"{source.taxonomy.name}; run `segstream verify`, then convert again"
+            f"{where}: label {view.member} has ids {strange[:8]}, outside the {len(classes)} classes of "
+            f"{view.taxonomy.name}; run `segstream verify`, then convert again"
         )
     colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in class_colors(classes)]
     present = [

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from segstream.cli.report.text_table import HMEAN
 from segstream.shards.errors import DataError
@@ -18,25 +17,17 @@ class PublishedRow:
     model: str
     """As printed."""
     recipe: str
-    """Ours for this model; `oracle-DATASET-...` is one for every column."""
+    """Ours for this model; `oracle-DATASET-...` is one for every column, whose dataset stands there."""
     miou: tuple[float | None, ...]
     """Percent, by column; None: printed empty, or there is no such model."""
     hmean: float | None
     """Harmonic mean as printed, percent."""
-
-    def recipe_of(self, column: str) -> str:
-        """The recipe behind the value in a dataset's column."""
-        return self.recipe.replace("DATASET", column)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedTable:
     """Results of several models on the same datasets."""
 
-    title: str
-    scale: Literal["ss", "ms"]
-    """Evaluated at a single scale, or averaged over several."""
-    source: str
     columns: tuple[str, ...]
     """Datasets."""
     rows: tuple[PublishedRow, ...]
@@ -55,7 +46,7 @@ class PublishedTable:
             column: value
             for row in self.rows
             for column, value in zip((*self.columns, HMEAN), (*row.miou, row.hmean), strict=True)
-            if value is not None and row.recipe_of(column) == recipe
+            if value is not None and row.recipe.replace("DATASET", column) == recipe
         }
 
 

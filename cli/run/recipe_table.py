@@ -34,13 +34,13 @@ def show(form: Form) -> None:
 
 
 def page(recipes: list[Recipe]) -> str:
-    """docs/recipes.md: in place of every line `{{PATTERN}}` of the text the table of the recipes with such names."""
-    tables = published()
+    """docs/recipes.md: in place of every line `{{PATTERN}}` of the text a row for each recipe with such a name."""
+    rows = {recipe.name: _line(recipe, published()) for recipe in recipes}
 
-    def table(pattern: re.Match[str]) -> str:
-        return "\n".join(_table([recipe for recipe in recipes if re.fullmatch(pattern[1], recipe.name)], tables))
+    def matching(pattern: re.Match[str]) -> str:
+        return "\n".join(row for name, row in rows.items() if re.fullmatch(pattern[1], name))
 
-    return re.sub(r"^\{\{(.+)\}\}$", table, TEXT, flags=re.MULTILINE)
+    return re.sub(r"^\{\{(.+)\}\}$", matching, TEXT, flags=re.MULTILINE)
 
 
 def released(data: DataConfig) -> dict[str, int]:
@@ -83,19 +83,12 @@ def _words(row: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
     return [f"{said[key]:,}" if isinstance(said[key], int) else said[key] or "-" for key in keys]
 
 
-def _table(recipes: list[Recipe], figures: Published) -> list[str]:
-    """Lines of a section; figures are the zero-shot mean, that over the training datasets, and mIoU in the own one."""
-    header = ["recipe", "network", "labels", "data", "short side, crop", "crops", "batch", "steps"]
-    header += ["zero-shot", "training", "oracle"]
-    lines = [f"| {' | '.join(header)} |", "|" + "---|" * 4 + "---:|" * 7]
-    for recipe in recipes:
-        mix, row = list(recipe.data.mix), _row(recipe)
-        cells = [f"[{recipe.name}](../recipes/{recipe.name}.yaml)", recipe.model.arch, recipe.data.taxonomy]
-        cells += [mix[0] if len(mix) == 1 else f"{len(mix)} datasets"]
-        side, crop, *length = _words(row, ("short_side", "crop", "crops", "batch", "steps"))
-        cells += [f"{side}, {crop}", *length]
-        held_out, training = figures.zero_shot.figures(recipe.name), figures.training.figures(recipe.name)
-        found = (held_out.get(HMEAN), training.get(HMEAN), held_out.get(mix[0]))
-        cells += ["-" if value is None else f"{value:.1f}" for value in found]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+def _line(recipe: Recipe, figures: Published) -> str:
+    """A row; figures are the zero-shot mean, that over the training datasets, and mIoU in the own one."""
+    mix, row = list(recipe.data.mix), _row(recipe)
+    side, crop, *length = _words(row, ("short_side", "crop", "crops", "batch", "steps"))
+    held_out, training = figures.zero_shot.figures(recipe.name), figures.training.figures(recipe.name)
+    found = (held_out.get(HMEAN), training.get(HMEAN), held_out.get(mix[0]))
+    cells = [f"[{recipe.name}](../recipes/{recipe.name}.yaml)", recipe.model.arch, recipe.data.taxonomy]
+    cells += [mix[0] if len(mix) == 1 else f"{len(mix)} datasets", f"{side}, {crop}", *length]
+    return f"| {' | '.join([*cells, *('-' if value is None else f'{value:.1f}' for value in found)])} |"

@@ -32,6 +32,8 @@ from segstream.shards.errors import DataError
 Image = npt.NDArray[np.uint8]
 Ids = npt.NDArray[np.integer]
 Projection = npt.NDArray[np.float32] | None
+Views = dict[float, tuple[Ids, npt.NDArray[np.float32]]]
+"""By scale: (H, W) ids, and (H, W) attention in 0..1."""
 LARGEST_8_BIT = 255  # classes; the value 255 itself means "none"
 FLOOR = 2.0**-24  # the smallest float16: what a probability of 0 counts as where its logarithm is asked for
 OVERLAP = 3  # windows advance by 2/3 of their side
@@ -120,14 +122,12 @@ def hierarchical_logits(net: nn.Module, images: Sequence[Image], config: InferCo
     return torch.stack([resized(scores.float(), images[0].shape[:2]) for scores in combined])
 
 
-def by_scale(
-    net: nn.Module, image: Image, projection: Projection, config: InferConfig
-) -> dict[float, tuple[Ids, npt.NDArray[np.float32]]]:
+def by_scale(net: nn.Module, image: Image, projection: Projection, config: InferConfig) -> Views:
     """What the network makes of an image at each of `config.n_scales` by itself, without its mirror image.
 
     Returns:
-        By scale, from the highest: (H, W) ids, and (H, W) attention in 0..1: how far this scale is trusted over the
-        higher ones. The highest's decides nothing.
+        By scale, from the highest. Attention says how far a scale is trusted over the higher ones; that of the highest
+        decides nothing.
 
     Raises:
         DataError: see `hierarchical_logits`.

@@ -23,23 +23,25 @@ from segstream.shards.format.centroids import SUMMARY
 from segstream.shards.format.index import Entry, ShardIndex, index_name, member_suffix, merge_counts
 from segstream.shards.format.manifest import Manifest, ShardInfo, label_taxonomies
 from segstream.shards.format.reader import ShardSet, read_manifest, read_settled
-from segstream.shards.parallel import as_they_finish
+from segstream.shards.parallel import as_they_finish, in_order
 from segstream.shards.schema import parse_json
 from segstream.shards.storage.base import Store
 from segstream.shards.storage.open import open_store
 from segstream.shards.taxonomy import IGNORE_INDEX, remap_label, universal_remap
 
-FaultClass = Literal[
-    "manifest",  # missing, unreadable, or of another version
-    "shard",  # missing, of another length or hash, not a tar
-    "index",  # missing, unreadable, or at odds with the tar
-    "checksum",  # a member's bytes
-    "decode",  # an image, label or JSON that cannot be read
-    "size",  # image, label and index do not agree on it
-    "label",  # an id outside the taxonomy, or labels that contradict one another
-    "count",  # class counts of index or manifest
-    "centroids",  # where there are any: a file missing, unreadable, or of another conversion
-]
+FaultClass = Literal["manifest", "shard", "index", "checksum", "decode", "size", "label", "count", "centroids"]
+"""What is broken.
+
+    manifest   missing, unreadable, or of another version
+    shard      missing, of another length or hash, not a tar
+    index      missing, unreadable, or at odds with the tar
+    checksum   a member's bytes
+    decode     an image, label or JSON that cannot be read
+    size       image, label and index do not agree on it
+    label      an id outside the taxonomy, or labels that contradict one another
+    count      class counts of index or manifest
+    centroids  where there are any: a file missing, unreadable, or of another conversion
+"""
 FAULT_CLASSES: tuple[FaultClass, ...] = get_args(FaultClass)
 
 
@@ -84,14 +86,11 @@ def verify(url: str | Path, *, workers: int = 1, progress: Callable[[int, int], 
         manifest = manifests.load_manifest(read_manifest(store), where=manifests.NAME)
     except DataError as error:
         return _result(store.url, [], [Fault("manifest", manifests.NAME, str(error))])
-    checked: dict[int, tuple[ShardIndex | None, list[Fault]]] = {}
     check = functools.partial(_check_shard, store, manifest)
-    for n, result in as_they_finish(check, manifest.shards, workers=workers, what=f"verify {store.url}"):
-        checked[n] = result
-        if progress:
-            progress(len(checked), len(manifest.shards))
-    indexes = [index for _, (index, _) in sorted(checked.items()) if index is not None]
-    faults = [fault for _, found in checked.values() for fault in found]
+    results = as_they_finish(check, manifest.shards, workers=workers, what=f"verify {store.url}")
+    checked = in_order(results, [1] * len(manifest.shards), progress)
+    indexes = [index for index, _ in checked if index is not None]
+    faults = [fault for _, found in checked for fault in found]
     if len(indexes) == len(manifest.shards):  # or the missing one is the fault
         faults += _across_shards(manifest, indexes)
     if store.size(SUMMARY) is not None:

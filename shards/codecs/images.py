@@ -123,9 +123,8 @@ def decode_picture(data: bytes, *, most: int | None = None) -> Picture:
                 raise UnreadableError(f"TIFF of {several} pages, of which one would be taken; save each as a file")
         wide = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG"))
         if image.mode not in _COLOUR_MODES and not wide:
-            raise UnreadableError(
-                f"{image.format} of mode {image.mode}, read as no RGB picture; convert it to 8-bit RGB"
-            )
+            form = f"{image.format} of mode {image.mode}"
+            raise UnreadableError(f"{form}, read as no RGB picture; convert it to 8-bit RGB")
         suffix = {"JPEG": "jpg", "PNG": "png"}.get(image.format or "")
         eight_bits = image.format != "PNG" or (data[24] == 8 and not getattr(image, "is_animated", False))
         plain = image.mode == "RGB" and "transparency" not in image.info and eight_bits
@@ -269,11 +268,6 @@ def encode_jpeg(pixels: Rgb, quality: int) -> bytes:
     half_chroma = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420)
     restarts = (cv2.IMWRITE_JPEG_RST_INTERVAL, interval)
     return encode(".jpg", pixels, cv2.IMWRITE_JPEG_QUALITY, quality, *half_chroma, *restarts)
-
-
-def encode_png(pixels: Rgb) -> bytes:
-    """Lossless PNG of an RGB picture."""
-    return encode(".png", pixels)
 
 
 def encode(suffix: str, pixels: Rgb, *options: int) -> bytes:

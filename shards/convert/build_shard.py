@@ -22,7 +22,7 @@ from segstream.shards.convert.relabel import LEFT_OUT, outcome_of, relabel
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Pair
 from segstream.shards.errors import DataError, UnreadableError
-from segstream.shards.files import RUN_AGAIN, digest, writing
+from segstream.shards.files import RUN_AGAIN, digest, write_bytes
 from segstream.shards.format import index as indexes
 from segstream.shards.format.left_out import BadFileError, LeftOut
 from segstream.shards.format.manifest import ShardInfo
@@ -224,8 +224,8 @@ def _build(setup: Setup, planned: Planned) -> indexes.ShardIndex:
         relabel=indexes.merge_outcomes(builder.outcomes) if setup.relabel else None,
         ignored=builder.ignored,
     )
-    with writing(planned.path.with_name(indexes.index_name(planned.path.name)), advice=RUN_AGAIN) as file:
-        file.write(indexes.dump_index(index))
+    path = planned.path.with_name(indexes.index_name(index.shard))
+    write_bytes(path, indexes.dump_index(index), advice=RUN_AGAIN, durable=True)
     return index
 
 
@@ -234,7 +234,7 @@ def _image_member(
 ) -> tuple[str, bytes]:
     """(suffix, bytes); the source's own bytes wherever they are what is wanted."""
     if jpeg_quality is None:
-        return (picture.as_is, data) if picture.as_is else ("png", images.encode_png(picture.pixels))
+        return (picture.as_is, data) if picture.as_is else ("png", images.encode(".png", picture.pixels))
     if size_hw != picture.size_hw:
         return "jpg", images.encode_jpeg(images.resize_picture(picture.pixels, size_hw), jpeg_quality)
     return "jpg", data if picture.as_is == "jpg" else images.encode_jpeg(picture.pixels, jpeg_quality)

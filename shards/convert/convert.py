@@ -17,13 +17,13 @@ import cv2
 import PIL
 
 from segstream.shards.convert.auto_labels import load_auto_labels
-from segstream.shards.convert.build_shard import Made, Planned, Setup, build_shard, shard_name
+from segstream.shards.convert.build_shard import Planned, Setup, build_shard, shard_name
 from segstream.shards.convert.relabel import assign, read_records
 from segstream.shards.datasets import registry
 from segstream.shards.datasets.release import Release
 from segstream.shards.datasets.sources import Dataset, Found, Pair
 from segstream.shards.errors import DataError, UsageError, did_you_mean
-from segstream.shards.files import RUN_AGAIN, make_folder, sole_writer, staging, writing
+from segstream.shards.files import RUN_AGAIN, make_folder, sole_writer, staging, write_bytes
 from segstream.shards.format import manifest as manifests
 from segstream.shards.format.centroids import SUMMARY, add_centroids, centroids_name
 from segstream.shards.format.index import LABEL_MEMBERS, index_name, merge_counts, merge_outcomes
@@ -31,7 +31,7 @@ from segstream.shards.format.keys import unescape
 from segstream.shards.format.left_out import LeftOut, check_left_out
 from segstream.shards.format.manifest import Manifest
 from segstream.shards.format.writer import load_tar_writer
-from segstream.shards.parallel import as_they_finish
+from segstream.shards.parallel import as_they_finish, in_order
 from segstream.shards.storage.base import below, local_path, scheme_of
 from segstream.shards.taxonomy import load_taxonomy, universal_remap
 
@@ -157,15 +157,15 @@ def convert(
         planned = [Planned(folder / shard_name(n), shard) for n, shard in enumerate(shards)]
         (folder / manifests.NAME).unlink(missing_ok=True)  # from here on the set is incomplete, and says so
         _remove_leftovers(folder, planned)
-        made = _build_all(setup, planned, workers, progress)
+        build, what = functools.partial(build_shard, setup), f"{data.name} {split}"
+        results = as_they_finish(build, planned, workers=workers, what=what, prepare=load_tar_writer)
+        made = in_order(results, [len(shard.pairs) for shard in planned], progress)
         orphans = [] if limit else [LeftOut(key="", path=o, reason="label without an image") for o in found.orphans]
         left_out = sorted([*orphans, *(one for shard in made for one in shard.index.left_out)])
-        check_left_out(left_out, allowed=skip_bad, total=len(chosen), where=f"{data.name} {split} in {release}")
+        check_left_out(left_out, allowed=skip_bad, total=len(chosen), where=f"{what} in {release}")
         infos = tuple(shard.info for shard in made if shard.info)
         if not infos:
-            raise DataError(
-                f"{data.name} {split}: not one sample could be used: {left_out[0].path}: {left_out[0].reason}"
-            )
+            raise DataError(f"{what}: not one sample could be used: {left_out[0].path}: {left_out[0].reason}")
         labelled = chosen[0].label is not None
         mapped = labelled and setup.universal is not None
         members = {"native": labelled, "universal": mapped, "universal-relabeled": setup.relabel}
@@ -195,8 +195,7 @@ def convert(
             first_absent=found.absent[:_SHOWN],
         )
         content = manifests.dump_manifest(converted)
-        with writing(folder / manifests.NAME, advice=RUN_AGAIN) as file:
-            file.write(content)
+        write_bytes(folder / manifests.NAME, content, advice=RUN_AGAIN, durable=True)
     return replace(converted, digest=manifests.digest_of(content, where=url))
 
 
@@ -245,10 +244,8 @@ def _ordered(found: Found, *, where: str) -> list[Pair]:
         raise DataError(f"{where}: no images{listed}")
     for one, other in itertools.pairwise(pairs):
         if one.key == other.key:
-            raise DataError(
-                f"{where}: {one.image} and {other.image} have the same key {unescape(one.key)!r}, which is a path "
-                f"without its suffix; move one elsewhere"
-            )
+            alike = f"{one.image} and {other.image} have the same key {unescape(one.key)!r}"
+            raise DataError(f"{where}: {alike}, which is a path without its suffix; move one elsewhere")
     return pairs
 
 
@@ -272,22 +269,6 @@ def _remove_leftovers(folder: Path, planned: Sequence[Planned]) -> None:
     for path in folder.iterdir():
         if path.name not in mine and path.is_file():
             path.unlink(missing_ok=True)
-
-
-def _build_all(
-    setup: Setup, planned: Sequence[Planned], workers: int, progress: Callable[[int, int], None] | None
-) -> list[Made]:
-    """What was made, in the order of the plan."""
-    total, finished = sum(len(shard.pairs) for shard in planned), 0
-    results: dict[int, Made] = {}
-    what = f"{setup.dataset.name} {setup.split}"
-    build = functools.partial(build_shard, setup)
-    for n, result in as_they_finish(build, planned, workers=workers, what=what, prepare=load_tar_writer):
-        results[n] = result
-        finished += len(planned[n].pairs)
-        if progress:
-            progress(finished, total)
-    return [results[n] for n in range(len(planned))]
 
 
 def _tool() -> dict[str, str]:

@@ -149,9 +149,8 @@ def _published(folder: Path) -> bytes:
 def _listed(root: Path) -> Iterator[tuple[str, ...]]:
     """Values of a CSV row for every line of every text file that the list of a checkout names."""
     path = root / _LIST
-    known = {
-        name: (of, facts.records) for of, facts in registry().items() if facts.records for name in facts.records.names
-    }
+    spellings = {dataset: facts.records for dataset, facts in registry().items() if facts.records}
+    known = {name: (dataset, spelling) for dataset, spelling in spellings.items() for name in spelling.names}
     try:
         calls = [node for node in ast.walk(ast.parse(_read(path))) if isinstance(node, ast.Call)]
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -210,16 +209,13 @@ def assign(
     for n, pair in enumerate(pairs):
         other = named.setdefault(_name(pair, segments), n)
         if other != n:
-            raise DataError(
-                f"{release}: records cannot tell {pair.image} from {pairs[other].image}; remove one of them"
-            )
+            alike = f"{pair.image} from {pairs[other].image}"
+            raise DataError(f"{release}: records cannot tell {alike}; remove one of them")
     chosen = list(pairs[:limit])
     where, files = segments.files(release, [pair for pair in chosen if _name(pair, segments) in records.by_image])
     if files and not any(map(where.has, files.values())):
-        raise DataError(
-            f"{where}: not one of the {len(files)} files that hold relabelled segments, such as "
-            f"{next(iter(files.values()))}; unpack them there, or leave out --relabel"
-        )
+        wanted = f"{len(files)} files that hold relabelled segments, such as {next(iter(files.values()))}"
+        raise DataError(f"{where}: not one of the {wanted}; unpack them there, or leave out --relabel")
     rest = []
     for name, of_image in records.by_image.items():
         n = named.get(name, -1)

@@ -27,15 +27,9 @@ from segstream.shards.datasets.release import BROKEN_ZIP, MAC_COPIES, escapes
 from segstream.shards.errors import DataError, UsageError
 from segstream.shards.files import PART, digest, make_folder, refused, replacing, sole_writer, write_text
 from segstream.shards.schema import parse
+from segstream.shards.storage import remote
 from segstream.shards.storage.http import HttpOrigin
-from segstream.shards.storage.remote import (
-    MissingError,
-    Retries,
-    TransientError,
-    number,
-    retries_from_environment,
-    tried,
-)
+from segstream.shards.storage.remote import Retries, TransientError
 
 RECORDS = "downloads.json"
 ARCHIVES = "archives"
@@ -89,7 +83,7 @@ def download(
         can = ", ".join(known for known, f in registry().items() if f.downloads)
         where = f"; get it from {facts.home}" if facts else ""
         raise UsageError(f"{name!r} cannot be downloaded from here{where} (--download knows {can})")
-    retries = retries or retries_from_environment()
+    retries = retries or remote.retries_from_environment()
     make_folder(folder / ARCHIVES)
     with sole_writer(folder):
         remembered = _Remembered(folder / RECORDS)
@@ -99,9 +93,8 @@ def download(
                 continue
             path = folder / archive.name if archive.inside else folder / ARCHIVES / archive.name
             if archive.inside and not path.is_file():
-                raise DataError(
-                    f"{path}: missing; remove {archive.inside} from {folder / RECORDS} and run again to unpack it anew"
-                )
+                advice = f"remove {archive.inside} from {folder / RECORDS} and run again to unpack it anew"
+                raise DataError(f"{path}: missing; {advice}")
             sha256 = known.sha256
             if archive.url:
                 with watch(f"download {archive.name}", "MB") as progress:
@@ -167,7 +160,7 @@ class _Transfer:
                     raise
 
             with closing(HttpOrigin(str(archive.url))) as origin:
-                tried(once, where=origin.url, retries=retries, heard=self.have > 0)
+                remote.tried(once, where=origin.url, retries=retries, heard=self.have > 0)
         size, sha256, first = here.stat().st_size, digest(here), self.remembered[archive.name].sha256
         algorithm, _, published = (archive.digest or "sha256:").partition(":")
         wrong = None
@@ -179,10 +172,9 @@ class _Transfer:
             wrong = f"sha256 {sha256}, the first download had {first}"
         if wrong:
             rejected = here.replace(self.path.with_name(self.path.name + _REJECTED))
-            raise DataError(
-                f"{archive.name}: {wrong}; it is kept as {rejected}; run again to download it anew, or if the "
-                f"publisher has changed it and you trust that, remove its entry from {self.remembered.path}"
-            )
+            kept = f"it is kept as {rejected}; run again to download it anew"
+            trust = f"if the publisher has changed it and you trust that, remove its entry from {self.remembered.path}"
+            raise DataError(f"{archive.name}: {wrong}; {kept}, or {trust}")
         here.replace(self.path)
         self.remembered.put(archive.name, url=archive.url, bytes=size, validator=None, unpacked=False)
         return sha256  # recorded once the archive has proved whole, by being unpacked
@@ -202,7 +194,7 @@ class _Transfer:
         headers = {"Range": f"bytes={have}-", "If-Range": known.validator or ""} if have else {}
         try:
             response = origin.request("GET", "", headers, accept=(_OK, _PARTIAL, _NOTHING_MORE))
-        except (MissingError, DataError) as error:
+        except (remote.MissingError, DataError) as error:
             said = str(error).removeprefix(f"{origin.url}: ")
             yourself = f"download {self.archive.name} yourself into {self.part.parent} and run again"
             raise DataError(f"{origin.url}: {said}; it may have moved: {yourself}") from error
@@ -220,11 +212,9 @@ class _Transfer:
             part.unlink(missing_ok=True)
             raise TransientError("the server has less than is here")
         if response.headers.get("Content-Type", "").partition(";")[0] == "text/html":
-            raise DataError(
-                f"{archive.url}: the server sends a web page instead of the file; download {archive.name} with a "
-                f"browser into {part.parent} and run again"
-            )
-        total, tag = number(response.headers.get("Content-Length")), response.headers.get("ETag")
+            advice = f"download {archive.name} with a browser into {part.parent} and run again"
+            raise DataError(f"{archive.url}: the server sends a web page instead of the file; {advice}")
+        total, tag = remote.number(response.headers.get("Content-Length")), response.headers.get("ETag")
         # what `If-Range` takes: a strong entity tag, or a date
         validator = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
         if response.status == _PARTIAL:
@@ -235,9 +225,8 @@ class _Transfer:
                 raise TransientError("the server sends another part, or another file, than was asked for")
         else:
             if archive.bytes is not None and total not in (None, archive.bytes):
-                raise DataError(
-                    f"{archive.url}: {total} bytes, expected {archive.bytes}; the publisher offers another file"
-                )
+                what = f"{total} bytes, expected {archive.bytes}"
+                raise DataError(f"{archive.url}: {what}; the publisher offers another file")
             part.unlink(missing_ok=True)
             self.remembered.put(archive.name, url=archive.url, bytes=total, validator=validator)
         with part.open("ab") as file:

@@ -142,10 +142,8 @@ def folder(release: Release, path: str) -> str:
         return path
     missing = f"{release}/{path}" if release.root.is_dir() else str(release)
     packed = f"unpack {', '.join(release.packed())}; " if release.packed() else ""
-    raise DataError(
-        f"{missing}: no such folder; {packed}--raw must name the folder that holds {path}/ "
-        f"(see `segstream datasets NAME`)"
-    )
+    advice = f"{packed}--raw must name the folder that holds {path}/ (see `segstream datasets NAME`)"
+    raise DataError(f"{missing}: no such folder; {advice}")
 
 
 def pattern(glob: str) -> re.Pattern[str]:

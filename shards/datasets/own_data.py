@@ -201,10 +201,8 @@ def _find(own: OwnData, at: str, release: Release, split: str) -> Found:
     for texts in [texts for texts, path in wider.items() if path in both]:
         del wider[texts]
     if not images.keys() & labels.keys():
-        raise DataError(
-            f"{where}: none of {counted} (first ones: {first}); the wildcards of both globs must stand for the same "
-            f"text, or use `list`"
-        )
+        advice = "the wildcards of both globs must stand for the same text, or use `list`"
+        raise DataError(f"{where}: none of {counted} (first ones: {first}); {advice}")
     found = layout.pair(images, labels, files.images, files.labels)
     return replace(found, notes=_beside(own, release, files, where))
 
@@ -232,9 +230,8 @@ def _find_listed(release: Release, path: str, where: str) -> Found:
         if not words:
             continue
         if len(words) != 2:
-            raise DataError(
-                f'{at}: {len(words)} words, expected "image label" (separate paths that hold spaces by a tab)'
-            )
+            what = f'{len(words)} words, expected "image label"'
+            raise DataError(f"{at}: {what} (separate paths that hold spaces by a tab)")
         image, label = (_relative(release, word, at) for word in words)
         pair = Pair(key=key_of(image), image=image, label=label)
         repeated += image in pairs

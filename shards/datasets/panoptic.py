@@ -48,18 +48,16 @@ def read_annotations(release: Release, path: str) -> dict[str, _Segments]:
     Raises:
         DataError: the JSON is missing, something else, or describes an image twice.
     """
-    data = release.required(path, "unpack the panoptic annotations there")
+    data, where = release.required(path, "unpack the panoptic annotations there"), f"{release}/{path}"
     try:
         listed: Any = parse_json(data)["annotations"]
         names = [a["file_name"].removesuffix(".png") for a in listed]
         segments = [tuple((index(s["id"]), index(s["category_id"])) for s in a["segments_info"]) for a in listed]
         twice = [name for name, count in Counter(names).items() if count > 1]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{release}/{path}: not COCO panoptic annotations ({error!r}); unpack the archive again"
-        ) from error
+        raise DataError(f"{where}: not COCO panoptic annotations ({error!r}); unpack the archive again") from error
     if twice:
-        raise DataError(f"{release}/{path}: describes {twice[0]}.png twice; unpack the archive again")
+        raise DataError(f"{where}: describes {twice[0]}.png twice; unpack the archive again")
     return dict(zip(names, segments, strict=True))
 
 

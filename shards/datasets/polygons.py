@@ -33,12 +33,6 @@ class Polygon:
     id: int | None
     deleted: bool
 
-    @property
-    def vertices(self) -> list[float]:
-        """x, y, x, y, ... as Pillow takes them."""
-        flat: list[float] = self.points.ravel().tolist()
-        return flat
-
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -96,7 +90,7 @@ def rasterise(frame: Frame, ids: Mapping[str, int], *, background: int) -> npt.N
         if value is None:
             unknown.add(polygon.label)
         else:
-            draw.polygon(polygon.vertices, fill=value)
+            draw.polygon(polygon.points.ravel().tolist(), fill=value)
     if unknown:
         raise UnreadableError(f"polygons with labels {sorted(unknown)[:5]}, which no class has")
     return np.asarray(canvas)
@@ -111,10 +105,10 @@ def fill(frame: Frame, polygon: Polygon) -> npt.NDArray[np.bool_]:
     height, width = frame.size_hw
     canvas = Image.new("1", (width, height))
     if len(polygon.points) > 1:
-        draw = ImageDraw.Draw(canvas)
-        draw.polygon(polygon.vertices, fill=1, outline=1)
+        draw, vertices = ImageDraw.Draw(canvas), polygon.points.ravel().tolist()
+        draw.polygon(vertices, fill=1, outline=1)
         if len(set(polygon.points[:, 1].tolist())) == 1:  # flat: older Pillow draws nothing
-            draw.line(polygon.vertices, fill=1)
+            draw.line(vertices, fill=1)
     return np.asarray(canvas)
 
 

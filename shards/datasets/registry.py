@@ -12,7 +12,7 @@ from segstream.shards.datasets import own_data
 from segstream.shards.datasets.layout import Files, find, folder_of
 from segstream.shards.datasets.polygons import object_masks
 from segstream.shards.datasets.sources import Dataset, Role, Segments, id_masks, label_files
-from segstream.shards.errors import DataError, UsageError, did_you_mean
+from segstream.shards.errors import UsageError, did_you_mean
 from segstream.shards.schema import parse, read_yaml
 
 _RELABELED = "-relabeled"
@@ -118,14 +118,6 @@ class Facts:
     """What more images than the release has would mean."""
     signs: tuple[Sign, ...] = ()
 
-    def __post_init__(self) -> None:
-        names = {archive.name for archive in self.archives}
-        for archive in self.archives:
-            if archive.inside is not None and archive.inside not in names:
-                raise DataError(f"archive {archive.name} lies inside {archive.inside}, which is not listed")
-            if (archive.url or archive.inside) and not archive.unpack:
-                raise DataError(f"archive {archive.name} can be had but `unpack` does not say where its members go")
-
     @property
     def downloads(self) -> bool:
         """Everything can be had without registration."""
@@ -168,9 +160,8 @@ def dataset(name: str) -> Dataset:
         return own_data.load(Path(name))
     if name.endswith(_RELABELED) and name in dataset_names():
         plain = name.removesuffix(_RELABELED)
-        raise UsageError(
-            f"{name!r} is a taxonomy of {plain}, not a dataset; take {plain!r}, and for relabelled labels --relabel"
-        )
+        what = f"{name!r} is a taxonomy of {plain}, not a dataset"
+        raise UsageError(f"{what}; take {plain!r}, and for relabelled labels --relabel")
     facts = registry().get(name)
     if facts is None:
         raise UsageError(f"dataset {name!r} is unknown; {did_you_mean(name, registry())} (or give a YAML of your own)")

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from segstream.shards.codecs.images import TooLargeError, check_bytes
 from segstream.shards.errors import DataError
+from segstream.shards.files import refused
 
 _PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # the last: encrypted, or packed by unknown means
@@ -98,10 +99,8 @@ class Release:
         Raises:
             DataError: it cannot be read; `advice` says what to do.
         """
-        try:
+        with refused(f"{self}/{path}: cannot be read", advice):
             return self.read(path)
-        except OSError as error:
-            raise DataError(f"{self}/{path}: cannot be read ({error.strerror}); {advice}") from error
 
     def packed(self) -> tuple[str, ...]:
         """Names of archives at the top that are not read in place."""

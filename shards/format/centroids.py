@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from segstream.shards.errors import DataError
-from segstream.shards.files import sole_writer, writing
+from segstream.shards.files import sole_writer, write_bytes
 from segstream.shards.format.index import ShardIndex
 from segstream.shards.format.manifest import Manifest, label_taxonomies
-from segstream.shards.parallel import as_they_finish
+from segstream.shards.parallel import as_they_finish, in_order
 from segstream.shards.schema import parse_json, shown
 from segstream.shards.storage.base import local_path
 from segstream.shards.taxonomy import IGNORE_INDEX, universal_remap
@@ -177,9 +177,8 @@ def load_summary(data: bytes, manifest: Manifest) -> Summary:
         raw, counts, shards = parse_json(data), dict[str, npt.NDArray[np.int64]](), len(manifest.shards)
         if raw["manifest"] != manifest.digest:
             raise DataError(f"of set {shown(raw['manifest'])}, which is {manifest.digest} now: it was converted again")
-        for m, taxonomy in label_taxonomies(
-            manifest
-        ).items():  # numbers of another kind or shape give other bytes below
+        # numbers of another kind or shape give other bytes below
+        for m, taxonomy in label_taxonomies(manifest).items():
             counts[m] = np.array(raw["counts"][m], np.uint32).astype(np.int64).reshape(shards, taxonomy.num_classes)
         if type(raw["tile"]) is not int or raw["tile"] < 1 or dump_summary(manifest, raw["tile"], counts) != data:
             raise ValueError(f"changed since it was written, or not of version {VERSION}")
@@ -205,17 +204,14 @@ def add_centroids(
     """
     from segstream.shards.format.reader import open_shards
 
-    folder, made = local_path(url), dict[int, dict[str, npt.NDArray[np.int64]]]()
+    folder = local_path(url)
     with open_shards(folder) as shards, sole_writer(folder):
         members, numbers = label_taxonomies(shards.manifest), range(len(shards.shard_sizes))
         make = functools.partial(_add_to_shard, shards, folder, tile)
-        for n, counts in as_they_finish(make, numbers, workers=workers, what=f"centroids of {url}"):
-            made[n] = counts
-            if progress:
-                progress(sum(shards.shard_sizes[i] for i in made), len(shards))
-        total = {member: np.stack([made[n][member] for n in numbers]) for member in members}
-        with writing(folder / SUMMARY) as file:
-            file.write(dump_summary(shards.manifest, tile, total))
+        results = as_they_finish(make, numbers, workers=workers, what=f"centroids of {url}")
+        made = in_order(results, shards.shard_sizes, progress)
+        total = {member: np.stack([counts[member] for counts in made]) for member in members}
+        write_bytes(folder / SUMMARY, dump_summary(shards.manifest, tile, total), durable=True)
 
 
 def _add_to_shard(shards: "ShardSet", folder: Path, tile: int, shard: int) -> dict[str, npt.NDArray[np.int64]]:
@@ -230,8 +226,7 @@ def _add_to_shard(shards: "ShardSet", folder: Path, tile: int, shard: int) -> di
                 found[member] = found["native"].remap(universal_remap(shards.manifest.native).table)
             else:
                 found[member] = centroids_of(_labels(shards, shard, member), tile)
-            with writing(path) as file:
-                file.write(dump_centroids(found[member], index, member, tile))
+            write_bytes(path, dump_centroids(found[member], index, member, tile), durable=True)
         counts[member] = np.bincount(found[member].class_id, minlength=taxonomy.num_classes)[: taxonomy.num_classes]
     return counts
 

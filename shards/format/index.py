@@ -182,10 +182,8 @@ def load_versioned(data: bytes, version: int, build: Callable[[dict[str, Any]], 
     except (DataError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         why = error if isinstance(error, DataError) else f"{type(error).__name__}: {error}"[:200]
         raise DataError(f"{where}: not a shard {what} ({why}); run `segstream shard` again to mend it") from error
-    raise DataError(
-        f"{where}: {what} version {found}, this program reads {version}; "
-        f"convert the data again, or use the version of the program that wrote it"
-    )
+    advice = "convert the data again, or use the version of the program that wrote it"
+    raise DataError(f"{where}: {what} version {found}, this program reads {version}; {advice}")
 
 
 def _are_counts(numbers: list[Any]) -> bool:

@@ -41,8 +41,6 @@ def check_left_out(left_out: Sequence[LeftOut], *, allowed: int, total: int, whe
     if len(left_out) <= allowed:
         return
     shown = first_few([f"{r.path}: {r.reason}" for r in left_out])
-    raise BadSamplesError(
-        f"{where}: {len(left_out)} of {total} samples cannot be used: {shown}. "
-        f"Mend the files, or leave them out with --skip-bad {len(left_out)}",
-        tuple(left_out),
-    )
+    advice = f"Mend the files, or leave them out with --skip-bad {len(left_out)}"
+    what = f"{where}: {len(left_out)} of {total} samples cannot be used: {shown}"
+    raise BadSamplesError(f"{what}. {advice}", tuple(left_out))

@@ -124,9 +124,7 @@ def _total(counts: Sequence[Mapping[int, tuple[int, int]]]) -> dict[int, tuple[i
 
 def dump_manifest(manifest: Manifest) -> bytes:
     """The manifest as JSON."""
-    taxonomies = {"native": manifest.native}
-    if manifest.universal:
-        taxonomies |= {m: manifest.universal for m in ("universal", "universal-relabeled") if m in manifest.members}
+    taxonomies = {"native": manifest.native, **label_taxonomies(manifest)}
     relabel = manifest.relabel and {"records_sha256": manifest.params["records_sha256"], **asdict(manifest.relabel)}
     seldom = {"relabel": relabel, "ignored": sorted(manifest.ignored.items()), "alike": manifest.alike}
     content = {

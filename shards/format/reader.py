@@ -114,9 +114,7 @@ class ShardSet(AbstractContextManager["ShardSet"]):
             pieces = pieces[first:]
         else:
             head, *pieces = [*read(0, 1), *read(1 + first, 1 + last)]
-        return EncodedRows(
-            top=first * blocks.rows, bottom=min(last * blocks.rows, height), head=head, blocks=tuple(pieces)
-        )
+        return EncodedRows(first * blocks.rows, min(last * blocks.rows, height), head, tuple(pieces))
 
     def centroids(self, shard: int, member: str) -> Centroids:
         """Where each class lies in each tile of a shard's labels; read anew each time.
@@ -179,10 +177,8 @@ class ShardSet(AbstractContextManager["ShardSet"]):
             view = memoryview(data)
             for n, (end, size, crc32) in enumerate(zip(ends, sizes, crc32s, strict=True)):
                 if zlib_ng.crc32(view[end - size : end]) != crc32:
-                    raise DataError(
-                        f"{self.url}/{name}: {what(n)} fails its checksum (bytes {offset + end - size} to "
-                        f"{offset + end}); run the conversion again to rewrite this shard"
-                    )
+                    where = f"{what(n)} fails its checksum (bytes {offset + end - size} to {offset + end})"
+                    raise DataError(f"{self.url}/{name}: {where}; run the conversion again to rewrite this shard")
 
         data = self._store.read(name, offset, ends[-1], check=check)
         return [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
@@ -192,10 +188,8 @@ class ShardSet(AbstractContextManager["ShardSet"]):
         name, entry = self._find(i)
         suffix = member_suffix(entry.members, member)
         if suffix is None:
-            raise DataError(
-                f"{self.url}/{name}: sample {entry.key!r} has no member {member!r}; "
-                f"this set holds {', '.join(self.manifest.members)}"
-            )
+            held = f"this set holds {', '.join(self.manifest.members)}"
+            raise DataError(f"{self.url}/{name}: sample {entry.key!r} has no member {member!r}; {held}")
         return name, entry, suffix
 
     def _find(self, i: int) -> tuple[str, Entry]:
@@ -229,10 +223,8 @@ def manifest_of(url: str | Path) -> manifests.Manifest:
 def open_set(store: Store, cache: ShardCache | None = None) -> ShardSet:
     """Open the shard set of a store; raises as `open_shards` does."""
     if store.size(manifests.NAME) is None:
-        raise DataError(
-            f"{store.url}: incomplete: no {manifests.NAME} (it is written last); run the same `segstream shard` "
-            f"again, it resumes; or give the folder DATASET/SPLIT"
-        )
+        advice = "run the same `segstream shard` again, it resumes; or give the folder DATASET/SPLIT"
+        raise DataError(f"{store.url}: incomplete: no {manifests.NAME} (it is written last); {advice}")
     manifest = manifests.load_manifest(read_manifest(store), where=f"{store.url}/{manifests.NAME}")
     for info in () if store.remote else manifest.shards:  # over a network, every read says so soon enough
         size = store.size(info.name)

@@ -57,9 +57,8 @@ class LocalStore:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
         if length is not None and len(data) != length:
-            raise DataError(
-                f"{path}: ends after {start + len(data)} bytes, expected {start + length}; run the conversion again"
-            )
+            what = f"ends after {start + len(data)} bytes, expected {start + length}"
+            raise DataError(f"{path}: {what}; run the conversion again")
         if check is not None:
             check(data)
         return data

@@ -180,9 +180,8 @@ def _open_remote(revision: _Revision) -> Store:
     if scheme_of(url) in ("s3", "http", "https"):
         return open_store(url, account=remote)
     if "://" in url or "true" in (remote.get("version_aware"), remote.get("worktree")):
-        raise UsageError(
-            f"{revision.url}: remote {name} ({url}) is of a kind not supported; use a folder, s3:// or https://"
-        )
+        what = f"remote {name} ({url}) is of a kind not supported"
+        raise UsageError(f"{revision.url}: {what}; use a folder, s3:// or https://")
     return LocalStore((dvc / url).resolve())
 
 

@@ -142,9 +142,8 @@ def proxy_for(server: Url) -> Url | None:
         return None
     found = _parsed(proxy if "://" in proxy else f"http://{proxy}", f"{server.scheme}_proxy: ")
     if found.scheme not in ("http", "https"):
-        raise UsageError(
-            f"{server.scheme}_proxy: {found.scheme}:// is no proxy that can be used; write http://HOST:PORT"
-        )
+        what = f"{found.scheme}:// is no proxy that can be used"
+        raise UsageError(f"{server.scheme}_proxy: {what}; write http://HOST:PORT")
     return found
 
 

@@ -121,10 +121,9 @@ def require_plain(headers: Mapping[str, str], *, where: str) -> None:
     """Raise DataError if a file comes encoded: ranges of it would not be those of the file."""
     encoding = headers.get("Content-Encoding", "")
     if encoding not in ("", "identity", "aws-chunked"):
-        raise DataError(
-            f"{where}: the server sends it encoded ({encoding[:80]!r}) though it was asked not to; switch compression "
-            f"off for these files, on the server and on proxies before it"
-        )
+        what = f"the server sends it encoded ({encoding[:80]!r}) though it was asked not to"
+        advice = "switch compression off for these files, on the server and on proxies before it"
+        raise DataError(f"{where}: {what}; {advice}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,9 +217,8 @@ class RemoteStore:
             return b""
         found = self._get(name, start, start + length)
         if len(found.data) != length:
-            raise DataError(
-                f"{self.url}/{name}: ends after {found.total} bytes, expected {start + length}; upload it again"
-            )
+            what = f"ends after {found.total} bytes, expected {start + length}"
+            raise DataError(f"{self.url}/{name}: {what}; upload it again")
         return found.data
 
     def _rest(self, name: str, start: int) -> bytes:
@@ -281,9 +279,8 @@ def tried(once: Callable[[], T], *, where: str, retries: Retries, heard: bool = 
             budget_s = retries.budget_s if heard else min(retries.contact_s, retries.budget_s)
             if attempt == retries.num_attempts or spent + wait_s > budget_s:
                 hint = "that the server is well and reachable" if heard else "the URL, and that the server is up"
-                raise DataError(
-                    f"{where}: failed {attempt} times in {spent:.0f} s, lastly: {error}; check {hint}, then run again"
-                ) from error
+                what = f"failed {attempt} times in {spent:.0f} s, lastly: {error}"
+                raise DataError(f"{where}: {what}; check {hint}, then run again") from error
             if attempt >= TOLD_AFTER:
                 _log.warning("%s: failed %d times (%s); again in %.1f s", where, attempt, error, wait_s)
         retries.sleep(wait_s)

@@ -13,16 +13,9 @@ import urllib3
 from urllib3.util import parse_url
 
 from segstream.shards.errors import DataError, UsageError
+from segstream.shards.storage import remote
 from segstream.shards.storage.http import CONNECTIONS, TIMEOUT_S, TRY_AGAIN, bounded, proxy_for
-from segstream.shards.storage.remote import (
-    MissingError,
-    Origin,
-    RangeRead,
-    TransientError,
-    require_plain,
-    require_trust,
-    total_of,
-)
+from segstream.shards.storage.remote import Origin, RangeRead, TransientError
 
 _MISSING = ("404", "NoSuchKey", "NotFound")
 _CREDENTIALS = (
@@ -58,9 +51,9 @@ class S3Origin(Origin):
         with self._sorted(name):
             found = self.client().get_object(**self._at(name), Range=f"bytes={start}-{stop - 1}")
             with found["Body"] as body:
-                require_plain({"Content-Encoding": found.get("ContentEncoding", "")}, where=f"{self.url}/{name}")
+                remote.require_plain({"Content-Encoding": found.get("ContentEncoding", "")}, where=f"{self.url}/{name}")
                 data: bytes = body.read(stop - start + 1)
-        return RangeRead(data, total_of(found.get("ContentRange"), start), found.get("ETag"))
+        return RangeRead(data, remote.total_of(found.get("ContentRange"), start), found.get("ETag"))
 
     def head(self, name: str) -> int:
         """See `Origin.head`."""
@@ -159,7 +152,7 @@ class S3Origin(Origin):
             if code in _MISSING:
                 if operation == "HeadObject" and not self._bucket_seen:
                     self._require_bucket(name)
-                raise MissingError(said) from error
+                raise remote.MissingError(said) from error
             if status in TRY_AGAIN or status >= 500 or code in ("SlowDown", "RequestTimeout", "BadDigest"):
                 raise TransientError(said) from error
             if status == 416:
@@ -170,7 +163,7 @@ class S3Origin(Origin):
         if isinstance(error, (known.NoCredentialsError, known.PartialCredentialsError)):
             raise DataError(f"{where}: no complete credentials; {_CREDENTIALS}") from error
         if isinstance(error, known.SSLError):
-            require_trust(error, where=where, variable="AWS_CA_BUNDLE")
+            remote.require_trust(error, where=where, variable="AWS_CA_BUNDLE")
         broken = (known.HTTPClientError, known.ConnectionError, known.ResponseStreamingError, known.IncompleteReadError)
         if isinstance(error, (*broken, OSError, urllib3.exceptions.HTTPError)):
             reached = not isinstance(error, (known.EndpointConnectionError, known.SSLError))

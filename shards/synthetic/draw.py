@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 from segstream.shards.errors import DataError, UsageError, did_you_mean
-from segstream.shards.parallel import as_they_finish
+from segstream.shards.parallel import as_they_finish, in_order
 from segstream.shards.synthetic import layouts
 from segstream.shards.synthetic.canvas import Camera, Canvas, Scene
 from segstream.shards.synthetic.domains import DOMAINS
@@ -20,12 +20,6 @@ from segstream.shards.synthetic.stage import Stage
 from segstream.shards.synthetic.street import draw_street
 
 MARKER = "world.json"
-_REISSUES = {  # other releases of the same pictures
-    "cityscapes-34": "cityscapes-19",
-    "mapillary-19": "mapillary-public65",
-    "bdd100k-19": "bdd",
-    "idd-19": "idd-39",
-}
 _GOLDEN = (5**0.5 - 1) / 2
 _Task = tuple[Split, int, tuple[str, ...]]
 """(split, number of the first picture, names)."""
@@ -59,8 +53,7 @@ def draw(
     if train < 0 or val < 0:
         raise DataError(f"world: {train} train and {val} val images were asked for; give numbers from 0 up")
     asked: dict[Split, int] = {"train": train, "val": val}
-    counts = {split: count for split, count in asked.items() if count and split in folders}
-    names = {split: layouts.stems(dataset, split, count) for split, count in counts.items()}
+    names = {s: layouts.stems(dataset, s, count) for s, count in asked.items() if count and s in folders}
     root = Path(out) / dataset
     _claim(root, {"dataset": dataset, "train": train, "val": val, "seed": seed})
     tasks = [
@@ -68,21 +61,16 @@ def draw(
         for split, split_stems in names.items()
         for i in range(0, len(split_stems), _GROUP)
     ]
-    records: dict[tuple[Split, int], list[Annotation]] = {}
-    done, total = 0, sum(counts.values())
     draw_group = functools.partial(_draw_group, root, dataset, seed)
-    for n, drawn in as_they_finish(draw_group, tasks, workers=workers, what=f"world {dataset}"):
-        records[tasks[n][:2]] = drawn
-        done += len(drawn)
-        if progress is not None:
-            progress(done, total)
-    pages = {split: [r for key in sorted(records) if key[0] == split for r in records[key]] for split in names}
+    results = as_they_finish(draw_group, tasks, workers=workers, what=f"world {dataset}")
+    drawn = in_order(results, [len(group) for _, _, group in tasks], progress)
+    pages = {s: [r for (of, _, _), some in zip(tasks, drawn, strict=True) if of == s for r in some] for s in names}
     layouts.finish(root, dataset, names, pages)
 
 
 def draw_scene(dataset: str, split: Split, index: int, seed: int) -> tuple[Scene, Random]:
     """Scene number `index` of a split, before any camera, and the randomness left for developing it."""
-    dataset = _REISSUES.get(dataset, dataset)
+    dataset = layouts.LAYOUTS[dataset].reissue_of or dataset
     key = hashlib.sha256(f"{seed}/{dataset}/{split}/{index}".encode()).digest()
     rng = Random(int.from_bytes(key, "big"))
     domain = DOMAINS[dataset]
@@ -117,9 +105,9 @@ def _claim(root: Path, settings: dict[str, str | int]) -> None:
 
 def _draw_group(root: Path, dataset: str, seed: int, task: _Task) -> list[Annotation]:
     split, first, stems = task
-    records = []
+    records, domain = [], DOMAINS[layouts.LAYOUTS[dataset].reissue_of or dataset]
     for i, stem in enumerate(stems, first):
         scene, rng = draw_scene(dataset, split, i, seed)
-        photo = DOMAINS[_REISSUES.get(dataset, dataset)].photograph(scene.image, rng)
+        photo = domain.photograph(scene.image, rng)
         records.append(layouts.write(root, dataset, split, stem, scene, photo))
     return records

@@ -1,10 +1,8 @@
 """Label files as the releases code them: bytes of a PNG, JSON or .mat, each from a scene and the class tables."""
 
 import io
-import itertools
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -94,14 +92,11 @@ def mat(**variables: npt.NDArray[Any]) -> bytes:
 
 def instances(dataset: str, scene: Scene) -> bytes:
     """A 16-bit PNG of 256 class + number of the object within its class."""
-    codes = _codes(dataset, scene)
-    counts = defaultdict[int, Iterator[int]](itertools.count)
+    things = list(zip(_codes(dataset, scene).tolist(), scene.objects, strict=True))
     number: dict[tuple[int, int], int] = {}
-    for segment in np.unique(scene.segments).tolist():
-        thing = (int(codes[segment]), scene.objects[segment])
-        if thing not in number:
-            number[thing] = next(counts[thing[0]]) % 256
-    values = [256 * int(c) + number.get((int(c), o), 0) for c, o in zip(codes, scene.objects, strict=True)]
+    for thing in (things[segment] for segment in np.unique(scene.segments).tolist()):
+        number.setdefault(thing, sum(code == thing[0] for code, _ in number) % 256)
+    values = [256 * thing[0] + number.get(thing, 0) for thing in things]
     return picture(".png", np.asarray(values, np.uint16)[scene.segments])
 
 
@@ -127,15 +122,14 @@ def panoptic_record(dataset: str, scene: Scene, stem: str) -> dict[str, Any]:
     segments = numbers[scene.segments]
     infos = []
     for number in np.unique(segments[segments > 0]).tolist():
-        rows, columns = np.nonzero(segments == number)
-        x, y = int(columns.min()), int(rows.min())
+        mask = (segments == number).astype(np.uint8)
         infos.append(
             {
                 "id": number,
                 "category_id": int(codes[np.flatnonzero(numbers == number)[0]]),
                 "iscrowd": 0,
-                "bbox": [x, y, int(columns.max()) - x + 1, int(rows.max()) - y + 1],
-                "area": len(rows),
+                "bbox": list(cv2.boundingRect(mask)),
+                "area": int(mask.sum()),
             }
         )
     height, width = segments.shape
@@ -212,8 +206,7 @@ def _outlines(dataset: str, scene: Scene) -> list[tuple[str, list[list[int]]]]:
 def _segment_numbers(dataset: str, scene: Scene) -> Ids:
     codes = _codes(dataset, scene)
     things = np.isin(codes, THINGS[dataset])
-    numbers: Ids = (np.where(things, scene.objects, 0) * 512 + codes) * (codes > 0)
-    return numbers
+    return (np.where(things, scene.objects, 0) * 512 + codes) * (codes > 0)
 
 
 def _ids(dataset: str, scene: Scene) -> Ids:

@@ -27,20 +27,6 @@ from segstream.shards.taxonomy import release_classes
 
 Split = Literal["train", "val"]
 
-_CITIES = {
-    "train": ("aachen", "bochum", "bremen", "cologne", "ulm", "zurich"),
-    "val": ("frankfurt", "lindau", "munster"),
-}
-_ADE_SCENES = ("a/abbey", "b/bathroom", "k/kitchen", "l/living_room", "outliers/s/street", "s/street")
-_BRAVO = (
-    "bravo_ACDC/fog/val/GOPR0476/GOPR0476_frame_{:06d}_rgb_anon.png",
-    "bravo_SMIYC/RoadAnomaly21/images/validation{:04d}.jpg",
-    "bravo_outofcontext/lindau/lindau_{:06d}_000019_leftImg8bit.png",
-    "bravo_synflare/munster/munster_{:06d}_000019_leftImg8bit.png",
-    "bravo_synobjs/armchair/frankfurt_{:06d}_000019_leftImg8bit.png",
-    "bravo_synrain/frankfurt/frankfurt_{:06d}_000019_leftImg8bit.png",
-)
-
 Annotation = dict[str, Any] | None
 """What an image adds to its split's annotation file."""
 
@@ -59,6 +45,8 @@ class Layout:
     """Split -> folder name."""
     stems: Mapping[str, str] = field(default_factory=dict)
     """Split -> form of its image names; without one they are those of the carried list."""
+    reissue_of: str = ""
+    """The dataset of whose pictures this is another release."""
 
 
 def stems(dataset: str, split: Split, count: int) -> tuple[str, ...]:
@@ -81,7 +69,8 @@ def stems(dataset: str, split: Split, count: int) -> tuple[str, ...]:
 def _stem(form: str, dataset: str, split: Split, i: int) -> str:
     """Name of image number `i` of a split, which `form` puts together."""
     digest = hashlib.sha256(f"{dataset}/{split}/{i}".encode()).digest()
-    cities = _CITIES[split]
+    names = table("names")
+    cities, bravo = names["cities"][split], names["bravo"]
     return form.format(
         n=i + 1,
         city=cities[i % len(cities)],
@@ -91,7 +80,7 @@ def _stem(form: str, dataset: str, split: Split, i: int) -> str:
         a=digest.hex()[:8],
         b=digest.hex()[8:16],
         token=base64.urlsafe_b64encode(digest)[:22].decode(),
-        bravo=_BRAVO[i % len(_BRAVO)].format(i // len(_BRAVO)),
+        bravo=bravo[i % len(bravo)].format(i // len(bravo)),
     )
 
 
@@ -100,7 +89,8 @@ def path_fields(folder: str, stem: str) -> dict[str, Any]:
     top, _, name = stem.rpartition("/")
     digits = re.search(r"\d+$", stem)
     number = int(digits[0]) if digits else 0
-    scene = _ADE_SCENES[number % len(_ADE_SCENES)]
+    scenes = table("names")["ade_scenes"]
+    scene = scenes[number % len(scenes)]
     return {"folder": folder, "stem": stem, "top": top, "name": name, "number": number, "scene": scene}
 
 

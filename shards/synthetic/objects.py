@@ -213,9 +213,8 @@ class _Pen:
     def shadow(self, size: tuple[float, float]) -> None:
         """Darken the ground under and beside the object."""
         half, deep = size[0] * 0.54, size[1] * 0.54
-        corners = [
-            self.spot(u, 0, w + 0.1 * deep) for u, w in ((-half, -deep), (half, -deep), (half, deep), (-half, deep))
-        ]
+        around = ((-half, -deep), (half, -deep), (half, deep), (-half, deep))
+        corners = [self.spot(u, 0, w + 0.1 * deep) for u, w in around]
         softness = min(1.5, 0.05 * self.camera.size(self.at[1]))
         self.canvas.shade([self.camera.project(c) for c in corners], self.rng.uniform(0.45, 0.65), softness)
 

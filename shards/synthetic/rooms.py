@@ -11,6 +11,7 @@ from segstream.shards.synthetic.read_table import entry
 from segstream.shards.synthetic.stage import NONE, Stage, Weights
 
 _NEAR = 0.35  # metres to where floor and walls begin
+_SURFACES = ((0.6, "wall/tile", "wall_tiles"), (0.63, "wall/brick", "brick"), (0.71, "wall/wood", "panelling"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +98,7 @@ def draw_walls(stage: Stage, walls: Walls, *, wet: bool) -> None:
     """Ceiling, floor and walls of a room."""
     rng, canvas, camera = stage.rng, stage.canvas, stage.camera
     style = rng.random() + (0.0 if wet else 0.6)
-    label, paint = "wall", "wallpaper"
-    if style < 0.6:
-        label, paint = "wall/tile", "wall_tiles"
-    elif style < 0.63:
-        label, paint = "wall/brick", "brick"
-    elif style < 0.71:
-        label, paint = "wall/wood", "panelling"
+    label, paint = next((surface for limit, *surface in _SURFACES if style < limit), ["wall", "wallpaper"])
     canvas.begin("ceiling")
     white = mixed("plaster", rng)
     canvas.poly(stage.below(0), white)

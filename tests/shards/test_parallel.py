@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from segstream.shards.errors import DataError
-from segstream.shards.parallel import as_they_finish, read_ahead
+from segstream.shards.parallel import as_they_finish, in_order, read_ahead
 
 
 def _die(item):
@@ -44,6 +44,17 @@ def test_work_that_is_given_up_ends_at_once():
     start = time.monotonic()
     results.close()
     assert time.monotonic() - start < 60
+
+
+def test_results_are_put_in_order_and_what_is_raised_meanwhile_ends_the_work():
+    told = []
+    results = ((n, -n) for n in (2, 0, 1))
+    assert in_order(results, [10, 20, 30], lambda *done: told.append(done)) == [0, -1, -2]
+    assert told == [(30, 60), (40, 60), (60, 60)]
+    results = ((n, n) for n in (0, 1))
+    with pytest.raises(ZeroDivisionError):
+        in_order(results, [1, 1], lambda done, total: 1 // (done - 1))
+    assert list(results) == []
 
 
 def test_reading_ahead_keeps_the_order_and_a_bound():

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-import cv2
-
+from segstream.shards.codecs.images import resize_label
 from segstream.shards.codecs.labels import decode_rgb
 from segstream.shards.datasets.release import Release
-from segstream.shards.datasets.sources import Ids, Mask, Pair, SegmentFiles, Segments
+from segstream.shards.datasets.sources import Mask, Pair, SegmentFiles, Segments
 from segstream.shards.errors import DataError
 
 _FULL = "ADE20K_2016_07_26/images"
@@ -27,9 +26,8 @@ def _instance_files(release: Release, pairs: Sequence[Pair]) -> SegmentFiles:
             by_name = {path.rpartition("/")[2]: path for path in place.below(_FULL, _END)}
             wanted = {pair.key: f"{PurePosixPath(pair.image).stem}{_END}" for pair in pairs}
             return place, {key: f"{_FULL}/{by_name.get(name, name)}" for key, name in wanted.items()}
-    raise DataError(
-        f"{release}: no {_FULL} in it or beside it; relabelling needs the full release too, unpack it there"
-    )
+    advice = "relabelling needs the full release too, unpack it there"
+    raise DataError(f"{release}: no {_FULL} in it or beside it; {advice}")
 
 
 def _masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int]) -> Iterator[Mask]:
@@ -38,8 +36,7 @@ def _masks(data: bytes, segments: Sequence[int], size_hw: tuple[int, int]) -> It
     It is brought to the label's size by OpenCV's plain nearest rule (source row = floor of row x scale), as upstream
     does: the published labels are so, although the rule is off by half a pixel and frays the segments' borders.
     """
-    blue = decode_rgb(data)[..., 2].copy()
-    resized: Ids = cv2.resize(blue, size_hw[::-1], interpolation=cv2.INTER_NEAREST)  # type: ignore[assignment]
+    resized = resize_label(decode_rgb(data)[..., 2].copy(), size_hw)
     return (resized == segment for segment in segments)
 
 

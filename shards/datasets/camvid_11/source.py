@@ -27,7 +27,6 @@ def read_label(data: bytes, pair: Pair) -> Ids:
 @functools.cache
 def _ids_by_code() -> npt.NDArray[np.uint8]:
     table = np.full(1 << 24, _UNKNOWN, np.uint8)
-    for i, (_, colour) in enumerate(release_classes("camvid-11")):
-        assert colour is not None, "every CamVid class has a colour"
-        table[colour[0] | colour[1] << 8 | colour[2] << 16] = i
+    colours = np.array([colour for _, colour in release_classes("camvid-11")], np.intp)
+    table[colours @ (1, 1 << 8, 1 << 16)] = np.arange(len(colours))
     return table

@@ -7,7 +7,6 @@ import itertools
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from segstream.shards.codecs.labels import decode_palette
 from segstream.shards.datasets.release import Release
@@ -44,9 +43,8 @@ def find_checked(
     differ = [n for n, (a, b) in enumerate(itertools.zip_longest(labels, names)) if a != b]
     if differ or (version and theirs != version):
         what = f"class {differ[0]} of {len(labels)} differs from ours" if differ else f"version {theirs}, not {version}"
-        raise DataError(
-            f"{where}: {what}; this is another release than {dataset}'s (see `segstream datasets {dataset}`)"
-        )
+        other = f"this is another release than {dataset}'s (see `segstream datasets {dataset}`)"
+        raise DataError(f"{where}: {what}; {other}")
     return found
 
 
@@ -57,17 +55,9 @@ def read_label(data: bytes, pair: Pair) -> Ids:
     """Upstream goes by the colours, others by the indices; a file in which they disagree is not the released one."""
     ids, palette = decode_palette(data)
     used = np.unique(ids)  # few
-    ours = _palette()
+    ours = np.array([colour for _, colour in release_classes("mapillary-public65")], np.uint8)
     known = used[used < min(len(ours), len(palette))]
-    strange = [*used[len(known) :], *known[(palette[known] != ours[known]).any(1)]]
+    strange = sorted(map(int, [*used[len(known) :], *known[(palette[known] != ours[known]).any(1)]]))
     if strange:
-        raise UnreadableError(
-            f"palette entries {sorted(map(int, strange))[:5]} do not have the colours of v1.1's classes"
-        )
+        raise UnreadableError(f"palette entries {strange[:5]} do not have the colours of v1.1's classes")
     return ids
-
-
-@functools.cache
-def _palette() -> npt.NDArray[np.uint8]:
-    """(66, 3) RGB by release id."""
-    return np.array([colour for _, colour in release_classes("mapillary-public65")], np.uint8)

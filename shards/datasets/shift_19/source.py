@@ -12,8 +12,6 @@ def read_label(data: bytes, pair: Pair) -> Ids:
     """The red channel."""
     header = png.check(data)
     if header.depth != 8 or header.colour_type not in _COLOUR_TYPES:
-        raise UnreadableError(
-            f"PNG of colour type {header.colour_type} and {header.depth} bits, expected 8-bit RGB or RGBA"
-        )
-    red: Ids = decode_picture(data).pixels[..., 0]
-    return red
+        form = f"PNG of colour type {header.colour_type} and {header.depth} bits"
+        raise UnreadableError(f"{form}, expected 8-bit RGB or RGBA")
+    return decode_picture(data).pixels[..., 0]

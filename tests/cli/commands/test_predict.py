@@ -14,7 +14,7 @@ from segstream.cli.commands.predict import predict
 from segstream.cli.predictions.media import open_video, write_video
 from segstream.cli.predictions.output_folder import named
 from segstream.cli.predictions.overlay import draw
-from segstream.cli.predictions.predict_images import grouped
+from segstream.cli.predictions.predict import grouped
 from segstream.model.config import InferConfig
 from segstream.model.inference.infer import by_scale
 from segstream.model.inference.infer import predict as scores_of

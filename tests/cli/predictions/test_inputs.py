@@ -8,7 +8,7 @@ from PIL import Image
 
 from segstream.cli.commands.ensemble import ensemble
 from segstream.cli.commands.predict import predict
-from segstream.cli.predictions.inputs import of_files
+from segstream.cli.predictions.inputs import find_pictures, of_files
 from segstream.model.config import InferConfig
 from segstream.model.inference.infer import predict as scores_of
 from segstream.model.networks.build import build
@@ -135,3 +135,31 @@ def test_wrong_lines_are_told(tmp_path, content, message):
     (tmp_path / "images.txt").write_text(content)
     with pytest.raises(DataError, match=message):
         of_files(str(tmp_path / "images.txt"), tmp_path / "out")
+
+
+def test_pictures_are_found_by_file_folder_and_glob_and_the_rest_is_told(tmp_path):
+    names = ("b.JPG", "a.png", "deep/er/c.Tiff", "d.webp", ".hidden/e.png", "._a.png", "notes.txt", "f.mp4")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/g.heic").touch()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("b.JPG", "a.png", "deep", "d.webp", ".hidden", "._a.png", "notes.txt", "f.mp4"):
+        (tmp_path / name).rename(folder / name)
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "lost.ppm").symlink_to(tmp_path / "nowhere.ppm")  # given, so that reading it says what is wrong
+    shown = [folder / name for name in ("a.png", "b.JPG", "d.webp", "deep/er/c.Tiff", "link/g.heic", "lost.ppm")]
+    others = [folder / name for name in ("f.mp4", "notes.txt")]
+    assert find_pictures(folder) == (shown, others, folder)
+    assert find_pictures(f"{folder}/**/*.[tT]iff") == ([folder / "deep/er/c.Tiff"], [], folder)
+    assert find_pictures(f"{folder}/*") == ([*shown[:3], shown[-1]], others, folder)
+    assert find_pictures(str(folder / "notes.txt")) == ([folder / "notes.txt"], [], folder)
+    (folder / "odd[1].png").touch()
+    assert find_pictures(folder / "odd[1].png") == ([folder / "odd[1].png"], [], folder)  # a file before a pattern
+    for nothing in (tmp_path / "nowhere", f"{folder}/*.gif", folder / ".hidden/no"):
+        with pytest.raises(DataError, match=r"no picture .*nothing is there"):
+            find_pictures(nothing)
+    with pytest.raises(DataError, match=r"no picture .*there are 1 \.mp4 \(.*f\.mp4\); name a file"):
+        find_pictures(f"{folder}/f.*")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segstream.cli.predictions.media import find_pictures, open_video, read_picture, write_video
+from segstream.cli.predictions.media import open_video, read_picture, write_video
 from segstream.shards.errors import DataError
 from tests.shards.shared import SHARED
 from tests.shards.trees import png_file
@@ -136,34 +136,6 @@ def test_what_is_no_whole_picture_is_an_error_that_names_it(tmp_path, name):
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match=r"nowhere\.jpg: cannot be read"):
         read_picture(tmp_path / "nowhere.jpg")
-
-
-def test_pictures_are_found_by_file_folder_and_glob_and_the_rest_is_told(tmp_path):
-    names = ("b.JPG", "a.png", "deep/er/c.Tiff", "d.webp", ".hidden/e.png", "._a.png", "notes.txt", "f.mp4")
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere/g.heic").touch()
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    for name in ("b.JPG", "a.png", "deep", "d.webp", ".hidden", "._a.png", "notes.txt", "f.mp4"):
-        (tmp_path / name).rename(folder / name)
-    (folder / "link").symlink_to(tmp_path / "elsewhere")
-    (folder / "lost.ppm").symlink_to(tmp_path / "nowhere.ppm")  # given, so that reading it says what is wrong
-    shown = [folder / name for name in ("a.png", "b.JPG", "d.webp", "deep/er/c.Tiff", "link/g.heic", "lost.ppm")]
-    others = [folder / name for name in ("f.mp4", "notes.txt")]
-    assert find_pictures(folder) == (shown, others)
-    assert find_pictures(f"{folder}/**/*.[tT]iff") == ([folder / "deep/er/c.Tiff"], [])
-    assert find_pictures(f"{folder}/*") == ([*shown[:3], shown[-1]], others)
-    assert find_pictures(str(folder / "notes.txt")) == ([folder / "notes.txt"], [])
-    (folder / "odd[1].png").touch()
-    assert find_pictures(folder / "odd[1].png") == ([folder / "odd[1].png"], [])  # a file before a pattern
-    for nothing in (tmp_path / "nowhere", f"{folder}/*.gif", folder / ".hidden/no"):
-        with pytest.raises(DataError, match=r"no picture .*nothing is there"):
-            find_pictures(nothing)
-    with pytest.raises(DataError, match=r"no picture .*there are 1 \.mp4 \(.*f\.mp4\); name a file"):
-        find_pictures(f"{folder}/f.*")
 
 
 BITS, BLOCK = 6, 16

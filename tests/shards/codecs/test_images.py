@@ -212,5 +212,5 @@ def test_the_resize_is_the_references():
 def test_encoders_take_rgb():
     red = np.zeros((16, 16, 3), np.uint8)
     red[..., 0] = 250
-    for data in (images.encode_png(red), images.encode_jpeg(red, 95)):
+    for data in (images.encode(".png", red), images.encode_jpeg(red, 95)):
         assert np.abs(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int) - red).max() < 6

@@ -58,6 +58,15 @@ def test_other_releases_are_in_the_classes_of_cityscapes():
 
 
 @pytest.mark.parametrize("name", registry())
+def test_archives_that_can_be_had_say_what_they_lie_in_and_where_their_members_go(name):
+    archives = registry()[name].archives
+    names = {archive.name for archive in archives}
+    for archive in archives:
+        assert archive.inside is None or archive.inside in names
+        assert archive.unpack or not (archive.url or archive.inside)
+
+
+@pytest.mark.parametrize("name", registry())
 def test_every_dataset_can_be_read(name):
     data = dataset(name)
     assert data.taxonomy == load_taxonomy("cityscapes-19" if name in EXTRAS else name)

@@ -1,7 +1,11 @@
-"""Pictures through a predictor: read ahead in threads, grouped by size, written in threads."""
+"""Through a predictor: pictures, read ahead in threads, grouped by size, written in threads; and videos.
 
+A video goes through frame by frame, each once, in order, at the source's rate.
+"""
+
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -10,12 +14,13 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from segstream.cli.console import Advance
 from segstream.cli.predictions import output_folder, overlay
-from segstream.cli.predictions.media import read_picture
-from segstream.cli.predictions.output_folder import Item, OutputFolder, Row
+from segstream.cli.predictions.media import Video, read_picture, write_video
+from segstream.cli.predictions.output_folder import IDENTITY, Item, OutputFolder, Row
 from segstream.colors import Rgb
 from segstream.model.inference.ensemble import LARGEST_16_BIT, as_uint16
-from segstream.model.inference.infer import Ids, by_scale, id_type, images_at_once, softmax
+from segstream.model.inference.infer import Ids, Views, by_scale, id_type, images_at_once, softmax
 from segstream.model.inference.predictor import Predictor
 from segstream.shards.errors import DataError
 from segstream.shards.parallel import read_ahead
@@ -23,12 +28,11 @@ from segstream.shards.taxonomy import IGNORE_INDEX
 
 T = TypeVar("T")
 Scores = npt.NDArray[np.float32]
-Views = Mapping[float, tuple[Ids, Scores]]
-"""Ids and attention by scale, see `infer.by_scale`."""
 Segmented = tuple[Ids, Scores | None, Ids | None]
 AHEAD = 8  # pictures read, and results not yet written, at most
 THREADS = 2  # for either; decoding and packing leave Python's lock
 WAITING = 32  # pictures that wait for others of their size, at most
+DIGITS = 6  # of a frame's number in its label's name
 
 
 def predict_images(predictor: Predictor, items: Iterable[Item], out: OutputFolder) -> Iterator[tuple[Item, Row]]:
@@ -125,3 +129,70 @@ def _write(
         ids[confidences / LARGEST_16_BIT < out.threshold] = IGNORE_INDEX  # as conversion reads them
     output_folder.write_label(out.label(item.name), ids)
     return item, output_folder.row_of_label(item, ids, classes)
+
+
+def predict_video(
+    predictor: Predictor, video: Video, item: Item, out: OutputFolder, *, frame_labels: bool, report: Advance
+) -> Row:
+    """Segment a video whole; what an interrupted call left is made again.
+
+    Args:
+        frame_labels: also `labels/NAME/000000.png`, one for each frame, counted from 0.
+
+    Returns:
+        Its row of `classes.json`: shares of classes over all frames. Of a video that is cut short or damaged also the
+        error, which says at which frame; what came before it is in `overlays/NAME.partial.mp4`.
+
+    Raises:
+        DataError: an output cannot be written.
+    """
+    classes = predictor.taxonomy.classes
+    counts = np.zeros(len(classes), np.int64)
+    unfinished = out.overlay(item.name, ".partial.mp4")
+    done, error = 0, None
+
+    def frames() -> Iterator[Rgb]:
+        """Up to the first that is missing; what is wrong with it is kept, so that the result can be finished."""
+        nonlocal error
+        try:
+            yield from video.frames()
+        except DataError as found:
+            error = str(found)
+
+    def segmented() -> Iterator[tuple[Rgb, Ids]]:
+        """Frames with their ids; the next group is decoded while one is on the device."""
+        nonlocal done
+        source, at_once = frames(), images_at_once(video.size_hw, predictor.config)
+        with ThreadPoolExecutor(1) as pool:
+            groups = read_ahead(pool, lambda _: list(itertools.islice(source, at_once)), itertools.count(), ahead=1)
+            for group in itertools.takewhile(bool, groups):
+                for image, ids in zip(group, predictor(group), strict=True):
+                    counts[:] += np.bincount(ids.ravel(), minlength=len(classes))
+                    if frame_labels:
+                        output_folder.write_label(out.label(f"{item.name}/{done:0{DIGITS}d}"), ids)
+                    yield image, ids
+                    done += 1
+                    report(done, max(video.count or 0, done))
+
+    if out.with_overlays:
+        factor = overlay.enlargement(video.size_hw)
+        drawn_hw = (video.size_hw[0] * factor, video.size_hw[1] * factor)
+        with write_video(unfinished, drawn_hw, video.rate) as write, ThreadPoolExecutor(THREADS) as pool:
+            for drawn in read_ahead(pool, lambda pair: overlay.draw(*pair, classes), segmented(), ahead=AHEAD):
+                write(drawn)
+        if error is None:
+            unfinished.replace(out.overlay(item.name, ".mp4"))
+    else:
+        for _ in segmented():
+            pass
+    row = output_folder.row_of(item, video.size_hw, counts, classes) | {"frames": done}
+    return row if error is None else row | {"error": error}
+
+
+def finished(item: Item, out: OutputFolder, row: Row, *, frame_labels: bool) -> bool:
+    """Whether a video whose row of `classes.json` is known has all outputs, none older than itself."""
+    if "error" in row or "frames" not in row:
+        return False
+    paths = [out.overlay(item.name, ".mp4")] if out.with_overlays else []
+    paths += [out.label(f"{item.name}/{i:0{DIGITS}d}") for i in range(row["frames"])] if frame_labels else []
+    return bool(paths) and output_folder.newer(paths, Path(item.path), out.root / IDENTITY)
