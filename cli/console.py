@@ -70,12 +70,8 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 def progress(what: str, unit: str = "images") -> Iterator[Advance]:
     """A bar in a terminal; elsewhere a line now and then, and one at the end."""
     if sys.stderr.isatty():
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
+        title = TextColumn("{task.description}", markup=False)
+        columns = (title, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         # Work may arrive minutes apart: an estimate from the last 30 s would often have nothing to go by.
         with Progress(*columns, console=Console(stderr=True), speed_estimate_period=3600) as bar:
             task = bar.add_task(plain(what), total=None)

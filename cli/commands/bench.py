@@ -17,9 +17,6 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Each runs everything once, in turns.")]
 OnlyOurs = Annotated[bool, typer.Option("--only-ours", help="Leave out the plain one, e.g. where it does not fit.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Ours through torch.compile.")]
-Image = Annotated[
-    str | None, typer.Option(help="HEIGHTxWIDTH: time whole images through the whole procedure, in float32.")
-]
 ShortSide = Annotated[int | None, typer.Option(min=1, help="With --image: shorter side.", show_default="native")]
 
 app = typer.Typer(
@@ -56,7 +53,9 @@ def infer(
     rounds: Rounds = 15,
     only_ours: OnlyOurs = False,
     compile: Compile = False,
-    image: Image = None,
+    image: Annotated[
+        str | None, typer.Option(help="HEIGHTxWIDTH: time whole images through the whole procedure, in float32.")
+    ] = None,
     images: Annotated[int, typer.Option(min=1, help="With --image: how many in a round.")] = 4,
     short_side: ShortSide = None,
     multi: Annotated[bool, typer.Option("--multi", help="With --image: six scales.")] = False,

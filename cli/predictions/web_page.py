@@ -70,10 +70,9 @@ class Service:
                 return self._segmented(decode_picture(data, most=most).pixels, start)
         except TooLargeError as error:
             raise RefusedError(413, f"a picture of more than {most / 1e6:g} million pixels; make it smaller") from error
-        except UnreadableError as error:
-            raise RefusedError(415, f"cannot be segmented: {error}") from error
-        except DataError as error:
-            raise RefusedError(422, f"cannot be segmented: {error}") from error
+        except (UnreadableError, DataError) as error:
+            status = 422 if isinstance(error, DataError) else 415
+            raise RefusedError(status, f"cannot be segmented: {error}") from error
 
     def _segmented(self, image: Rgb, start: float) -> dict[str, Any]:
         (label,) = self.predictor([image])

@@ -1,4 +1,4 @@
-"""Published results, read from `published.yaml` and checked once."""
+"""Published results, read from `published.yaml`."""
 
 import functools
 from collections.abc import Mapping
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segstream.cli.report.text_table import HMEAN
-from segstream.shards.errors import DataError
 from segstream.shards.schema import parse, read_yaml
 
 
@@ -31,11 +30,6 @@ class PublishedTable:
     columns: tuple[str, ...]
     """Datasets."""
     rows: tuple[PublishedRow, ...]
-
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if len(row.miou) != len(self.columns):
-                raise DataError(f"{row.model}: {len(row.miou)} values for {len(self.columns)} columns")
 
     def figures(self, recipe: str) -> dict[str, float]:
         """Dataset -> mIoU, and `HMEAN` -> their mean, percent, of the model that this recipe trains.
