@@ -240,7 +240,6 @@ class Checkpoints:
                 read, instead of refusing.
         """
         self.claim()
-        self._best_meta = {}
         try:
             for path in filter(Path.exists, (self._best, self._final)):
                 result = load_final(path)

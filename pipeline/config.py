@@ -94,9 +94,8 @@ class DataConfig:
     def urls(self, dataset: str) -> dict[str, str]:
         """By split, plain ones first, where the shard sets of one dataset of the mix lie."""
         plain = self.plain_splits(dataset)
-        return {
-            split: below(self.shards, dataset, split) for split in sorted(self.splits, key=lambda s: s not in plain)
-        }
+        ordered = sorted(self.splits, key=lambda split: split not in plain)
+        return {split: below(self.shards, dataset, split) for split in ordered}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

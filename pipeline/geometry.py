@@ -21,9 +21,8 @@ Box = tuple[int, int, int, int]
 """(top, left, bottom, right) in pixels, ends exclusive."""
 Affine = tuple[tuple[float, float, float], tuple[float, float, float]]
 STREAM = 3  # tells this use of the generator from those of the sample order
-UNIFORMS = (
-    8 + color.UNIFORMS
-)  # a fixed number, each with its own use: setting one probability to 0 leaves the other draws alone
+# A fixed number, each with its own use: setting one probability to 0 leaves the other draws alone
+UNIFORMS = 8 + color.UNIFORMS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -122,9 +122,8 @@ def loss_sums(
         return HeadSums(weight, pixels, regions)
 
     main = head(output.logits, 1.0, output.align_corners, by_region=True)
-    further = (
-        head(aux.logits, aux.weight, aux.align_corners, by_region=aux_rmi and aux.name == "aux") for aux in output.aux
-    )
+    regional = {"aux"} if aux_rmi else set()
+    further = (head(aux.logits, aux.weight, aux.align_corners, by_region=aux.name in regional) for aux in output.aux)
     return LossSums(heads=(main, *further))
 
 
