@@ -1,21 +1,16 @@
 """Sampling by class, as far as the order needs to know it: centroids by class of the labels that are trained on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from segstream.pipeline.config import ClassUniformConfig
+from segstream.pipeline.decode import LabelView
 from segstream.pipeline.order import ClassSlots
 from segstream.shards.errors import DataError, did_you_mean, first_few
 from segstream.shards.format.centroids import Centroids
 from segstream.shards.format.reader import ShardSet
-
-if TYPE_CHECKING:
-    from segstream.pipeline.samples import LabelView
 
 
 def class_slots(

@@ -19,6 +19,7 @@ from segstream.shards.codecs.png import SIGNATURE as PNG
 from segstream.shards.codecs.row_blocks import CHROMA_PX, cut_jpeg, unpack_label
 from segstream.shards.errors import DataError, UnreadableError
 from segstream.shards.format.reader import ShardSet
+from segstream.shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, remap_label
 
 _PNG_SIZE = slice(16, 24)  # of a file: width and height
 
@@ -78,6 +79,38 @@ class EncodedRegion:
         """Pixels."""
         top, left, bottom, right = self.box
         return bottom - top, right - left
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelView:
+    """How the labels of one dataset are read."""
+
+    member: str
+    """The stored label it starts from."""
+    taxonomy: Taxonomy
+    """Of the labels that come out."""
+    remap: Remap | None = None
+    """From the member's ids to the taxonomy's; None where they are the same."""
+
+    @property
+    def ids(self) -> npt.NDArray[Any]:
+        """(stored ids,): what comes out of each; 255 or -1 where that is no class."""
+        return np.arange(self.taxonomy.num_classes) if self.remap is None else self.remap.table
+
+    @property
+    def dtype(self) -> type[np.uint8 | np.int16]:
+        """Of the labels that come out: int16 where an id does not fit a byte."""
+        return np.uint8 if self.taxonomy.num_classes <= IGNORE_INDEX else np.int16
+
+    def of(self, label_HW: npt.NDArray[np.uint8], *, where: str) -> npt.NDArray[Any]:
+        """The label in `taxonomy`; `where` names the sample in errors.
+
+        A look-up commutes with nearest-neighbour sampling, so engines crop first and have less to look up.
+
+        Raises:
+            DataError: an id that the dataset's taxonomy does not have.
+        """
+        return label_HW if self.remap is None else remap_label(label_HW, self.remap, where=where)
 
 
 def read_image(shards: ShardSet, i: int, box: Box, size_hw: tuple[int, int]) -> EncodedRegion:

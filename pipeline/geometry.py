@@ -77,13 +77,12 @@ def draw(
     scale_u, rotated_u, angle_u, blur_u, flip_u, y_u, x_u, sigma_u, *jitter_u = _uniforms(seed, step, slot)
     scale = _between(config.scale, scale_u)
     angle_deg = _between(config.rotate_deg, angle_u) if rotated_u < config.rotate_p else 0.0
-    canvas_hw = canvas_size(resized_size(size_hw, config.short_side, config.long_side), None, scale)
-    crop_hw = config.crop_hw
+    resized_hw = resized_size(size_hw, config.short_side, config.long_side)
+    canvas_hw, crop_hw = canvas_size(resized_hw, scale), config.crop_hw
     cropped_at = functools.partial(
         compose,
         size_hw,
-        short_side=config.short_side,
-        long_side=config.long_side,
+        resized_hw,
         scale=scale,
         angle_deg=angle_deg,
         flip=flip_u < config.flip_p,
@@ -100,19 +99,17 @@ def draw(
 
 def compose(
     size_hw: tuple[int, int],
+    resized_hw: tuple[int, int],
     *,
-    short_side: int | None,
     scale: float,
     angle_deg: float,
     flip: bool,
     corner_px: tuple[int, int],
     crop_hw: tuple[int, int],
-    long_side: int | None = None,
     **colours: Any,
 ) -> Draw:
     """The draw with exactly these parameters, see `Draw`; `colours` are its fields about blur, jitter and fill."""
-    resized_hw = resized_size(size_hw, short_side, long_side)
-    canvas_hw = canvas_size(resized_hw, None, scale)
+    canvas_hw = canvas_size(resized_hw, scale)
     (height, width), (top, left) = canvas_hw, corner_px
     # Pixel centres lie at half-integers of the continuous image: x_source + 1/2 = (x_canvas + 1/2) * factor.
     factor_y, factor_x = (source / (resized * scale) for source, resized in zip(size_hw, resized_hw, strict=True))
@@ -145,10 +142,9 @@ def resized_size(size_hw: tuple[int, int], short_side: int | None, long_side: in
     return max(1, size_hw[0] * side // edge), max(1, size_hw[1] * side // edge)
 
 
-def canvas_size(size_hw: tuple[int, int], short_side: int | None, scale: float) -> tuple[int, int]:
+def canvas_size(resized_hw: tuple[int, int], scale: float) -> tuple[int, int]:
     """(height, width) after resize and scale, rounded half to even as OpenCV does."""
-    height, width = resized_size(size_hw, short_side)
-    return max(1, round(height * scale)), max(1, round(width * scale))
+    return max(1, round(resized_hw[0] * scale)), max(1, round(resized_hw[1] * scale))
 
 
 def source_box(drawn: Draw, part: Box) -> Box:

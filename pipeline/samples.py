@@ -14,51 +14,19 @@ import numpy.typing as npt
 from segstream.pipeline.augment_opencv import box_touched, crop_image, crop_label
 from segstream.pipeline.class_uniform import class_slots, find_centroid
 from segstream.pipeline.config import AugmentConfig, DataConfig, LabelTaxonomy, shares
-from segstream.pipeline.decode import EncodedRegion, Scratch, decode_region, read_image, read_label
+from segstream.pipeline.decode import EncodedRegion, LabelView, Scratch, decode_region, read_image, read_label
 from segstream.pipeline.geometry import Draw, draw
 from segstream.pipeline.order import Order, Pick
 from segstream.shards.checks.stats import label_warnings
 from segstream.shards.errors import DataError
 from segstream.shards.format.manifest import Manifest, joined
 from segstream.shards.format.reader import ShardSet, open_shards
-from segstream.shards.taxonomy import IGNORE_INDEX, Remap, Taxonomy, load_taxonomy, naive_remap, remap_label
+from segstream.shards.taxonomy import IGNORE_INDEX, Taxonomy, load_taxonomy, naive_remap
 
 CACHED_SHARDS = 256  # whose centroids are kept, a few hundred kilobytes each
 FINGERPRINT_VERSION = 1  # raise it when the same configuration comes to mean other samples
 UNUSED = {"long_side": None, "blur_sigma": None, "color_jitter": 0, "fill": "mean"}
 """Options of `AugmentConfig` that a fingerprint has only if they are used: older runs go on."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LabelView:
-    """How the labels of one dataset are read."""
-
-    member: str
-    """The stored label it starts from."""
-    taxonomy: Taxonomy
-    """Of the labels that come out."""
-    remap: Remap | None = None
-    """From the member's ids to the taxonomy's; None where they are the same."""
-
-    @property
-    def ids(self) -> npt.NDArray[Any]:
-        """(stored ids,): what comes out of each; 255 or -1 where that is no class."""
-        return np.arange(self.taxonomy.num_classes) if self.remap is None else self.remap.table
-
-    @property
-    def dtype(self) -> type[np.uint8 | np.int16]:
-        """Of the labels that come out: int16 where an id does not fit a byte."""
-        return np.uint8 if self.taxonomy.num_classes <= IGNORE_INDEX else np.int16
-
-    def of(self, label_HW: npt.NDArray[np.uint8], *, where: str) -> npt.NDArray[Any]:
-        """The label in `taxonomy`; `where` names the sample in errors.
-
-        A look-up commutes with nearest-neighbour sampling, so engines crop first and have less to look up.
-
-        Raises:
-            DataError: an id that the dataset's taxonomy does not have.
-        """
-        return label_HW if self.remap is None else remap_label(label_HW, self.remap, where=where)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

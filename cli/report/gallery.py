@@ -9,7 +9,7 @@ from PIL import Image
 
 from segstream.cli.report import html as page
 from segstream.colors import class_colors, paint
-from segstream.pipeline.samples import LabelView
+from segstream.pipeline.decode import LabelView
 from segstream.shards.codecs import images
 from segstream.shards.codecs.labels import decode_ids
 from segstream.shards.errors import DataError, UsageError, did_you_mean

@@ -74,9 +74,8 @@ class Predictor:
         self.taxonomy, self.projection = _classes(checkpoint, self.meta, taxonomy)
         if ids is not None:
             target = native_taxonomy(ids)
-            matrix = np.eye(target.num_classes, dtype=np.float32)[
-                :, server_ids(ids, (self.taxonomy.name, self.taxonomy.digest))
-            ]
+            known = server_ids(ids, (self.taxonomy.name, self.taxonomy.digest))
+            matrix = np.eye(target.num_classes, dtype=np.float32)[:, known]
             self.taxonomy, self.projection = target, matrix if self.projection is None else matrix @ self.projection
         device = pick_device(self.config.device)
         if on_device:
@@ -113,9 +112,7 @@ class Predictor:
     @property
     def identity(self) -> dict[str, Any]:
         """JSON-able: what decides the result for an image."""
-        inference = used(self.config)
-        for name in ("batch", "device"):
-            del inference[name]
+        inference = {name: value for name, value in used(self.config).items() if name not in ("batch", "device")}
         named = {"name": self.taxonomy.name, "digest": self.taxonomy.digest}
         return {"checkpoint": self.sha256, "taxonomy": named, "inference": inference}
 

@@ -61,16 +61,6 @@ class Options:
                 asked[name] = self.counts(option, (size,))[0] if isinstance(size, int) else self.counts(option, size)
         return replace(preset, **asked)
 
-    def check_known(self) -> None:
-        """Refuse options that nothing looked for.
-
-        Raises:
-            UsageError: names the first, and the nearest known one.
-        """
-        for name in self.values:
-            if name not in self.known:
-                raise UsageError(f"{self.arch} has no option {name!r}; {did_you_mean(name, self.known)}")
-
 
 def _is(value: Any, *kinds: type) -> bool:
     """Of one of these types; true and false are no numbers."""
@@ -161,7 +151,8 @@ def build(arch: str, num_classes: int, **options: Any) -> nn.Module:
     asked = Options(arch, options)
     sizes = asked.sizes(config)
     arguments = asked.given(("bn_momentum", "seed", "checkpointing", *further))
-    asked.check_known()
+    if unknown := [name for name in options if name not in asked.known]:
+        raise UsageError(f"{arch} has no option {unknown[0]!r}; {did_you_mean(unknown[0], asked.known)}")
     return family(sizes, num_classes, **arguments)
 
 

@@ -84,8 +84,7 @@ def estimate_step(
     """
     with FakeTensorMode():
         net = build(model.arch, num_classes, **model.options).train()
-        if train.freeze:
-            freeze(net, train.freeze)
+        freeze(net, train.freeze)
         trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
         learnt, kept = _bytes(trained), _bytes([*net.parameters(), *net.buffers()])
         activations = _most_alive(net, torch.empty(images, 3, *crop_hw), _LOW.get(precision))

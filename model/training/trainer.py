@@ -152,9 +152,8 @@ def train(
             group=group,
             num_datasets=len(source.datasets),
             num_classes=meta["num_classes"],
-            parts=config.accumulate,
+            config=config,
             class_weights=state.class_weights,
-            image_weighted=config.loss == "image_weighted",
         )
         for step in range(start, steps):
             batch, agreed = stream.take(step, stop=bool(signals), failure=checkpoints.failure)
@@ -295,12 +294,9 @@ class SyncedBatches:
     num_datasets: int
     num_classes: int
     """Of the network."""
-    parts: int
-    """Passes in which a batch is gone through."""
+    config: TrainConfig
     class_weights: Tensor | None
     """(K,) float32 on the CPU, see `model.losses.loss.loss_sums`."""
-    image_weighted: bool = False
-    """Whether pixels count by the share of their class in their image."""
     wait_s: float = 0.0
     """Seconds spent waiting for batches so far."""
 
@@ -324,8 +320,9 @@ class SyncedBatches:
             self.wait_s += time.perf_counter() - asked
             if batch is None:
                 raise RuntimeError(f"the source ended before step {step}")
-            check_batch(batch, step, num_classes=self.num_classes, parts=self.parts)
-            weights = image_weights(batch.labels, self.num_classes) if self.image_weighted else self.class_weights
+            check_batch(batch, step, num_classes=self.num_classes, parts=self.config.accumulate)
+            by_image = self.config.loss == "image_weighted"
+            weights = image_weights(batch.labels, self.num_classes) if by_image else self.class_weights
             own = count_labels(batch.labels, batch.dataset_ids, self.num_datasets, weights)
         except Exception:
             self._agree(None, 0, stop=stop)

@@ -16,9 +16,9 @@ def scene():
     return textured(np.random.default_rng(11), (90, 120), 30)
 
 
-def composed(scene, *, corner=(0, 0), crop=(40, 50), **changes):
-    plain = {"short_side": 90, "scale": 1.0, "angle_deg": 0.0, "flip": False, "blur": False}
-    return compose(scene[1].shape, corner_px=corner, crop_hw=crop, **plain | changes)
+def composed(scene, *, resized=(90, 120), corner=(0, 0), crop=(40, 50), **changes):
+    plain = {"scale": 1.0, "angle_deg": 0.0, "flip": False, "blur": False}
+    return compose(scene[1].shape, resized, corner_px=corner, crop_hw=crop, **plain | changes)
 
 
 def test_a_plain_crop_is_exact(scene):
@@ -65,7 +65,7 @@ def test_positive_angles_turn_counter_clockwise():
     label = np.zeros((60, 60), np.uint8)
     label[28:32, 45:55] = 1  # right of the centre
     image = np.zeros((60, 60, 3), np.uint8)
-    _, turned = augment(image, label, composed((image, label), short_side=60, angle_deg=10, crop=(60, 60)))
+    _, turned = augment(image, label, composed((image, label), resized=(60, 60), angle_deg=10, crop=(60, 60)))
     assert np.argwhere(turned == 1)[:, 0].mean() < 29  # went up
 
 

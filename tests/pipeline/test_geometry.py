@@ -102,7 +102,7 @@ def test_the_long_side_is_met_and_the_short_one_truncated(size_hw, long_side, ex
 )
 def test_the_short_side_is_met_and_the_long_one_truncated(size_hw, short_side, expected):
     assert resized_size(size_hw, short_side) == expected
-    assert canvas_size((2, 300), None, 0.1) == (1, 30)  # never vanishes
+    assert canvas_size((2, 300), 0.1) == (1, 30)  # never vanishes
 
 
 def test_padding_is_centred_with_the_odd_pixel_last():
