@@ -81,8 +81,8 @@ class EvalModel:
     name: str
     seed: int | None
     """Of its run; None for a published checkpoint."""
-    checkpoint: str
-    """SHA-256 of its file."""
+    checkpoint: str = ""
+    """SHA-256 of its file; of a network in training there is none."""
     net: nn.Module
     taxonomy: Taxonomy
     learnt_relabeled: bool
@@ -136,7 +136,6 @@ class EvalModel:
         return cls(
             name=recipe.name,
             seed=recipe.seed,
-            checkpoint="",  # none yet
             net=net,
             taxonomy=taxonomy,
             learnt_relabeled=recipe.data.taxonomy == RELABELED,
@@ -274,6 +273,5 @@ def mean_score(best: str, results: Mapping[str, EvalResult]) -> float:
 
 def spread(size: int, limit: int | None) -> Sequence[int]:
     """Numbers of at most `limit` of `size` samples, evenly spread over the set, ascending, each once."""
-    if limit is None or limit >= size:
-        return range(size)
-    return [i * size // limit for i in range(limit)]
+    count = size if limit is None else min(limit, size)
+    return [i * size // count for i in range(count)]

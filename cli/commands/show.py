@@ -29,6 +29,7 @@ def show(
 ) -> None:
     """Write a page of samples with their labels laid over them: one HTML file, to be opened in any browser."""
     from segstream.cli.report import gallery as page
+    from segstream.cli.report.html import render
     from segstream.shards.format.reader import open_shards
 
     sets = [open_shards(url) for url in urls]
@@ -46,7 +47,7 @@ def show(
             page.draw_gallery(*of_set, side=side, done=lambda: report(next(finished), total))
             for of_set in zip(sets, places, views, strict=True)
         ]
-    text = page.render_galleries(galleries)
+    text = render("show.html", galleries=galleries, labels=page.LABELS, share=page.share_text)
     write_text(out, text)
     if json:
         print_json({"out": str(out), "bytes": len(text.encode()), "sets": [gallery["facts"] for gallery in galleries]})

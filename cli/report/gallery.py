@@ -134,15 +134,6 @@ def draw_gallery(
     return {"manifest": manifest, "facts": facts, "pictures": pictures}
 
 
-def render_galleries(galleries: Sequence[dict[str, Any]]) -> str:
-    """The page as one string of HTML.
-
-    Raises:
-        DataError: jinja2 (extra `report`) is not installed.
-    """
-    return page.render("show.html", galleries=galleries, labels=LABELS, share=share_text)
-
-
 def share_text(share: float) -> str:
     """A share of pixels as a person reads it; never 0 for what is there."""
     return "<0.1%" if 0 < share < 0.001 else f"{share:.1%}"
