@@ -115,7 +115,10 @@ class Samples:
         plain = {name: data.plain_splits(name) for name in data.mix}
         with ExitStack() as opened:
             self._sets = {
-                name: {split: opened.enter_context(closing(_open(data, name, split))) for split in data.urls(name)}
+                name: {
+                    split: opened.enter_context(closing(open_split(data, augment, name, split)))
+                    for split in data.urls(name)
+                }
                 for name in data.mix
             }
             self._manifests = {
@@ -241,12 +244,23 @@ class Samples:
         return pick, shard_set, shard, pick.index - before
 
 
-def _open(data: DataConfig, name: str, split: str) -> ShardSet:
+def open_split(data: DataConfig, augment: AugmentConfig, name: str, split: str) -> ShardSet:
+    """One of the shard sets of a dataset of a mix.
+
+    Raises:
+        DataError: it is missing, with the command that makes it; incomplete; or another set.
+    """
     url = data.urls(name)[split]
     if "://" not in url and not Path(url).is_dir():
+        options = {
+            f" --short-side {augment.short_side}": augment.short_side,
+            " --relabel RECORDS": data.taxonomy == "universal-relabeled",
+            " --centroids": name in data.sampling,
+        }
+        command = f"segstream shard {name} --raw RAW --split {split}{''.join(filter(options.get, options))}"
         raise DataError(
-            f"data.mix.{name}: no shards at {url}; make them with "
-            f"`segstream shard {name} --raw RAW --split {split} --out {data.shards}`, or correct data.shards"
+            f"data.mix.{name}: no shards at {url}; make them with `{command} --out {data.shards}`, "
+            f"or correct data.shards"
         )
     shards = open_shards(url)
     found = shards.manifest.dataset, shards.manifest.split

@@ -19,13 +19,12 @@ from segstream.model.types import LogRow
 from segstream.pipeline.class_uniform import class_slots
 from segstream.pipeline.config import shares
 from segstream.pipeline.loader import Loader
-from segstream.pipeline.samples import label_views
+from segstream.pipeline.samples import label_views, open_split
 from segstream.recipe import Recipe, resolve
 from segstream.shards.checks.stats import label_warnings
 from segstream.shards.datasets.registry import registry
 from segstream.shards.errors import DataError
 from segstream.shards.format.manifest import Manifest, joined
-from segstream.shards.format.reader import open_shards
 from segstream.shards.taxonomy import Taxonomy, load_taxonomy
 from segstream.training import open_network
 
@@ -138,14 +137,10 @@ def _manifests(recipe: Recipe) -> tuple[dict[str, Manifest], dict[str, str], lis
     for name in data.mix:
         try:
             with ExitStack() as opened:
-                sets = {}
-                for split, url in data.urls(name).items():
-                    if "://" not in url and not Path(url).is_dir():
-                        side = f" --short-side {recipe.augment.short_side}" if recipe.augment.short_side else ""
-                        relabel = " --relabel RECORDS" if data.taxonomy == "universal-relabeled" else ""
-                        options = f"--raw RAW --split {split}{side}{relabel} --out {data.shards}"
-                        raise DataError(f"{name}: no shards at {url}; segstream shard {name} {options}")
-                    sets[split] = opened.enter_context(open_shards(url))
+                sets = {
+                    split: opened.enter_context(open_split(data, recipe.augment, name, split))
+                    for split in data.urls(name)
+                }
                 manifest = joined({split: s.manifest for split, s in sets.items()}, data.plain_splits(name))
                 view = label_views(data.taxonomy, {name: manifest})[name]
                 found[name] = manifest

@@ -7,12 +7,12 @@ counts are possible for the bytes that are stated, and it carries a digest of it
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any
 
 from segstream.shards.errors import DataError
-from segstream.shards.format.index import Counts, RelabelOutcome, load_versioned
+from segstream.shards.format.index import Counts, RelabelOutcome, load_versioned, merge_counts
 from segstream.shards.format.left_out import LeftOut
 from segstream.shards.schema import Count, Name, Sha256, Text, parse, shown
 from segstream.shards.taxonomy import Taxonomy
@@ -110,16 +110,11 @@ def joined(splits: Mapping[str, Manifest], plain: Collection[str]) -> Manifest:
         split="+".join(plain),
         members=tuple(member for member in first.members if all(member in m.members for m in splits.values())),
         shards=tuple(info for m in manifests for info in m.shards),
-        counts={member: _total([m.counts.get(member, {}) for m in manifests]) for member in first.counts},
+        counts=merge_counts(m.counts for m in manifests),
         ignored={value: sum(m.ignored.get(value, 0) for m in manifests) for m in manifests for value in m.ignored},
         alike=(),
         digest="+".join(m.digest for m in manifests),
     )
-
-
-def _total(counts: Sequence[Mapping[int, tuple[int, int]]]) -> dict[int, tuple[int, int]]:
-    found = {i: [by_id[i] for by_id in counts if i in by_id] for i in sorted(set().union(*counts))}
-    return {i: (sum(pixels for pixels, _ in pairs), sum(samples for _, samples in pairs)) for i, pairs in found.items()}
 
 
 def dump_manifest(manifest: Manifest) -> bytes:

@@ -144,7 +144,9 @@ def test_a_length_in_epochs_is_that_of_the_shards_or_of_the_release(world, tmp_p
         dry_run(own, json=False)
     assert "length      steps are known once the sets are there" in capsys.readouterr().out
     own = load_recipe("oracle-camvid", [f"data.shards={tmp_path}", "train.epochs=3"])
-    with pytest.raises(DataError, match=r"camvid-street: no shards at .*; segstream shard camvid-street --raw RAW"):
+    with pytest.raises(
+        DataError, match=r"camvid-street: no shards at .*; make them with `segstream shard camvid-street --raw RAW"
+    ):
         dry_run(own, json=False)  # not even how many classes there are is known
 
 
