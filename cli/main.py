@@ -84,9 +84,7 @@ def run_checkout(folder: Path) -> None:
             if ours == (parent / "segstream").resolve():
                 return
             if path.split(os.pathsep)[0] == str(parent):
-                raise UsageError(
-                    f"{parent}: a stage of this checkout would run the code of {ours}; pip install -e {parent}"
-                )
+                raise UsageError(f"{parent}: its stages would run the code of {ours}; pip install -e {parent}")
             os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(parent), path)))
             os.execv(sys.executable, [sys.executable, "-P", "-m", "segstream.cli.main", *sys.argv[1:]])
 

@@ -325,9 +325,7 @@ def _parsed(path: str | Path, content: Any, cls: type[T]) -> T:
     try:
         plain([values["identity"], values["meta"]])
     except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{path}: its identity or meta are no plain values ({one_line(error)}); copy it again"
-        ) from error
+        raise DataError(f"{path}: identity or meta are no plain values ({one_line(error)}); copy it again") from error
     check_values(path, {name: values.get(name) for name in ("weights", "average", "optimizer")})
     return cls(**values)
 

@@ -166,9 +166,7 @@ class TrainConfig:
             if not fits:
                 raise DataError(f"{name}: {getattr(self, name)}; {must}")
         if self.loss != "ce" and self.class_balance:
-            raise DataError(
-                f"class_balance: {self.class_balance}; loss {self.loss} has no place for it, set 0 or loss ce"
-            )
+            raise DataError(f"class_balance: {self.class_balance}; loss {self.loss} has no place for it, set 0 or ce")
         if self.aux_rmi and self.loss != "rmi":
             raise DataError(f"aux_rmi: true; loss {self.loss} has no regions, set false or loss rmi")
         if self.ccsa is not None and (self.mgda or self.accumulate > 1):
@@ -209,9 +207,7 @@ class InferConfig:
         if not self.scales or min(self.scales) <= 0:
             raise DataError(f"scales: {list(self.scales)}; give at least one, all above 0")
         if self.n_scales is not None and self.scales != (1.0,):
-            raise DataError(
-                f"n_scales and scales {list(self.scales)}: the network combines its scales itself; give one"
-            )
+            raise DataError(f"n_scales and scales {list(self.scales)}: the network combines scales itself; give one")
 
 
 def used(config: InferConfig) -> dict[str, Any]:

@@ -103,9 +103,7 @@ def start() -> ProcessGroup:
         places = {"LOCAL_RANK": "0"} | os.environ
         group = ProcessGroup(**{name.lower(): int(places[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")})
     except (KeyError, ValueError) as error:
-        raise DataError(
-            f"WORLD_SIZE is set but RANK is not usable ({error}); start with torchrun, or unset it"
-        ) from error
+        raise DataError(f"WORLD_SIZE is set but RANK is not usable ({error}); use torchrun, or unset it") from error
     if group.world_size == 1:
         return group
     if torch.cuda.is_available():

@@ -75,9 +75,7 @@ def ensemble(
     if (ids and further) or not (folders or further):
         raise UsageError("name FOLDERS, or --score URL or --submission FILE for what --out holds, which have no --ids")
     if submission and not samples:
-        raise UsageError(
-            "--submission: needs the pixels that BRAVO samples, its bravo_SAMPLING.tar unpacked, as --samples"
-        )
+        raise UsageError("--submission: needs the pixels BRAVO samples, bravo_SAMPLING.tar unpacked, as --samples")
     table = None if ids is None else server_ids(ids, *_taxonomies(folders))
     counts = _weights(weights, len(folders))
     images, incomplete = find(folders, counts)

@@ -136,9 +136,7 @@ def _job(recipe: str, overrides: list[str] | None, run: Path | None, name: str |
     if least > most:
         raise UsageError(f"--nodes: {job.nodes!r}; the least is above the most")
     if most * job.processes > batch:
-        raise UsageError(
-            f"{most * job.processes} processes, but a batch has only {batch} crops (loader.batch); ask for fewer"
-        )
+        raise UsageError(f"{most * job.processes} processes, but a batch has {batch} crops (loader.batch); use fewer")
     return job
 
 

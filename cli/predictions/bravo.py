@@ -82,9 +82,7 @@ def write_submission(path: Path, files: Mapping[str, tuple[Path, Path]], samples
         for name, pair in files.items():
             pred, sure = read_output(pair)
             if (found := identify(name)) is None or pred.max() > LAST_ID:
-                raise DataError(
-                    f"{pair[0]}: not ids of 0 .. {LAST_ID} of an image bravo_SUBSET/.../NAME; pack those alone"
-                )
+                raise DataError(f"{pair[0]}: not ids of 0 .. {LAST_ID} of an image bravo_SUBSET/.../NAME; pack those")
             data = encode(pred.astype(np.uint8), sure, read_samples(samples, name, pred.size))
             member = tarfile.TarInfo(f"{found[1]}_encoded.bin")
             member.size = len(data)

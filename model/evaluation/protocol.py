@@ -106,9 +106,7 @@ def protocols(
             rule=rule,
         )
     if relabeled and "universal" not in found:
-        raise DataError(
-            f"{native.name}: relabelled labels are universal, its own classes have none; leave out --relabeled"
-        )
+        raise DataError(f"{native.name}: relabelled labels are universal, its classes have none; leave out --relabeled")
     return tuple(found.values())
 
 

@@ -53,9 +53,7 @@ def combine(
     for raw, weight in models:
         logits = raw.astype(np.float32)
         if totals and totals[rule].shape != logits.shape:
-            raise DataError(
-                f"logits of {logits.shape} beside {totals[rule].shape}; models must agree in classes and size"
-            )
+            raise DataError(f"logits of {logits.shape} beside {totals[rule].shape}; models must agree in both")
         sum_of_weights += weight
         shares = softmax(logits) if needed != {"logits"} else logits
         for name in needed:

@@ -65,9 +65,7 @@ def export(net: nn.Module, path: str | Path, size_hw: tuple[int, int], *, meta: 
             expected = net(images)
         difference = float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
         if not difference <= TOLERANCE:  # nan included
-            raise DataError(
-                f"{path}: its logits differ from the network's by {difference:.2g} of the largest; report it"
-            )
+            raise DataError(f"{path}: logits differ from the network's by {difference:.2g} of the largest; report it")
     return difference
 
 

@@ -50,9 +50,7 @@ def region_losses(logits: Tensor, labels: Tensor, size_hw: tuple[int, int], *, a
         DataError: images are too small for a neighbourhood.
     """
     if min(size_hw) < LEAST:
-        raise DataError(
-            f"loss rmi: crops of {size_hw[0]} x {size_hw[1]} pixels; it compares regions of {LEAST} and more"
-        )
+        raise DataError(f"loss rmi: crops of {size_hw[0]} x {size_hw[1]} pixels; its regions have {LEAST} and more")
     with torch.autocast(logits.device.type, enabled=False):
         again = partial(checkpoint, _region_loss, use_reentrant=False, preserve_rng_state=False)
         return torch.stack([again(logits[b], labels[b], size_hw, align_corners) for b in range(len(logits))])

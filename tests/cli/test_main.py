@@ -129,7 +129,7 @@ def test_a_stage_runs_the_code_of_its_checkout(here, tmp_path, monkeypatch):
     assert os.environ["PYTHONPATH"].split(os.pathsep)[0] == str(other)
     done = here("train", "--list")  # which did not help
     assert (done.code, done.out) == (2, "")
-    refusal = f"{other}: a stage of this checkout would run the code of {ROOT / 'segstream'}; pip install -e {other}"
+    refusal = f"{other}: its stages would run the code of {ROOT / 'segstream'}; pip install -e {other}"
     assert done.err == f"error: {refusal}\n"
     (other / "segstream" / "__init__.py").unlink()  # a project of somebody's own that uses segstream
     main.run_checkout(other)

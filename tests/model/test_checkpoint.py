@@ -108,7 +108,7 @@ def test_foreign_files_are_named(tmp_path, path):
         ({"average": {"a": torch.tensor([torch.nan])}}, "average.a holds nan or infinity"),
         ({"optimizer": {"state": {0: {"m": torch.tensor([torch.nan])}}}}, "optimizer.state.0.m holds nan or infinity"),
         ({"weights": {"a": torch.ones(1, dtype=torch.bool)}}, "weights.a is of torch.bool, not of real numbers"),
-        ({"identity": {"seed": {(1, 2): 3}}}, "its identity or meta are no plain values"),
+        ({"identity": {"seed": {(1, 2): 3}}}, "identity or meta are no plain values"),
         ({"weights": {"a": 1}}, "not there, or of another type: weights;"),
         ({"step": "5"}, "not there, or of another type: step;"),
     ],

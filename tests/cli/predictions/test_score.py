@@ -210,7 +210,7 @@ def test_what_cannot_be_submitted_is_told(out, samples, tmp_path, monkeypatch):
         with pytest.raises(DataError, match=rf"{named}_pred\.png: not ids of 0 \.\. 19 of an image"):
             ensemble([], out, samples=samples, submission=tar)
     assert not tar.exists()
-    with pytest.raises(UsageError, match="--submission: needs the pixels that BRAVO samples"):
+    with pytest.raises(UsageError, match="--submission: needs the pixels BRAVO samples"):
         ensemble([], out, submission=tar)
     with pytest.raises(UsageError, match="name FOLDERS"):
         ensemble([], out)

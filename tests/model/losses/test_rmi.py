@@ -150,7 +150,7 @@ def test_a_batch_without_labels_has_no_loss_and_no_gradient():
 
 def test_what_it_cannot_do_is_said():
     logits, labels = sample((7, 30))
-    with pytest.raises(DataError, match="7 x 30 pixels; it compares regions of 8"):
+    with pytest.raises(DataError, match="7 x 30 pixels; its regions have 8"):
         region_losses(logits, labels, (7, 30))
     output = TrainOutput(logits=logits, size_hw=(7, 30))
     with pytest.raises(ValueError, match="no class weights"):
