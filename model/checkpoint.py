@@ -256,9 +256,10 @@ class Checkpoints:
         return None
 
     def best_score(self, meta: Mapping[str, Any]) -> float:
-        """What the best weights that `find` met scored; -inf without any, or if validation was another."""
-        alike = meta.get("recipe", {}).get("validate") == self._best_meta.get("recipe", {}).get("validate")
-        return float(self._best_meta.get("score", -math.inf)) if alike else -math.inf
+        """What the best weights that `find` met scored; -inf without any, or if scores were those of another way."""
+        recipes = (m.get("recipe", {}) for m in (meta, self._best_meta))
+        asked, was = ([{**r.get("validate", {}), "pictures": 0}, {**r.get("eval", {}), "batch": 0}] for r in recipes)
+        return float(self._best_meta.get("score", -math.inf)) if asked == was else -math.inf
 
     def save(self, made: Checkpoint | Final) -> None:
         """Copy a state, or the best weights so far, and begin to write it; waits only for the write before this one.

@@ -16,7 +16,7 @@ from segstream.evaluation import EvalModel, mean_score, open_validation
 from segstream.model import distributed
 from segstream.model.distributed import pick_device, pick_precision
 from segstream.model.evaluation.metrics import EvalResult
-from segstream.model.networks.build import build
+from segstream.model.networks.build import HEADS, build
 from segstream.model.networks.weights import Loaded, load_weights
 from segstream.model.training import trainer
 from segstream.model.training.trainer import SIGNALS, Stopped
@@ -91,7 +91,7 @@ def train(
             note(f"starting from {loaded.kind} {recipe.model.weights}{where}: {loaded.summary}")
             known = loaded.meta.get("taxonomy")
             learnt = known.get("classes") if isinstance(known, dict) else None
-            if not loaded.fresh and learnt not in (None, list(loader.taxonomy.classes)):
+            if HEADS.keys().isdisjoint(loaded.fresh) and learnt not in (None, list(loader.taxonomy.classes)):
                 note(
                     f"warning: {recipe.model.weights}: as many classes as the labels have, but others, or in another "
                     f"order; name the network's last layers in model.fresh to draw them freshly"
@@ -162,9 +162,9 @@ def open_network(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Loaded | 
     net = build(recipe.model.arch, num_classes, **{"seed": recipe.seed, **recipe.model.options})
     if recipe.model.weights is None:
         return net, None
-    if recipe.model.published and not Path(recipe.model.weights).exists():
-        where = f"that of the recipe is published at {recipe.model.published}"
-        raise DataError(f"model.weights: {recipe.model.weights}: no such file; {where}; or model.weights=FILE")
+    if not Path(recipe.model.weights).exists():
+        where = f"that of the recipe is published at {recipe.model.published}; or " * bool(recipe.model.published)
+        raise DataError(f"model.weights: {recipe.model.weights}: no such file; {where}model.weights=FILE")
     return net, load_weights(net, recipe.model.weights, fresh=recipe.model.fresh)
 
 

@@ -167,20 +167,17 @@ def copy_weights(
     tried: list[tuple[tuple[int, int], _Place, _Found, dict[str, list[str]], tuple[str, ...]]] = []
     for place in _places_of(path, content, own):
         found = _recognised(path, place, own)
-        given = {name: tensor for name, tensor in found.weights.items() if not is_below(name, parts)}
-        unused: tuple[str, ...] = ()
+        given = named = {name: tensor for name, tensor in found.weights.items() if not is_below(name, parts)}
         if auto:
-            deeper = "backbone.{}".format  # where some networks have the trunk that is at the top of others
-            named = {deeper(name) if deeper(name) in own else name: tensor for name, tensor in given.items()}
+            named = {_spelled(name, own): tensor for name, tensor in given.items()}
             given = {name: t for name, t in named.items() if name in own and not compare({name: t}, {name: own[name]})}
-            unused = tuple(name for name in named if name not in given)
             wrong = compare({name: tensor for name, tensor in named.items() if name in trunk}, trunk)
         else:
             wrong = compare(given, {n: t for n, t in own.items() if not is_below(n, parts) and n not in found.heads})
-        differ = sum(map(len, wrong.values()))
+        differ, unused = sum(map(len, wrong.values())), tuple(name for name in named if name not in given)
         tried.append(((differ, -len(given) * auto), place, _Found(found.kind, given), wrong, unused))
-    (differ, _), place, found, wrong, unused = min(tried, key=lambda one: one[0])
-    if differ:
+    rank, place, found, wrong, unused = min(tried, key=lambda one: one[0])
+    if rank[0]:
         at = f" ({place})" if str(place) else ""
         raise DataError(
             f"{path}: {found.kind}{at} does not fit {'the trunk of ' * auto}this network: {_told(wrong)}. "
@@ -189,11 +186,16 @@ def copy_weights(
     check_values(path, found.weights)
     net.load_state_dict({**own, **found.weights})
     kept = tuple(name for name in own if name not in found.weights and not name.endswith(COUNTER))
-    others = _listed([str(other) or "the top" for (wrongs, _), other, *_ in tried if not wrongs and other != place])
+    others = _listed([str(other) or "the top" for alike, other, *_ in tried if alike == rank and other != place])
     where = str(place) + f"; {others} fits too: averaged weights go first, then what comes first" * bool(others)
     facts: dict[str, Any] = {"sha256": file_sha256(path), "num_tensors": len(found.weights)}
     facts["meta"] = parse_result(path, content).meta if place.kind else {}
     return Loaded(kind=found.kind, where=where, fresh=kept, unused=unused, **facts)
+
+
+def _spelled(name: str, own: Mapping[str, Tensor]) -> str:
+    """As a network spells it that has the trunk below `backbone`, or at the top, where others do not."""
+    return next((n for n in (name, f"backbone.{name}", name.removeprefix("backbone.")) if n in own), name)
 
 
 def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, list[str]]:

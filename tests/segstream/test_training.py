@@ -50,6 +50,8 @@ def test_a_missing_file_of_weights_is_told_with_where_it_is_published(tmp_path):
             train(recipe(tmp_path, f"model.weights={path}", "model.published=https://somewhere"), tmp_path / "run")
         where = "that of the recipe is published at https://somewhere; or model.weights=FILE"
         assert str(told.value) == f"model.weights: {path}: no such file; {where}"
+    with pytest.raises(DataError, match=r"model.weights: w.pth: no such file; model.weights=FILE$"):
+        train(recipe(tmp_path, "model.weights=w.pth"), tmp_path / "run")
 
 
 def test_a_staged_run_goes_on_beside_its_folder_and_appears_whole(tmp_path):
@@ -91,7 +93,7 @@ def test_parts_may_be_left_freshly_drawn(tmp_path):
 def test_a_head_of_other_classes_is_warned_of(tmp_path, classes, told):
     taxonomy, notes = Taxonomy(name="other", kind="own", classes=classes), []
     path = save_net(tmp_path / "other.pt", build("hrnet-tiny", 3, **TINY), taxonomy=taxonomy)
-    for fresh, warnings in ((), told), (["last_layer.3"], 0):
+    for fresh, warnings in ((), told), (["last_layer.3"], 0), (["last_layer.0", "layer1"], told):
         chosen = recipe(tmp_path, f"model.weights={path}", f"model.fresh={list(fresh)}")
         train(chosen, tmp_path / f"run-{len(fresh)}", on_note=notes.append)
         text = f"warning: {path}: as many classes as the labels have, but others, or in another order; name the"

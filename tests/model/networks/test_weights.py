@@ -229,6 +229,22 @@ def test_auto_is_no_start_from_less_than_the_trunk(tmp_path, content, text):
     assert equal(net, before)
 
 
+@pytest.mark.parametrize("source", ["hmsa", "hrnet-ocr", "hrnet-tiny"])
+@pytest.mark.parametrize("target", ["hmsa", "hrnet-ocr", "hrnet-tiny"])
+def test_auto_finds_the_trunk_in_every_direction_whoever_wrote_the_file(tmp_path, source, target):
+    weights, known = shaken(source, classes=5), set()
+    torch.save(wrapped(weights), tmp_path / "theirs.pth")
+    save_file(tmp_path / "ours.pt", Final(identity={}, meta={}, step=1, weights=weights))
+    for name in ("theirs.pth", "ours.pt"):
+        net = net_of(target)
+        loaded = load_weights(net, tmp_path / name, fresh="auto")
+        assert "fits too" not in loaded.where
+        known.add((loaded.num_tensors, loaded.fresh))
+        theirs = {n.removeprefix("backbone."): t for n, t in weights.items()}
+        assert equal(net, {n: theirs[n.removeprefix("backbone.")] for n in net.state_dict() if "stage4" in n})
+    assert len(known) == 1
+
+
 @pytest.mark.parametrize("averaged", [True, False])
 @pytest.mark.parametrize("known", [True, False])
 def test_a_checkpoint_is_a_model_by_its_averaged_weights_if_it_has_any(tmp_path, averaged, known):

@@ -165,9 +165,10 @@ def test_the_best_weights_are_kept_and_are_the_same_after_kills(tmp_path, every)
     assert same(weights(tmp_path / "killed/final.pt"), weights(tmp_path / "calm/final.pt"))
 
 
-def test_scores_of_another_validation_do_not_count_and_another_runs_best_is_refused(tmp_path):
+@pytest.mark.parametrize("other", [{"validate": {"limit": 3}}, {"eval": {"flip": True}}])
+def test_scores_of_another_validation_do_not_count_and_another_runs_best_is_refused(tmp_path, other):
     validated(tmp_path, 7, checkpoint_every=2)
-    other = {**META, "recipe": {"validate": {"limit": 3}}}
+    other = {**META, "recipe": other | {"name": "toy"}}
     validated(tmp_path, checkpoint_every=2, meta=other, scores={7: 0.2, 8: 0.1})
     assert load_final(tmp_path / "best.pt").step == 7
     for path in (*tmp_path.glob("checkpoints/*"), tmp_path / "final.pt"):
@@ -176,6 +177,13 @@ def test_scores_of_another_validation_do_not_count_and_another_runs_best_is_refu
         run(str(tmp_path))
     run(str(tmp_path), restart_changed=True)
     assert not (tmp_path / "best.pt").exists()
+
+
+def test_what_changes_no_score_keeps_the_best(tmp_path):
+    validated(tmp_path, 7, checkpoint_every=2)
+    alike = {**META, "recipe": {"validate": {"pictures": 0}, "eval": {"batch": 1}}}
+    validated(tmp_path, checkpoint_every=2, meta=alike)
+    assert load_final(tmp_path / "best.pt").step == 6
 
 
 FROZEN = ("stage2", "stage3.0.branches.1", "bn1", "last_layer.0")
