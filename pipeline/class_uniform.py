@@ -41,7 +41,7 @@ def class_slots(
     said = {
         f"{len(nowhere)} of {len(classes)} classes have no centroid, plain samples come instead: "
         f"{first_few(nowhere)}": nowhere,
-        f"{few}: only plain samples come; raise data.class_uniform.share": not slots.places(samples),
+        f"{few}: only plain samples come; a share of 1 gives {samples // len(classes)} each": not slots.places(samples),
     }
     where = f"{shard_set.manifest.dataset} {'+'.join(sets)}, sampled by class"
     return slots, [f"{where}: {line}" for line, holds in said.items() if holds]

@@ -89,6 +89,7 @@ class PlannedSample:
     key: str
     pick: Pick
     draw: Draw
+    split: str
     shard: str
     """File name of its shard."""
     position: int
@@ -161,7 +162,7 @@ class Samples:
         listed = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self._augment).items()}
         augment = {k: v for k, v in listed.items() if v != UNUSED.get(k, ...)}
         sampling = {
-            name: asdict(config) | {"centroids": [shards.centroids_digest for shards in self._sets[name].values()]}
+            name: asdict(config) | {"centroids": {split: s.centroids_digest for split, s in self._sets[name].items()}}
             for name, config in self._data.sampling.items()
         }
         return {
@@ -189,6 +190,7 @@ class Samples:
             key=entry.key,
             pick=pick,
             draw=self._draw(step=step, slot=slot, size_hw=entry.size_hw, anchor_xy=pick.anchor_xy),
+            split=shard_set.manifest.split,
             shard=shard_set.manifest.shards[shard].name,
             position=i - sum(shard_set.shard_sizes[:shard]),
         )
@@ -199,8 +201,7 @@ class Samples:
         Raises:
             DataError: it cannot be read; names dataset, shard and key.
         """
-        encoded = self.read(step, slot)
-        crop_hw = self._augment.crop_hw
+        encoded, crop_hw = self.read(step, slot), self._augment.crop_hw
         image, label = np.empty((*crop_hw, 3), np.uint8), np.empty(crop_hw, self.label_dtype)
         encoded.image_into(image, Scratch())
         encoded.label_into(label)
@@ -239,8 +240,7 @@ class Samples:
             view = self._views[pick.dataset]
             centroids = self._centroids(shard_set, shard, view.member)
             position, anchor_xy = find_centroid(centroids, view, pick.class_id, pick.nth)
-            index = before + sum(shard_set.shard_sizes[:shard]) + position
-            pick = replace(pick, index=index, anchor_xy=anchor_xy)
+            pick = replace(pick, index=before + sum(shard_set.shard_sizes[:shard]) + position, anchor_xy=anchor_xy)
         return pick, shard_set, shard, pick.index - before
 
 

@@ -1,5 +1,7 @@
 """What sampling by class does to the classes of a shard set, from its centroids."""
 
+from fractions import Fraction
+
 import numpy as np
 import numpy.typing as npt
 
@@ -28,6 +30,6 @@ def sampled_shares(shards: ShardSet, member: str, share: float) -> npt.NDArray[n
         found = shards.centroids(number, member)
         np.add.at(counts, (first + found.sample, found.class_id), 1)
         first += shard.samples
-    present, crops = counts[:, counts.any(axis=0)], int(images * share / classes)
+    present, crops = counts[:, counts.any(axis=0)], int(images * Fraction(str(share)) / classes)
     taken = (present / present.sum(axis=0)).sum(axis=1) * crops + 1 - crops * present.shape[1] / images
     return np.stack([np.ones(images), taken]) @ (counts > 0) / images

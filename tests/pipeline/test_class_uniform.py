@@ -90,7 +90,8 @@ def test_a_share_too_small_for_a_place_of_every_class_is_said(root):
     samples, found = planned(root, 13, class_uniform={"garden": {"share": 0.2}})
     assert {one.pick.class_id for one in found} == {None}
     assert sorted(one.pick.index for one in found) == list(range(13))
-    assert "a share of 0.2 of 13 samples is less than one for each of 4 classes" in samples.warnings[-1]
+    said = "a share of 0.2 of 13 samples is less than one for each of 4 classes: only plain samples come"
+    assert f"{said}; a share of 1 gives 3 each" in samples.warnings[-1]
 
 
 @pytest.mark.parametrize("split", ["train+extra", "extra+train"])
@@ -139,7 +140,7 @@ def test_sampling_is_part_of_what_a_run_is_only_where_it_is_used(root):
     assert "class_uniform" not in plain
     with open_shards(root / "shards/garden/train") as shards:
         digest = shards.centroids_digest
-    assert sampled.pop("class_uniform") == {"garden": {"share": 0.9, "only": {}, "centroids": [digest]}}
+    assert sampled.pop("class_uniform") == {"garden": {"share": 0.9, "only": {}, "centroids": {"train": digest}}}
     assert sampled == plain
     assert json.loads(json.dumps(sampled)) == sampled
 

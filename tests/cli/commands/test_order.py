@@ -46,9 +46,15 @@ def test_a_sample_that_comes_for_a_class_says_which(here, place, tmp_path):
     rows = json.loads(done.out)["samples"]
     assert Counter(row["class"] for row in rows) == {"ground": 4, "tree": 4, "thing": 4, None: 7}
     assert all((row["anchor_xy"] is None) == (row["centroid"] is None) == (row["class"] is None) for row in rows)
-    told = here("order", place / "recipe.yaml", *given).out
+    assert {row["split"] for row in rows} == {"train", "extra"}
+    for row in rows:  # files of both splits have the same names
+        assert row["index"] - row["position"] == 13 * (row["split"] == "extra") + 4 * int(row["shard"][6:12])
+    shown = here("order", place / "recipe.yaml", *given, "augment.color_jitter=0.2")
+    told = shown.out
     assert told.count("for thing, centroid ") == 4
     assert told.count(", centroid ") == 12
+    assert told.count("jitter") == told.count("train/shard-") + told.count("extra/shard-") == 19
+    assert "classes have no centroid, plain samples come instead: kite" in shown.err
     assert "kite" in here("train", place / "recipe.yaml", *given, "--dry-run").err
     (tmp_path / "shards/garden/extra/centroids.json").unlink()
     for command in (("order",), ("train", "--dry-run"), ("train", "--run", tmp_path / "run")):
@@ -56,7 +62,7 @@ def test_a_sample_that_comes_for_a_class_says_which(here, place, tmp_path):
         assert refused.code == 1
         assert f"run `segstream stats {tmp_path}/shards/garden/extra --centroids`" in refused.err
     joined = here("train", place / "recipe.yaml", "data.split=train+extra", "--dry-run").err
-    assert joined.count("/extra; segstream shard ") == 2
+    assert joined.count("/extra; make them with `segstream shard ") == 2
 
 
 def test_the_table_says_why(here, place):

@@ -1,5 +1,7 @@
 from collections import Counter
 from fractions import Fraction
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from segstream.shards.checks.sampling import sampled_shares
 from segstream.shards.convert.convert import convert
 from segstream.shards.errors import DataError
-from segstream.shards.format.centroids import add_centroids
+from segstream.shards.format.centroids import Centroids, add_centroids
 from segstream.shards.format.reader import open_shards
 from tests.shards import trees
 
@@ -45,3 +47,14 @@ def test_expectations_are_those_of_an_epoch_counted_slot_by_slot(url, share):
     ]
     rare = min((c for c in of_class), key=lambda c: plain[c])
     assert (found[1, rare] > found[0, rare]) == (share > 0)
+
+
+def test_a_share_is_the_decimal_that_it_is_written_as():
+    one = np.arange(3, dtype=np.int32)  # class i has one centroid, in image i
+    centroids = Centroids(one, one, 0 * one, np.zeros((3, 2), np.float32), np.ones(3, np.int64))
+    shards = MagicMock(manifest=SimpleNamespace(shards=[SimpleNamespace(samples=90)]))
+    shards.__len__.return_value, shards.centroid_counts.return_value = 90, np.ones((1, 3), int)
+    shards.centroids.return_value = centroids
+    found = sampled_shares(shards, "native", 0.7)
+    assert int(90 * 0.7 / 3) == 20, "in floating point; 21 as decimals, which the order counts by"
+    np.testing.assert_allclose(found, [[1 / 90] * 3, [(21 + 27 / 90) / 90] * 3])
