@@ -24,18 +24,7 @@ if TYPE_CHECKING:
     from segstream.pipeline.eval_images import EvalImages
 
 FOR_GRIDS = frozenset({"grid", "out", "json", "runner", "jobs", "retries", "print_script"})  # parameters of `eval`
-FOR_FITS = {
-    "checkpoint",
-    "data",
-    "short_side",
-    "long_side",
-    "scales",
-    "n_scales",
-    "crop",
-    "flip",
-    "fit_temperature",
-    "json",
-}
+FIT = {"checkpoint", "data", "short_side", "long_side", "scales", "n_scales", "crop", "flip", "fit_temperature", "json"}
 
 
 def eval(
@@ -152,7 +141,7 @@ def eval(
     schemes = _schemes(taxonomy)
     model = EvalModel.load(checkpoint, short_sides=sides, **fields)
     if fit_temperature is not None:
-        _refuse(context, set(context.params) - FOR_FITS, "is not for --fit-temperature, which evaluates nothing")
+        _refuse(context, set(context.params) - FIT, "is not for --fit-temperature, which evaluates nothing")
         if fit_temperature.resolve() == checkpoint.resolve() or len(model.configs) > 1:
             raise UsageError(f"--fit-temperature {fit_temperature}: name another file than CHECKPOINT, and one size")
         temperature = calibrate(model, data, fit_temperature)
@@ -244,10 +233,11 @@ def _draw(model: EvalModel, images: EvalImages, protocol: Protocol, to: Path, n:
 
 
 def _headline(results: Sequence[EvalResult]) -> dict[str, dict[str, float]]:
-    """The maximum over shorter sides, by data set; by data set and classes where there are several."""
+    """The maximum over shorter sides, by data set; where it has several, by it and classes, or by URL and classes."""
     best = [result for result in results if result.max]
-    count = Counter(result.dataset for result in best)
-    names = [r.dataset if count[r.dataset] == 1 else f"{r.dataset} {r.taxonomy}" for r in best]
+    count = Counter(name for r in best for name in (r.dataset, f"{r.dataset} {r.taxonomy}"))
+    forms = [(r.dataset, f"{r.dataset} {r.taxonomy}", f"{r.url} {r.taxonomy}") for r in best]
+    names = [next((name for name in form if count[name] == 1), form[-1]) for form in forms]
     return {name: {"miou": r.miou, "macc": r.macc, "acc": r.acc} for name, r in zip(names, best, strict=True)}
 
 

@@ -103,7 +103,9 @@ def _listed(path: Path) -> tuple[list[Path], Path]:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     root = Path(os.path.abspath(path.parent))  # noqa: PTH100 - links stay
     found = {n: Path(os.path.abspath(root / line.strip())) for n, line in enumerate(lines, 1) if line.strip()}  # noqa: PTH100
-    wrong = [f"line {n}: {lines[n - 1]!r} is no file" for n, file in found.items() if not os.path.isfile(file)]  # noqa: PTH113
+    first = {file: n for n, file in reversed(found.items())}
+    told = {n: "no file" if not os.path.isfile(file) else f"line {first[file]} again" for n, file in found.items()}  # noqa: PTH113
+    wrong = [f"line {n}: {lines[n - 1]!r} is {what}" for n, what in told.items() if what != f"line {n} again"]
     if wrong or not found:
         raise DataError(f"{path}: {first_few(wrong) or 'no path in it'}; a line is a path, relative to the list")
     if not all(file.is_relative_to(root) for file in found.values()):

@@ -19,6 +19,7 @@ from segstream.model.evaluation.evaluator import check_label
 from segstream.model.evaluation.metrics import harmonic_mean, measure
 from segstream.pipeline.decode import decode_label
 from segstream.shards.errors import DataError, first_few
+from segstream.shards.files import read_left
 from segstream.shards.format.keys import unescape
 from segstream.shards.format.reader import ShardSet, open_shards
 from segstream.shards.parallel import read_ahead
@@ -58,6 +59,12 @@ def score_folder(folder: Path, urls: Sequence[Sequence[str]], samples: Path | No
         if len(natives) > 1:
             raise DataError(f"{' and '.join(natives.values())}: labels of different classes; score them one by one")
         classes, found = next(iter(natives), ()), _matched(files, sets, folder)
+        combined = read_left(folder / "ensemble.json")
+        for place in (folder, *map(Path, () if "ids" in combined else combined.get("models", ()))):
+            if classes and read_left(place / "classes.json").get("classes") not in (None, [*classes]):
+                raise DataError(
+                    f"{place}/classes.json: ids of other classes than {natives[classes]} has; score on its own"
+                )
 
         def counted(name: str) -> tuple[str, Any]:
             pred, sure = read_output(files[name])

@@ -21,6 +21,8 @@ FAINT, FULL = np.array([255.0, 255.0, 255.0]), np.array([8.0, 48.0, 107.0])  # 0
 def write_confusion(folder: Path, result: EvalResult) -> Path:
     """Write `DATASET_TAXONOMY_SIDE_SCALES.json` and `.png`; returns the path of the JSON.
 
+    Of another split than val and test it is `DATASET-SPLIT_...`.
+
     The JSON holds `classes`, `counted` (ids), `rows` = label, `columns` = prediction, and `pixels`, the matrix; with
     relabelled labels it has one column more, for predictions that stand for no class.
 
@@ -32,7 +34,8 @@ def write_confusion(folder: Path, result: EvalResult) -> Path:
     classes, counted = result.protocol.taxonomy.classes, result.protocol.counted
     taxonomy = result.taxonomy + ("-relabeled" if result.relabeled else "")
     scales = "ss" if len(result.scales) == 1 else "ms"
-    path = folder / f"{result.dataset}_{taxonomy}_{result.side.replace(' ', '-')}_{scales}.json"
+    dataset = result.dataset + ("" if result.split in (None, "val", "test") else f"-{result.split}")
+    path = folder / f"{dataset}_{taxonomy}_{result.side.replace(' ', '-')}_{scales}.json"
     about = ("dataset", "split", "taxonomy", "relabeled", "short_side", "side", "scales")
     content = {name: getattr(result, name) for name in about} | {
         "classes": classes,

@@ -112,6 +112,8 @@ def load_auto_labels(path: Path, data: Dataset) -> AutoLabels:
     if unknown := [name for name in spec.or_coarse if name not in taxonomy.classes]:
         raise DataError(f"{path}: or_coarse: {taxonomy.name} has no class {unknown[0]!r}; it has {taxonomy.classes}")
     of = {"name": taxonomy.name, "digest": taxonomy.digest}
-    if spec.coding == "native" and told.is_file() and read_yaml(told).get("taxonomy") != of:
-        raise DataError(f"{told}: ids of other classes than {data.name} has; predict with --taxonomy {taxonomy.name}")
+    if told.is_file() and (read_yaml(told).get("taxonomy") == of) != (spec.coding == "native"):
+        raise DataError(
+            f"{told}: no ids of coding {spec.coding}; predict --taxonomy {taxonomy.name}, and take coding native"
+        )
     return replace(spec, folder=str(folder))

@@ -64,8 +64,12 @@ def row(dataset, side, miou, **more):
 def test_headline_figures_are_the_best_side_by_dataset_and_classes():
     sides = [row("a", 360, 0.1, max=False), row("a", 720, 0.2)]
     rows = [*sides, row("b", 720, 0.3), row("b", 720, 0.4, taxonomy="universal")]
+    rows += [row("c", 720, 0.5), row("c", 720, 0.6, url="shards/c/train")]
     found = _headline([EvalResult.from_json(values, at="rows") for values in rows])
-    assert {name: values["miou"] for name, values in found.items()} == {"a": 0.2, "b b": 0.3, "b universal": 0.4}
+    assert {name: values["miou"] for name, values in found.items()} == {
+        **{"a": 0.2, "b b": 0.3, "b universal": 0.4},
+        **{"shards/c/val c": 0.5, "shards/c/train c": 0.6},
+    }
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ def test_a_list_names_pictures_relative_to_itself(tmp_path, final):
     ("content", "message"),
     [
         ("x.png\nnone.png\na\n", r"images\.txt: line 2: 'none\.png' is no file; line 3: 'a' is no file; a line is"),
-        ("x.png\n./x.png\n", "would both become labels/x.png"),
+        ("x.png\n./x.png\n", r"images\.txt: line 2: '\./x\.png' is line 1 again; a line is"),
         ("x.png\na\0b.png\n", "line 2: 'a.*b.png' is no file"),
         ("\n", r"images\.txt: no path in it"),
     ],

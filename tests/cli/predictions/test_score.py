@@ -175,6 +175,12 @@ def test_images_that_are_missing_or_doubled_or_do_not_fit_are_named(out, sets):
         write_label(path, ids)
         refused(message)
         path.write_bytes(before)
+    for place in (out, out.parent / "model"):  # what predict leaves of itself, and of what was combined
+        write_bytes(place / "classes.json", json.dumps({"classes": ["b", "a", "c"]}).encode())
+        refused(rf"{place}/classes\.json: ids of other classes than \S+mine/val has")
+        (out / "classes.json").unlink(missing_ok=True)
+        write_bytes(out / "ensemble.json", json.dumps({"models": [str(out.parent / "model")]}).encode())
+    write_bytes(out / "ensemble.json", json.dumps({"models": [str(place)], "ids": "cityscapes-34"}).encode())
     pred.unlink()
     refused("1 labels lack a prediction of their own: .*/city/plain has no prediction$")
 

@@ -44,6 +44,7 @@ def test_a_matrix_is_written_whole_and_drawn_or_it_is_said_where_it_cannot(tmp_p
     assert (content["short_side"], content["side"]) == (360, "360")
     long = write_confusion(tmp_path, replace(found, short_side=None, long_side=2177))
     assert (long.name, json.loads(long.read_text())["side"]) == (f"{native}_{taxonomy}_long-2177_ss.json", "long 2177")
+    assert write_confusion(tmp_path, replace(found, split="train")).name == f"{native}-train_{taxonomy}_360_ss.json"
     assert content["pixels"] == found.confusion.tolist()
     assert content["classes"] == list(found.protocol.taxonomy.classes)
     assert content["counted"] == list(found.protocol.counted)

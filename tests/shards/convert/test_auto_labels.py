@@ -153,8 +153,13 @@ def test_a_yaml_that_says_what_cannot_be(raw, old, new, message):
 def test_what_does_not_go_together(raw, tmp_path):
     (tmp_path / "dump").mkdir()
     (tmp_path / "dump/predict.json").write_text('{"taxonomy": {"name": "toy", "digest": "0"}}')
-    with pytest.raises(DataError, match=r"predict\.json: ids of other classes .*--taxonomy cityscapes-19"):
+    with pytest.raises(DataError, match=r"predict\.json: no ids of coding native.*--taxonomy cityscapes-19"):
         labelled(raw, auto_labels=tmp_path / "dump")
+    own = {"name": "cityscapes-19", "digest": load_taxonomy("cityscapes-19").digest}
+    (tmp_path / "dump/predict.json").write_text(json.dumps({"taxonomy": own}))
+    (tmp_path / "auto.yaml").write_text("folder: dump\ncoding: release\n")
+    with pytest.raises(DataError, match=r"predict\.json: no ids of coding release; .*coding native"):
+        labelled(raw, auto_labels=tmp_path / "auto.yaml")
     records = write(tmp_path / "r.csv", "cityscapes-19,val,rider_other,bicyclist,ulm,ulm_1_leftImg8bit,3,x")
     with pytest.raises(UsageError, match="leave it out, or --auto-labels"):
         labelled(raw, auto_labels=tmp_path / "dump", relabel=records)
