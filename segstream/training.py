@@ -70,10 +70,9 @@ def train(
         recipe = resolve(recipe, loader.counts)
         net, loaded = open_network(recipe, loader.taxonomy.num_classes)
         evaluate: Callable[[nn.Module], dict[str, EvalResult]] | None = None
-        if urls := recipe.validate.data:
+        if (asked := recipe.validate).data:
             eval_model = EvalModel.of_run(recipe, net, loader.taxonomy)
-            asked = recipe.validate
-            evaluate = opened.enter_context(open_validation(urls, asked.limit, eval_model, group, best=asked.best))
+            evaluate = opened.enter_context(open_validation(asked.data, asked.limit, eval_model, group, best=asked.best))
         if group.is_main:
             curves = Curves(place, tensorboard=tensorboard)
             opened.callback(curves.close)

@@ -114,10 +114,7 @@ def _walk(
     sums = logits.new_zeros(num)
     grad = torch.empty_like(logits) if with_grad else None
     for b, loss_ in enumerate(losses):
-        if (low_h, low_w) == (
-            labels.shape[1],
-            labels.shape[-1],
-        ):  # scales were combined at full size: nothing to interpolate
+        if (low_h, low_w) == (labels.shape[1], labels.shape[-1]):  # scales were combined: nothing to interpolate
             for strip in plan.strips:
                 logits_rKW = logits[b, :, strip.high].permute(1, 0, 2).contiguous()
                 sums[b] += loss_(logits_rKW, labels[b, strip.high])
