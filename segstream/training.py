@@ -72,9 +72,8 @@ def train(
         evaluate: Callable[[nn.Module], dict[str, EvalResult]] | None = None
         if (asked := recipe.validate).data:
             eval_model = EvalModel.of_run(recipe, net, loader.taxonomy)
-            evaluate = opened.enter_context(
-                open_validation(asked.data, asked.limit, eval_model, group, best=asked.best)
-            )
+            sets = open_validation(asked.data, asked.limit, eval_model, group, best=asked.best)
+            evaluate = opened.enter_context(sets)
         if group.is_main:
             curves = Curves(place, tensorboard=tensorboard)
             opened.callback(curves.close)
