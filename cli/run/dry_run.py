@@ -107,7 +107,8 @@ def make_plan(recipe: Recipe) -> dict[str, Any]:
         "memory": asdict(memory),
         "memory_needed": wanted,
         "memory_free": free,
-        "disk": (train.keep + 1) * memory.checkpoint + memory.weights,  # the newest is written before the oldest goes
+        # A checkpoint or best.pt is written before the former one goes.
+        "disk": (train.keep + 1) * memory.checkpoint + memory.weights * (3 if recipe.validate.best else 1),
         "memory_total": memory.total,
         "fits": free is None or wanted <= free,
         "warnings": [line for m in manifests.values() for line in label_warnings(m, data.taxonomy)] + warnings,

@@ -175,6 +175,9 @@ def test_the_published_recipe_is_planned_without_its_memory(tmp_path):
     assert plan["memory"]["activations"] > 35 * 10**9
     assert (plan["steps"], plan["crops_total"]) == (600_000, 21_000_000)
     assert plan["disk"] > 3 * 2 * 4 * 65_985_554
+    kept = ["validate.data=[v]", "validate.best=miou", "train.validate_every=9", f"data.shards={tmp_path}"]
+    best = make_plan(load_recipe("mseg-relabeled-3m-1080p", [*kept, "train.device=cpu"]))
+    assert best["disk"] - plan["disk"] == 2 * plan["memory"]["weights"]  # best.pt and the next of it
     epochs = {row["dataset"]: row["epochs"] for row in plan["mix"]}
     # The reference rounds the length of its epochs down, and their number up.
     for dataset, theirs in {"ade20k-150": 149, "bdd": 429, "coco-panoptic-133": 26, "sunrgbd-37": 568}.items():
