@@ -88,8 +88,7 @@ def ensemble(
     identity |= {"rule": rule, "confidence": confidence, "allow_missing": allow_missing}
     if confidence == "rba_mean_logit":
         identity["high"] = "sure"  # folders of former versions hold the opposite
-    if ids is not None:
-        identity["ids"] = ids
+    identity |= {} if ids is None else {"ids": ids}
     resume = bool(folders) and claim(out / IDENTITY, identity, overwrite=overwrite)
     made = 0
     with progress("ensemble") as report:
