@@ -80,6 +80,8 @@ def main() -> None:
             for (what, variant, seed), (recipe, given, sets) in plan.items()
         }
         for (what, variant, seed), job in jobs.items():
+            if job.exception() is not None:
+                pool.shutdown(cancel_futures=True)
             results = job.result()
             if what == "union":
                 figures = f"held-out mIoU, harmonic mean {100 * harmonic_mean(r.miou for r in results):.1f}"
