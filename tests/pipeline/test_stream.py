@@ -99,7 +99,10 @@ def expected(data, start, stop, **options):
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_a_dataloader_gives_the_batches_of_the_loader_in_their_order(data, workers):
     dataset = Batches(data=data, augment=SMALL, loader=SIX, seed=4, start=2, stop=22)
-    under = DataLoader(dataset, batch_size=None, num_workers=workers)
+    # Spawned: by now this process has threads of other tests, whose locks a forked worker may find taken.
+    under = DataLoader(
+        dataset, batch_size=None, num_workers=workers, multiprocessing_context="spawn" if workers else None
+    )
     assert len(under) == 20
     kept = list(under)  # all at once: none may be written over
     assert [content(batch) for batch in kept] == expected(data, 2, 22)
