@@ -171,7 +171,7 @@ def _archive(path: Path, size: int, changed: int) -> _Archive:
     """
     try:
         file = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except (*BROKEN_ZIP, OSError, ValueError) as error:  # the last: offsets before the file's beginning
         raise DataError(f"{path}: not a whole zip ({error}); download it again, or remove it") from error
     members: dict[str, zipfile.ZipInfo] = {}
     for member in file.infolist():
